@@ -1,0 +1,307 @@
+//! The profile in memory, resolved: the one input of every exporter and view.
+//!
+//! In: resolved frames, stacks and samples of one recording, from `resolve`. Out: read by
+//! `hotframe`'s `export/*`. Everything is columnar and index based: strings once, functions by
+//! value, stacks as a tree whose most roots are shared, samples with their time and thread.
+//!
+//! Index 0 of `strings`, `modules` and `stacks` is the empty one ("", no module, the empty
+//! stack); the other tables start with real entries.
+
+use std::collections::HashMap;
+
+/// What kind of code a frame is: OpenTelemetry's `profile.frame.type` values
+/// (semantic-conventions, model/profile/registry.yaml).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// Kernel, its modules and BPF programs.
+    Kernel = 0,
+    /// C, C++ and anything compiled that is not known better.
+    Native = 1,
+    /// Rust.
+    Rust = 2,
+    /// Go.
+    Go = 3,
+    /// Java and other languages on HotSpot.
+    Jvm = 4,
+    /// CPython.
+    Cpython = 5,
+    /// V8 (Node).
+    V8js = 6,
+    /// Ruby.
+    Ruby = 7,
+    /// PHP.
+    Php = 8,
+    /// Perl.
+    Perl = 9,
+    /// Erlang and Elixir.
+    Beam = 10,
+    /// .NET.
+    Dotnet = 11,
+    /// LuaJIT.
+    Luajit = 12,
+    /// Code of a JIT that only left a map.
+    Jit = 13,
+    /// Not code: a frame by which hotframe says something (a cut stack's reason).
+    Note = 14,
+}
+
+impl Kind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Kind; 15] = [
+        Kind::Kernel,
+        Kind::Native,
+        Kind::Rust,
+        Kind::Go,
+        Kind::Jvm,
+        Kind::Cpython,
+        Kind::V8js,
+        Kind::Ruby,
+        Kind::Php,
+        Kind::Perl,
+        Kind::Beam,
+        Kind::Dotnet,
+        Kind::Luajit,
+        Kind::Jit,
+        Kind::Note,
+    ];
+
+    /// The name that `profile.frame.type` has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Kernel => "kernel",
+            Kind::Native => "native",
+            Kind::Rust => "rust",
+            Kind::Go => "go",
+            Kind::Jvm => "jvm",
+            Kind::Cpython => "cpython",
+            Kind::V8js => "v8js",
+            Kind::Ruby => "ruby",
+            Kind::Php => "php",
+            Kind::Perl => "perl",
+            Kind::Beam => "beam",
+            Kind::Dotnet => "dotnet",
+            Kind::Luajit => "luajit",
+            Kind::Jit => "jit",
+            Kind::Note => "note",
+        }
+    }
+}
+
+/// The frame was inlined into its caller.
+pub const FRAME_INLINED: u8 = 1;
+/// The frame was found by a heuristic (frame pointer, scan, synthesised row).
+pub const FRAME_HEURISTIC: u8 = 2;
+/// No symbol covers the address; the function's name is `module+0xoffset`.
+pub const FRAME_UNNAMED: u8 = 4;
+
+/// A file of code: an executable, a library, the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Module {
+    /// Path as the process saw it; `[kernel.kallsyms]`, `[vdso]` for those.
+    pub path: u32,
+    /// GNU build id in lower-case hex, or Go's as text; 0: none.
+    pub build_id: u32,
+}
+
+/// A function: what a node of a flame graph stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Function {
+    /// Demangled name.
+    pub name: u32,
+    /// Name as the symbol table has it; 0: the same.
+    pub system_name: u32,
+    /// Source file; 0: unknown.
+    pub file: u32,
+    /// First line of the function; 0: unknown.
+    pub start_line: u32,
+    /// Index into `modules`.
+    pub module: u32,
+    /// Kind of code.
+    pub kind: Kind,
+}
+
+/// A place in a function, as stacks hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// Index into `functions`.
+    pub function: u32,
+    /// Source line; 0: unknown.
+    pub line: u32,
+    /// ELF virtual address (kernel: the address); already the call's, not the return address.
+    /// Frames inlined at one place share it.
+    pub address: u64,
+    /// `FRAME_*` bits.
+    pub flags: u8,
+}
+
+/// A node of the tree of stacks: its frame, called by those of its parents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StackNode {
+    /// Index into `stacks` of the caller's node; 0: this is an outermost frame.
+    pub parent: u32,
+    /// Index into `frames`.
+    pub frame: u32,
+}
+
+/// A process incarnation (an exec starts a new one).
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// Pid in hotframe's pid namespace.
+    pub pid: u32,
+    /// Command name of its main thread.
+    pub comm: u32,
+    /// Path of its executable; 0: unknown.
+    pub exe: u32,
+    /// cgroup path; 0: unknown.
+    pub cgroup: u32,
+    /// Samples emitted for it.
+    pub samples: u64,
+    /// Samples with a whole stack.
+    pub whole: u64,
+    /// Samples with a cut stack, by `hf_cut`.
+    pub cut: [u64; hotframe_abi::HF_CUT_COUNT as usize],
+}
+
+/// A thread of a process under one name.
+#[derive(Debug, Clone)]
+pub struct Thread {
+    /// Tid in hotframe's pid namespace.
+    pub tid: u32,
+    /// Its name when sampled.
+    pub comm: u32,
+    /// Index into `processes`.
+    pub process: u32,
+}
+
+/// Samples, a column each, in order of time.
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    /// Nanoseconds since the recording began.
+    pub time_ns: Vec<u64>,
+    /// Index into `threads`.
+    pub thread: Vec<u32>,
+    /// Index into `stacks` of the leaf's node.
+    pub stack: Vec<u32>,
+    /// Logical CPU.
+    pub cpu: Vec<u16>,
+    /// `hf_cut`: why the stack ends; 0: it is whole.
+    pub cut: Vec<u8>,
+    /// Ticks the sample stands for.
+    pub weight: Vec<u32>,
+}
+
+/// What a recording was.
+#[derive(Debug, Clone, Default)]
+pub struct Meta {
+    /// When it began, nanoseconds since the Unix epoch.
+    pub start_unix_ns: u64,
+    /// How long it took.
+    pub duration_ns: u64,
+    /// Nanoseconds a tick stands for: 10^9 / Hz.
+    pub period_ns: u64,
+    /// Host name.
+    pub host: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// CPU architecture as `uname -m` says it.
+    pub arch: String,
+    /// The command line of hotframe.
+    pub command: String,
+    /// `hotframe VERSION`.
+    pub producer: String,
+    /// CPUs recorded.
+    pub n_cpus: u32,
+}
+
+/// One recording, resolved. See the module's documentation.
+#[derive(Debug, Clone, Default)]
+pub struct Profile {
+    /// What was recorded.
+    pub meta: Meta,
+    /// Every string once; 0 is "".
+    pub strings: Strings,
+    /// 0 is the module of code that has none.
+    pub modules: Vec<Module>,
+    /// Functions, by value.
+    pub functions: Vec<Function>,
+    /// Frames, by value.
+    pub frames: Vec<Frame>,
+    /// 0 is the empty stack; a parent's index is below its child's.
+    pub stacks: Vec<StackNode>,
+    /// Processes.
+    pub processes: Vec<Process>,
+    /// Threads.
+    pub threads: Vec<Thread>,
+    /// The samples.
+    pub samples: Samples,
+    /// The books, as `--stats` writes them.
+    pub stats: serde_json::Value,
+}
+
+impl Profile {
+    /// The frames of a stack, leaf first.
+    pub fn walk(&self, stack: u32) -> impl Iterator<Item = u32> + '_ {
+        let mut at = stack;
+        std::iter::from_fn(move || {
+            if at == 0 {
+                return None;
+            }
+            let node = self.stacks[at as usize];
+            at = node.parent;
+            Some(node.frame)
+        })
+    }
+}
+
+/// Strings, each held once.
+#[derive(Debug, Clone)]
+pub struct Strings {
+    texts: Vec<std::sync::Arc<str>>,
+    index: HashMap<std::sync::Arc<str>, u32>,
+}
+
+impl Default for Strings {
+    fn default() -> Strings {
+        let mut strings = Strings {
+            texts: Vec::new(),
+            index: HashMap::new(),
+        };
+        strings.intern("");
+        strings
+    }
+}
+
+impl Strings {
+    /// The index of a text, new or known.
+    pub fn intern(&mut self, text: &str) -> u32 {
+        if let Some(&id) = self.index.get(text) {
+            return id;
+        }
+        let id = self.texts.len() as u32;
+        let text: std::sync::Arc<str> = text.into();
+        self.texts.push(text.clone());
+        self.index.insert(text, id);
+        id
+    }
+
+    /// The text of an index.
+    pub fn get(&self, id: u32) -> &str {
+        &self.texts[id as usize]
+    }
+
+    /// How many there are, "" included.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Never: "" is always there.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// All texts in order of their index.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.texts.iter().map(|text| &**text)
+    }
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * What crosses the boundary between the kernel half and user space: records in
+ * the ring, tables in shared memory, frame words, unwind rules, reasons.
+ *
+ * Rust twin: crates/abi/src/abi.rs, generated from this file by tools/abigen
+ * (make generate) and checked for freshness by make check.
+ *
+ * All integers are little-endian native; every structure is free of padding.
+ */
+#ifndef HF_ABI_H
+#define HF_ABI_H
+
+#ifdef __BPF__
+#include "vmlinux.h"
+#else
+#include <linux/types.h>
+#endif
+
+/* The Rust twin's generator does not see what follows a structure's head. */
+#ifdef HF_ABI_GENERATING
+#define HF_TAIL(type, name)
+#else
+#define HF_TAIL(type, name) type name[];
+#endif
+
+/* ------------------------------------------------------------ frame words */
+
+/*
+ * A frame is one 64-bit word, or, for HF_FRAME_DYNAMIC, a head word and the
+ * data words that its length states.
+ *
+ *   63..60 kind   59..56 flags   55..0 payload by kind:
+ *   NATIVE   55..32 file id, 31..0 image offset
+ *            (ELF virtual address minus the image base: the first PT_LOAD's
+ *            address rounded down to its page)
+ *   USER_PC  55..0 the program counter itself, in no known mapping
+ *   KERNEL   55..0 low bits of the address; the upper 8 bits are ones
+ *   NOTE     7..0 enum hf_note: a frame that stands for code not unwound
+ *   DYNAMIC  55..48 runtime (enum hf_runtime), 47..40 number of data words
+ *            that follow, 39..0 the runtime's own
+ */
+enum hf_frame_kind {
+	HF_FRAME_NONE = 0,
+	HF_FRAME_NATIVE = 1,
+	HF_FRAME_USER_PC = 2,
+	HF_FRAME_DYNAMIC = 3,
+	HF_FRAME_NOTE = 4,
+	HF_FRAME_KERNEL = 15,
+};
+
+/* The address is a return address: its call stands one byte before it. */
+#define HF_FRAME_RETURN_ADDR 1
+/* The frame was found by a heuristic (frame pointer or scan). */
+#define HF_FRAME_HEURISTIC 2
+
+#define HF_FRAME_KIND_SHIFT 60
+#define HF_FRAME_FLAGS_SHIFT 56
+#define HF_FRAME_FILE_SHIFT 32
+#define HF_FRAME_PAYLOAD_MASK 0x00ffffffffffffffULL
+/* File ids are never reused while hotframe runs: 16 million is room enough. */
+#define HF_FILE_ID_MAX 0x00ffffffU
+
+enum hf_note {
+	HF_NOTE_NONE = 0,
+	HF_NOTE_TASK_32BIT = 1, /* a 32-bit task: its user stack is not unwound */
+};
+
+/* ---------------------------------------------------------------- reasons */
+
+/* Why a stack ends. Whole stacks have HF_CUT_NONE. The list is closed: its
+ * names, lower case, are keys of --stats. */
+enum hf_cut {
+	HF_CUT_NONE = 0,
+	HF_CUT_NO_UNWIND_INFO = 1,
+	HF_CUT_BAD_UNWIND_INFO = 2,
+	HF_CUT_UNKNOWN_MAPPING = 3,
+	HF_CUT_STALE_MAP = 4,
+	HF_CUT_STACK_UNREADABLE = 5,
+	HF_CUT_BAD_RETURN_ADDRESS = 6,
+	HF_CUT_ZERO_RA = 7,
+	HF_CUT_TOO_DEEP = 8,
+	HF_CUT_TIME = 9,
+	HF_CUT_BUDGET = 10,
+	HF_CUT_PROCESS_GONE = 11,
+	HF_CUT_COUNT = 12,
+};
+
+/* Why a tick that ran the program gave no sample. */
+enum hf_filtered {
+	HF_FILTERED_IDLE = 0, /* the idle task */
+	HF_FILTERED_PID = 1,
+	HF_FILTERED_CGROUP = 2,
+	HF_FILTERED_COMM = 3,
+	HF_FILTERED_NAMESPACE = 4, /* not visible in our pid namespace */
+	HF_FILTERED_SELF = 5, /* after the end of the recording */
+	HF_FILTERED_COUNT = 6,
+};
+
+/* Why a sample that was taken did not reach user space. */
+enum hf_lost {
+	HF_LOST_RING_FULL = 0,
+	HF_LOST_NO_SCRATCH = 1, /* another sample was being walked on this CPU */
+	HF_LOST_TAIL_CALL = 2,
+	HF_LOST_COUNT = 3,
+};
+
+/* What of the tables is missing: why a slice was sent. */
+enum hf_missing {
+	HF_MISSING_NONE = 0,
+	HF_MISSING_SPACE = 1, /* nothing is known of the address space */
+	HF_MISSING_MAPPING = 2, /* the pc lies in no known mapping */
+	HF_MISSING_ROWS = 3, /* the file's rows for this text are not loaded */
+};
+
+/* ------------------------------------------------------ tables in memory */
+
+/*
+ * "Memory" is one region shared by the kernel half and user space: an arena
+ * where the kernel has one, else 1 MiB values of an array map. Offsets are
+ * bytes from its start; 0 means none. No structure crosses a 1 MiB boundary.
+ *
+ * Every structure that may be freed begins with an id that is never reused.
+ * A reader compares it: a stale offset is thereby found out, so that nobody
+ * counts references. User space clears the id, waits for an RCU grace period,
+ * and only then reuses the bytes.
+ */
+#define HF_MEM_CHUNK_SHIFT 20
+#define HF_MEM_CHUNK_BYTES (1U << HF_MEM_CHUNK_SHIFT)
+
+/* Mailbox in which user space publishes the blob of an address space. Direct
+ * mapped by space id; overwritten letters are sent again on the next slice. */
+#define HF_MAILBOX_SLOTS 4096
+struct hf_letter {
+	__u32 space_id;
+	__u32 blob_off;
+	__u32 blob_id;
+	__u32 reserved;
+};
+
+/* Kernel map value: what an mm is known by. The key is the mm's address;
+ * fork and exec replace the entry, so that a reused address is never stale. */
+struct hf_space {
+	__u32 space_id; /* never reused */
+	__u32 blob_off;
+	__u32 blob_id;
+	__u32 reserved;
+};
+
+/* One executable mapping of an address space. */
+struct hf_mapping {
+	__u64 start;
+	__u64 end; /* exclusive */
+	__u64 image; /* process address of image offset 0 */
+	__u32 file_id; /* 0: anonymous executable memory */
+	__u32 file_off; /* memory offset of its struct hf_file; 0: none */
+};
+
+/* The executable mappings of an address space, sorted by start. */
+#define HF_MAX_MAPPINGS 8192
+struct hf_blob {
+	__u32 blob_id;
+	__u32 n_mappings;
+	HF_TAIL(struct hf_mapping, mappings)
+};
+
+/* A file's directory of blocks of rows; a block covers 64 KiB of image. */
+#define HF_BLOCK_SHIFT 16
+#define HF_BLOCK_BYTES (1U << HF_BLOCK_SHIFT)
+#define HF_MAX_BLOCKS 65536
+struct hf_file {
+	__u32 file_id;
+	__u32 n_blocks;
+	/* memory offset of a struct hf_block; 0: not loaded */
+	HF_TAIL(__u32, blocks)
+};
+
+/* Rows of one block, sorted by pc; rows[0].pc is 0. */
+#define HF_BUCKET_SHIFT 8
+#define HF_BUCKETS_PER_BLOCK (1U << (HF_BLOCK_SHIFT - HF_BUCKET_SHIFT))
+#define HF_MAX_ROWS_PER_BLOCK 65535
+struct hf_row {
+	__u16 pc; /* first byte of the block to which the rule applies */
+	__u8 kind; /* enum hf_rule_kind | HF_RULE_* flags */
+	/* Where the caller's frame pointer is: CFA + 8 * fp; 0: unchanged. */
+	__s8 fp;
+	__s32 cfa; /* meaning by kind */
+};
+
+struct hf_block {
+	__u32 file_id;
+	__u32 n_rows;
+	__u32 rules_off; /* memory offset of struct hf_rule[n_rules]; 0: none */
+	__u32 n_rules;
+	/* index[i]: the last row at or before byte 256 * i of the block */
+	__u16 index[HF_BUCKETS_PER_BLOCK];
+	HF_TAIL(struct hf_row, rows)
+};
+
+/*
+ * x86-64: the return address is at CFA - 8 unless a HF_RULE_SIDE row says
+ * otherwise. arm64: it is beside the frame pointer (at CFA + 8 * fp + 8), or
+ * in the link register where HF_RULE_RA_IN_LR is set.
+ */
+enum hf_rule_kind {
+	/* No unwind information; pc is the start of the function where its
+	 * extent is known. Heuristics may go on. */
+	HF_RULE_NONE = 0,
+	HF_RULE_SP = 1, /* CFA = sp + cfa */
+	HF_RULE_FP = 2, /* CFA = fp + cfa */
+	/* Outermost function: the return address is undefined, or the function
+	 * is a known entry. */
+	HF_RULE_END = 3,
+	HF_RULE_SIDE = 4, /* rules[cfa] of the block */
+	HF_RULE_SIGNAL = 5, /* struct sigcontext at sp + cfa holds all registers */
+	/* CFA = sp + 8 + ((pc & 15) >= cfa ? 8 : 0) */
+	HF_RULE_PLT = 6,
+	HF_RULE_BAD = 7, /* the unwind information here could not be read */
+	HF_RULE_KIND_COUNT = 8,
+};
+#define HF_RULE_KIND_MASK 0x0f
+#define HF_RULE_HEURISTIC 0x80 /* the row was synthesised */
+#define HF_RULE_RA_IN_LR 0x40 /* arm64 */
+/* fp: the caller's value is not recoverable (DW_CFA_undefined). */
+#define HF_FP_UNDEFINED 127
+
+/* A rule that does not fit a row. Registers have their DWARF numbers. */
+enum hf_op {
+	HF_OP_SAME = 0, /* the register keeps its value (not for the CFA) */
+	HF_OP_UNDEFINED = 1,
+	HF_OP_REG = 2, /* reg + off */
+	HF_OP_DEREF = 3, /* *(reg + off) + off2 */
+	HF_OP_CFA_DEREF = 4, /* *(CFA + off) */
+	HF_OP_CFA = 5, /* CFA + off */
+};
+struct hf_rule {
+	__u8 cfa_op; /* HF_OP_REG, HF_OP_DEREF */
+	__u8 cfa_reg;
+	__u8 fp_op;
+	__u8 fp_reg;
+	__u8 ra_op;
+	__u8 ra_reg;
+	__u16 reserved;
+	__s32 cfa_off;
+	__s32 cfa_off2;
+	__s32 fp_off;
+	__s32 fp_off2;
+	__s32 ra_off;
+	__s32 ra_off2;
+};
+
+/* Registers by DWARF number; the last one is the pc. x86-64: 0..15 general
+ * (6 rbp, 7 rsp), 16 rip. arm64: 0..30 x0..x30, 31 sp, 32 pc. */
+#define HF_NREGS 33
+#define HF_X86_RBP 6
+#define HF_X86_RSP 7
+#define HF_X86_PC 16
+#define HF_ARM64_FP 29
+#define HF_ARM64_LR 30
+#define HF_ARM64_SP 31
+#define HF_ARM64_PC 32
+
+/* ----------------------------------------------------- records in the ring */
+
+enum hf_record_type {
+	HF_RECORD_SAMPLE = 1,
+	HF_RECORD_SLICE = 2,
+	HF_RECORD_SPACE = 3,
+};
+
+enum hf_origin {
+	HF_ORIGIN_CPU = 0, /* the sampling clock */
+	HF_ORIGIN_COUNT = 1,
+};
+
+#define HF_SAMPLE_HEURISTIC 1 /* some frame was found by a heuristic */
+#define HF_SAMPLE_KTHREAD 2
+#define HF_SAMPLE_IN_KERNEL 4 /* the tick hit kernel code */
+#define HF_SAMPLE_AUDIT 8 /* a slice sent for comparison: the walk is whole */
+
+#define HF_COMM_BYTES 16
+#define HF_MAX_FRAMES 1024
+#define HF_MAX_STEPS 4096
+#define HF_MAX_KERNEL_FRAMES 127
+#define HF_MAX_WORDS 1280
+#define HF_SLICE_MAX_BYTES 65536
+
+/* A sample, followed by n_words frame words: kernel frames first, leaf first. */
+struct hf_sample {
+	__u8 type; /* enum hf_record_type */
+	__u8 origin;
+	__u8 cut; /* enum hf_cut */
+	__u8 flags;
+	__u16 n_words;
+	__u16 n_kernel; /* of n_words */
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 stack_hash; /* of all words and the cut reason */
+	__u32 tgid; /* in hotframe's pid namespace */
+	__u32 tid;
+	__u64 start_ns; /* the process's start, CLOCK_BOOTTIME: with tgid and
+			 * exec_id, its incarnation */
+	__u32 exec_id;
+	__u32 cpu;
+	__u32 space_id;
+	__u32 blob_id; /* the mapping generation the walk used */
+	__u32 label_set;
+	__u32 weight; /* ticks this sample stands for */
+	__u64 cut_pc; /* process address at which the stack was cut */
+	__u8 comm[HF_COMM_BYTES];
+};
+
+/* A sample whose walk could not go on, with what user space needs to finish
+ * it: the registers where it stopped and the stack from there. In the ring the
+ * record is: hf_slice, n_words words padded to HF_MAX_SLICE_WORDS, stack. */
+struct hf_slice {
+	struct hf_sample sample;
+	__u64 regs[HF_NREGS];
+	__u64 stack_addr;
+	__u32 stack_bytes;
+	__u8 missing; /* enum hf_missing */
+	__u8 regs_valid; /* all registers hold (leaf or signal frame) */
+	__u8 pc_is_return; /* pc is a return address */
+	__u8 steps_lost;
+	__u64 missing_pc;
+};
+
+/* An address space came to be. */
+struct hf_space_record {
+	__u8 type;
+	__u8 exec; /* 1: by exec; 0: by fork */
+	__u16 reserved;
+	__u32 tgid;
+	__u64 time_ns;
+	__u32 space_id;
+	__u32 parent_space_id; /* fork: the space it was copied from; 0: unknown */
+};
+
+/* --------------------------------------------------------------- counters */
+
+/* One per CPU. */
+struct hf_counters {
+	__u64 runs; /* entries of the sampling program */
+	__u64 run_ns; /* of all programs, by our own clock */
+	__u64 taken;
+	__u64 emitted;
+	__u64 slices;
+	__u64 slices_refused; /* over the slice byte rate */
+	__u64 filtered[HF_FILTERED_COUNT];
+	__u64 lost[HF_LOST_COUNT];
+	__u64 space_records_lost;
+	__u64 hook_runs;
+	__u64 cache_hits;
+	__u64 cache_misses;
+	__u64 frames;
+};
+
+/* ------------------------------------------------- relations among bounds */
+
+#ifndef HF_ABI_GENERATING
+_Static_assert(HF_MAX_STEPS >= HF_MAX_FRAMES, "every frame that fits can be reached");
+_Static_assert(HF_MAX_WORDS >= HF_MAX_FRAMES + HF_MAX_KERNEL_FRAMES,
+	       "kernel and user frames fit one record");
+_Static_assert(sizeof(struct hf_row) == 8, "a row is 8 bytes");
+_Static_assert(sizeof(struct hf_rule) == 32, "a rule is 32 bytes");
+_Static_assert(sizeof(struct hf_mapping) == 32, "a mapping is 32 bytes");
+_Static_assert(sizeof(struct hf_blob) + HF_MAX_MAPPINGS * sizeof(struct hf_mapping) <=
+		   HF_MEM_CHUNK_BYTES,
+	       "a blob fits one chunk");
+_Static_assert(sizeof(struct hf_block) + HF_MAX_ROWS_PER_BLOCK * sizeof(struct hf_row) <=
+		   HF_MEM_CHUNK_BYTES,
+	       "a block fits one chunk");
+_Static_assert(sizeof(struct hf_file) + HF_MAX_BLOCKS * sizeof(__u32) <= HF_MEM_CHUNK_BYTES,
+	       "a directory fits one chunk");
+_Static_assert(HF_MAILBOX_SLOTS * sizeof(struct hf_letter) <= HF_MEM_CHUNK_BYTES,
+	       "the mailbox fits one chunk");
+#endif
+
+#endif /* HF_ABI_H */
