@@ -10,6 +10,8 @@ pub const HF_FILE_ID_MAX: u32 = 16777215;
 pub const HF_MEM_CHUNK_SHIFT: u32 = 20;
 pub const HF_MEM_CHUNK_BYTES: u32 = 1048576;
 pub const HF_MAILBOX_SLOTS: u32 = 4096;
+pub const HF_MAILBOX_OFF: u32 = 65536;
+pub const HF_HEAP_OFF: u32 = 131072;
 pub const HF_MAX_MAPPINGS: u32 = 8192;
 pub const HF_BLOCK_SHIFT: u32 = 16;
 pub const HF_BLOCK_BYTES: u32 = 65536;
@@ -38,7 +40,10 @@ pub const HF_MAX_FRAMES: u32 = 1024;
 pub const HF_MAX_STEPS: u32 = 4096;
 pub const HF_MAX_KERNEL_FRAMES: u32 = 127;
 pub const HF_MAX_WORDS: u32 = 1280;
-pub const HF_SLICE_MAX_BYTES: u32 = 65536;
+pub const HF_STACK_PAGE_SHIFT: u32 = 12;
+pub const HF_STACK_PAGE_BYTES: u32 = 4096;
+pub const HF_STACK_MAX_PAGES: u32 = 16;
+pub const HF_MAX_COMMS: u32 = 16;
 pub type __s8 = ::core::ffi::c_schar;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
@@ -324,6 +329,7 @@ const _: () = {
 pub const HF_RECORD_SAMPLE: hf_record_type = 1;
 pub const HF_RECORD_SLICE: hf_record_type = 2;
 pub const HF_RECORD_SPACE: hf_record_type = 3;
+pub const HF_RECORD_STACK: hf_record_type = 4;
 pub type hf_record_type = ::core::ffi::c_uint;
 pub const HF_ORIGIN_CPU: hf_origin = 0;
 pub const HF_ORIGIN_COUNT: hf_origin = 1;
@@ -400,13 +406,12 @@ const _: () = {
 pub struct hf_slice {
     pub sample: hf_sample,
     pub regs: [__u64; 33usize],
-    pub stack_addr: __u64,
-    pub stack_bytes: __u32,
+    pub stack_seq: __u64,
+    pub missing_pc: __u64,
     pub missing: __u8,
     pub regs_valid: __u8,
     pub pc_is_return: __u8,
-    pub steps_lost: __u8,
-    pub missing_pc: __u64,
+    pub reserved: [__u8; 5usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -414,19 +419,43 @@ const _: () = {
     ["Alignment of hf_slice"][::core::mem::align_of::<hf_slice>() - 8usize];
     ["Offset of field: hf_slice::sample"][::core::mem::offset_of!(hf_slice, sample) - 0usize];
     ["Offset of field: hf_slice::regs"][::core::mem::offset_of!(hf_slice, regs) - 88usize];
-    ["Offset of field: hf_slice::stack_addr"]
-        [::core::mem::offset_of!(hf_slice, stack_addr) - 352usize];
-    ["Offset of field: hf_slice::stack_bytes"]
-        [::core::mem::offset_of!(hf_slice, stack_bytes) - 360usize];
-    ["Offset of field: hf_slice::missing"][::core::mem::offset_of!(hf_slice, missing) - 364usize];
-    ["Offset of field: hf_slice::regs_valid"]
-        [::core::mem::offset_of!(hf_slice, regs_valid) - 365usize];
-    ["Offset of field: hf_slice::pc_is_return"]
-        [::core::mem::offset_of!(hf_slice, pc_is_return) - 366usize];
-    ["Offset of field: hf_slice::steps_lost"]
-        [::core::mem::offset_of!(hf_slice, steps_lost) - 367usize];
+    ["Offset of field: hf_slice::stack_seq"]
+        [::core::mem::offset_of!(hf_slice, stack_seq) - 352usize];
     ["Offset of field: hf_slice::missing_pc"]
-        [::core::mem::offset_of!(hf_slice, missing_pc) - 368usize];
+        [::core::mem::offset_of!(hf_slice, missing_pc) - 360usize];
+    ["Offset of field: hf_slice::missing"][::core::mem::offset_of!(hf_slice, missing) - 368usize];
+    ["Offset of field: hf_slice::regs_valid"]
+        [::core::mem::offset_of!(hf_slice, regs_valid) - 369usize];
+    ["Offset of field: hf_slice::pc_is_return"]
+        [::core::mem::offset_of!(hf_slice, pc_is_return) - 370usize];
+    ["Offset of field: hf_slice::reserved"][::core::mem::offset_of!(hf_slice, reserved) - 371usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Copy,
+    Clone,
+    zerocopy :: FromBytes,
+    zerocopy :: IntoBytes,
+    zerocopy :: Immutable,
+    zerocopy :: KnownLayout,
+)]
+pub struct hf_stack {
+    pub type_: __u8,
+    pub reserved: [__u8; 3usize],
+    pub n_bytes: __u32,
+    pub seq: __u64,
+    pub addr: __u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_stack"][::core::mem::size_of::<hf_stack>() - 24usize];
+    ["Alignment of hf_stack"][::core::mem::align_of::<hf_stack>() - 8usize];
+    ["Offset of field: hf_stack::type_"][::core::mem::offset_of!(hf_stack, type_) - 0usize];
+    ["Offset of field: hf_stack::reserved"][::core::mem::offset_of!(hf_stack, reserved) - 1usize];
+    ["Offset of field: hf_stack::n_bytes"][::core::mem::offset_of!(hf_stack, n_bytes) - 4usize];
+    ["Offset of field: hf_stack::seq"][::core::mem::offset_of!(hf_stack, seq) - 8usize];
+    ["Offset of field: hf_stack::addr"][::core::mem::offset_of!(hf_stack, addr) - 16usize];
 };
 #[repr(C)]
 #[derive(
@@ -440,12 +469,11 @@ const _: () = {
 )]
 pub struct hf_space_record {
     pub type_: __u8,
-    pub exec: __u8,
-    pub reserved: __u16,
+    pub reserved: [__u8; 3usize],
     pub tgid: __u32,
     pub time_ns: __u64,
     pub space_id: __u32,
-    pub parent_space_id: __u32,
+    pub reserved2: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -453,18 +481,68 @@ const _: () = {
     ["Alignment of hf_space_record"][::core::mem::align_of::<hf_space_record>() - 8usize];
     ["Offset of field: hf_space_record::type_"]
         [::core::mem::offset_of!(hf_space_record, type_) - 0usize];
-    ["Offset of field: hf_space_record::exec"]
-        [::core::mem::offset_of!(hf_space_record, exec) - 1usize];
     ["Offset of field: hf_space_record::reserved"]
-        [::core::mem::offset_of!(hf_space_record, reserved) - 2usize];
+        [::core::mem::offset_of!(hf_space_record, reserved) - 1usize];
     ["Offset of field: hf_space_record::tgid"]
         [::core::mem::offset_of!(hf_space_record, tgid) - 4usize];
     ["Offset of field: hf_space_record::time_ns"]
         [::core::mem::offset_of!(hf_space_record, time_ns) - 8usize];
     ["Offset of field: hf_space_record::space_id"]
         [::core::mem::offset_of!(hf_space_record, space_id) - 16usize];
-    ["Offset of field: hf_space_record::parent_space_id"]
-        [::core::mem::offset_of!(hf_space_record, parent_space_id) - 20usize];
+    ["Offset of field: hf_space_record::reserved2"]
+        [::core::mem::offset_of!(hf_space_record, reserved2) - 20usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Copy,
+    Clone,
+    zerocopy :: FromBytes,
+    zerocopy :: IntoBytes,
+    zerocopy :: Immutable,
+    zerocopy :: KnownLayout,
+)]
+pub struct hf_config {
+    pub ns_inum: __u64,
+    pub ns_level: __u32,
+    pub n_comms: __u32,
+    pub filter_pids: __u8,
+    pub filter_cgroups: __u8,
+    pub cgroup_v1: __u8,
+    pub cgroup_subsys: __u8,
+    pub max_frames: __u32,
+    pub time_cap_ns: __u64,
+    pub slice_bytes_per_s: __u64,
+    pub audit_every: __u32,
+    pub mem_bytes: __u32,
+    pub comms: [[__u8; 16usize]; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_config"][::core::mem::size_of::<hf_config>() - 304usize];
+    ["Alignment of hf_config"][::core::mem::align_of::<hf_config>() - 8usize];
+    ["Offset of field: hf_config::ns_inum"][::core::mem::offset_of!(hf_config, ns_inum) - 0usize];
+    ["Offset of field: hf_config::ns_level"][::core::mem::offset_of!(hf_config, ns_level) - 8usize];
+    ["Offset of field: hf_config::n_comms"][::core::mem::offset_of!(hf_config, n_comms) - 12usize];
+    ["Offset of field: hf_config::filter_pids"]
+        [::core::mem::offset_of!(hf_config, filter_pids) - 16usize];
+    ["Offset of field: hf_config::filter_cgroups"]
+        [::core::mem::offset_of!(hf_config, filter_cgroups) - 17usize];
+    ["Offset of field: hf_config::cgroup_v1"]
+        [::core::mem::offset_of!(hf_config, cgroup_v1) - 18usize];
+    ["Offset of field: hf_config::cgroup_subsys"]
+        [::core::mem::offset_of!(hf_config, cgroup_subsys) - 19usize];
+    ["Offset of field: hf_config::max_frames"]
+        [::core::mem::offset_of!(hf_config, max_frames) - 20usize];
+    ["Offset of field: hf_config::time_cap_ns"]
+        [::core::mem::offset_of!(hf_config, time_cap_ns) - 24usize];
+    ["Offset of field: hf_config::slice_bytes_per_s"]
+        [::core::mem::offset_of!(hf_config, slice_bytes_per_s) - 32usize];
+    ["Offset of field: hf_config::audit_every"]
+        [::core::mem::offset_of!(hf_config, audit_every) - 40usize];
+    ["Offset of field: hf_config::mem_bytes"]
+        [::core::mem::offset_of!(hf_config, mem_bytes) - 44usize];
+    ["Offset of field: hf_config::comms"][::core::mem::offset_of!(hf_config, comms) - 48usize];
 };
 #[repr(C)]
 #[derive(
@@ -490,10 +568,13 @@ pub struct hf_counters {
     pub cache_hits: __u64,
     pub cache_misses: __u64,
     pub frames: __u64,
+    pub stack_seq: __u64,
+    pub slice_window_ns: __u64,
+    pub slice_window_bytes: __u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 160usize];
+    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 184usize];
     ["Alignment of hf_counters"][::core::mem::align_of::<hf_counters>() - 8usize];
     ["Offset of field: hf_counters::runs"][::core::mem::offset_of!(hf_counters, runs) - 0usize];
     ["Offset of field: hf_counters::run_ns"][::core::mem::offset_of!(hf_counters, run_ns) - 8usize];
@@ -517,6 +598,12 @@ const _: () = {
         [::core::mem::offset_of!(hf_counters, cache_misses) - 144usize];
     ["Offset of field: hf_counters::frames"]
         [::core::mem::offset_of!(hf_counters, frames) - 152usize];
+    ["Offset of field: hf_counters::stack_seq"]
+        [::core::mem::offset_of!(hf_counters, stack_seq) - 160usize];
+    ["Offset of field: hf_counters::slice_window_ns"]
+        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 168usize];
+    ["Offset of field: hf_counters::slice_window_bytes"]
+        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 176usize];
 };
 pub const CUT_NAMES: [&str; 12] = ["none", "no_unwind_info", "bad_unwind_info", "unknown_mapping", "stale_map", "stack_unreadable", "bad_return_address", "zero_ra", "too_deep", "time", "budget", "process_gone"];
 pub const FILTERED_NAMES: [&str; 6] = ["idle", "pid", "cgroup", "comm", "namespace", "self"];

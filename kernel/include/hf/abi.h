@@ -131,6 +131,9 @@ enum hf_missing {
 /* Mailbox in which user space publishes the blob of an address space. Direct
  * mapped by space id; overwritten letters are sent again on the next slice. */
 #define HF_MAILBOX_SLOTS 4096
+#define HF_MAILBOX_OFF 65536U
+/* What user space may allocate begins here. */
+#define HF_HEAP_OFF (2 * 65536U)
 struct hf_letter {
 	__u32 space_id;
 	__u32 blob_off;
@@ -266,6 +269,7 @@ enum hf_record_type {
 	HF_RECORD_SAMPLE = 1,
 	HF_RECORD_SLICE = 2,
 	HF_RECORD_SPACE = 3,
+	HF_RECORD_STACK = 4,
 };
 
 enum hf_origin {
@@ -283,7 +287,6 @@ enum hf_origin {
 #define HF_MAX_STEPS 4096
 #define HF_MAX_KERNEL_FRAMES 127
 #define HF_MAX_WORDS 1280
-#define HF_SLICE_MAX_BYTES 65536
 
 /* A sample, followed by n_words frame words: kernel frames first, leaf first. */
 struct hf_sample {
@@ -310,29 +313,60 @@ struct hf_sample {
 };
 
 /* A sample whose walk could not go on, with what user space needs to finish
- * it: the registers where it stopped and the stack from there. In the ring the
- * record is: hf_slice, n_words words padded to HF_MAX_SLICE_WORDS, stack. */
+ * it: the registers where it stopped, followed by n_words frame words. The
+ * stack came before, in the HF_RECORD_STACK record of the same number. */
 struct hf_slice {
 	struct hf_sample sample;
 	__u64 regs[HF_NREGS];
-	__u64 stack_addr;
-	__u32 stack_bytes;
+	__u64 stack_seq; /* 0: no stack could be sent */
+	__u64 missing_pc;
 	__u8 missing; /* enum hf_missing */
 	__u8 regs_valid; /* all registers hold (leaf or signal frame) */
 	__u8 pc_is_return; /* pc is a return address */
-	__u8 steps_lost;
-	__u64 missing_pc;
+	__u8 reserved[5];
 };
 
-/* An address space came to be. */
+/* Whole pages of a stack, from the page of the stack pointer up. */
+#define HF_STACK_PAGE_SHIFT 12
+#define HF_STACK_PAGE_BYTES (1U << HF_STACK_PAGE_SHIFT)
+#define HF_STACK_MAX_PAGES 16
+struct hf_stack {
+	__u8 type; /* HF_RECORD_STACK */
+	__u8 reserved[3];
+	__u32 n_bytes; /* readable bytes that follow */
+	__u64 seq;
+	__u64 addr; /* process address of the first byte */
+	HF_TAIL(__u8, bytes)
+};
+
+/* A process replaced its address space by exec. */
 struct hf_space_record {
-	__u8 type;
-	__u8 exec; /* 1: by exec; 0: by fork */
-	__u16 reserved;
-	__u32 tgid;
+	__u8 type; /* HF_RECORD_SPACE */
+	__u8 reserved[3];
+	__u32 tgid; /* in hotframe's pid namespace */
 	__u64 time_ns;
 	__u32 space_id;
-	__u32 parent_space_id; /* fork: the space it was copied from; 0: unknown */
+	__u32 reserved2;
+};
+
+/* ---------------------------------------------------------- configuration */
+
+#define HF_MAX_COMMS 16
+/* Read-only to the kernel half, written once before it is loaded. */
+struct hf_config {
+	__u64 ns_inum; /* inode of hotframe's pid namespace */
+	__u32 ns_level;
+	__u32 n_comms; /* thread names to record; 0: all */
+	__u8 filter_pids; /* only processes in hf_pids */
+	__u8 filter_cgroups; /* only tasks below a cgroup in hf_cgroups */
+	__u8 cgroup_v1; /* look at the hierarchy of cgroup_subsys */
+	__u8 cgroup_subsys;
+	__u32 max_frames; /* <= HF_MAX_FRAMES */
+	__u64 time_cap_ns; /* of one walk */
+	__u64 slice_bytes_per_s; /* per CPU */
+	__u32 audit_every; /* one sample in so many is audited; 0: none */
+	__u32 mem_bytes; /* size of memory */
+	__u8 comms[HF_MAX_COMMS][HF_COMM_BYTES];
 };
 
 /* --------------------------------------------------------------- counters */
@@ -352,6 +386,9 @@ struct hf_counters {
 	__u64 cache_hits;
 	__u64 cache_misses;
 	__u64 frames;
+	__u64 stack_seq;
+	__u64 slice_window_ns;
+	__u64 slice_window_bytes;
 };
 
 /* ------------------------------------------------- relations among bounds */
@@ -371,8 +408,8 @@ _Static_assert(sizeof(struct hf_block) + HF_MAX_ROWS_PER_BLOCK * sizeof(struct h
 	       "a block fits one chunk");
 _Static_assert(sizeof(struct hf_file) + HF_MAX_BLOCKS * sizeof(__u32) <= HF_MEM_CHUNK_BYTES,
 	       "a directory fits one chunk");
-_Static_assert(HF_MAILBOX_SLOTS * sizeof(struct hf_letter) <= HF_MEM_CHUNK_BYTES,
-	       "the mailbox fits one chunk");
+_Static_assert(HF_MAILBOX_OFF + HF_MAILBOX_SLOTS * sizeof(struct hf_letter) <= HF_HEAP_OFF,
+	       "the mailbox ends before the heap");
 #endif
 
 #endif /* HF_ABI_H */
