@@ -1,0 +1,208 @@
+//! Builds a [`Profile`] from what a reader finds: each string, function, frame, stack, thread and
+//! process once, within [`Limits`].
+
+use std::collections::HashMap;
+
+use hotframe_core::profile::{Frame, Function, Module, Process, Profile, StackNode, Thread};
+
+use crate::{Error, Limits};
+
+/// A profile in the making.
+#[derive(Debug)]
+pub struct Assembler {
+    /// What there is so far; fields without a method here (`meta`, `stats`) are set directly.
+    pub profile: Profile,
+    format: &'static str,
+    limits: Limits,
+    mentions: u64,
+    modules: HashMap<Module, u32>,
+    functions: HashMap<Function, u32>,
+    frames: HashMap<Frame, u32>,
+    stacks: HashMap<(u32, u32), u32>,
+    threads: HashMap<(u32, u32, u32), u32>,
+}
+
+/// One row of the sample table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Nanoseconds since the recording began.
+    pub time_ns: u64,
+    /// Index into `threads`.
+    pub thread: u32,
+    /// Index into `stacks` of the leaf.
+    pub stack: u32,
+    /// Logical CPU.
+    pub cpu: u16,
+    /// `hf_cut`.
+    pub cut: u8,
+    /// Ticks it stands for.
+    pub weight: u64,
+}
+
+impl Assembler {
+    /// An empty profile; `format` is the name that errors carry.
+    pub fn new(format: &'static str, limits: Limits) -> Assembler {
+        let none = Module {
+            path: 0,
+            build_id: 0,
+        };
+        let profile = Profile {
+            modules: vec![none.clone()],
+            stacks: vec![StackNode {
+                parent: 0,
+                frame: 0,
+            }],
+            ..Profile::default()
+        };
+        Assembler {
+            profile,
+            format,
+            limits,
+            mentions: 0,
+            modules: HashMap::from([(none, 0)]),
+            functions: HashMap::new(),
+            frames: HashMap::new(),
+            stacks: HashMap::new(),
+            threads: HashMap::new(),
+        }
+    }
+
+    /// The index of a text.
+    pub fn string(&mut self, text: &str) -> u32 {
+        self.profile.strings.intern(text)
+    }
+
+    /// The index of a module.
+    pub fn module(&mut self, path: &str, build_id: &str) -> u32 {
+        let module = Module {
+            path: self.string(path),
+            build_id: self.string(build_id),
+        };
+        intern(&mut self.modules, &mut self.profile.modules, module)
+    }
+
+    /// The index of a function.
+    pub fn function(&mut self, mut function: Function) -> u32 {
+        if function.system_name == function.name {
+            function.system_name = 0;
+        }
+        intern(&mut self.functions, &mut self.profile.functions, function)
+    }
+
+    /// The index of a frame.
+    pub fn frame(&mut self, frame: Frame) -> u32 {
+        intern(&mut self.frames, &mut self.profile.frames, frame)
+    }
+
+    /// The node of `frame` called by `parent` (0: outermost).
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn node(&mut self, parent: u32, frame: u32) -> Result<u32, Error> {
+        self.mentions += 1;
+        if self.mentions > self.limits.frame_mentions {
+            return Err(self.too_large("frames in stacks", self.limits.frame_mentions));
+        }
+        if let Some(&at) = self.stacks.get(&(parent, frame)) {
+            return Ok(at);
+        }
+        let at = self.profile.stacks.len();
+        if at > self.limits.stack_nodes {
+            return Err(self.too_large("stack nodes", self.limits.stack_nodes as u64));
+        }
+        self.profile.stacks.push(StackNode { parent, frame });
+        self.stacks.insert((parent, frame), at as u32);
+        Ok(at as u32)
+    }
+
+    /// Adds a process; its index.
+    pub fn process(&mut self, process: Process) -> u32 {
+        self.profile.processes.push(process);
+        (self.profile.processes.len() - 1) as u32
+    }
+
+    /// The index of a thread of a process under one name.
+    pub fn thread(&mut self, process: u32, tid: u32, comm: u32) -> u32 {
+        let threads = &mut self.profile.threads;
+        *self.threads.entry((process, tid, comm)).or_insert_with(|| {
+            threads.push(Thread { tid, comm, process });
+            (threads.len() - 1) as u32
+        })
+    }
+
+    /// Adds a sample; one heavier than a row can say becomes several rows.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn sample(&mut self, row: Row) -> Result<(), Error> {
+        let mut left = row.weight;
+        loop {
+            let weight = u32::try_from(left).unwrap_or(u32::MAX);
+            let samples = &mut self.profile.samples;
+            if samples.stack.len() >= self.limits.samples {
+                return Err(self.too_large("samples", self.limits.samples as u64));
+            }
+            samples.time_ns.push(row.time_ns);
+            samples.thread.push(row.thread);
+            samples.stack.push(row.stack);
+            samples.cpu.push(row.cpu);
+            samples.cut.push(row.cut);
+            samples.weight.push(weight);
+            left -= u64::from(weight);
+            if left == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Counts every process's samples, for files that do not say them.
+    pub fn count_processes(&mut self) {
+        let profile = &mut self.profile;
+        for process in &mut profile.processes {
+            process.samples = 0;
+            process.whole = 0;
+            process.cut = Default::default();
+        }
+        let samples = &profile.samples;
+        for (i, &thread) in samples.thread.iter().enumerate() {
+            let Some(thread) = profile.threads.get(thread as usize) else {
+                continue;
+            };
+            let Some(process) = profile.processes.get_mut(thread.process as usize) else {
+                continue;
+            };
+            let weight = u64::from(samples.weight[i]);
+            process.samples += weight;
+            match samples.cut[i] {
+                0 => process.whole += weight,
+                cut => {
+                    if let Some(count) = process.cut.get_mut(cut as usize) {
+                        *count += weight;
+                    }
+                }
+            }
+        }
+    }
+
+    fn too_large(&self, what: &'static str, limit: u64) -> Error {
+        Error::TooLarge {
+            format: self.format,
+            what,
+            limit,
+        }
+    }
+}
+
+fn intern<T: Clone + Eq + std::hash::Hash>(
+    index: &mut HashMap<T, u32>,
+    table: &mut Vec<T>,
+    value: T,
+) -> u32 {
+    if let Some(&at) = index.get(&value) {
+        return at;
+    }
+    let at = table.len() as u32;
+    table.push(value.clone());
+    index.insert(value, at);
+    at
+}

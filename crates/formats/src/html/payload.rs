@@ -1,0 +1,640 @@
+//! The payload: a profile as columns of small numbers, the bytes inside a page.
+//!
+//! In: a [`Profile`]. Out: bytes, and from bytes a profile whose every index is in range.
+//!
+//! # Layout
+//! `hotframe` (8 bytes of ASCII), then [`VERSION`] as a varint, then sections until the end.
+//! A section is its id (varint), its length in bytes (varint) and its content. A reader skips ids
+//! that it does not know, so a section can be added without a new version. Each of these comes at
+//! most once, in any order; one that is absent is empty:
+//!
+//! | id | section | content |
+//! |---|---|---|
+//! | 1 | meta | JSON, see below |
+//! | 2 | strings | n, n lengths in bytes, then all texts (UTF-8) on end |
+//! | 3 | modules | n, path, build_id |
+//! | 4 | functions | n, name, system_name, file Δ, start_line Δ, module, kind |
+//! | 5 | frames | n, function Δ, line Δ, address high 32 bits, address low 32 bits Δ, flags |
+//! | 6 | stacks | n, index − parent (0 for the root itself), frame Δ |
+//! | 7 | processes | n, pid, comm, exe, cgroup, samples, whole, then a column per cut reason |
+//! | 8 | threads | n, tid, comm, process |
+//! | 9 | samples | n, time_ns Δ, thread, stack Δ, cpu, cut, weight |
+//! | 10 | stats | JSON, the books as `--stats` writes them |
+//!
+//! A column is n varints (LEB128). A column marked Δ holds differences from the entry before it
+//! (the first from 0), zigzagged: 0, −1, 1, −2 … are 0, 1, 2, 3. Differences wrap, in 32 bits
+//! except for time_ns, in 64.
+//!
+//! Meta has the fields of [`Meta`] by their names, and `kinds` and `cuts`: the names that the
+//! numbers in columns `kind` and `cut` stand for, so that a reader needs no list of its own.
+//!
+//! # Bounds
+//! At most [`MAX_BYTES`] are read. Every entry of a table costs at least a byte per column, so a
+//! count is checked against the bytes that are left before anything is allocated for it.
+
+use std::io::{self, Write};
+
+use hotframe_abi::CUT_NAMES;
+use hotframe_core::profile::{
+    Frame, Function, Kind, Meta, Module, Process, Profile, StackNode, Thread,
+};
+use serde_json::{Value, json};
+
+/// Version of the layout.
+pub const VERSION: u64 = 1;
+/// The most bytes of payload that are read: 1 GiB, some hundred million samples.
+pub const MAX_BYTES: u64 = 1 << 30;
+
+const MAGIC: &[u8; 8] = b"hotframe";
+
+const META: u64 = 1;
+const STRINGS: u64 = 2;
+const MODULES: u64 = 3;
+const FUNCTIONS: u64 = 4;
+const FRAMES: u64 = 5;
+const STACKS: u64 = 6;
+const PROCESSES: u64 = 7;
+const THREADS: u64 = 8;
+const SAMPLES: u64 = 9;
+const STATS: u64 = 10;
+
+/// Names of the sections, for messages.
+const SECTION_NAMES: [&str; 11] = [
+    "header",
+    "meta",
+    "strings",
+    "modules",
+    "functions",
+    "frames",
+    "stacks",
+    "processes",
+    "threads",
+    "samples",
+    "stats",
+];
+
+/// Why a payload is not a profile.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadError {
+    /// Other bytes.
+    #[error("the payload does not begin as one of hotframe's")]
+    Magic,
+    /// Written by a newer hotframe.
+    #[error("the payload has version {found}, this hotframe reads up to {VERSION}")]
+    Version {
+        /// What the payload says.
+        found: u64,
+    },
+    /// More than [`MAX_BYTES`].
+    #[error("the payload is larger than {MAX_BYTES} bytes")]
+    TooLarge,
+    /// A section ends before its content does.
+    #[error("section {section} ends early")]
+    Short {
+        /// Its name.
+        section: &'static str,
+    },
+    /// A section goes on after its content.
+    #[error("section {section} has {bytes} bytes too many")]
+    Long {
+        /// Its name.
+        section: &'static str,
+        /// How many.
+        bytes: usize,
+    },
+    /// A section comes twice.
+    #[error("section {section} comes twice")]
+    Twice {
+        /// Its name.
+        section: &'static str,
+    },
+    /// A number that does not fit where it goes.
+    #[error("section {section}: {column} {value} of entry {entry} is out of range")]
+    Range {
+        /// Its name.
+        section: &'static str,
+        /// Which column.
+        column: &'static str,
+        /// Which entry.
+        entry: usize,
+        /// The number.
+        value: u64,
+    },
+    /// A text that is not UTF-8, or comes twice.
+    #[error("string {entry} is {what}")]
+    Text {
+        /// Index of the string.
+        entry: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A JSON section that is none.
+    #[error("section {section} is not JSON")]
+    Json {
+        /// Its name.
+        section: &'static str,
+        /// The parser's words.
+        #[source]
+        cause: serde_json::Error,
+    },
+    /// A kind or cut reason that this hotframe does not know.
+    #[error("unknown {what} `{name}`")]
+    Unknown {
+        /// Kind or cut reason.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+// ---------------------------------------------------------------------------------------------
+// Writing
+
+/// Writes a profile's bytes.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
+    let mut head = MAGIC.to_vec();
+    put(&mut head, VERSION);
+    out.write_all(&head)?;
+
+    section(out, META, meta_json(&profile.meta).to_string().as_bytes())?;
+
+    let mut at = Column::new(profile.strings.len());
+    at.column(profile.strings.iter().map(|text| text.len() as u64));
+    for text in profile.strings.iter() {
+        at.bytes.extend_from_slice(text.as_bytes());
+    }
+    section(out, STRINGS, &at.bytes)?;
+
+    let table = &profile.modules;
+    let mut at = Column::new(table.len());
+    at.column(table.iter().map(|m| m.path.into()));
+    at.column(table.iter().map(|m| m.build_id.into()));
+    section(out, MODULES, &at.bytes)?;
+
+    let table = &profile.functions;
+    let mut at = Column::new(table.len());
+    at.column(table.iter().map(|f| f.name.into()));
+    at.column(table.iter().map(|f| f.system_name.into()));
+    at.deltas(table.iter().map(|f| f.file));
+    at.deltas(table.iter().map(|f| f.start_line));
+    at.column(table.iter().map(|f| f.module.into()));
+    at.column(table.iter().map(|f| f.kind as u64));
+    section(out, FUNCTIONS, &at.bytes)?;
+
+    let table = &profile.frames;
+    let mut at = Column::new(table.len());
+    at.deltas(table.iter().map(|f| f.function));
+    at.deltas(table.iter().map(|f| f.line));
+    at.column(table.iter().map(|f| f.address >> 32));
+    at.deltas(table.iter().map(|f| f.address as u32));
+    at.column(table.iter().map(|f| f.flags.into()));
+    section(out, FRAMES, &at.bytes)?;
+
+    let table = &profile.stacks;
+    let mut at = Column::new(table.len());
+    at.column((0u32..).zip(table).map(|(i, s)| i.wrapping_sub(s.parent).into()));
+    at.deltas(table.iter().map(|s| s.frame));
+    section(out, STACKS, &at.bytes)?;
+
+    let table = &profile.processes;
+    let mut at = Column::new(table.len());
+    at.column(table.iter().map(|p| p.pid.into()));
+    at.column(table.iter().map(|p| p.comm.into()));
+    at.column(table.iter().map(|p| p.exe.into()));
+    at.column(table.iter().map(|p| p.cgroup.into()));
+    at.column(table.iter().map(|p| p.samples));
+    at.column(table.iter().map(|p| p.whole));
+    for reason in 0..CUT_NAMES.len() {
+        at.column(table.iter().map(|p| p.cut.get(reason).copied().unwrap_or(0)));
+    }
+    section(out, PROCESSES, &at.bytes)?;
+
+    let table = &profile.threads;
+    let mut at = Column::new(table.len());
+    at.column(table.iter().map(|t| t.tid.into()));
+    at.column(table.iter().map(|t| t.comm.into()));
+    at.column(table.iter().map(|t| t.process.into()));
+    section(out, THREADS, &at.bytes)?;
+
+    let table = &profile.samples;
+    let mut at = Column::new(table.stack.len());
+    let mut last = 0u64;
+    at.column(table.time_ns.iter().map(|&time| {
+        let step = time.wrapping_sub(last) as i64;
+        last = time;
+        ((step << 1) ^ (step >> 63)) as u64
+    }));
+    at.column(table.thread.iter().map(|&x| x.into()));
+    at.deltas(table.stack.iter().copied());
+    at.column(table.cpu.iter().map(|&x| x.into()));
+    at.column(table.cut.iter().map(|&x| x.into()));
+    at.column(table.weight.iter().map(|&x| x.into()));
+    section(out, SAMPLES, &at.bytes)?;
+
+    section(out, STATS, profile.stats.to_string().as_bytes())
+}
+
+fn section(out: &mut impl Write, id: u64, content: &[u8]) -> io::Result<()> {
+    let mut head = Vec::with_capacity(12);
+    put(&mut head, id);
+    put(&mut head, content.len() as u64);
+    out.write_all(&head)?;
+    out.write_all(content)
+}
+
+fn put(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+/// A table's bytes while they are written.
+struct Column {
+    bytes: Vec<u8>,
+}
+
+impl Column {
+    fn new(n: usize) -> Column {
+        let mut bytes = Vec::with_capacity(n * 4 + 8);
+        put(&mut bytes, n as u64);
+        Column { bytes }
+    }
+
+    fn column(&mut self, values: impl Iterator<Item = u64>) {
+        for value in values {
+            put(&mut self.bytes, value);
+        }
+    }
+
+    fn deltas(&mut self, values: impl Iterator<Item = u32>) {
+        let mut last = 0u32;
+        for value in values {
+            let step = value.wrapping_sub(last) as i32;
+            last = value;
+            put(&mut self.bytes, (((step << 1) ^ (step >> 31)) as u32).into());
+        }
+    }
+}
+
+fn meta_json(meta: &Meta) -> Value {
+    json!({
+        "producer": meta.producer,
+        "command": meta.command,
+        "host": meta.host,
+        "kernel": meta.kernel,
+        "arch": meta.arch,
+        "n_cpus": meta.n_cpus,
+        "start_unix_ns": meta.start_unix_ns,
+        "duration_ns": meta.duration_ns,
+        "period_ns": meta.period_ns,
+        "kinds": Kind::ALL.map(Kind::name),
+        "cuts": CUT_NAMES,
+    })
+}
+
+// ---------------------------------------------------------------------------------------------
+// Reading
+
+/// Reads a profile; every index in it is in range and every parent is before its child.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(PayloadError::TooLarge);
+    }
+    let mut rest = Reader {
+        bytes: bytes.strip_prefix(MAGIC).ok_or(PayloadError::Magic)?,
+        section: "header",
+    };
+    let found = rest.varint()?;
+    if found != VERSION {
+        return Err(PayloadError::Version { found });
+    }
+    let mut sections: [Option<&[u8]>; SECTION_NAMES.len()] = Default::default();
+    while !rest.bytes.is_empty() {
+        let id = rest.varint()?;
+        let len = rest.varint()?;
+        let content = rest.take(len)?;
+        let known = usize::try_from(id).ok().filter(|&id| id > 0);
+        if let Some((slot, name)) =
+            known.and_then(|id| Some((sections.get_mut(id)?, *SECTION_NAMES.get(id)?)))
+        {
+            if slot.is_some() {
+                return Err(PayloadError::Twice { section: name });
+            }
+            *slot = Some(content);
+        }
+    }
+    let open = |id: u64| Reader {
+        bytes: sections.get(id as usize).copied().flatten().unwrap_or_default(),
+        section: SECTION_NAMES.get(id as usize).copied().unwrap_or_default(),
+    };
+
+    let mut profile = Profile::default();
+    let names = read_meta(open(META), &mut profile.meta)?;
+    profile.stats = open(STATS).json()?;
+    read_strings(open(STRINGS), &mut profile)?;
+    let n_strings = profile.strings.len() as u64;
+
+    let mut at = open(MODULES);
+    let n = at.count(2)?;
+    let path = at.below("path", n, n_strings)?;
+    let build_id = at.below("build_id", n, n_strings)?;
+    at.end()?;
+    profile.modules = path
+        .into_iter()
+        .zip(build_id)
+        .map(|(path, build_id)| Module { path, build_id })
+        .collect();
+
+    let mut at = open(FUNCTIONS);
+    let n = at.count(6)?;
+    let name = at.below("name", n, n_strings)?;
+    let system_name = at.below("system_name", n, n_strings)?;
+    let file = at.deltas_below("file", n, n_strings)?;
+    let start_line = at.deltas_below("start_line", n, NO_BOUND)?;
+    let module = at.below("module", n, profile.modules.len() as u64)?;
+    let kind = at.below("kind", n, names.kinds.len() as u64)?;
+    at.end()?;
+    profile.functions.reserve_exact(n);
+    for (i, name) in name.into_iter().enumerate() {
+        profile.functions.push(Function {
+            name,
+            system_name: get(&system_name, i),
+            file: get(&file, i),
+            start_line: get(&start_line, i),
+            module: get(&module, i),
+            kind: names.kinds.get(get(&kind, i) as usize).copied().unwrap_or(Kind::Note),
+        });
+    }
+
+    let mut at = open(FRAMES);
+    let n = at.count(5)?;
+    let function = at.deltas_below("function", n, profile.functions.len() as u64)?;
+    let line = at.deltas_below("line", n, NO_BOUND)?;
+    let high = at.below("address", n, NO_BOUND)?;
+    let low = at.deltas_below("address", n, NO_BOUND)?;
+    let flags = at.below("flags", n, 256)?;
+    at.end()?;
+    profile.frames.reserve_exact(n);
+    for (i, function) in function.into_iter().enumerate() {
+        profile.frames.push(Frame {
+            function,
+            line: get(&line, i),
+            address: u64::from(get(&high, i)) << 32 | u64::from(get(&low, i)),
+            flags: get(&flags, i) as u8,
+        });
+    }
+
+    read_stacks(open(STACKS), &mut profile)?;
+
+    let mut at = open(PROCESSES);
+    let n = at.count(6 + names.cuts.len())?;
+    let pid = at.below("pid", n, NO_BOUND)?;
+    let comm = at.below("comm", n, n_strings)?;
+    let exe = at.below("exe", n, n_strings)?;
+    let cgroup = at.below("cgroup", n, n_strings)?;
+    profile.processes.reserve_exact(n);
+    for (i, pid) in pid.into_iter().enumerate() {
+        profile.processes.push(Process {
+            pid,
+            comm: get(&comm, i),
+            exe: get(&exe, i),
+            cgroup: get(&cgroup, i),
+            ..Process::default()
+        });
+    }
+    for process in &mut profile.processes {
+        process.samples = at.varint()?;
+    }
+    for process in &mut profile.processes {
+        process.whole = at.varint()?;
+    }
+    for &reason in &names.cuts {
+        for process in &mut profile.processes {
+            let value = at.varint()?;
+            if let Some(slot) = process.cut.get_mut(usize::from(reason)) {
+                *slot = value;
+            }
+        }
+    }
+    at.end()?;
+
+    let mut at = open(THREADS);
+    let n = at.count(3)?;
+    let tid = at.below("tid", n, NO_BOUND)?;
+    let comm = at.below("comm", n, n_strings)?;
+    let process = at.below("process", n, profile.processes.len() as u64)?;
+    at.end()?;
+    profile.threads.reserve_exact(n);
+    for (i, tid) in tid.into_iter().enumerate() {
+        profile.threads.push(Thread { tid, comm: get(&comm, i), process: get(&process, i) });
+    }
+
+    let mut at = open(SAMPLES);
+    let n = at.count(6)?;
+    let mut time = 0u64;
+    profile.samples.time_ns.reserve_exact(n);
+    for _ in 0..n {
+        let step = at.varint()?;
+        time = time.wrapping_add((step >> 1) ^ (step & 1).wrapping_neg());
+        profile.samples.time_ns.push(time);
+    }
+    profile.samples.thread = at.below("thread", n, profile.threads.len() as u64)?;
+    profile.samples.stack = at.deltas_below("stack", n, profile.stacks.len() as u64)?;
+    let cpu = at.below("cpu", n, 1 << 16)?;
+    profile.samples.cpu = cpu.into_iter().map(|x| x as u16).collect();
+    let cut = at.below("cut", n, names.cuts.len() as u64)?;
+    profile.samples.cut = cut
+        .into_iter()
+        .map(|x| names.cuts.get(x as usize).copied().unwrap_or(0))
+        .collect();
+    profile.samples.weight = at.below("weight", n, NO_BOUND)?;
+    at.end()?;
+    Ok(profile)
+}
+
+/// Any `u32` will do.
+const NO_BOUND: u64 = 1 << 32;
+
+/// Columns of one table have equal length, so the default is never taken.
+fn get(column: &[u32], i: usize) -> u32 {
+    column.get(i).copied().unwrap_or(0)
+}
+
+/// What the numbers in the file's `kind` and `cut` columns mean here.
+struct Names {
+    kinds: Vec<Kind>,
+    cuts: Vec<u8>,
+}
+
+fn read_meta(mut at: Reader, meta: &mut Meta) -> Result<Names, PayloadError> {
+    let value = at.json()?;
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_string();
+    let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or(0);
+    *meta = Meta {
+        start_unix_ns: number("start_unix_ns"),
+        duration_ns: number("duration_ns"),
+        period_ns: number("period_ns"),
+        host: text("host"),
+        kernel: text("kernel"),
+        arch: text("arch"),
+        command: text("command"),
+        producer: text("producer"),
+        n_cpus: u32::try_from(number("n_cpus")).unwrap_or(u32::MAX),
+    };
+    let list = |key: &str| {
+        let items = value.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        items.iter().map(|item| item.as_str().unwrap_or_default())
+    };
+    let unknown = |what, name: &str| PayloadError::Unknown { what, name: name.to_string() };
+    Ok(Names {
+        kinds: list("kinds")
+            .map(|name| {
+                let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+                kind.ok_or_else(|| unknown("kind", name))
+            })
+            .collect::<Result<_, _>>()?,
+        cuts: list("cuts")
+            .map(|name| {
+                let reason = CUT_NAMES.iter().position(|known| *known == name);
+                reason.map(|reason| reason as u8).ok_or_else(|| unknown("cut reason", name))
+            })
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn read_strings(mut at: Reader, profile: &mut Profile) -> Result<(), PayloadError> {
+    let n = at.count(1)?;
+    let lengths = at.below("length", n, NO_BOUND)?;
+    for (entry, length) in lengths.into_iter().enumerate() {
+        let text = std::str::from_utf8(at.take(length.into())?)
+            .map_err(|_| PayloadError::Text { entry, what: "not UTF-8" })?;
+        if profile.strings.intern(text) as usize != entry {
+            return Err(PayloadError::Text { entry, what: "out of place or there twice" });
+        }
+    }
+    at.end()
+}
+
+fn read_stacks(mut at: Reader, profile: &mut Profile) -> Result<(), PayloadError> {
+    let n = at.count(2)?;
+    let back = at.below("parent", n, NO_BOUND)?;
+    // The root has no frame: its column says 0 even if there are no frames at all.
+    let frame = at.deltas_below("frame", n, (profile.frames.len() as u64).max(1))?;
+    at.end()?;
+    profile.stacks.reserve_exact(n);
+    for (entry, (back, frame)) in back.into_iter().zip(frame).enumerate() {
+        let in_place = if entry == 0 { back == 0 } else { back >= 1 && back as usize <= entry };
+        if !in_place {
+            let (section, column) = ("stacks", "parent");
+            return Err(PayloadError::Range { section, column, entry, value: back.into() });
+        }
+        profile.stacks.push(StackNode { parent: entry as u32 - back, frame });
+    }
+    Ok(())
+}
+
+/// What is left of a section.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    section: &'static str,
+}
+
+impl<'a> Reader<'a> {
+    fn short(&self) -> PayloadError {
+        PayloadError::Short { section: self.section }
+    }
+
+    fn varint(&mut self) -> Result<u64, PayloadError> {
+        let mut value = 0u64;
+        for (i, &byte) in self.bytes.iter().enumerate().take(10) {
+            value |= u64::from(byte & 0x7f) << (7 * i as u32);
+            if byte < 0x80 {
+                self.bytes = self.bytes.get(i + 1..).unwrap_or_default();
+                return Ok(value);
+            }
+        }
+        Err(self.short())
+    }
+
+    fn take(&mut self, len: u64) -> Result<&'a [u8], PayloadError> {
+        let split = usize::try_from(len).ok().and_then(|len| self.bytes.split_at_checked(len));
+        let (head, tail) = split.ok_or_else(|| self.short())?;
+        self.bytes = tail;
+        Ok(head)
+    }
+
+    /// The number of entries of a table with so many columns. An absent table has none.
+    fn count(&mut self, n_columns: usize) -> Result<usize, PayloadError> {
+        if self.bytes.is_empty() {
+            return Ok(0);
+        }
+        let n = self.varint()?;
+        let room = (self.bytes.len() / n_columns) as u64;
+        if n > room {
+            return Err(self.short());
+        }
+        Ok(n as usize)
+    }
+
+    /// A column of numbers below a bound of at most 2^32.
+    fn below(
+        &mut self,
+        column: &'static str,
+        n: usize,
+        bound: u64,
+    ) -> Result<Vec<u32>, PayloadError> {
+        let mut values = Vec::with_capacity(n);
+        for entry in 0..n {
+            let value = self.varint()?;
+            if value >= bound {
+                return Err(PayloadError::Range { section: self.section, column, entry, value });
+            }
+            values.push(value as u32);
+        }
+        Ok(values)
+    }
+
+    /// The same for a column of differences.
+    fn deltas_below(
+        &mut self,
+        column: &'static str,
+        n: usize,
+        bound: u64,
+    ) -> Result<Vec<u32>, PayloadError> {
+        let mut values = self.below(column, n, NO_BOUND)?;
+        let mut last = 0u32;
+        for (entry, value) in values.iter_mut().enumerate() {
+            last = last.wrapping_add((*value >> 1) ^ (*value & 1).wrapping_neg());
+            if u64::from(last) >= bound {
+                let (section, value) = (self.section, last.into());
+                return Err(PayloadError::Range { section, column, entry, value });
+            }
+            *value = last;
+        }
+        Ok(values)
+    }
+
+    fn json(&mut self) -> Result<Value, PayloadError> {
+        if self.bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        let section = self.section;
+        serde_json::from_slice(self.bytes).map_err(|cause| PayloadError::Json { section, cause })
+    }
+
+    fn end(&self) -> Result<(), PayloadError> {
+        match self.bytes.len() {
+            0 => Ok(()),
+            bytes => Err(PayloadError::Long { section: self.section, bytes }),
+        }
+    }
+}
