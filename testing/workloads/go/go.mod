@@ -1,0 +1,3 @@
+module hotframe/workloads/gostacks
+
+go 1.20

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// gostacks inline|frameless, until stopped.
+//
+// inline:    main.main → main.realFunction → main.inlinedOne → main.inlinedTwo →
+//
+//	main.inlinedThree, the last three inlined into realFunction.
+//
+// frameless: main.main → main.framelessCaller → main.framelessLeaf; the leaf needs no stack, so
+// Go gives it no frame and its caller's frame pointer is still in the register.
+package main
+
+import "os"
+
+var sink uint64
+
+func inlinedThree(x uint64) uint64 {
+	return x*5 + 1
+}
+
+func inlinedTwo(x uint64) uint64 {
+	return inlinedThree(x) ^ 0x55
+}
+
+func inlinedOne(x uint64) uint64 {
+	return inlinedTwo(x) + 3
+}
+
+//go:noinline
+func realFunction() {
+	x := uint64(1)
+	for i := 0; i < 200000000; i++ {
+		x = inlinedOne(x)
+	}
+	sink = x
+}
+
+//go:noinline
+func framelessLeaf(n uint64) uint64 {
+	x := n
+	for i := uint64(0); i < n; i++ {
+		x = x*5 ^ i
+	}
+	return x
+}
+
+//go:noinline
+func framelessCaller() {
+	sink += framelessLeaf(200000000)
+}
+
+func main() {
+	for {
+		if len(os.Args) > 1 && os.Args[1] == "frameless" {
+			framelessCaller()
+		} else {
+			realFunction()
+		}
+	}
+}
