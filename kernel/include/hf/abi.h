@@ -125,6 +125,9 @@ enum hf_missing {
  * counts references. User space clears the id, waits for an RCU grace period,
  * and only then reuses the bytes.
  */
+/* Where user space maps the arena: a 4 GiB boundary, so that an offset is the
+ * low half of an address. */
+#define HF_ARENA_ADDR 0x100000000000ULL
 #define HF_MEM_CHUNK_SHIFT 20
 #define HF_MEM_CHUNK_BYTES (1U << HF_MEM_CHUNK_SHIFT)
 
@@ -280,7 +283,11 @@ enum hf_origin {
 #define HF_SAMPLE_HEURISTIC 1 /* some frame was found by a heuristic */
 #define HF_SAMPLE_KTHREAD 2
 #define HF_SAMPLE_IN_KERNEL 4 /* the tick hit kernel code */
-#define HF_SAMPLE_AUDIT 8 /* a slice sent for comparison: the walk is whole */
+/* A sample: its walk is whole, and a slice for comparison came before. A slice:
+ * it is that one. */
+#define HF_SAMPLE_AUDIT 8
+/* The walk goes on in user space: the slice came just before. */
+#define HF_SAMPLE_SLICED 16
 
 #define HF_COMM_BYTES 16
 #define HF_MAX_FRAMES 1024
@@ -312,9 +319,9 @@ struct hf_sample {
 	__u8 comm[HF_COMM_BYTES];
 };
 
-/* A sample whose walk could not go on, with what user space needs to finish
- * it: the registers where it stopped, followed by n_words frame words. The
- * stack came before, in the HF_RECORD_STACK record of the same number. */
+/* What user space needs to finish a walk that could not go on: the registers
+ * where it stopped. The stack came before, in the HF_RECORD_STACK record of
+ * the same number; the sample itself follows, with the words so far. */
 struct hf_slice {
 	struct hf_sample sample;
 	__u64 regs[HF_NREGS];

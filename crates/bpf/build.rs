@@ -1,0 +1,36 @@
+//! Compiles the kernel half: one object for kernels with an arena, one for those without.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn main() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let kernel = root.join("kernel");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let libbpf = std::env::var("DEP_BPF_INCLUDE").expect("libbpf-sys tells its headers");
+    let arch = match std::env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it").as_str() {
+        "x86_64" => "x86",
+        "aarch64" => "arm64",
+        other => panic!("hotframe runs on x86-64 and arm64, not on {other}"),
+    };
+    for (name, define) in [("hotframe-arena.bpf.o", "-DHF_ARENA"), ("hotframe-array.bpf.o", "-DHF_ARRAY")] {
+        let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
+        let status = Command::new(&clang)
+            .args(["-g", "-O2", "-target", "bpf", "-mcpu=v3", "-D__BPF__", "-Wall", "-Werror"])
+            .args(["-Wno-unused-function", define, &format!("-D__TARGET_ARCH_{arch}")])
+            .arg("-I")
+            .arg(kernel.join("include"))
+            .args(["-I", &libbpf, "-c"])
+            .arg(kernel.join("hotframe.bpf.c"))
+            .arg("-o")
+            .arg(out.join(name))
+            .status();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(_) => panic!("{clang} could not compile kernel/hotframe.bpf.c"),
+            Err(cause) => panic!("starting {clang} (install clang 14 or later): {cause}"),
+        }
+    }
+    println!("cargo:rerun-if-changed={}", kernel.display());
+    println!("cargo:rerun-if-env-changed=CLANG");
+}

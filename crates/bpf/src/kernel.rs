@@ -1,0 +1,373 @@
+//! Loads the kernel half and holds it.
+//!
+//! In: [`Config`]. Out: the maps, the ring and the memory, ready; nothing ticks before
+//! [`Kernel::start`]. Dropping it detaches and frees everything: programs, maps and events live as
+//! long as their descriptors, which die with the process too.
+//!
+//! Two choices are made by what the kernel can do (`kernel/include/hf/compat.h`): an arena or an
+//! array for memory, `bpf_loop` or tail calls for the walk. [`Fallbacks`] forces the older of
+//! each, for tests.
+
+use crate::events::{Clock, SidebandRing, online_cpus};
+use crate::{Error, memory::Memory, ring::Ring};
+use hotframe_abi as abi;
+use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder, OpenObject, ProgramType};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::Mutex;
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+/// ELF objects must lie at an 8-byte boundary.
+macro_rules! aligned {
+    ($name:literal) => {{
+        #[repr(C, align(8))]
+        struct Aligned<T: ?Sized>(T);
+        static BYTES: &Aligned<[u8]> =
+            &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), $name)));
+        &BYTES.0
+    }};
+}
+
+static ARENA_OBJECT: &[u8] = aligned!("/hotframe-arena.bpf.o");
+static ARRAY_OBJECT: &[u8] = aligned!("/hotframe-array.bpf.o");
+
+/// What to load.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Ticks a second and CPU.
+    pub hz: u32,
+    /// Bytes of memory for tables; whole MiB.
+    pub memory_bytes: u32,
+    /// Bytes of the ring; a power of two.
+    pub ring_bytes: u32,
+    /// Pages of each CPU's side-band ring; a power of two.
+    pub sideband_pages: usize,
+    /// The read-only settings of the kernel half.
+    pub settings: abi::hf_config,
+    /// Fallbacks to force.
+    pub force: Fallbacks,
+}
+
+/// Older ways that can be forced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fallbacks {
+    /// Tail calls instead of `bpf_loop`.
+    pub tail_calls: bool,
+    /// An array instead of an arena.
+    pub no_arena: bool,
+}
+
+/// What the verifier said of a program.
+#[derive(Debug, Clone)]
+pub struct ProgramFacts {
+    /// Its name.
+    pub name: String,
+    /// Instructions as loaded.
+    pub instructions: usize,
+    /// Instructions that the verifier followed.
+    pub verified: u32,
+}
+
+/// The loaded kernel half.
+pub struct Kernel {
+    _links: Vec<libbpf_rs::Link>,
+    object: Object,
+    clocks: Vec<Clock>,
+    sidebands: Vec<SidebandRing>,
+    /// Ticks due on CPUs that went away are kept here.
+    gone_ns: u64,
+    period_ns: u64,
+    sideband_pages: usize,
+    /// The way that was chosen.
+    pub fallbacks: Fallbacks,
+}
+
+/// Bytes in a side-band ring that wake its reader: about what one exec writes, so that a new
+/// image is known before its first tick.
+const WATERMARK_BYTES: u32 = 1024;
+/// Slot of the walk in the program array (`enum hf_prog` in maps.h).
+const PROG_WALK: u32 = 0;
+
+static LOG: Mutex<String> = Mutex::new(String::new());
+
+fn keep_log(_level: libbpf_rs::PrintLevel, line: String) {
+    tracing::debug!(target: "libbpf", "{}", line.trim_end());
+    if let Ok(mut log) = LOG.lock() {
+        if log.len() > 1 << 16 {
+            log.clear();
+        }
+        log.push_str(&line);
+    }
+}
+
+/// The line of libbpf's log that says why.
+fn telling_line() -> String {
+    let log = LOG.lock().map(|mut log| std::mem::take(&mut *log)).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines
+        .iter()
+        .rev()
+        .find(|line| {
+            !line.starts_with("processed ") && !line.starts_with("-- ") && !line.starts_with("libbpf: failed to load")
+                && !line.starts_with("verification time") && !line.starts_with("stack depth")
+        })
+        .map(|line| line.chars().take(200).collect())
+        .unwrap_or_default()
+}
+
+fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Error {
+    move |cause| Error::Bpf { what, cause, log: telling_line() }
+}
+
+impl Kernel {
+    /// Loads and attaches everything but the clocks; side-band rings are open and running.
+    pub fn load(config: &Config) -> Result<(Kernel, Memory, Ring), Error> {
+        if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+            return Err(Error::NoBtf);
+        }
+        libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Info, keep_log)));
+        let force = config.force;
+        let fallbacks = Fallbacks {
+            no_arena: force.no_arena
+                || !matches!(libbpf_rs::MapType::Arena.is_supported(), Ok(true)),
+            tail_calls: force.tail_calls
+                || !matches!(
+                    ProgramType::PerfEvent.is_helper_supported(libbpf_sys::BPF_FUNC_loop),
+                    Ok(true)
+                ),
+        };
+        let mut open = open(fallbacks)?;
+        Self::configure(&mut open, config, fallbacks)?;
+        let object = open.load().map_err(bpf("loading the kernel half"))?;
+        let walk = if fallbacks.tail_calls { "hf_walk_tail" } else { "hf_walk_loop" };
+        let walk_fd = object
+            .progs()
+            .find(|program| program.name() == walk)
+            .ok_or(Error::Missing("walk program"))?
+            .as_fd()
+            .as_raw_fd();
+        let progs = map(&object, "hf_progs")?;
+        progs
+            .update(&PROG_WALK.to_ne_bytes(), &walk_fd.to_ne_bytes(), MapFlags::ANY)
+            .map_err(bpf("filling the program array"))?;
+        let memory = Self::map_memory(&object, config, fallbacks)?;
+        let ring = Ring::new(map(&object, "hf_ring")?.as_fd().as_raw_fd(), config.ring_bytes)?;
+        let mut links = Vec::new();
+        for program in object.progs_mut() {
+            if program.prog_type() == ProgramType::Tracing {
+                links.push(program.attach_trace().map_err(bpf("attaching a scheduler hook"))?);
+            }
+        }
+        let mut kernel = Kernel {
+            _links: links,
+            object,
+            clocks: Vec::new(),
+            sidebands: Vec::new(),
+            gone_ns: 0,
+            period_ns: 1_000_000_000 / u64::from(config.hz),
+            sideband_pages: config.sideband_pages,
+            fallbacks,
+        };
+        kernel.follow_cpus(false)?;
+        Ok((kernel, memory, ring))
+    }
+
+    fn configure(
+        open: &mut OpenObject,
+        config: &Config,
+        fallbacks: Fallbacks,
+    ) -> Result<(), Error> {
+        for mut program in open.progs_mut() {
+            let name = program.name().to_string_lossy().into_owned();
+            let unused = if fallbacks.tail_calls { "hf_walk_loop" } else { "hf_walk_tail" };
+            program.set_autoload(name != unused);
+        }
+        for mut map in open.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            let entries = match name.as_str() {
+                "hf_ring" => config.ring_bytes,
+                "hf_memory" if fallbacks.no_arena => config.memory_bytes >> abi::HF_MEM_CHUNK_SHIFT,
+                "hf_memory" => config.memory_bytes / 4096,
+                name if name.ends_with(".config") => {
+                    let mut settings = config.settings;
+                    settings.mem_bytes = config.memory_bytes;
+                    map.set_initial_value(settings.as_bytes()).map_err(bpf("configuring"))?;
+                    continue;
+                }
+                _ => continue,
+            };
+            map.set_max_entries(entries).map_err(bpf("sizing a map"))?;
+        }
+        Ok(())
+    }
+
+    fn map_memory(
+        object: &Object,
+        config: &Config,
+        fallbacks: Fallbacks,
+    ) -> Result<Memory, Error> {
+        let bytes = config.memory_bytes as usize;
+        if fallbacks.no_arena {
+            let fd = map(object, "hf_memory")?.as_fd().as_raw_fd();
+            let mapped = crate::map::Mapped::new(fd, bytes, 0, true)?;
+            return Ok(Memory::new(mapped.ptr(), bytes as u64, Some(mapped), "array"));
+        }
+        // libbpf mapped it at map_extra when it made the map (bpf_object__create_maps).
+        Ok(Memory::new(abi::HF_ARENA_ADDR as *mut u8, bytes as u64, None, "arena"))
+    }
+
+    /// Opens what CPUs that came online need and lets go of those that went. With `ticking`, new
+    /// clocks start at once.
+    pub fn follow_cpus(&mut self, ticking: bool) -> Result<(), Error> {
+        let online = online_cpus()?;
+        let program = self
+            .object
+            .progs()
+            .find(|program| program.name() == "hf_sample")
+            .ok_or(Error::Missing("sampling program"))?
+            .as_fd()
+            .as_raw_fd();
+        let (stay, gone): (Vec<Clock>, Vec<Clock>) =
+            std::mem::take(&mut self.clocks).into_iter().partition(|clock| online.contains(&clock.cpu));
+        self.gone_ns += gone.iter().map(Clock::count_ns).sum::<u64>();
+        self.clocks = stay;
+        for &cpu in &online {
+            if self.clocks.iter().any(|clock| clock.cpu == cpu) {
+                continue;
+            }
+            self.sidebands.push(SidebandRing::open(cpu, self.sideband_pages, WATERMARK_BYTES)?);
+            let clock = Clock::open(cpu, self.period_ns, program)?;
+            if ticking {
+                clock.enable()?;
+            }
+            self.clocks.push(clock);
+        }
+        Ok(())
+    }
+
+    /// Starts the clocks.
+    pub fn start(&self) -> Result<(), Error> {
+        self.clocks.iter().try_for_each(Clock::enable)
+    }
+
+    /// Stops the clocks; counts stay readable.
+    pub fn stop(&self) {
+        self.clocks.iter().for_each(Clock::disable);
+    }
+
+    /// Ticks that were due so far, on all CPUs.
+    pub fn ticks_expected(&self) -> u64 {
+        let now: u64 = self.clocks.iter().map(|clock| clock.count_ns() / self.period_ns).sum();
+        now + self.gone_ns / self.period_ns
+    }
+
+    /// CPUs sampled now.
+    pub fn n_cpus(&self) -> usize {
+        self.clocks.len()
+    }
+
+    /// Side-band rings, to poll and to drain.
+    pub fn sidebands(&mut self) -> &mut [SidebandRing] {
+        &mut self.sidebands
+    }
+
+    /// The kernel half's counters, added up over CPUs.
+    pub fn counters(&self) -> Result<abi::hf_counters, Error> {
+        let mut total = [0u64; size_of::<abi::hf_counters>() / 8];
+        let values = map(&self.object, "hf_counters")?
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(bpf("reading the counters"))?
+            .unwrap_or_default();
+        for value in &values {
+            for (sum, word) in total.iter_mut().zip(value.chunks_exact(8)) {
+                *sum += u64::from_ne_bytes(word.try_into().unwrap_or_default());
+            }
+        }
+        abi::hf_counters::read_from_bytes(total.as_bytes()).map_err(|_| Error::Missing("counters"))
+    }
+
+    /// Adds a process to the pid filter.
+    pub fn add_pid(&self, pid: u32) -> Result<(), Error> {
+        map(&self.object, "hf_pids")?
+            .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
+            .map_err(bpf("adding a process to the filter"))
+    }
+
+    /// Takes a process that ended out of the pid filter.
+    pub fn remove_pid(&self, pid: u32) {
+        if let Ok(pids) = map(&self.object, "hf_pids") {
+            let _ = pids.delete(&pid.to_ne_bytes());
+        }
+    }
+
+    /// Is the process in the pid filter?
+    pub fn has_pid(&self, pid: u32) -> bool {
+        map(&self.object, "hf_pids").is_ok_and(|pids| {
+            matches!(pids.lookup(&pid.to_ne_bytes(), MapFlags::ANY), Ok(Some(_)))
+        })
+    }
+
+    /// Adds a cgroup, by inode, to the cgroup filter.
+    pub fn add_cgroup(&self, inode: u64) -> Result<(), Error> {
+        map(&self.object, "hf_cgroups")?
+            .update(&inode.to_ne_bytes(), &[1], MapFlags::ANY)
+            .map_err(bpf("adding a cgroup to the filter"))
+    }
+
+    /// Bytes of kernel memory: maps by their fdinfo, programs excluded, perf rings included.
+    /// An arena's fdinfo says 0 or its populated pages, by kernel: `memory_used` is what user
+    /// space touched and counts if it is more.
+    pub fn map_bytes(&self, memory_used: u64) -> u64 {
+        let mut bytes = 0;
+        for map in self.object.maps() {
+            let memlock = fdinfo_memlock(map.as_fd().as_raw_fd());
+            bytes += if map.name() == "hf_memory" { memlock.max(memory_used) } else { memlock };
+        }
+        bytes + self.sidebands.iter().map(|ring| ring.bytes() as u64).sum::<u64>()
+    }
+
+    /// What the verifier said of each program that is loaded.
+    pub fn program_facts(&self) -> Vec<ProgramFacts> {
+        self.object
+            .progs()
+            .filter_map(|program| {
+                let mut info = libbpf_sys::bpf_prog_info::default();
+                let mut bytes = size_of_val(&info) as u32;
+                // SAFETY: the kernel writes at most `bytes` bytes into info, whose pointers to
+                // buffers are all null.
+                let failed = unsafe {
+                    libbpf_sys::bpf_prog_get_info_by_fd(
+                        program.as_fd().as_raw_fd(),
+                        &raw mut info,
+                        &raw mut bytes,
+                    )
+                };
+                if failed != 0 {
+                    return None;
+                }
+                Some(ProgramFacts {
+                    name: program.name().to_string_lossy().into_owned(),
+                    instructions: program.insn_cnt(),
+                    verified: info.verified_insns,
+                })
+            })
+            .collect()
+    }
+}
+
+fn open(fallbacks: Fallbacks) -> Result<OpenObject, Error> {
+    let bytes = if fallbacks.no_arena { ARRAY_OBJECT } else { ARENA_OBJECT };
+    ObjectBuilder::default().open_memory(bytes).map_err(bpf("opening the kernel half"))
+}
+
+fn map<'o>(object: &'o Object, name: &'static str) -> Result<libbpf_rs::Map<'o>, Error> {
+    object.maps().find(|map| map.name() == name).ok_or(Error::Missing(name))
+}
+
+fn fdinfo_memlock(fd: i32) -> u64 {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
+        .ok()
+        .and_then(|text| {
+            text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+        })
+        .unwrap_or(0)
+}

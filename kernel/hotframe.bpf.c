@@ -1,0 +1,668 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * The kernel half: from a tick of the sampling clock to a record in the ring.
+ *
+ *   hf_sample     perf_event, every tick: filter, identity, kernel frames, and
+ *                 a tail call into slot HF_PROG_WALK
+ *   hf_walk_loop  the walk in one bpf_loop (>= 5.17)
+ *   hf_walk_tail  the same by tail calls to itself
+ *   hf_on_fork    a child inherits its parent's mappings and place in a filter
+ *   hf_on_exec    a new address space gets a new id
+ *
+ * A sample is filtered before anything of it is read. It ends as one record:
+ * hf_sample with its words, or, when tables are missing, hf_slice with the
+ * stack copied before it. Nobody is woken: user space polls.
+ *
+ * User half: crates/bpf (loading, decoding), crates/core (what records mean).
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include "hf/abi.h"
+#include "hf/compat.h"
+#include "hf/helpers.h"
+#include "hf/mem.h"
+#include "hf/walk.h"
+#include "hf/maps.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Frames that one run of the tail-called walk steps through: with the 33 runs
+ * that the kernel allows this exceeds the 512 frames of that fallback. */
+#define HF_STEPS_PER_RUN 20
+_Static_assert(33 * HF_STEPS_PER_RUN >= 512, "512 frames can be reached by tail calls");
+
+static __always_inline struct hf_counters *hf_my_counters(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&hf_counters, &zero);
+}
+
+/* --------------------------------------------------------------- identity */
+
+/* A struct pid's number in hotframe's namespace; 0: not visible there. */
+static __always_inline __u32 hf_pid_nr(struct pid *pid)
+{
+	__u32 level = hf_config.ns_level;
+	struct upid upid = {};
+	const void *at;
+
+	if (!pid || BPF_CORE_READ(pid, level) < level)
+		return 0;
+	at = (const void *)pid + bpf_core_field_offset(struct pid, numbers) +
+	     (__u64)level * bpf_core_type_size(struct upid);
+	bpf_core_read(&upid.nr, sizeof(upid.nr), &((struct upid *)at)->nr);
+	bpf_core_read(&upid.ns, sizeof(upid.ns), &((struct upid *)at)->ns);
+	if (BPF_CORE_READ(upid.ns, ns.inum) != (__u32)hf_config.ns_inum)
+		return 0;
+	return upid.nr;
+}
+
+static __always_inline __u32 hf_tgid_nr(struct task_struct *task)
+{
+	if (hf_config.ns_level == 0)
+		return BPF_CORE_READ(task, tgid);
+	return hf_pid_nr(BPF_CORE_READ(task, group_leader, thread_pid));
+}
+
+/* ----------------------------------------------------------------- filter */
+
+static __always_inline int hf_in_cgroups(struct task_struct *task)
+{
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *css;
+	int i;
+
+	if (hf_config.cgroup_v1) {
+		__u32 subsys = hf_config.cgroup_subsys;
+		struct css_set *set = BPF_CORE_READ(task, cgroups);
+
+		css = NULL;
+		bpf_core_read(&css, sizeof(css), &set->subsys[subsys & 15]);
+		cgroup = BPF_CORE_READ(css, cgroup);
+	} else {
+		cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	}
+	for (i = 0; i < 32 && cgroup; i++) {
+		__u64 id = BPF_CORE_READ(cgroup, kn, id);
+
+		if (bpf_map_lookup_elem(&hf_cgroups, &id))
+			return 1;
+		css = BPF_CORE_READ(cgroup, self.parent);
+		if (!css)
+			break;
+		cgroup = BPF_CORE_READ(css, cgroup);
+	}
+	return 0;
+}
+
+static __always_inline int hf_in_comms(const __u8 *comm)
+{
+	const __u64 *mine = (const __u64 *)comm;
+	__u32 i;
+
+	for (i = 0; i < HF_MAX_COMMS; i++) {
+		const volatile __u64 *name = (const volatile __u64 *)hf_config.comms[i];
+
+		if (i >= hf_config.n_comms)
+			break;
+		if (name[0] == mine[0] && name[1] == mine[1])
+			return 1;
+	}
+	return 0;
+}
+
+/* ---------------------------------------------------------- address space */
+
+/* The newest that user space said of a space, put into the map's value. */
+static __always_inline void hf_read_letter(struct hf_space *space)
+{
+	const struct hf_letter *letter =
+	    hf_mem(HF_MAILBOX_OFF + (space->space_id & (HF_MAILBOX_SLOTS - 1)) * sizeof(*letter),
+		   sizeof(*letter));
+	const volatile struct hf_letter *now = letter;
+	__u32 off, id;
+
+	if (!letter || now->space_id != space->space_id)
+		return;
+	off = now->blob_off;
+	id = now->blob_id;
+	/* User space clears the id before it writes the rest. */
+	if (now->space_id != space->space_id)
+		return;
+	if (id != space->blob_id) {
+		space->blob_off = off;
+		space->blob_id = id;
+	}
+}
+
+static __always_inline void hf_find_space(struct hf_walk *w)
+{
+	struct hf_space *space = bpf_map_lookup_elem(&hf_spaces, &w->mm);
+	const struct hf_blob *blob;
+
+	w->n_mappings = 0;
+	w->blob_id = 0;
+	w->blob_off = 0;
+	w->sample.space_id = 0;
+	w->sample.blob_id = 0;
+	if (!space) {
+		struct hf_space fresh = {
+		    .space_id = __sync_fetch_and_add(&hf_next_space_id, 1),
+		};
+
+		if (!bpf_map_update_elem(&hf_spaces, &w->mm, &fresh, BPF_ANY))
+			w->sample.space_id = fresh.space_id;
+		return;
+	}
+	hf_read_letter(space);
+	w->sample.space_id = space->space_id;
+	if (!space->blob_off)
+		return;
+	blob = hf_mem(space->blob_off, sizeof(*blob));
+	if (!blob || blob->blob_id != space->blob_id)
+		return;
+	w->blob_off = space->blob_off;
+	w->blob_id = space->blob_id;
+	w->sample.blob_id = space->blob_id;
+	w->n_mappings = blob->n_mappings;
+}
+
+/* ----------------------------------------------------------------- output */
+
+/* Copies the stack from its pointer's page up, as far as it can be read. The
+ * record's size is the least of four that holds `want`. Returns its number. */
+static __always_inline __u64 hf_copy_pages(struct hf_stack *stack, __u64 from, const __u32 pages,
+					   struct hf_counters *counters)
+{
+	__u8 *bytes = (__u8 *)stack + sizeof(*stack);
+	__u32 i;
+
+	stack->type = HF_RECORD_STACK;
+	stack->reserved[0] = stack->reserved[1] = stack->reserved[2] = 0;
+	stack->addr = from;
+	stack->n_bytes = 0;
+	stack->seq = ++counters->stack_seq << 16 | (bpf_get_smp_processor_id() & 0xffff);
+#pragma unroll
+	for (i = 0; i < HF_STACK_MAX_PAGES; i++) {
+		if (i >= pages)
+			break;
+		if (bpf_probe_read_user(bytes + i * HF_STACK_PAGE_BYTES, HF_STACK_PAGE_BYTES,
+					(const void *)(from + i * HF_STACK_PAGE_BYTES)))
+			break;
+		stack->n_bytes += HF_STACK_PAGE_BYTES;
+	}
+	return stack->seq;
+}
+
+#define HF_TRY_COPY(n)                                                                             \
+	if (want <= (n)*HF_STACK_PAGE_BYTES) {                                                     \
+		stack =                                                                            \
+		    bpf_ringbuf_reserve(&hf_ring, sizeof(*stack) + (n)*HF_STACK_PAGE_BYTES, 0);    \
+		if (!stack)                                                                        \
+			return 0;                                                                  \
+		seq = hf_copy_pages(stack, from, n, counters);                                     \
+		bpf_ringbuf_submit(stack, BPF_RB_NO_WAKEUP);                                       \
+		return seq;                                                                        \
+	}
+
+/* Sends the stack from sp up; returns its number, 0 if it was not sent. */
+static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *counters, __u64 sp)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct hf_stack *stack;
+	__u64 now = w->sample.time_ns, top, want, seq;
+	__u64 from = sp & ~((__u64)HF_STACK_PAGE_BYTES - 1);
+
+	/* The main thread's stack ends at start_stack; a thread's at its
+	 * thread control block, which glibc and musl put above it. */
+	top = BPF_CORE_READ(task, mm, start_stack);
+	if (top <= sp || top - sp > (64 << 20)) {
+#if defined(__TARGET_ARCH_x86)
+		top = BPF_CORE_READ(task, thread.fsbase);
+#else
+		top = 0;
+#endif
+	}
+	want = HF_STACK_MAX_PAGES * HF_STACK_PAGE_BYTES;
+	if (top > sp && top - from < want)
+		want = top - from;
+	if (now - counters->slice_window_ns > 100000000) {
+		counters->slice_window_ns = now;
+		counters->slice_window_bytes = 0;
+	}
+	if (counters->slice_window_bytes + want > hf_config.slice_bytes_per_s / 10) {
+		counters->slices_refused++;
+		return 0;
+	}
+	counters->slice_window_bytes += want;
+	HF_TRY_COPY(2)
+	HF_TRY_COPY(4)
+	HF_TRY_COPY(8)
+	HF_TRY_COPY(16)
+	return 0;
+}
+
+/* Sends the stack and the registers, for user space to finish or compare the
+ * walk. The words so far follow in the sample's own record. */
+static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *counters, int audit)
+{
+	struct hf_slice *slice;
+	__u64 sp = audit ? w->audit_regs[HF_REG_SP(w)] : w->sp;
+	__u64 seq = hf_send_stack(w, counters, sp);
+	int i;
+
+	if (!seq)
+		return 1;
+	slice = bpf_ringbuf_reserve(&hf_ring, sizeof(*slice), 0);
+	if (!slice)
+		return 1;
+	slice->sample = w->sample;
+	slice->sample.type = HF_RECORD_SLICE;
+	slice->sample.n_words = 0;
+	if (audit)
+		slice->sample.flags |= HF_SAMPLE_AUDIT;
+	for (i = 0; i < HF_NREGS; i++)
+		slice->regs[i] = audit ? w->audit_regs[i] : w->regs[i];
+	if (!audit) {
+		slice->regs[HF_REG_PC(w)] = w->pc;
+		slice->regs[HF_REG_SP(w)] = w->sp;
+		slice->regs[HF_REG_FP(w)] = w->fp;
+	}
+	slice->stack_seq = seq;
+	slice->missing_pc = w->missing_pc;
+	slice->missing = audit ? HF_MISSING_NONE : w->missing;
+	slice->regs_valid = audit ? 1 : w->regs_valid;
+	slice->pc_is_return = audit ? 0 : w->pc_is_return;
+	slice->reserved[0] = slice->reserved[1] = slice->reserved[2] = slice->reserved[3] =
+	    slice->reserved[4] = 0;
+	bpf_ringbuf_submit(slice, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* The end of every sample that was taken. */
+static __always_inline void hf_finish(struct hf_walk *w)
+{
+	struct hf_counters *counters = hf_my_counters();
+	__u32 bytes, n;
+
+	if (!counters)
+		return;
+	if (w->missing != HF_MISSING_NONE) {
+		if (!hf_send_slice(w, counters, 0)) {
+			/* The words follow as a sample record of their own. */
+			counters->slices++;
+			w->sample.flags |= HF_SAMPLE_SLICED;
+		} else {
+			w->cut = HF_CUT_BUDGET;
+			w->cut_pc = w->missing_pc;
+		}
+	} else if (w->audit) {
+		if (!hf_send_slice(w, counters, 1))
+			w->sample.flags |= HF_SAMPLE_AUDIT;
+	}
+	n = w->n_words;
+	w->sample.n_words = n;
+	w->sample.cut = w->cut;
+	w->sample.cut_pc = w->cut_pc;
+	w->sample.stack_hash = hf_mix(w->hash, w->cut);
+	bytes = sizeof(w->sample) + n * 8;
+	hf_barrier(bytes);
+	if (bytes > sizeof(w->sample) + sizeof(w->words))
+		bytes = sizeof(w->sample) + sizeof(w->words);
+	if (bpf_ringbuf_output(&hf_ring, &w->sample, bytes, BPF_RB_NO_WAKEUP))
+		counters->lost[HF_LOST_RING_FULL]++;
+	else
+		counters->emitted++;
+	counters->frames += w->n_frames;
+	counters->run_ns += bpf_ktime_get_ns() - w->t0_ns;
+	w->busy = 0;
+}
+
+/* --------------------------------------------------------------- the walk */
+
+struct hf_loop {
+	struct hf_walk *walk;
+	struct hf_cache *cache;
+};
+
+static int hf_loop_step(__u32 index, struct hf_loop *loop)
+{
+	return hf_step(loop->walk, loop->cache);
+}
+
+SEC("perf_event")
+int hf_walk_loop(struct bpf_perf_event_data *ctx)
+{
+	__u32 origin = HF_ORIGIN_CPU, zero = 0;
+	struct hf_loop loop = {
+	    .walk = bpf_map_lookup_elem(&hf_walks, &origin),
+	    .cache = bpf_map_lookup_elem(&hf_caches, &zero),
+	};
+
+	HF_USE_MEMORY();
+	if (!loop.walk || !loop.cache)
+		return 0;
+	if (bpf_loop(HF_MAX_STEPS, hf_loop_step, &loop, 0) >= HF_MAX_STEPS && !loop.walk->cut)
+		hf_cut(loop.walk, HF_CUT_TOO_DEEP);
+	hf_finish(loop.walk);
+	return 0;
+}
+
+/* Own function, verified once: the loop below would multiply it. */
+__noinline int hf_step_once(__u32 origin)
+{
+	__u32 zero = 0;
+	struct hf_walk *w = bpf_map_lookup_elem(&hf_walks, &origin);
+	struct hf_cache *cache = bpf_map_lookup_elem(&hf_caches, &zero);
+
+	HF_USE_MEMORY();
+	if (!w || !cache)
+		return 1;
+	return hf_step(w, cache);
+}
+
+SEC("perf_event")
+int hf_walk_tail(struct bpf_perf_event_data *ctx)
+{
+	__u32 origin = HF_ORIGIN_CPU;
+	struct hf_walk *w = bpf_map_lookup_elem(&hf_walks, &origin);
+	int i;
+
+	if (!w)
+		return 0;
+	for (i = 0; i < HF_STEPS_PER_RUN; i++) {
+		if (hf_step_once(origin)) {
+			hf_finish(w);
+			return 0;
+		}
+	}
+	bpf_tail_call(ctx, &hf_progs, HF_PROG_WALK);
+	hf_cut(w, HF_CUT_TOO_DEEP);
+	hf_finish(w);
+	return 0;
+}
+
+/* -------------------------------------------------------------- the entry */
+
+/* User registers, from the context or from the top of the kernel stack. */
+#if defined(__TARGET_ARCH_x86)
+#define HF_COPY_REGS(w, r)                                                                         \
+	do {                                                                                       \
+		(w)->regs[0] = (r)->ax;                                                            \
+		(w)->regs[1] = (r)->dx;                                                            \
+		(w)->regs[2] = (r)->cx;                                                            \
+		(w)->regs[3] = (r)->bx;                                                            \
+		(w)->regs[4] = (r)->si;                                                            \
+		(w)->regs[5] = (r)->di;                                                            \
+		(w)->regs[6] = (r)->bp;                                                            \
+		(w)->regs[7] = (r)->sp;                                                            \
+		(w)->regs[8] = (r)->r8;                                                            \
+		(w)->regs[9] = (r)->r9;                                                            \
+		(w)->regs[10] = (r)->r10;                                                          \
+		(w)->regs[11] = (r)->r11;                                                          \
+		(w)->regs[12] = (r)->r12;                                                          \
+		(w)->regs[13] = (r)->r13;                                                          \
+		(w)->regs[14] = (r)->r14;                                                          \
+		(w)->regs[15] = (r)->r15;                                                          \
+		(w)->regs[16] = (r)->ip;                                                           \
+	} while (0)
+#else
+#define HF_COPY_REGS(w, r)                                                                         \
+	do {                                                                                       \
+		int reg_;                                                                          \
+		_Pragma("unroll") for (reg_ = 0; reg_ < 31; reg_++)(w)->regs[reg_] =               \
+		    (r)->regs[reg_];                                                               \
+		(w)->regs[31] = (r)->sp;                                                           \
+		(w)->regs[32] = (r)->pc;                                                           \
+	} while (0)
+#endif
+
+SEC("perf_event")
+int hf_sample(struct bpf_perf_event_data *ctx)
+{
+	__u64 t0 = bpf_ktime_get_ns();
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct hf_counters *counters = hf_my_counters();
+	__u32 origin = HF_ORIGIN_CPU, tgid, tid, flags, filtered;
+	struct hf_walk *w;
+	__u64 id, user, compat;
+	__s64 n;
+	int i;
+
+	HF_USE_MEMORY();
+	if (!counters)
+		return 0;
+	counters->runs++;
+	id = bpf_get_current_pid_tgid();
+	if ((__u32)id == 0) {
+		filtered = HF_FILTERED_IDLE;
+		goto filtered;
+	}
+	if (hf_config.ns_level == 0) {
+		tgid = id >> 32;
+		tid = (__u32)id;
+	} else {
+		tgid = hf_tgid_nr(task);
+		tid = hf_pid_nr(BPF_CORE_READ(task, thread_pid));
+		if (!tgid || !tid) {
+			filtered = HF_FILTERED_NAMESPACE;
+			goto filtered;
+		}
+	}
+	if (hf_config.filter_pids && !bpf_map_lookup_elem(&hf_pids, &tgid)) {
+		filtered = HF_FILTERED_PID;
+		goto filtered;
+	}
+	if (hf_config.filter_cgroups && !hf_in_cgroups(task)) {
+		filtered = HF_FILTERED_CGROUP;
+		goto filtered;
+	}
+	w = bpf_map_lookup_elem(&hf_walks, &origin);
+	if (!w)
+		return 0;
+	if (w->busy) {
+		counters->taken++;
+		counters->lost[HF_LOST_NO_SCRATCH]++;
+		return 0;
+	}
+	bpf_get_current_comm(w->sample.comm, sizeof(w->sample.comm));
+	if (hf_config.n_comms && !hf_in_comms(w->sample.comm)) {
+		filtered = HF_FILTERED_COMM;
+		goto filtered;
+	}
+	w->busy = 1;
+	counters->taken++;
+	hf_begin(w);
+	w->t0_ns = t0;
+	w->max_frames = hf_config.max_frames;
+	w->deadline_ns = t0 + hf_config.time_cap_ns;
+	w->audit = hf_config.audit_every && counters->taken % hf_config.audit_every == 0;
+	w->sample.type = HF_RECORD_SAMPLE;
+	w->sample.origin = HF_ORIGIN_CPU;
+	w->sample.flags = 0;
+	w->sample.n_kernel = 0;
+	w->sample.time_ns = t0;
+	w->sample.tgid = tgid;
+	w->sample.tid = tid;
+	w->sample.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	w->sample.exec_id = (__u32)BPF_CORE_READ(task, self_exec_id);
+	w->sample.cpu = bpf_get_smp_processor_id();
+	w->sample.label_set = 0;
+	w->sample.weight = 1;
+	w->sample.space_id = 0;
+	w->sample.blob_id = 0;
+	w->mm = (__u64)BPF_CORE_READ(task, mm);
+	flags = BPF_CORE_READ(task, flags);
+
+#if defined(__TARGET_ARCH_x86)
+	/* Once, whole, and opaque: clang would narrow or merge the load, which
+	 * the verifier refuses for a context. */
+	user = *(volatile __u64 *)&ctx->regs.cs;
+	compat = user;
+	user = (user & 3) == 3;
+#else
+	user = *(volatile __u64 *)&ctx->regs.pstate;
+	compat = user;
+	user = (user & 0xf) == 0; /* EL0t */
+#endif
+
+	if (!user) {
+		n = bpf_get_stack(ctx, w->words, HF_MAX_KERNEL_FRAMES * 8, 0);
+		n = n < 0 ? 0 : (__u64)n / 8;
+		w->sample.flags |= HF_SAMPLE_IN_KERNEL;
+		for (i = 0; i < HF_MAX_KERNEL_FRAMES; i++) {
+			__u64 word;
+
+			if (i >= n)
+				break;
+			word = hf_word(HF_FRAME_KERNEL, i ? HF_FRAME_RETURN_ADDR : 0, w->words[i]);
+			w->words[i] = word;
+			w->hash = hf_mix(w->hash, word);
+		}
+		w->n_words = i;
+		w->sample.n_kernel = i;
+	}
+	if (flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER)) {
+		w->sample.flags |= HF_SAMPLE_KTHREAD;
+		hf_finish(w);
+		return 0;
+	}
+	if (!w->mm) {
+		hf_cut(w, HF_CUT_PROCESS_GONE);
+		hf_finish(w);
+		return 0;
+	}
+
+	if (user) {
+		HF_COPY_REGS(w, &ctx->regs);
+	} else {
+		struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+#if defined(__TARGET_ARCH_x86)
+		compat = BPF_CORE_READ(regs, cs);
+		/* After a call into the kernel the pc is behind the syscall
+		 * instruction, as a return address is behind a call. */
+		w->pc_is_return = (__s64)BPF_CORE_READ(regs, orig_ax) >= 0;
+		struct pt_regs copy;
+
+		bpf_core_read(&copy, sizeof(copy), regs);
+		HF_COPY_REGS(w, &copy);
+#else
+		compat = BPF_CORE_READ(regs, pstate);
+		w->pc_is_return = 0;
+		bpf_core_read(w->regs, 31 * 8, &regs->regs);
+		w->regs[31] = BPF_CORE_READ(regs, sp);
+		w->regs[32] = BPF_CORE_READ(regs, pc);
+#endif
+	}
+#if defined(__TARGET_ARCH_x86)
+	compat = (compat & 0xffff) == 0x23; /* __USER32_CS */
+#else
+	compat = compat & 0x10; /* PSR_MODE32_BIT */
+#endif
+	w->pc = w->regs[HF_REG_PC(w)];
+	w->sp = w->regs[HF_REG_SP(w)];
+	w->fp = w->regs[HF_REG_FP(w)];
+	if (compat) {
+		hf_push(w, hf_word(HF_FRAME_NOTE, 0, HF_NOTE_TASK_32BIT));
+		hf_cut(w, HF_CUT_NO_UNWIND_INFO);
+		hf_finish(w);
+		return 0;
+	}
+	if (w->audit) {
+#pragma unroll
+		for (i = 0; i < HF_NREGS; i++)
+			w->audit_regs[i] = w->regs[i];
+	}
+	hf_find_space(w);
+	if (!w->blob_id) {
+		hf_miss(w, HF_MISSING_SPACE, w->pc);
+		hf_finish(w);
+		return 0;
+	}
+	bpf_tail_call(ctx, &hf_progs, HF_PROG_WALK);
+	counters->lost[HF_LOST_TAIL_CALL]++;
+	w->busy = 0;
+	return 0;
+
+filtered:
+	if (filtered < HF_FILTERED_COUNT)
+		counters->filtered[filtered]++;
+	counters->run_ns += bpf_ktime_get_ns() - t0;
+	return 0;
+}
+
+/* ------------------------------------------------------------------- hooks */
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(hf_on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	__u64 t0 = bpf_ktime_get_ns();
+	struct hf_counters *counters = hf_my_counters();
+	__u64 parent_mm = (__u64)BPF_CORE_READ(parent, mm);
+	__u64 child_mm = (__u64)BPF_CORE_READ(child, mm);
+	struct hf_space *space;
+
+	HF_USE_MEMORY();
+	if (child_mm && child_mm != parent_mm) {
+		space = bpf_map_lookup_elem(&hf_spaces, &parent_mm);
+		if (space) {
+			struct hf_space inherited;
+
+			hf_read_letter(space);
+			inherited = *space;
+			inherited.space_id = __sync_fetch_and_add(&hf_next_space_id, 1);
+			bpf_map_update_elem(&hf_spaces, &child_mm, &inherited, BPF_ANY);
+		} else {
+			bpf_map_delete_elem(&hf_spaces, &child_mm);
+		}
+	}
+	if (hf_config.filter_pids && BPF_CORE_READ(child, pid) == BPF_CORE_READ(child, tgid)) {
+		__u32 from = hf_tgid_nr(parent), to = hf_tgid_nr(child);
+		__u8 one = 1;
+
+		if (from && to && bpf_map_lookup_elem(&hf_pids, &from))
+			bpf_map_update_elem(&hf_pids, &to, &one, BPF_ANY);
+	}
+	if (counters) {
+		counters->hook_runs++;
+		counters->run_ns += bpf_ktime_get_ns() - t0;
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(hf_on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	__u64 t0 = bpf_ktime_get_ns();
+	struct hf_counters *counters = hf_my_counters();
+	__u64 mm = (__u64)BPF_CORE_READ(task, mm);
+	__u32 tgid = hf_tgid_nr(task);
+	struct hf_space space = {};
+	struct hf_space_record record = {
+	    .type = HF_RECORD_SPACE,
+	    .tgid = tgid,
+	    .time_ns = t0,
+	};
+
+	bpf_map_delete_elem(&hf_spaces, &mm);
+	if (!counters)
+		return 0;
+	counters->hook_runs++;
+	if (!tgid || (hf_config.filter_pids && !bpf_map_lookup_elem(&hf_pids, &tgid)))
+		goto out;
+	if (hf_config.filter_cgroups && !hf_in_cgroups(task))
+		goto out;
+	space.space_id = __sync_fetch_and_add(&hf_next_space_id, 1);
+	record.space_id = space.space_id;
+	if (bpf_map_update_elem(&hf_spaces, &mm, &space, BPF_ANY))
+		goto out;
+	if (bpf_ringbuf_output(&hf_ring, &record, sizeof(record), BPF_RB_NO_WAKEUP))
+		counters->space_records_lost++;
+out:
+	counters->run_ns += bpf_ktime_get_ns() - t0;
+	return 0;
+}

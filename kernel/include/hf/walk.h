@@ -1,0 +1,697 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The walk: from registers to frame words, one step a frame.
+ *
+ * In: struct hf_walk with registers, the address space's blob, and "memory"
+ * (mem.h) that user space filled. Out: words, and why the walk ended: cut, or
+ * `missing`, what of the tables has to be loaded before it can go on.
+ *
+ * The same text is compiled for BPF (hotframe.bpf.c) and natively
+ * (kernel/native/walk.c), where user space finishes the walks of slices and
+ * tests run it over recorded processes. The includer provides
+ *
+ *   hf_read_user(w, dst, bytes, addr)   0, or not 0 when unreadable
+ *   hf_mem(off, bytes)                  mem.h
+ *   hf_now_ns()                         any monotonic clock
+ *
+ * All loop-carried state lives in struct hf_walk, a map value: the verifier
+ * knows nothing of its numbers and so has few states to follow.
+ *
+ * Heuristics (code without rows): first the frame pointer, if it leads to an
+ * address behind a call; then a scan of the stack for such an address, one
+ * word a step. A direct call counts only if its target is the function that
+ * was called. Each such frame is marked.
+ */
+#ifndef HF_WALK_H
+#define HF_WALK_H
+
+#define HF_WINDOW_BYTES 4096
+#define HF_SCAN_WORDS 96
+/* A frame pointer further above the stack pointer than this is not one. */
+#define HF_FP_MAX_DISTANCE (1U << 20)
+
+#define HF_CACHE_ENTRIES 1024
+
+/* pc and blob in full: an entry never serves another address space. */
+struct hf_cached {
+	__u64 pc;
+	__u32 blob_id;
+	__u32 file_id;
+	__u32 addr; /* image offset of pc */
+	__u32 reserved;
+	struct hf_row row;
+};
+struct hf_cache {
+	struct hf_cached entries[HF_CACHE_ENTRIES];
+};
+
+struct hf_walk {
+	/* sample and words are contiguous: one output. */
+	struct hf_sample sample;
+	__u64 words[HF_MAX_WORDS];
+
+	__u64 regs[HF_NREGS];
+	__u64 pc, sp, fp;
+	__u64 window_addr; /* of window[0], 8-byte aligned */
+	__u32 window_bytes;
+	__u32 n_words;
+	__u32 n_frames; /* of user space */
+	__u32 n_steps;
+	__u32 blob_off, blob_id, n_mappings;
+	__u32 max_frames;
+	__u64 deadline_ns;
+	__u64 hash;
+
+	/* The mapping of the last frame. */
+	struct hf_mapping last;
+
+	/* A scan under way: the next word, one past the last, and the offset
+	 * of pc in its function (~0: unknown). */
+	__u64 scan_at, scan_end;
+	__u64 fn_start; /* process address of the function without rows; 0: unknown */
+
+	__u64 missing_pc;
+	__u64 cut_pc;
+	__u8 regs_valid;
+	__u8 pc_is_return;
+	__u8 heuristic_next; /* the next frame was found by a heuristic */
+	__u8 missing;
+	__u8 cut;
+	__u8 busy;
+	__u8 arm64;
+	__u8 audit;
+
+	__u64 code_is_direct; /* the call found by hf_behind_call is a direct one */
+	__u64 t0_ns;
+	__u64 mm;
+	__u64 audit_regs[HF_NREGS];
+
+	__u8 window[HF_WINDOW_BYTES];
+	__u64 sigcontext[34];
+	/* Code bytes before a candidate return address. */
+	__u8 code[8];
+	struct hf_row row; /* of the current frame */
+	struct hf_rule rule;
+};
+
+#if defined(__BPF__)
+#if defined(__TARGET_ARCH_arm64)
+#define HF_IS_ARM64(w) 1
+#else
+#define HF_IS_ARM64(w) 0
+#endif
+#define hf_barrier(x) asm volatile("" : "+r"(x))
+#else
+#define HF_IS_ARM64(w) ((w)->arm64)
+#define hf_barrier(x) ((void)(x))
+#endif
+
+#define HF_REG_FP(w) (HF_IS_ARM64(w) ? HF_ARM64_FP : HF_X86_RBP)
+#define HF_REG_SP(w) (HF_IS_ARM64(w) ? HF_ARM64_SP : HF_X86_RSP)
+#define HF_REG_PC(w) (HF_IS_ARM64(w) ? HF_ARM64_PC : HF_X86_PC)
+
+#define HF_HASH_SEED 0x9e3779b97f4a7c15ULL
+
+static __always_inline __u64 hf_mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0xff51afd7ed558ccdULL;
+	return hash ^ (hash >> 32);
+}
+
+static __always_inline __u64 hf_word(__u64 kind, __u64 flags, __u64 payload)
+{
+	return kind << HF_FRAME_KIND_SHIFT | flags << HF_FRAME_FLAGS_SHIFT |
+	       (payload & HF_FRAME_PAYLOAD_MASK);
+}
+
+static __always_inline int hf_cut(struct hf_walk *w, __u8 cut)
+{
+	w->cut = cut;
+	w->cut_pc = w->pc;
+	return 1;
+}
+
+static __always_inline int hf_miss(struct hf_walk *w, __u8 missing, __u64 pc)
+{
+	w->missing = missing;
+	w->missing_pc = pc;
+	return 1;
+}
+
+/* Appends a word; 0 if it had room. */
+static __always_inline int hf_push(struct hf_walk *w, __u64 word)
+{
+	__u32 n = w->n_words;
+
+	hf_barrier(n);
+	if (n >= HF_MAX_WORDS)
+		return 1;
+	w->words[n] = word;
+	w->n_words = n + 1;
+	w->hash = hf_mix(w->hash, word);
+	return 0;
+}
+
+/* Reads a word of the stack by way of the window, which is filled to the end
+ * of its page: one long read costs a fraction of many short ones. */
+static __always_inline int hf_stack_u64(struct hf_walk *w, __u64 addr, __u64 *value)
+{
+	__u64 at = addr - w->window_addr;
+	__u32 len;
+
+	if (addr & 7)
+		return hf_read_user(w, value, 8, addr);
+	if (at >= w->window_bytes) {
+		len = HF_WINDOW_BYTES - (addr & (HF_WINDOW_BYTES - 1));
+		hf_barrier(len);
+		if (len > HF_WINDOW_BYTES)
+			return 1;
+		w->window_bytes = 0;
+		if (hf_read_user(w, w->window, len, addr))
+			return 1;
+		w->window_addr = addr;
+		w->window_bytes = len;
+		at = 0;
+	}
+	at &= HF_WINDOW_BYTES - 8;
+	hf_barrier(at);
+	*value = *(__u64 *)(w->window + (at & (HF_WINDOW_BYTES - 8)));
+	return 0;
+}
+
+/* Finds the mapping of pc into w->last; 0 if there is one. */
+static __always_inline int hf_find_mapping(struct hf_walk *w, __u64 pc)
+{
+	__u32 base = w->blob_off + sizeof(struct hf_blob);
+	__u32 n = w->n_mappings;
+	__u32 at = 0;
+	const struct hf_mapping *mapping;
+	int i;
+
+	if (pc >= w->last.start && pc < w->last.end)
+		return 0;
+	if (n == 0 || n > HF_MAX_MAPPINGS)
+		return 1;
+	for (i = 0; i < 14; i++) { /* 2^13 = HF_MAX_MAPPINGS */
+		__u32 half = n >> 1;
+
+		if (n <= 1)
+			break;
+		mapping = hf_mem(base + (at + half) * sizeof(*mapping), sizeof(*mapping));
+		if (!mapping)
+			return 1;
+#if defined(__BPF__) && !defined(HF_ARENA)
+		{
+			/* In an array value the verifier follows each outcome of a
+			 * branch on its own: select by arithmetic. Addresses of
+			 * user space are below 2^63. */
+			__u64 take = 1 ^ ((pc - mapping->start) >> 63);
+
+			hf_barrier(take);
+			at += half * (__u32)take;
+		}
+#else
+		if (mapping->start <= pc)
+			at += half;
+#endif
+		n -= half;
+	}
+	mapping = hf_mem(base + at * sizeof(*mapping), sizeof(*mapping));
+	if (!mapping || pc < mapping->start || pc >= mapping->end)
+		return 1;
+	w->last.start = mapping->start;
+	w->last.end = mapping->end;
+	w->last.image = mapping->image;
+	w->last.file_id = mapping->file_id;
+	w->last.file_off = mapping->file_off;
+	return 0;
+}
+
+/* Finds the row of image offset addr in the file of w->last, into w->row and,
+ * where the row says so, w->rule. Returns enum hf_missing. */
+static __always_inline int hf_find_row(struct hf_walk *w, __u32 addr)
+{
+	const struct hf_file *file = hf_mem(w->last.file_off, sizeof(*file));
+	const struct hf_block *block;
+	const struct hf_row *row;
+	const struct hf_rule *rule;
+	const __u32 *slot;
+	const __u16 *index;
+	__u32 number = addr >> HF_BLOCK_SHIFT;
+	__u32 at_pc = addr & (HF_BLOCK_BYTES - 1);
+	__u32 bucket = at_pc >> HF_BUCKET_SHIFT;
+	__u32 block_off, rows_off, base, end, n, n_rows, rule_at;
+	int i;
+
+	w->row.pc = 0;
+	w->row.kind = HF_RULE_NONE;
+	w->row.fp = 0;
+	w->row.cfa = 0;
+	w->fn_start = 0;
+	if (!file || file->file_id != w->last.file_id)
+		return HF_MISSING_ROWS;
+	if (number >= file->n_blocks || number >= HF_MAX_BLOCKS)
+		return HF_MISSING_NONE;
+	slot = hf_mem(w->last.file_off + sizeof(*file) + number * 4, 4);
+	if (!slot)
+		return HF_MISSING_ROWS;
+	block_off = *slot;
+	if (block_off == 0)
+		return HF_MISSING_ROWS;
+	block = hf_mem(block_off, sizeof(*block));
+	if (!block || block->file_id != w->last.file_id)
+		return HF_MISSING_ROWS;
+	n_rows = block->n_rows;
+	rows_off = block_off + sizeof(*block);
+	index = hf_mem(block_off + __builtin_offsetof(struct hf_block, index) + bucket * 2, 2);
+	if (!index || n_rows == 0 || n_rows > HF_MAX_ROWS_PER_BLOCK)
+		return HF_MISSING_NONE;
+	base = *index;
+	end = n_rows - 1;
+	if (bucket < HF_BUCKETS_PER_BLOCK - 1) {
+		index = hf_mem(
+		    block_off + __builtin_offsetof(struct hf_block, index) + (bucket + 1) * 2, 2);
+		if (index)
+			end = *index;
+	}
+	/* A bucket has at most one row a byte, and the one before it. */
+	n = end - base + 1;
+	if (end < base || n > (1U << HF_BUCKET_SHIFT) + 1)
+		return HF_MISSING_NONE;
+	for (i = 0; i < 10; i++) {
+		__u32 half = n >> 1;
+
+		if (n <= 1)
+			break;
+		row = hf_mem(rows_off + (base + half) * sizeof(*row), sizeof(*row));
+		if (!row)
+			return HF_MISSING_NONE;
+#if defined(__BPF__) && !defined(HF_ARENA)
+		{
+			__u64 take = 1 ^ (((__u64)at_pc - row->pc) >> 63);
+
+			hf_barrier(take);
+			base += half * (__u32)take;
+		}
+#else
+		if (row->pc <= at_pc)
+			base += half;
+#endif
+		n -= half;
+	}
+	row = hf_mem(rows_off + base * sizeof(*row), sizeof(*row));
+	if (!row)
+		return HF_MISSING_NONE;
+	w->row.pc = row->pc;
+	w->row.kind = row->kind;
+	w->row.fp = row->fp;
+	w->row.cfa = row->cfa;
+	if ((w->row.kind & HF_RULE_KIND_MASK) == HF_RULE_NONE && w->row.pc != 0)
+		w->fn_start = w->last.image + (addr & ~(HF_BLOCK_BYTES - 1)) + w->row.pc;
+	if ((w->row.kind & HF_RULE_KIND_MASK) == HF_RULE_SIDE) {
+		rule_at = w->row.cfa;
+		if (rule_at >= block->n_rules)
+			return HF_MISSING_NONE;
+		rule = hf_mem(block->rules_off + rule_at * sizeof(*rule), sizeof(*rule));
+		if (!rule)
+			return HF_MISSING_NONE;
+		w->rule.cfa_op = rule->cfa_op;
+		w->rule.cfa_reg = rule->cfa_reg;
+		w->rule.fp_op = rule->fp_op;
+		w->rule.fp_reg = rule->fp_reg;
+		w->rule.ra_op = rule->ra_op;
+		w->rule.ra_reg = rule->ra_reg;
+		w->rule.cfa_off = rule->cfa_off;
+		w->rule.cfa_off2 = rule->cfa_off2;
+		w->rule.fp_off = rule->fp_off;
+		w->rule.fp_off2 = rule->fp_off2;
+		w->rule.ra_off = rule->ra_off;
+		w->rule.ra_off2 = rule->ra_off2;
+	}
+	return HF_MISSING_NONE;
+}
+
+/* The value of a register by DWARF number; 0 if it is known. */
+static __always_inline int hf_reg(struct hf_walk *w, __u32 reg, __u64 *value)
+{
+	if (reg == HF_REG_SP(w)) {
+		*value = w->sp;
+		return 0;
+	}
+	if (reg == HF_REG_FP(w)) {
+		*value = w->fp;
+		return 0;
+	}
+	hf_barrier(reg);
+	if (!w->regs_valid || reg >= HF_NREGS)
+		return 1;
+	*value = w->regs[reg];
+	return 0;
+}
+
+/* Moves to the caller: checks that hold for every rule. */
+static __always_inline int hf_to_caller(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
+{
+	if (HF_IS_ARM64(w))
+		ra &= 0x0000ffffffffffffULL; /* pointer authentication, tags */
+	if (ra == 0)
+		return hf_cut(w, HF_CUT_ZERO_RA);
+	if (ra < 4096 || ra >> 47)
+		return hf_cut(w, HF_CUT_BAD_RETURN_ADDRESS);
+	/* Stacks grow down, and a call on x86-64 takes eight bytes. */
+	if (cfa < w->sp || (cfa == w->sp && !(HF_IS_ARM64(w) && w->regs_valid)))
+		return hf_cut(w, HF_CUT_BAD_UNWIND_INFO);
+	w->sp = cfa;
+	w->fp = fp;
+	w->pc = ra;
+	w->pc_is_return = 1;
+	w->regs_valid = 0;
+	return 0;
+}
+
+static __always_inline int hf_apply_signal(struct hf_walk *w)
+{
+	__u64 at = w->sp + (__s64)w->row.cfa;
+	int i;
+
+	if (HF_IS_ARM64(w)) {
+		/* struct sigcontext: fault_address, regs[31], sp, pc
+		 * (arch/arm64/include/uapi/asm/sigcontext.h @ v6.12) */
+		if (hf_read_user(w, w->sigcontext, 34 * 8, at))
+			return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+		for (i = 0; i < HF_NREGS; i++)
+			w->regs[i] = w->sigcontext[i + 1];
+	} else {
+		/* struct sigcontext: r8..r15, di, si, bp, bx, dx, ax, cx, sp, ip
+		 * (arch/x86/include/uapi/asm/sigcontext.h @ v6.12) */
+		if (hf_read_user(w, w->sigcontext, 17 * 8, at))
+			return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+		for (i = 0; i < 8; i++)
+			w->regs[8 + i] = w->sigcontext[i];
+		w->regs[5] = w->sigcontext[8];
+		w->regs[4] = w->sigcontext[9];
+		w->regs[6] = w->sigcontext[10];
+		w->regs[3] = w->sigcontext[11];
+		w->regs[1] = w->sigcontext[12];
+		w->regs[0] = w->sigcontext[13];
+		w->regs[2] = w->sigcontext[14];
+		w->regs[7] = w->sigcontext[15];
+		w->regs[16] = w->sigcontext[16];
+	}
+	w->pc = w->regs[HF_REG_PC(w)];
+	w->sp = w->regs[HF_REG_SP(w)];
+	w->fp = w->regs[HF_REG_FP(w)];
+	w->pc_is_return = 0;
+	w->regs_valid = 1;
+	if (w->pc == 0)
+		return hf_cut(w, HF_CUT_ZERO_RA);
+	return 0;
+}
+
+static __always_inline int hf_apply_side(struct hf_walk *w)
+{
+	__u64 cfa, ra, fp = w->fp;
+
+	if (hf_reg(w, w->rule.cfa_reg, &cfa))
+		return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
+	cfa += (__s64)w->rule.cfa_off;
+	if (w->rule.cfa_op == HF_OP_DEREF) {
+		if (hf_stack_u64(w, cfa, &cfa))
+			return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+		cfa += (__s64)w->rule.cfa_off2;
+	}
+	switch (w->rule.ra_op) {
+	case HF_OP_UNDEFINED:
+		return hf_cut(w, HF_CUT_NONE);
+	case HF_OP_CFA_DEREF:
+		if (hf_stack_u64(w, cfa + (__s64)w->rule.ra_off, &ra))
+			return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+		break;
+	case HF_OP_CFA:
+		ra = cfa + (__s64)w->rule.ra_off;
+		break;
+	case HF_OP_REG:
+	case HF_OP_DEREF:
+		if (hf_reg(w, w->rule.ra_reg, &ra))
+			return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
+		ra += (__s64)w->rule.ra_off;
+		if (w->rule.ra_op == HF_OP_DEREF) {
+			if (hf_stack_u64(w, ra, &ra))
+				return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+			ra += (__s64)w->rule.ra_off2;
+		}
+		break;
+	default: /* unchanged: the link register of a leaf */
+		if (hf_reg(w, HF_ARM64_LR, &ra))
+			return hf_cut(w, HF_CUT_BAD_UNWIND_INFO);
+	}
+	switch (w->rule.fp_op) {
+	case HF_OP_CFA_DEREF:
+		if (hf_stack_u64(w, cfa + (__s64)w->rule.fp_off, &fp))
+			return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+		break;
+	case HF_OP_REG:
+	case HF_OP_DEREF:
+		if (hf_reg(w, w->rule.fp_reg, &fp)) {
+			fp = 0;
+			break;
+		}
+		fp += (__s64)w->rule.fp_off;
+		if (w->rule.fp_op == HF_OP_DEREF) {
+			if (hf_stack_u64(w, fp, &fp))
+				return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+			fp += (__s64)w->rule.fp_off2;
+		}
+		break;
+	case HF_OP_CFA:
+		fp = cfa + (__s64)w->rule.fp_off;
+		break;
+	case HF_OP_UNDEFINED:
+		fp = 0;
+		break;
+	}
+	return hf_to_caller(w, cfa, ra, fp);
+}
+
+/* Does a call end at ra, and could it have called the current function? Looks
+ * at the eight bytes before ra. Sets w->last to ra's mapping. */
+static __always_inline int hf_behind_call(struct hf_walk *w, __u64 ra)
+{
+	__u32 code, target;
+
+	w->code_is_direct = 0;
+	if (ra < 4096 || ra >> 47 || hf_find_mapping(w, ra - 1))
+		return 0;
+	if (hf_read_user(w, w->code, 8, ra - 8))
+		return 0;
+	if (HF_IS_ARM64(w)) {
+		code = *(__u32 *)(w->code + 4);
+		if ((code & 0xfffffc1f) == 0xd63f0000) /* blr */
+			return 1;
+		if ((code & 0xfc000000) != 0x94000000) /* bl */
+			return 0;
+		return !w->fn_start || ra - 4 + ((__s64)((__s32)(code << 6)) >> 4) == w->fn_start;
+	}
+	if (w->code[3] == 0xe8) { /* call rel32 */
+		target = *(__u32 *)(w->code + 4);
+		w->code_is_direct = 1;
+		return w->fn_start && ra + (__s64)(__s32)target == w->fn_start;
+	}
+	/* ff /2: call r/m64, two to seven bytes (SDM vol. 2, "CALL") */
+	if (w->code[6] == 0xff && (w->code[7] & 0xf8) == 0xd0)
+		return 1; /* register */
+	if (w->code[6] == 0xff && (w->code[7] & 0x38) == 0x10 && (w->code[7] & 0xc0) == 0 &&
+	    (w->code[7] & 7) != 4 && (w->code[7] & 7) != 5)
+		return 1; /* [register] */
+	if (w->code[5] == 0xff && (w->code[6] & 0xf8) == 0x50 && (w->code[6] & 7) != 4)
+		return 1; /* [register + disp8] */
+	if (w->code[5] == 0xff && w->code[6] == 0x14)
+		return 1; /* [sib] */
+	if (w->code[4] == 0xff && w->code[5] == 0x54)
+		return 1; /* [sib + disp8] */
+	if (w->code[2] == 0xff && (w->code[3] & 0xf8) == 0x90 && (w->code[3] & 7) != 4)
+		return 1; /* [register + disp32] */
+	if (w->code[2] == 0xff && w->code[3] == 0x15)
+		return 1; /* [rip + disp32] */
+	if (w->code[1] == 0xff && (w->code[2] == 0x94 || w->code[2] == 0x14))
+		return 1; /* [sib + disp32] */
+	return 0;
+}
+
+/* No rows: try the frame pointer, else begin a scan. */
+static __always_inline int hf_guess(struct hf_walk *w)
+{
+	__u64 fp = w->fp, next_fp, ra;
+
+	w->cut_pc = w->pc;
+	if (!(fp & 7) && fp >= w->sp && fp - w->sp < HF_FP_MAX_DISTANCE &&
+	    !hf_stack_u64(w, fp, &next_fp) && !hf_stack_u64(w, fp + 8, &ra)) {
+		int found = hf_behind_call(w, ra);
+
+		/* A direct call elsewhere in this file called another function:
+		 * the frame pointer is still that of a caller. Calls from other
+		 * files go through a stub, whose target says nothing. */
+		if (!found && w->code_is_direct)
+			found = !w->fn_start || w->pc < w->last.start || w->pc >= w->last.end;
+		if (found) {
+			w->heuristic_next = 1;
+			w->sample.flags |= HF_SAMPLE_HEURISTIC;
+			return hf_to_caller(w, fp + 16, ra, next_fp);
+		}
+	}
+	w->scan_at = (w->sp + 7) & ~7ULL;
+	w->scan_end = w->scan_at + HF_SCAN_WORDS * 8;
+	return 0;
+}
+
+static __always_inline int hf_scan(struct hf_walk *w)
+{
+	__u64 at = w->scan_at, ra;
+
+	if (at >= w->scan_end) {
+		w->scan_at = 0;
+		return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
+	}
+	w->scan_at = at + 8;
+	if (hf_stack_u64(w, at, &ra)) {
+		w->scan_at = 0;
+		return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+	}
+	if (!hf_behind_call(w, ra))
+		return 0;
+	w->scan_at = 0;
+	w->heuristic_next = 1;
+	w->sample.flags |= HF_SAMPLE_HEURISTIC;
+	/* The frame pointer may or may not have been changed: it is kept, and
+	 * checked by whoever uses it next. */
+	return hf_to_caller(w, at + 8, ra, w->fp);
+}
+
+/* One step: emits the frame at w->pc and moves to its caller, or tries one
+ * word of a scan. Returns 1 when the walk has ended. */
+static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
+{
+	struct hf_cached *entry;
+	__u64 lookup, slot, word, cfa, ra, fp, flags;
+	__u32 addr;
+	int missing;
+
+	if (!(w->n_steps++ & 31) && hf_now_ns() > w->deadline_ns)
+		return hf_cut(w, HF_CUT_TIME);
+	if (w->scan_at)
+		return hf_scan(w);
+	if (w->n_frames >= w->max_frames)
+		return hf_cut(w, HF_CUT_TOO_DEEP);
+
+	lookup = w->pc - w->pc_is_return;
+	slot = lookup * HF_HASH_SEED >> 48;
+	entry = &cache->entries[slot & (HF_CACHE_ENTRIES - 1)];
+	flags = (w->pc_is_return ? HF_FRAME_RETURN_ADDR : 0) |
+		(w->heuristic_next ? HF_FRAME_HEURISTIC : 0);
+	if (entry->pc == lookup && entry->blob_id == w->blob_id) {
+		w->row = entry->row;
+		word = hf_word(HF_FRAME_NATIVE, flags,
+			       (__u64)entry->file_id << HF_FRAME_FILE_SHIFT |
+				   (__u32)(entry->addr + w->pc_is_return));
+	} else {
+		if (hf_find_mapping(w, lookup))
+			return hf_miss(w, HF_MISSING_MAPPING, lookup);
+		addr = lookup - w->last.image;
+		if (w->last.file_off == 0) {
+			w->row.kind = HF_RULE_NONE;
+			w->row.fp = 0;
+			w->row.cfa = 0;
+			w->fn_start = 0;
+			word = hf_word(HF_FRAME_USER_PC, flags, w->pc);
+		} else {
+			missing = hf_find_row(w, addr);
+			if (missing)
+				return hf_miss(w, missing, lookup);
+			word = hf_word(HF_FRAME_NATIVE, flags,
+				       (__u64)w->last.file_id << HF_FRAME_FILE_SHIFT |
+					   (__u32)(addr + w->pc_is_return));
+			switch (w->row.kind & HF_RULE_KIND_MASK) {
+			case HF_RULE_NONE:
+			case HF_RULE_SIDE:
+				break; /* they need more than the row */
+			default:
+				entry->pc = lookup;
+				entry->blob_id = w->blob_id;
+				entry->file_id = w->last.file_id;
+				entry->addr = addr;
+				entry->row = w->row;
+			}
+		}
+	}
+	if (hf_push(w, word))
+		return hf_cut(w, HF_CUT_TOO_DEEP);
+	w->n_frames++;
+	w->heuristic_next = 0;
+	if (w->row.kind & HF_RULE_HEURISTIC)
+		w->sample.flags |= HF_SAMPLE_HEURISTIC;
+
+	switch (w->row.kind & HF_RULE_KIND_MASK) {
+	case HF_RULE_SP:
+		cfa = w->sp + (__s64)w->row.cfa;
+		break;
+	case HF_RULE_FP:
+		cfa = w->fp + (__s64)w->row.cfa;
+		break;
+	case HF_RULE_PLT:
+		cfa = w->sp + 8 + ((w->pc & 15) >= (__u32)w->row.cfa ? 8 : 0);
+		break;
+	case HF_RULE_END:
+		return hf_cut(w, HF_CUT_NONE);
+	case HF_RULE_SIGNAL:
+		return hf_apply_signal(w);
+	case HF_RULE_SIDE:
+		return hf_apply_side(w);
+	case HF_RULE_BAD:
+		return hf_cut(w, HF_CUT_BAD_UNWIND_INFO);
+	default:
+		return hf_guess(w);
+	}
+	fp = w->fp;
+	if (w->row.fp == HF_FP_UNDEFINED)
+		fp = 0;
+	else if (w->row.fp && hf_stack_u64(w, cfa + 8 * (__s64)w->row.fp, &fp))
+		return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+	if (HF_IS_ARM64(w)) {
+		if (w->row.kind & HF_RULE_RA_IN_LR) {
+			if (!w->regs_valid)
+				return hf_cut(w, HF_CUT_BAD_UNWIND_INFO);
+			ra = w->regs[HF_ARM64_LR];
+		} else if (hf_stack_u64(w, cfa + 8 * (__s64)w->row.fp + 8, &ra)) {
+			return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+		}
+	} else if (hf_stack_u64(w, cfa - 8, &ra)) {
+		return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+	}
+	return hf_to_caller(w, cfa, ra, fp);
+}
+
+/* Begins a walk from w->regs in the blob at w->blob_off. */
+static __always_inline void hf_begin(struct hf_walk *w)
+{
+	w->pc = w->regs[HF_REG_PC(w)];
+	w->sp = w->regs[HF_REG_SP(w)];
+	w->fp = w->regs[HF_REG_FP(w)];
+	w->window_addr = 0;
+	w->window_bytes = 0;
+	w->n_words = 0;
+	w->n_frames = 0;
+	w->n_steps = 0;
+	w->hash = HF_HASH_SEED;
+	w->last.start = 0;
+	w->last.end = 0;
+	w->scan_at = 0;
+	w->missing = HF_MISSING_NONE;
+	w->missing_pc = 0;
+	w->cut = HF_CUT_NONE;
+	w->cut_pc = 0;
+	w->regs_valid = 1;
+	w->pc_is_return = 0;
+	w->heuristic_next = 0;
+}
+
+#endif /* HF_WALK_H */

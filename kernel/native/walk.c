@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The walk, compiled natively: finishes the walks of slices and runs over
+ * recorded processes in tests. Memory is read by a callback; tables by a plain
+ * pointer. The text of the walk is kernel/include/hf/walk.h, the one that the
+ * kernel half runs.
+ *
+ * User half: crates/core/src/walk.rs, the only caller.
+ */
+#include <stddef.h>
+#include <string.h>
+#include "hf/abi.h"
+
+#define __always_inline inline __attribute__((always_inline))
+
+struct hf_walk;
+static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr);
+#define hf_read_user(w, dst, bytes, addr) hf_read_user_native(w, dst, bytes, addr)
+#define hf_now_ns() 0ULL
+
+#include "hf/mem.h"
+#include "hf/walk.h"
+
+_Thread_local struct hf_memory hf_memory;
+
+typedef int (*hf_read_fn)(void *context, void *dst, __u32 bytes, __u64 addr);
+static _Thread_local hf_read_fn hf_read;
+static _Thread_local void *hf_read_context;
+static _Thread_local struct hf_walk hf_native_walk;
+static _Thread_local struct hf_cache hf_native_cache;
+
+static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr)
+{
+	(void)w;
+	return hf_read(hf_read_context, dst, bytes, addr);
+}
+
+/* In and out of one call; twin: `Call` in crates/core/src/walk.rs. */
+struct hf_native_call {
+	__u64 regs[HF_NREGS];
+	__u64 missing_pc;
+	__u64 cut_pc;
+	__u64 stack_hash;
+	__u32 blob_off;
+	__u32 max_frames;
+	__u32 n_words; /* in: words that words[] holds already; out: all */
+	__u32 n_frames; /* of user space among them */
+	__u8 arm64;
+	__u8 regs_valid;
+	__u8 pc_is_return;
+	__u8 missing;
+	__u8 cut;
+	__u8 heuristic; /* out: some frame was found by a heuristic */
+	__u8 reserved[2];
+	__u64 words[HF_MAX_WORDS];
+};
+
+/* Walks on from call->regs. When a table is missing, call->regs holds where
+ * the walk stopped, and it can be called again with the same words. */
+void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memory_bytes,
+		    hf_read_fn read, void *context)
+{
+	struct hf_walk *w = &hf_native_walk;
+	const struct hf_blob *blob;
+	__u32 i, n = call->n_words <= HF_MAX_WORDS ? call->n_words : HF_MAX_WORDS;
+
+	hf_memory.base = memory;
+	hf_memory.bytes = memory_bytes;
+	hf_read = read;
+	hf_read_context = context;
+	/* Entries of another memory must not be found again. */
+	memset(&hf_native_cache, 0, sizeof(hf_native_cache));
+
+	w->arm64 = call->arm64;
+	memcpy(w->regs, call->regs, sizeof(w->regs));
+	hf_begin(w);
+	w->regs_valid = call->regs_valid;
+	w->pc_is_return = call->pc_is_return;
+	w->max_frames = call->max_frames;
+	w->deadline_ns = ~0ULL;
+	w->sample.flags = 0;
+	for (i = 0; i < n; i++) {
+		w->words[i] = call->words[i];
+		w->hash = hf_mix(w->hash, w->words[i]);
+	}
+	w->n_words = n;
+	w->n_frames = call->n_frames;
+	blob = hf_mem(call->blob_off, sizeof(*blob));
+	if (!blob) {
+		hf_miss(w, HF_MISSING_SPACE, w->pc);
+	} else {
+		w->blob_off = call->blob_off;
+		w->blob_id = blob->blob_id;
+		w->n_mappings = blob->n_mappings;
+		for (i = 0; i < HF_MAX_STEPS; i++)
+			if (hf_step(w, &hf_native_cache))
+				break;
+		if (i == HF_MAX_STEPS)
+			hf_cut(w, HF_CUT_TOO_DEEP);
+	}
+	memcpy(call->regs, w->regs, sizeof(w->regs));
+	call->regs[HF_REG_PC(w)] = w->pc;
+	call->regs[HF_REG_SP(w)] = w->sp;
+	call->regs[HF_REG_FP(w)] = w->fp;
+	memcpy(call->words, w->words, w->n_words * sizeof(w->words[0]));
+	call->n_words = w->n_words;
+	call->n_frames = w->n_frames;
+	call->missing = w->missing;
+	call->missing_pc = w->missing_pc;
+	call->cut = w->cut;
+	call->cut_pc = w->cut_pc;
+	call->stack_hash = hf_mix(w->hash, w->cut);
+	call->regs_valid = w->regs_valid;
+	call->pc_is_return = w->pc_is_return;
+	call->heuristic |= !!(w->sample.flags & HF_SAMPLE_HEURISTIC);
+}
