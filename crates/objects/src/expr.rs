@@ -1,0 +1,216 @@
+//! The DWARF expressions that occur in call frame information, brought to a linear form.
+//!
+//! In: the bytes of a `DW_CFA_*expression` operand. Out: [`Expr`], or `None` where the expression
+//! says more than a rule can hold.
+//!
+//! # How it works
+//! The expression runs on symbolic values: a register plus a constant, what stands at such an
+//! address plus a constant, and the steps of the one idiom that depends on the pc, that of lazy
+//! PLT stubs: `rsp + 8 + ((rip & 15) >= T) << 3`. Its literals are evaluated, not skipped: the
+//! linkers emit T = 11 for plain stubs, other values for IBT and BND stubs.
+//!
+//! # Sources
+//! DWARF 5 §2.5; `elf_x86_64_*_plt_eh_frame` in bfd/elfxx-x86.c @ binutils 2.43;
+//! crypto/perlasm/x86_64-xlate.pl @ OpenSSL 3.0 (`.cfi_cfa_expression`);
+//! `ix86_expand_prologue` in config/i386/i386.cc @ gcc 14 (DRAP).
+//!
+//! # Not handled
+//! Two registers in one address (three places in libcrypto: `*(rsp + 8 + 8 * r9) + 8`).
+
+use crate::read::Cursor;
+
+/// What an expression computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expr {
+    /// reg + off
+    Reg { reg: u8, off: i32 },
+    /// *(reg + off) + off2
+    Deref { reg: u8, off: i32, off2: i32 },
+    /// sp + 8 + ((pc & 15) >= threshold ? 8 : 0)
+    Plt { threshold: i32 },
+}
+
+#[derive(Clone, Copy)]
+enum Value {
+    Const(i64),
+    Reg(u8, i64),
+    Deref(u8, i64, i64),
+    /// pc & 15
+    PcLow,
+    /// (pc & 15) >= T
+    PcLowGe(i64),
+    /// that << 3
+    PcLowGe8(i64),
+    /// reg + off + that
+    Plt(u8, i64, i64),
+}
+
+/// More values than this on the stack occur in no call frame information.
+const MAX_DEPTH: usize = 16;
+
+/// Evaluates `bytes`. `pc` is the DWARF number of the program counter's column.
+pub(crate) fn evaluate(bytes: &[u8], sp: u8, pc: u8) -> Option<Expr> {
+    let mut cursor = Cursor::new(bytes);
+    let mut stack: Vec<Value> = Vec::with_capacity(4);
+    while !cursor.is_at_end() {
+        let value = match cursor.u8()? {
+            0x06 => match stack.pop()? {
+                Value::Reg(reg, off) => Value::Deref(reg, off, 0),
+                _ => return None,
+            },
+            0x08 => Value::Const(i64::from(cursor.u8()?)),
+            0x09 => Value::Const(i64::from(cursor.u8()?.cast_signed())),
+            0x0a => Value::Const(i64::from(cursor.u16()?)),
+            0x0b => Value::Const(i64::from(cursor.u16()?.cast_signed())),
+            0x0c => Value::Const(i64::from(cursor.u32()?)),
+            0x0d => Value::Const(i64::from(cursor.u32()?.cast_signed())),
+            0x0e | 0x0f => Value::Const(cursor.u64()?.cast_signed()),
+            0x10 => Value::Const(cursor.uleb()?.cast_signed()),
+            0x11 => Value::Const(cursor.sleb()?),
+            0x12 => *stack.last()?,
+            op @ (0x1a | 0x1c | 0x1e | 0x22 | 0x24 | 0x2a) => {
+                let right = stack.pop()?;
+                let left = stack.pop()?;
+                binary(op, left, right, pc)?
+            }
+            0x23 => {
+                let right = Value::Const(i64::try_from(cursor.uleb()?).ok()?);
+                binary(0x22, stack.pop()?, right, pc)?
+            }
+            op @ 0x30..=0x4f => Value::Const(i64::from(op - 0x30)),
+            op @ 0x70..=0x8f => Value::Reg(op - 0x70, cursor.sleb()?),
+            0x92 => {
+                let reg = u8::try_from(cursor.uleb()?).ok()?;
+                Value::Reg(reg, cursor.sleb()?)
+            }
+            0x96 => continue,
+            _ => return None,
+        };
+        if stack.len() >= MAX_DEPTH {
+            return None;
+        }
+        stack.push(value);
+    }
+    let int = |value| i32::try_from(value).ok();
+    match stack.pop()? {
+        Value::Reg(reg, off) if reg < pc => Some(Expr::Reg {
+            reg,
+            off: int(off)?,
+        }),
+        Value::Deref(reg, off, off2) if reg < pc => Some(Expr::Deref {
+            reg,
+            off: int(off)?,
+            off2: int(off2)?,
+        }),
+        Value::Plt(reg, 8, threshold) if reg == sp && (0..=16).contains(&threshold) => {
+            Some(Expr::Plt {
+                threshold: int(threshold)?,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn binary(op: u8, left: Value, right: Value, pc: u8) -> Option<Value> {
+    use Value::{Const, Deref, PcLow, PcLowGe, PcLowGe8, Plt, Reg};
+    Some(match (op, left, right) {
+        (0x22, Const(a), Const(b)) => Const(a.checked_add(b)?),
+        (0x22, Reg(reg, off), Const(c)) | (0x22, Const(c), Reg(reg, off)) => {
+            Reg(reg, off.checked_add(c)?)
+        }
+        (0x22, Deref(reg, off, off2), Const(c)) | (0x22, Const(c), Deref(reg, off, off2)) => {
+            Deref(reg, off, off2.checked_add(c)?)
+        }
+        (0x1c, Const(a), Const(b)) => Const(a.checked_sub(b)?),
+        (0x1c, Reg(reg, off), Const(c)) => Reg(reg, off.checked_sub(c)?),
+        (0x1c, Deref(reg, off, off2), Const(c)) => Deref(reg, off, off2.checked_sub(c)?),
+        (0x1a, Reg(reg, 0), Const(15)) | (0x1a, Const(15), Reg(reg, 0)) if reg == pc => PcLow,
+        (0x2a, PcLow, Const(threshold)) => PcLowGe(threshold),
+        (0x24, PcLowGe(threshold), Const(3)) => PcLowGe8(threshold),
+        (0x1e, PcLowGe(threshold), Const(8)) | (0x1e, Const(8), PcLowGe(threshold)) => {
+            PcLowGe8(threshold)
+        }
+        (0x22, Reg(reg, off), PcLowGe8(threshold)) | (0x22, PcLowGe8(threshold), Reg(reg, off)) => {
+            Plt(reg, off, threshold)
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn x86(bytes: &[u8]) -> Option<Expr> {
+        evaluate(bytes, 7, 16)
+    }
+
+    #[test]
+    fn plt_idiom_keeps_its_own_threshold() {
+        // breg7 8; breg16 0; lit15; and; litT; ge; lit3; shl; plus
+        for threshold in [5u8, 9, 10, 11] {
+            let plt = [
+                0x77,
+                8,
+                0x80,
+                0,
+                0x3f,
+                0x1a,
+                0x30 + threshold,
+                0x2a,
+                0x33,
+                0x24,
+                0x22,
+            ];
+            assert_eq!(
+                x86(&plt),
+                Some(Expr::Plt {
+                    threshold: i32::from(threshold)
+                })
+            );
+        }
+        // Another shift, another mask or another base is something else.
+        assert_eq!(
+            x86(&[0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x32, 0x24, 0x22]),
+            None
+        );
+        assert_eq!(
+            x86(&[0x77, 8, 0x80, 0, 0x37, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22]),
+            None
+        );
+        assert_eq!(
+            x86(&[0x77, 16, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22]),
+            None
+        );
+    }
+
+    #[test]
+    fn linear_forms_of_gcc_and_openssl() {
+        assert_eq!(
+            x86(&[0x76, 0x78, 0x06]),
+            Some(Expr::Deref {
+                reg: 6,
+                off: -8,
+                off2: 0
+            })
+        );
+        assert_eq!(
+            x86(&[0x77, 0xd8, 0x00, 0x06, 0x23, 0x08]),
+            Some(Expr::Deref {
+                reg: 7,
+                off: 88,
+                off2: 8
+            })
+        );
+        assert_eq!(x86(&[0x76, 0x00]), Some(Expr::Reg { reg: 6, off: 0 }));
+        // *(rsp + 8 + 8 * r9) + 8
+        assert_eq!(
+            x86(&[0x77, 8, 0x79, 0, 0x38, 0x1e, 0x22, 0x06, 0x23, 8]),
+            None
+        );
+        // *rip, an empty expression, a stack that grows
+        assert_eq!(x86(&[0x80, 0, 0x06]), None);
+        assert_eq!(x86(&[]), None);
+        assert_eq!(x86(&[0x30; 100]), None);
+    }
+}

@@ -1,0 +1,596 @@
+//! Unwind rows of a file, 64 KiB of its image at a time.
+//!
+//! In: an [`ElfFile`]. Out: [`Block`]s, as the kernel half walks them.
+//!
+//! # How it works
+//! A block is the work of one request: text that is never sampled is never parsed. The sources, in
+//! the order in which they are believed, each filling only what the ones before left open, are
+//! `.eh_frame` and `.debug_frame`. Each gives spans: a range of addresses with its rows. Between
+//! two spans at most [`PADDING_BYTES`] apart the earlier rule goes on, since alignment is never
+//! executed with another one; a wider gap has a `HF_RULE_NONE` row.
+//!
+//! # Not handled
+//! Image beyond 4 GiB ([`hotframe_abi::HF_MAX_BLOCKS`] blocks).
+//!
+//! # Cost
+//! A block is some 20 reads and 50–100 µs; between blocks only windows (64 KiB) are held, and the
+//! index of a scanned section.
+
+use hotframe_abi as abi;
+
+use crate::Error;
+use crate::cfi::{Arch, Unwind};
+use crate::elf::{ElfFile, Machine};
+use crate::entries::{Entries, Entry};
+use crate::read::ReadAt;
+use crate::rules::{Rule, SideRules, is_sigreturn};
+
+/// A gap up to this is padding between functions, which are aligned to 16.
+const PADDING_BYTES: u64 = 15;
+/// Bytes of entries run for a block. libLLVM's fullest block has 60 KB; beyond it entries are bad.
+const MAX_BLOCK_WORK_BYTES: usize = 16 << 20;
+
+/// What a block was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockStats {
+    /// Frame description entries used.
+    pub fdes: u32,
+    /// Entries that could not be read: `HF_RULE_BAD` over their range.
+    pub bad_fdes: u32,
+    /// Rules that were read and that no rule of the ABI can say: `HF_RULE_BAD` rows.
+    pub inexpressible: u32,
+    /// Rows dropped since a block holds `HF_MAX_ROWS_PER_BLOCK`.
+    pub truncated: u32,
+}
+
+/// The rows of 64 KiB of image.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// Sorted by pc, strictly increasing; the first one's pc is 0.
+    pub rows: Vec<abi::hf_row>,
+    /// What the rows of kind `HF_RULE_SIDE` point to.
+    pub rules: Vec<abi::hf_rule>,
+    /// What it was made of.
+    pub stats: BlockStats,
+}
+
+/// Makes the rows of a file.
+#[derive(Debug)]
+pub struct RowSource<R> {
+    file: ElfFile<R>,
+    arch: Arch,
+    eh_frame: Option<Entries>,
+    debug_frame: Option<Entries>,
+    n_blocks: u32,
+}
+
+/// A range of addresses with its rules, which stand in [`Builder::rules`].
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u64,
+    end: u64,
+    first: usize,
+    n: usize,
+}
+
+impl<R: ReadAt> RowSource<R> {
+    /// Finds the sources of a file.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] for one whose registers are not known; [`Error::Read`]. A file without
+    /// any unwind information is none: all its rows are `HF_RULE_NONE`.
+    pub fn new(file: ElfFile<R>) -> Result<Self, Error> {
+        let arch = Arch::of(file.machine()).ok_or(Error::Machine(file.machine()))?;
+        let eh_frame = Entries::eh_frame(&file, arch)?;
+        // A damaged .debug_frame costs itself.
+        let debug_frame = match Entries::debug_frame(&file, arch) {
+            Err(err @ Error::Read { .. }) => return Err(err),
+            other => other.unwrap_or_default(),
+        };
+        let blocks = file
+            .text_range()
+            .end
+            .div_ceil(u64::from(abi::HF_BLOCK_BYTES));
+        let n_blocks = blocks.min(u64::from(abi::HF_MAX_BLOCKS)) as u32;
+        Ok(Self {
+            file,
+            arch,
+            eh_frame,
+            debug_frame,
+            n_blocks,
+        })
+    }
+
+    /// The file.
+    pub fn file(&self) -> &ElfFile<R> {
+        &self.file
+    }
+
+    /// Number of blocks from the image base to the end of the last executable segment.
+    pub fn n_blocks(&self) -> u32 {
+        self.n_blocks
+    }
+
+    /// Bytes held on the heap between blocks.
+    pub fn heap_bytes(&self) -> usize {
+        let entries = [&self.eh_frame, &self.debug_frame];
+        entries.into_iter().flatten().map(Entries::heap_bytes).sum()
+    }
+
+    /// Gives back the buffers that only make the next block faster. Worth it when a file goes
+    /// unsampled for a while.
+    pub fn release(&mut self) {
+        for entries in [&mut self.eh_frame, &mut self.debug_frame]
+            .into_iter()
+            .flatten()
+        {
+            entries.release();
+        }
+    }
+
+    /// The rows of image bytes `[n << 16, (n + 1) << 16)`.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the file cannot be read any more. Damaged contents are no error: they
+    /// give `HF_RULE_BAD` rows. A block beyond [`Self::n_blocks`] has one `HF_RULE_NONE` row.
+    pub fn block(&mut self, n: u32) -> Result<Block, Error> {
+        let low = self
+            .file
+            .image_base()
+            .saturating_add(u64::from(n) << abi::HF_BLOCK_SHIFT);
+        let high = low.saturating_add(u64::from(abi::HF_BLOCK_BYTES));
+        let mut builder = Builder::new(self.arch, low, high);
+        if n < self.n_blocks {
+            let reader = self.file.reader();
+            if let Some(entries) = &mut self.eh_frame {
+                builder.add_entries(&self.file, reader, entries)?;
+            }
+            if let Some(entries) = &mut self.debug_frame
+                && !builder.is_full()
+            {
+                builder.add_entries(&self.file, reader, entries)?;
+            }
+            builder.end_at_entry_point(&self.file)?;
+        }
+        Ok(builder.finish())
+    }
+}
+
+struct Builder {
+    arch: Arch,
+    low: u64,
+    high: u64,
+    /// Sorted, disjoint.
+    spans: Vec<Span>,
+    rules: Vec<(u64, Rule)>,
+    side: SideRules,
+    stats: BlockStats,
+    work_bytes: usize,
+}
+
+impl Builder {
+    fn new(arch: Arch, low: u64, high: u64) -> Self {
+        Self {
+            arch,
+            low,
+            high,
+            spans: Vec::new(),
+            rules: Vec::new(),
+            side: SideRules::default(),
+            stats: BlockStats::default(),
+            work_bytes: 0,
+        }
+    }
+
+    /// What spans may matter: a rule goes on over padding, from before the block into it and from
+    /// its end to the next function.
+    fn reach(&self) -> (u64, u64) {
+        (
+            self.low.saturating_sub(PADDING_BYTES + 1),
+            self.high.saturating_add(PADDING_BYTES + 1),
+        )
+    }
+
+    /// No gap wider than padding is left.
+    fn is_full(&self) -> bool {
+        let mut end = self.low;
+        for span in &self.spans {
+            if span.start > end.saturating_add(PADDING_BYTES) {
+                return false;
+            }
+            end = end.max(span.end);
+        }
+        end.saturating_add(PADDING_BYTES) >= self.high
+    }
+
+    /// Adds spans where there are none yet. `new` is sorted by start and disjoint.
+    fn fill(&mut self, new: Vec<Span>) {
+        if self.spans.is_empty() {
+            self.spans = new;
+            return;
+        }
+        let old = std::mem::take(&mut self.spans);
+        let mut merged = Vec::with_capacity(old.len() + new.len());
+        let mut kept = old.into_iter().peekable();
+        let mut end = 0;
+        for mut span in new {
+            loop {
+                span.start = span.start.max(end);
+                // What is known and ends before this one starts.
+                while let Some(known) = kept.next_if(|known| known.start <= span.start) {
+                    end = known.end;
+                    span.start = span.start.max(end);
+                    merged.push(known);
+                }
+                if span.start >= span.end {
+                    break;
+                }
+                let until = kept
+                    .peek()
+                    .map_or(u64::MAX, |known| known.start)
+                    .min(span.end);
+                if until > span.start {
+                    merged.push(Span { end: until, ..span });
+                    end = until;
+                }
+                if until == span.end {
+                    break;
+                }
+                span.start = until;
+            }
+        }
+        merged.extend(kept);
+        self.spans = merged;
+    }
+
+    fn add_entries<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        reader: &R,
+        entries: &mut Entries,
+    ) -> Result<(), Error> {
+        if !self.try_add_entries(file, reader, entries)? {
+            entries.scan(reader)?;
+            self.try_add_entries(file, reader, entries)?;
+        }
+        Ok(())
+    }
+
+    /// Returns false, having added nothing, if the search table is not to be trusted.
+    fn try_add_entries<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        reader: &R,
+        entries: &mut Entries,
+    ) -> Result<bool, Error> {
+        let (low, high) = self.reach();
+        let mut found: Vec<Entry> = Vec::new();
+        if !entries.find(reader, low, high, &mut found)? {
+            return Ok(false);
+        }
+        // An entry holds up to the start of the next one; of those that share a start the longest
+        // is used (an empty function has an empty entry).
+        let mut jobs: Vec<(Entry, u64)> = Vec::with_capacity(found.len());
+        let mut next = high;
+        let mut above = u64::MAX;
+        for &entry in found.iter().rev() {
+            if entry.start != above {
+                next = if above == u64::MAX {
+                    high
+                } else {
+                    above.min(high)
+                };
+                above = entry.start;
+            }
+            jobs.push((entry, next));
+        }
+        // In the order of the section, so that it is read once.
+        jobs.sort_unstable_by_key(|(entry, _)| entry.offset);
+        let stats = self.stats;
+        let n_rules = self.rules.len();
+        let mut spans = Vec::with_capacity(jobs.len());
+        for (entry, until) in jobs {
+            let first = self.rules.len();
+            let end = if self.work_bytes > MAX_BLOCK_WORK_BYTES {
+                None
+            } else {
+                match self.run(file, reader, entries, entry, (low, until))? {
+                    Ran::Well(end) => {
+                        self.stats.fdes += 1;
+                        Some(end)
+                    }
+                    Ran::Elsewhere if entries.uses_table() => {
+                        self.stats = stats;
+                        self.rules.truncate(n_rules);
+                        return Ok(false);
+                    }
+                    Ran::Elsewhere | Ran::Badly(None) => None,
+                    Ran::Badly(Some(end)) => {
+                        self.stats.bad_fdes += 1;
+                        self.rules.truncate(first);
+                        self.rules.push((entry.start, Rule::BAD));
+                        Some(end)
+                    }
+                }
+            };
+            let end = end.unwrap_or_else(|| {
+                // Its extent is not known: it ends before the next function.
+                self.stats.bad_fdes += 1;
+                self.rules.truncate(first);
+                self.rules.push((entry.start, Rule::BAD));
+                until
+            });
+            let span = Span {
+                start: entry.start,
+                end,
+                first,
+                n: self.rules.len() - first,
+            };
+            spans.push((span, until));
+        }
+        spans.sort_unstable_by_key(|(span, _)| (span.start, u64::MAX - span.end));
+        spans.dedup_by_key(|(span, _)| span.start);
+        let mut spans: Vec<Span> = spans
+            .into_iter()
+            .map(|(span, until)| Span {
+                end: span.end.min(until),
+                ..span
+            })
+            .filter(|span| span.start < span.end)
+            .collect();
+        self.begin_signal_frames_early(file, &mut spans)?;
+        self.fill(spans);
+        Ok(true)
+    }
+
+    /// Runs an entry, keeping the rules of addresses in `clip`.
+    fn run<R: ReadAt>(
+        &mut self,
+        _file: &ElfFile<R>,
+        reader: &R,
+        entries: &mut Entries,
+        entry: Entry,
+        clip: (u64, u64),
+    ) -> Result<Ran, Error> {
+        let arch = self.arch;
+        let (rules, side, stats) = (&mut self.rules, &mut self.side, &mut self.stats);
+        let mut last: Option<Unwind> = None;
+        let ran = entries.with_fde(reader, entry.offset, |fde, cie| {
+            if fde.start != entry.start {
+                return Ran::Elsewhere;
+            }
+            let done = fde.run(cie, arch, &mut |from, to, unwind| {
+                if to <= clip.0 || from >= clip.1 || last.as_ref() == Some(unwind) {
+                    return;
+                }
+                last = Some(*unwind);
+                let rule = side.rule(unwind, cie.signal, arch);
+                stats.inexpressible += u32::from(rule == Rule::BAD);
+                rules.push((from, rule));
+            });
+            match done {
+                Some(()) => Ran::Well(fde.end),
+                None => Ran::Badly(Some(fde.end)),
+            }
+        })?;
+        self.work_bytes += entries.last_entry_bytes() + 64;
+        Ok(ran.unwrap_or(Ran::Badly(None)))
+    }
+
+    /// The pc in a sigreturn trampoline is where a handler returns to, and no call stands before
+    /// it; the walk looks one byte back all the same. glibc's entries begin that byte early; where
+    /// an entry begins at the trampoline itself, its span does so here.
+    fn begin_signal_frames_early<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        spans: &mut [Span],
+    ) -> Result<(), Error> {
+        let mut previous: Option<usize> = None;
+        for i in 0..spans.len() {
+            let Some(span) = spans.get(i).copied() else {
+                break;
+            };
+            let rule = self.rules.get(span.first).map(|(_, rule)| *rule);
+            // arm64's trampoline is described as an ordinary frame.
+            let short = span.end - span.start <= 64;
+            let may_be = rule == Some(Rule::sigreturn(self.arch))
+                || (short && self.arch.machine == Machine::Arm64);
+            if may_be {
+                let mut code = [0; 16];
+                let got = file.read_vaddr(&mut code, span.start)?;
+                if is_sigreturn(code.get(..got).unwrap_or_default(), self.arch) {
+                    if let Some(slot) = self.rules.get_mut(span.first) {
+                        *slot = (span.start.saturating_sub(1), Rule::sigreturn(self.arch));
+                    }
+                    if let Some(span) = spans.get_mut(i) {
+                        span.start = span.start.saturating_sub(1);
+                        span.n = 1;
+                    }
+                    if let Some(before) = previous.and_then(|at| spans.get_mut(at)) {
+                        before.end = before.end.min(span.start.saturating_sub(1));
+                    }
+                }
+            }
+            previous = Some(i);
+        }
+        Ok(())
+    }
+
+    /// The entry point has no caller, whatever its rows say: many libcs leave it undescribed.
+    fn end_at_entry_point<R: ReadAt>(&mut self, file: &ElfFile<R>) -> Result<(), Error> {
+        let entry = file.entry();
+        if entry == 0 || entry < self.low.saturating_sub(64) || entry >= self.high {
+            return Ok(());
+        }
+        let mut code = [0; 64];
+        let got = file.read_vaddr(&mut code, entry)?;
+        let code = code.get(..got).unwrap_or_default();
+        // Linkers give a library without one the start of its text: a function like any other.
+        if !file.is_program() && !begins_like_entry(code, self.arch) {
+            return Ok(());
+        }
+        if let Some(span) = self.spans.iter().find(|span| span.start == entry).copied() {
+            if let Some(first) = self.rules.get_mut(span.first) {
+                first.1 = Rule::END;
+            }
+            if let Some(span) = self.spans.iter_mut().find(|span| span.start == entry) {
+                span.n = 1;
+            }
+            return Ok(());
+        }
+        let n = bytes_to_first_call(code, self.arch);
+        let first = self.rules.len();
+        self.rules.push((entry, Rule::END));
+        self.fill(vec![Span {
+            start: entry,
+            end: entry + n,
+            first,
+            n: 1,
+        }]);
+        Ok(())
+    }
+
+    fn finish(self) -> Block {
+        let mut rows = Rows::new(self.low, self.high);
+        let mut end = None;
+        for span in &self.spans {
+            let gap = end.map_or(u64::MAX, |end: u64| span.start.saturating_sub(end));
+            if gap > PADDING_BYTES {
+                rows.push(end.unwrap_or(0), Rule::NONE);
+            }
+            let rules = self
+                .rules
+                .get(span.first..span.first + span.n)
+                .unwrap_or_default();
+            for &(pc, rule) in rules {
+                if pc < span.end {
+                    rows.push(pc.max(span.start), rule);
+                }
+            }
+            end = Some(span.end);
+        }
+        if let Some(end) = end
+            && self.high.saturating_sub(end) > PADDING_BYTES
+        {
+            rows.push(end, Rule::NONE);
+        }
+        let mut stats = self.stats;
+        stats.truncated = rows.truncated;
+        Block {
+            rows: rows.rows,
+            rules: self.side.into_rules(),
+            stats,
+        }
+    }
+}
+
+enum Ran {
+    /// Its end.
+    Well(u64),
+    /// Its end, if it is known.
+    Badly(Option<u64>),
+    /// It does not start where the index said.
+    Elsewhere,
+}
+
+struct Rows {
+    low: u64,
+    high: u64,
+    rows: Vec<abi::hf_row>,
+    truncated: u32,
+}
+
+impl Rows {
+    fn new(low: u64, high: u64) -> Self {
+        Self {
+            low,
+            high,
+            rows: vec![Rule::NONE.at(0)],
+            truncated: 0,
+        }
+    }
+
+    /// `pc` is not below that of the row before.
+    fn push(&mut self, pc: u64, rule: Rule) {
+        if pc >= self.high {
+            return;
+        }
+        let same = |row: &abi::hf_row| {
+            (row.kind, row.fp, row.cfa) == (rule.kind, rule.fp, rule.cfa)
+                && !rule.is_function_start()
+        };
+        let Some(pc) = pc
+            .checked_sub(self.low)
+            .and_then(|pc| u16::try_from(pc).ok())
+        else {
+            // What holds where the block starts; a function that starts before it is not here.
+            let rule = if rule.is_function_start() {
+                Rule::NONE
+            } else {
+                rule
+            };
+            self.rows.clear();
+            self.rows.push(rule.at(0));
+            return;
+        };
+        if self.rows.last().is_some_and(|row| row.pc == pc) {
+            self.rows.pop();
+        }
+        if self.rows.last().is_some_and(same) {
+            return;
+        }
+        if self.rows.len() + 1 < abi::HF_MAX_ROWS_PER_BLOCK as usize {
+            self.rows.push(rule.at(pc));
+        } else {
+            self.truncated += 1;
+            if self.truncated == 1 {
+                self.rows.push(Rule::BAD.at(pc));
+            }
+        }
+    }
+}
+
+/// The first instructions of an entry point: the frame pointer is cleared or the initial stack
+/// pointer, where the arguments are, becomes the first argument.
+fn begins_like_entry(code: &[u8], arch: Arch) -> bool {
+    match arch.machine {
+        Machine::Arm64 => {
+            let words = code.chunks_exact(4).take(3);
+            words.into_iter().any(|word| {
+                // mov x29, #0; mov x0, sp
+                matches!(word, [0x1d, 0x00, 0x80, 0xd2] | [0xe0, 0x03, 0x00, 0x91])
+            })
+        }
+        _ => {
+            let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
+            // xor %ebp, %ebp, with and without REX; mov %rsp, %rdi
+            [&[0x31, 0xed][..], &[0x48, 0x31, 0xed], &[0x48, 0x89, 0xe7]]
+                .iter()
+                .any(|start| code.starts_with(start))
+        }
+    }
+}
+
+/// How far straight-line code runs before it calls or jumps, that instruction included.
+fn bytes_to_first_call(code: &[u8], arch: Arch) -> u64 {
+    if arch.machine == Machine::Arm64 {
+        let leaves = |word: &[u8]| {
+            let word = word.try_into().map_or(0, u32::from_le_bytes);
+            // b, bl; br, blr
+            word & 0x7c00_0000 == 0x1400_0000 || word & 0xff9f_fc1f == 0xd61f_0000
+        };
+        let n = code
+            .chunks_exact(4)
+            .position(leaves)
+            .map_or(code.len() / 4, |at| at + 1);
+        return n as u64 * 4;
+    }
+    let mut decoder = iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE);
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        if instruction.is_invalid() || instruction.flow_control() != iced_x86::FlowControl::Next {
+            break;
+        }
+    }
+    decoder.position() as u64
+}

@@ -1,0 +1,293 @@
+//! From the columns of call frame information to the rules of the ABI.
+//!
+//! In: [`Unwind`]. Out: a [`Rule`], what a row holds beside its pc; rules that do not fit a row go
+//! to the block's [`SideRules`].
+//!
+//! # How it works
+//! Nearly all rules are "CFA = sp or fp plus a constant, return address just below the CFA (x86-64)
+//! or beside the frame pointer (arm64)". The rest becomes a side rule, and what a side rule cannot
+//! say is bad. An unusual place for the frame pointer alone costs only the frame pointer.
+//!
+//! # Sources
+//! `kernel/include/hf/abi.h` (`hf_row`, `hf_rule`); `struct sigcontext_64` in
+//! arch/x86/include/uapi/asm/sigcontext.h and `struct rt_sigframe` in arch/arm64/kernel/signal.c
+//! @ Linux 6.12.
+
+use std::collections::HashMap;
+
+use hotframe_abi as abi;
+
+use crate::cfi::{Arch, Cfa, Saved, Unwind};
+use crate::elf::Machine;
+use crate::expr::Expr;
+
+/// A row without its pc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// `enum hf_rule_kind` with flags.
+    pub(crate) kind: u8,
+    pub(crate) fp: i8,
+    pub(crate) cfa: i32,
+}
+
+/// A rule kind as rows hold it.
+const fn kind(kind: abi::hf_rule_kind) -> u8 {
+    kind as u8
+}
+
+pub(crate) const NONE: u8 = kind(abi::HF_RULE_NONE);
+pub(crate) const SP: u8 = kind(abi::HF_RULE_SP);
+pub(crate) const FP: u8 = kind(abi::HF_RULE_FP);
+const END_KIND: u8 = kind(abi::HF_RULE_END);
+const SIDE: u8 = kind(abi::HF_RULE_SIDE);
+const SIGNAL: u8 = kind(abi::HF_RULE_SIGNAL);
+const PLT: u8 = kind(abi::HF_RULE_PLT);
+const BAD_KIND: u8 = kind(abi::HF_RULE_BAD);
+
+const RA_IN_LR: u8 = abi::HF_RULE_RA_IN_LR as u8;
+const FP_UNDEFINED: i8 = abi::HF_FP_UNDEFINED as i8;
+
+/// `sp` at the sigreturn trampoline to `struct sigcontext`: x86-64 `offsetof(struct ucontext,
+/// uc_mcontext)`; arm64 `sizeof(siginfo_t)` more, and the context is aligned to 16.
+const X86_SIGCONTEXT: i32 = 40;
+const ARM64_SIGCONTEXT: i32 = 304;
+/// Offsets in x86-64's `struct sigcontext`.
+const X86_SC_RBP: i32 = 80;
+const X86_SC_RSP: i32 = 120;
+const X86_SC_RIP: i32 = 128;
+
+impl Rule {
+    /// Nothing is known.
+    pub(crate) const NONE: Self = Self {
+        kind: NONE,
+        fp: 0,
+        cfa: 0,
+    };
+    /// Nothing is known but that a function starts here.
+    pub(crate) const NONE_FUNCTION: Self = Self {
+        kind: NONE,
+        fp: 0,
+        cfa: 1,
+    };
+    /// The stack ends here.
+    pub(crate) const END: Self = Self {
+        kind: END_KIND,
+        fp: 0,
+        cfa: 0,
+    };
+    /// What is known cannot be used.
+    pub(crate) const BAD: Self = Self {
+        kind: BAD_KIND,
+        fp: 0,
+        cfa: 0,
+    };
+
+    /// CFA = `base` (`SP` or `FP`) + `cfa`; the caller's frame pointer at CFA + 8 * `fp`.
+    pub(crate) const fn plain(base: u8, cfa: i32, fp: i8) -> Self {
+        Self {
+            kind: base,
+            fp,
+            cfa,
+        }
+    }
+
+    /// A sigreturn trampoline: the sigcontext lies where the kernel puts it.
+    pub(crate) fn sigreturn(arch: Arch) -> Self {
+        let cfa = match arch.machine {
+            Machine::Arm64 => ARM64_SIGCONTEXT,
+            _ => X86_SIGCONTEXT,
+        };
+        Self {
+            kind: SIGNAL,
+            fp: 0,
+            cfa,
+        }
+    }
+
+    pub(crate) fn is_function_start(self) -> bool {
+        self == Self::NONE_FUNCTION
+    }
+
+    pub(crate) fn at(self, pc: u16) -> abi::hf_row {
+        abi::hf_row {
+            pc,
+            kind: self.kind,
+            fp: self.fp,
+            cfa: self.cfa,
+        }
+    }
+}
+
+/// Machine code of the trampoline that returns from a signal handler, as libcs, Go and vDSOs have
+/// it: `mov $15, %rax` or `%eax`, `syscall`; `mov x8, #139`, `svc #0`.
+pub(crate) fn is_sigreturn(code: &[u8], arch: Arch) -> bool {
+    match arch.machine {
+        Machine::Arm64 => code.starts_with(&[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]),
+        _ => {
+            code.starts_with(&[0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05])
+                || code.starts_with(&[0xb8, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05])
+        }
+    }
+}
+
+/// The side rules of a block, each once.
+#[derive(Debug, Default)]
+pub(crate) struct SideRules {
+    rules: Vec<abi::hf_rule>,
+    known: HashMap<[i32; 8], i32>,
+}
+
+impl SideRules {
+    /// The index of a rule, `None` if there are too many (a row each is the most there can be).
+    fn index(&mut self, rule: abi::hf_rule) -> Option<i32> {
+        let key = [
+            i32::from_le_bytes([rule.cfa_op, rule.cfa_reg, rule.fp_op, rule.fp_reg]),
+            i32::from_le_bytes([rule.ra_op, rule.ra_reg, 0, 0]),
+            rule.cfa_off,
+            rule.cfa_off2,
+            rule.fp_off,
+            rule.fp_off2,
+            rule.ra_off,
+            rule.ra_off2,
+        ];
+        if let Some(&index) = self.known.get(&key) {
+            return Some(index);
+        }
+        if self.rules.len() >= abi::HF_MAX_ROWS_PER_BLOCK as usize {
+            return None;
+        }
+        let index = i32::try_from(self.rules.len()).ok()?;
+        self.known.insert(key, index);
+        self.rules.push(rule);
+        Some(index)
+    }
+
+    pub(crate) fn into_rules(self) -> Vec<abi::hf_rule> {
+        self.rules
+    }
+
+    /// The rule of a row. [`Rule::BAD`] if it cannot be said.
+    pub(crate) fn rule(&mut self, unwind: &Unwind, signal: bool, arch: Arch) -> Rule {
+        if unwind.ra == Saved::Undefined {
+            return Rule::END;
+        }
+        if signal && let Some(rule) = signal_rule(unwind, arch) {
+            return rule;
+        }
+        if let Some(rule) = plain_rule(unwind, arch) {
+            return rule;
+        }
+        let side = side_rule(unwind, arch).and_then(|rule| self.index(rule));
+        side.map_or(Rule::BAD, |index| Rule {
+            kind: SIDE,
+            fp: 0,
+            cfa: index,
+        })
+    }
+}
+
+/// x86-64: all registers are given as expressions off rsp. rip, rsp and rbp must agree on where
+/// the sigcontext is.
+fn signal_rule(unwind: &Unwind, arch: Arch) -> Option<Rule> {
+    if arch.machine != Machine::X86_64 {
+        return None;
+    }
+    let Saved::AtExpr(Expr::Reg { reg, off }) = unwind.ra else {
+        return None;
+    };
+    let context = off.checked_sub(X86_SC_RIP)?;
+    let expect = |field: i32| context.checked_add(field);
+    let rsp = Expr::Deref {
+        reg: arch.sp,
+        off: expect(X86_SC_RSP)?,
+        off2: 0,
+    };
+    let rbp = Expr::Reg {
+        reg: arch.sp,
+        off: expect(X86_SC_RBP)?,
+    };
+    let agree = reg == arch.sp && unwind.cfa == Cfa::Expr(rsp) && unwind.fp == Saved::AtExpr(rbp);
+    agree.then_some(Rule {
+        kind: SIGNAL,
+        fp: 0,
+        cfa: context,
+    })
+}
+
+fn plain_rule(unwind: &Unwind, arch: Arch) -> Option<Rule> {
+    let fp = match unwind.fp {
+        Saved::Unspecified | Saved::Same => 0,
+        Saved::Undefined => FP_UNDEFINED,
+        Saved::At(off) if off % 8 == 0 && off != 0 => i8::try_from(off / 8)
+            .ok()
+            .filter(|&fp| fp != FP_UNDEFINED)?,
+        _ => return None,
+    };
+    let mut flags = 0;
+    match (arch.machine, unwind.ra) {
+        (Machine::Arm64, Saved::Unspecified | Saved::Same | Saved::Reg(30)) => flags = RA_IN_LR,
+        (Machine::Arm64, Saved::At(ra)) if fp != 0 && fp != FP_UNDEFINED => {
+            (ra == i32::from(fp) * 8 + 8).then_some(())?;
+        }
+        (Machine::X86_64, Saved::At(-8)) => {}
+        _ => return None,
+    }
+    match unwind.cfa {
+        Cfa::Reg { reg, off } if reg == arch.sp => Some(Rule::plain(SP | flags, off, fp)),
+        Cfa::Reg { reg, off } if reg == arch.fp => Some(Rule::plain(FP | flags, off, fp)),
+        Cfa::Expr(Expr::Plt { threshold }) if arch.machine == Machine::X86_64 && fp == 0 => {
+            Some(Rule {
+                kind: PLT,
+                fp: 0,
+                cfa: threshold,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn side_rule(unwind: &Unwind, arch: Arch) -> Option<abi::hf_rule> {
+    let (cfa_op, cfa_reg, cfa_off, cfa_off2) = match unwind.cfa {
+        Cfa::Reg { reg, off } | Cfa::Expr(Expr::Reg { reg, off }) => (abi::HF_OP_REG, reg, off, 0),
+        Cfa::Expr(Expr::Deref { reg, off, off2 }) => (abi::HF_OP_DEREF, reg, off, off2),
+        Cfa::None | Cfa::Expr(Expr::Plt { .. }) | Cfa::Unsupported => return None,
+    };
+    let saved = |saved| {
+        Some(match saved {
+            Saved::Unspecified | Saved::Same => (abi::HF_OP_SAME, 0, 0, 0),
+            Saved::Undefined => (abi::HF_OP_UNDEFINED, 0, 0, 0),
+            Saved::At(off) => (abi::HF_OP_CFA_DEREF, 0, off, 0),
+            Saved::Cfa(off) => (abi::HF_OP_CFA, 0, off, 0),
+            Saved::Reg(reg) => (abi::HF_OP_REG, reg, 0, 0),
+            Saved::AtExpr(Expr::Reg { reg, off }) => (abi::HF_OP_DEREF, reg, off, 0),
+            Saved::Expr(Expr::Reg { reg, off }) => (abi::HF_OP_REG, reg, off, 0),
+            Saved::Expr(Expr::Deref { reg, off, off2 }) => (abi::HF_OP_DEREF, reg, off, off2),
+            Saved::AtExpr(_) | Saved::Expr(_) | Saved::Unsupported => return None,
+        })
+    };
+    let (fp_op, fp_reg, fp_off, fp_off2) =
+        saved(unwind.fp).unwrap_or((abi::HF_OP_UNDEFINED, 0, 0, 0));
+    let (ra_op, ra_reg, ra_off, ra_off2) = match unwind.ra {
+        Saved::Unspecified | Saved::Same if arch.machine == Machine::Arm64 => {
+            (abi::HF_OP_REG, abi::HF_ARM64_LR as u8, 0, 0)
+        }
+        // On x86-64 a return address that "keeps its value" is the pc itself: a loop.
+        Saved::Unspecified | Saved::Same => return None,
+        ra => saved(ra)?,
+    };
+    Some(abi::hf_rule {
+        cfa_op: cfa_op as u8,
+        cfa_reg,
+        fp_op: fp_op as u8,
+        fp_reg,
+        ra_op: ra_op as u8,
+        ra_reg,
+        reserved: 0,
+        cfa_off,
+        cfa_off2,
+        fp_off,
+        fp_off2,
+        ra_off,
+        ra_off2,
+    })
+}
