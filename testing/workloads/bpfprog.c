@@ -35,7 +35,6 @@ NOINLINE static void run_program(int fd)
 int main(void)
 {
 	union bpf_attr attr;
-	static char log[4096];
 	int fd;
 
 	program[0] = (struct bpf_insn){.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 3};
@@ -47,9 +46,6 @@ int main(void)
 	attr.insns = (uintptr_t)program;
 	attr.insn_cnt = N_INSNS;
 	attr.license = (uintptr_t) "Apache-2.0";
-	attr.log_buf = (uintptr_t)log;
-	attr.log_size = sizeof(log);
-	attr.log_level = 1;
 	strcpy(attr.prog_name, "hf_burner");
 	fd = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
 	if (fd < 0) {

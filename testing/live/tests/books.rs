@@ -1,0 +1,405 @@
+//! The books: what was sampled, filtered, lost and cut adds up, and adds up to the processor time
+//! that the workloads themselves say they used.
+#![forbid(unsafe_code)]
+
+use hotframe_live::{
+    Scratch, Workload, has_program, live, program, record, record_until, run, skipped,
+};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The largest difference between sampled and used processor time, as a share.
+const CONSERVED: f64 = 0.03;
+
+fn assert_close(sampled_ns: f64, used_ns: f64, what: &str) {
+    let ratio = sampled_ns / used_ns;
+    assert!(
+        (ratio - 1.0).abs() <= CONSERVED,
+        "{what}: sampled {sampled_ns:.0} ns, used {used_ns:.0} ns, ratio {ratio:.4}"
+    );
+}
+
+/// Samples × period is the command's processor time, as getrusage gives it.
+#[test]
+fn samples_times_period_is_processor_time() {
+    live!();
+    let split = program!("split");
+    for hz in [99.0, 997.0] {
+        let hz_text = hz.to_string();
+        let recording = record([
+            "-F".as_ref(),
+            hz_text.as_ref(),
+            "--".as_ref(),
+            split.as_os_str(),
+            "5".as_ref(),
+        ]);
+        let printed = String::from_utf8_lossy(&recording.stdout).trim().to_owned();
+        let used_ns: f64 = printed.parse().expect("split prints what it used");
+        let sampled_ns = recording.folded.of("split") as f64 * 1e9 / hz;
+        assert_close(sampled_ns, used_ns, &format!("{hz} Hz"));
+    }
+}
+
+/// Two functions that share the time 4 : 1 have 80 % and 20 % of the samples.
+#[test]
+fn shares_are_those_of_the_work() {
+    live!();
+    let workload = Workload::start(&program!("split"), [""; 0]);
+    let args = ["-F", "997", "-p", &workload.pid().to_string()];
+    let recording = record_until(&args, |recording| recording.folded.of("split") >= 2000);
+    let heavy = recording.folded.samples(|stack| stack.has("heavy")) as f64;
+    let light = recording.folded.samples(|stack| stack.has("light")) as f64;
+    let share = heavy / (heavy + light);
+    assert!((share - 0.8).abs() < 0.03, "heavy has {share:.3}");
+    recording
+        .folded
+        .assert_path("split", |stack| stack.has("heavy"), &["main", "heavy"]);
+}
+
+/// All of the machine: the identities hold (checked in each recording) and few ticks are missed.
+#[test]
+fn whole_machine() {
+    live!();
+    let split = program!("split");
+    let _burning: Vec<Workload> = (0..3).map(|_| Workload::start(&split, [""; 0])).collect();
+    let recording = record(["-d", "5"]);
+    let stats = recording.stats();
+    let (missed, expected) = (stats.count("ticks_missed"), stats.count("ticks_expected"));
+    assert!(
+        missed * 200 <= expected,
+        "more than 0.5 % missed: {missed} of {expected}"
+    );
+    assert!(recording.folded.of("split") > 0);
+    assert_eq!(stats.sum("samples_lost"), 0, "{}", stats.0["samples_lost"]);
+    assert!(stats.count("agent.rss_peak_bytes") > 0);
+    assert!(stats.count("agent.map_bytes") > 0);
+    let held = stats.count("agent.rss_peak_bytes") + stats.count("agent.map_bytes");
+    assert!(
+        held <= stats.count("agent.budget_bytes"),
+        "{}",
+        stats.0["agent"]
+    );
+    assert!(stats.number("agent.first_sample_seconds") > 0.0);
+    assert!(stats.count("bpf.run_count") >= stats.count("samples_taken"));
+    assert!(stats.count("bpf.run_ns") > 0);
+}
+
+/// Every tick that other processes had is counted as filtered, by the filter that did it.
+#[test]
+fn filter_by_pid() {
+    live!();
+    let split = program!("split");
+    let (wanted, other) = (
+        Workload::start(&split, [""; 0]),
+        Workload::start(&split, [""; 0]),
+    );
+    let recording = record_until(&["-p", &wanted.pid().to_string()], |recording| {
+        recording.folded.of("split") >= 50
+    });
+    let pids: Vec<u32> = recording
+        .stats()
+        .processes()
+        .iter()
+        .map(|process| process.pid)
+        .collect();
+    assert_eq!(pids, [wanted.pid()], "not {}", other.pid());
+    assert!(recording.stats().count("samples_filtered.pid") > 0);
+}
+
+/// Values of one filter are OR.
+#[test]
+fn filter_by_two_pids() {
+    live!();
+    let split = program!("split");
+    let burning: Vec<Workload> = (0..3).map(|_| Workload::start(&split, [""; 0])).collect();
+    let (first, second) = (burning[0].pid(), burning[1].pid());
+    let args = ["-p", &first.to_string(), "-p", &second.to_string()];
+    let recording = record_until(&args, |recording| {
+        recording
+            .stats()
+            .processes()
+            .iter()
+            .filter(|process| process.samples >= 20)
+            .count()
+            >= 2
+    });
+    let mut pids: Vec<u32> = recording
+        .stats()
+        .processes()
+        .iter()
+        .map(|process| process.pid)
+        .collect();
+    pids.sort_unstable();
+    let mut wanted = [first, second];
+    wanted.sort_unstable();
+    assert_eq!(pids, wanted);
+}
+
+/// A target's children, and theirs, belong to it, wherever they are born.
+#[test]
+fn filter_by_pid_follows_descendants() {
+    live!();
+    let split = program!("split");
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg("sh -c '\"$0\"; true' \"$0\"; true")
+        .arg(&split);
+    let tree = Workload::spawn(&mut shell);
+    let stranger = Workload::start(&split, [""; 0]);
+    let recording = record_until(&["-p", &tree.pid().to_string()], |recording| {
+        recording.folded.of("split") >= 50
+    });
+    let processes = recording.stats().processes();
+    assert!(
+        processes
+            .iter()
+            .all(|process| process.pid != stranger.pid()),
+        "{processes:?}"
+    );
+}
+
+/// A thread's name is a filter: the first 15 bytes, exactly.
+#[test]
+fn filter_by_comm() {
+    live!();
+    let workload = Workload::start(&program!("threads"), [""; 0]);
+    let recording = record_until(&["--comm", "worker-red"], |recording| {
+        recording.folded.of("worker-red") >= 50
+    });
+    assert_eq!(
+        recording.folded.samples(|stack| stack.comm != "worker-red"),
+        0
+    );
+    assert!(recording.stats().count("samples_filtered.comm") > 0);
+    // Different filters are AND.
+    let split = Workload::start(&program!("split"), [""; 0]);
+    let pid = split.pid().to_string();
+    let neither = record(["--comm", "worker-red", "-p", &pid, "-d", "1"]);
+    assert_eq!(neither.folded.samples(|_| true), 0);
+    assert!(neither.stderr.contains("no samples"), "{}", neither.stderr);
+    drop(workload);
+}
+
+/// A cgroup and those below it.
+#[test]
+fn filter_by_cgroup() {
+    live!();
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    let Some(root) = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&"cgroup2"))
+        .and_then(|fields| fields.get(1).map(|path| std::path::PathBuf::from(*path)))
+    else {
+        skipped("needs a mounted cgroup2");
+        return;
+    };
+    struct Group(std::path::PathBuf);
+    impl Drop for Group {
+        fn drop(&mut self) {
+            // A cgroup can go only when its last process has.
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+            while fs::remove_dir(&self.0).is_err() && std::time::Instant::now() < until {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
+    }
+    let outer = Group(root.join(format!("hotframe-live-{}", std::process::id())));
+    fs::create_dir(&outer.0).expect("a cgroup");
+    let inner = Group(outer.0.join("inner"));
+    fs::create_dir(&inner.0).expect("a cgroup below it");
+    let split = program!("split");
+    let inside = Workload::start(&split, [""; 0]);
+    let outside = Workload::start(&split, [""; 0]);
+    fs::write(inner.0.join("cgroup.procs"), inside.pid().to_string()).expect("it moves");
+    let path = outer.0.to_string_lossy().into_owned();
+    let recording = record_until(&["--cgroup", &path], |recording| {
+        recording.folded.of("split") >= 50
+    });
+    let pids: Vec<u32> = recording
+        .stats()
+        .processes()
+        .iter()
+        .map(|process| process.pid)
+        .collect();
+    assert_eq!(pids, [inside.pid()], "not {}", outside.pid());
+    assert!(recording.stats().count("samples_filtered.cgroup") > 0);
+    drop(inside);
+    drop(inner);
+}
+
+/// The recording ends when the last target does.
+#[test]
+fn ends_with_the_last_target() {
+    live!();
+    let split = program!("split");
+    let mut target = Command::new(&split)
+        .arg("2")
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let recording = record(["-p", &target.id().to_string()]);
+    let _ = target.wait();
+    assert!(recording.folded.of("split") > 0);
+}
+
+/// Processes of 40 ms: their time is attributed to their program and function.
+#[test]
+fn short_processes() {
+    live!();
+    let shorts = program!("shorts");
+    let recording = record([
+        "--".as_ref(),
+        shorts.as_os_str(),
+        "200".as_ref(),
+        "2".as_ref(),
+    ]);
+    let printed = String::from_utf8_lossy(&recording.stdout).into_owned();
+    let used_ns: f64 = printed
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .expect("shorts prints what its children used");
+    let attributed = recording
+        .folded
+        .samples(|stack| stack.has_path(&["main", "short_work"]));
+    let share = attributed as f64 * 1e9 / 99.0 / used_ns;
+    assert!(
+        share >= 0.95,
+        "{share:.3} of the processes' time has their function's name"
+    );
+    let stats = recording.stats();
+    let emitted = stats.count("samples_emitted");
+    assert!(
+        stats.sum("stacks_cut") * 20 <= emitted,
+        "{}",
+        stats.0["stacks_cut"]
+    );
+    assert!(
+        stats.count("stacks_from_slice") * 10 <= emitted,
+        "{}",
+        stats.0
+    );
+}
+
+/// A build of a C project: little of its tree's time is missing.
+#[test]
+fn a_build_is_accounted_for() {
+    live!();
+    let scratch = Scratch::new();
+    let mut makefile = String::from("all:");
+    for n in 0..24 {
+        makefile += &format!(" {n}.o");
+        let mut source = String::from("#include <stdio.h>\n#include <stdlib.h>\n");
+        for function in 0..150 {
+            source += &format!(
+                "int f{function}(int x) {{ int s = 0; for (int i = 0; i < x; i++) \
+                 s += printf(\"%d\", i * {function}); return s; }}\n"
+            );
+        }
+        fs::write(scratch.path(&format!("{n}.c")), source).expect("a source");
+    }
+    makefile += "\n%.o: %.c\n\tgcc -O2 -c -o $@ $<\n";
+    fs::write(scratch.path("Makefile"), makefile).expect("a makefile");
+    // The shell prints the processor time of what it waited for, as the kernel counted it.
+    let script = "make -s -j2 -C \"$0\" && times";
+    let dir = scratch.path("");
+    let args = [
+        "--".as_ref(),
+        "bash".as_ref(),
+        "-c".as_ref(),
+        script.as_ref(),
+        dir.as_os_str(),
+    ];
+    let recording = record(
+        std::iter::once("-F".as_ref())
+            .chain(["499".as_ref()])
+            .chain(args),
+    );
+    let printed = String::from_utf8_lossy(&recording.stdout).into_owned();
+    let used: f64 = printed
+        .split_whitespace()
+        .filter_map(|word| {
+            let (minutes, seconds) = word.strip_suffix('s')?.split_once('m')?;
+            Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
+        })
+        .sum();
+    assert!(used > 0.5, "bash prints the times: {printed}");
+    let sampled = recording.folded.samples(|_| true) as f64 / 499.0;
+    assert!(
+        sampled >= 0.97 * used,
+        "sampled {sampled:.3} s of {used:.3} s"
+    );
+    let compiler = recording.folded.of("cc1") as f64;
+    assert!(compiler > 0.0, "{}", recording.folded.summary());
+}
+
+/// Samples of a pprof file, by the reckoning of Go's own reader.
+fn samples_by_go(file: &Path) -> u64 {
+    let raw = run(
+        "go",
+        [
+            "tool".as_ref(),
+            "pprof".as_ref(),
+            "-raw".as_ref(),
+            file.as_os_str(),
+        ],
+    );
+    // After `Samples:` and the line of types stand `COUNT NS: location…` lines, until `Locations`.
+    let lines = raw
+        .lines()
+        .skip_while(|line| !line.starts_with("Samples:"))
+        .skip(2);
+    let samples = lines.take_while(|line| !line.starts_with("Locations"));
+    samples
+        .filter_map(|line| {
+            line.split_once(':')?
+                .0
+                .split_whitespace()
+                .next()?
+                .parse::<u64>()
+                .ok()
+        })
+        .sum()
+}
+
+/// Folded and pprof hold the same samples.
+#[test]
+fn folded_and_pprof_agree() {
+    live!();
+    if !has_program("go") {
+        skipped("needs go, for `go tool pprof`");
+        return;
+    }
+    let _burning = Workload::start(&program!("split"), [""; 0]);
+    let scratch = Scratch::new();
+    let file = scratch.path("out.pb.gz");
+    let recording = record(["-d".as_ref(), "2".as_ref(), "-o".as_ref(), file.as_os_str()]);
+    let folded = recording.folded.samples(|_| true);
+    assert!(folded > 0);
+    assert_eq!(samples_by_go(&file), folded);
+}
+
+/// A filter that matches one of many busy processes costs about what that process alone costs.
+#[test]
+fn one_of_many() {
+    live!();
+    let split = program!("split");
+    let burning: Vec<Workload> = (0..50).map(|_| Workload::start(&split, [""; 0])).collect();
+    let recording = record_until(
+        &["-F", "997", "-p", &burning[0].pid().to_string()],
+        |recording| recording.folded.of("split") >= 20,
+    );
+    let stats = recording.stats();
+    let filtered = stats.sum("samples_filtered");
+    assert!(
+        filtered > 10 * stats.count("samples_taken"),
+        "{}",
+        stats.0["samples_filtered"]
+    );
+    // What is filtered is not walked: the mean run is a small part of a walk's time.
+    let mean_ns = stats.count("bpf.run_ns") / stats.count("bpf.run_count").max(1);
+    assert!(mean_ns < 5_000, "a run takes {mean_ns} ns in the mean");
+}

@@ -1,0 +1,339 @@
+//! `hotframe record -- CMD`: the command's exit code, signals and user, and where output goes.
+#![forbid(unsafe_code)]
+
+use hotframe_live::{Recorder, Scratch, live, program, run, send, skipped, wait_for};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
+
+fn sh(script: &str) -> [&str; 4] {
+    ["--", "sh", "-c", script]
+}
+
+/// The command's own exit code is ours.
+#[test]
+fn exit_code_is_the_commands() {
+    live!();
+    for code in [0, 3, 127] {
+        let script = format!("exit {code}");
+        let recording = Recorder::start(sh(&script)).finish();
+        assert_eq!(recording.code(), code, "{}", recording.stderr);
+        recording.assert_books();
+    }
+}
+
+/// A command killed by a signal gives 128 + its number.
+#[test]
+fn signal_of_the_command() {
+    live!();
+    for (signal, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11)] {
+        let script = format!("kill -s {signal} $$");
+        let recording = Recorder::start(sh(&script)).finish();
+        assert_eq!(
+            recording.status.code(),
+            Some(128 + number),
+            "{}",
+            recording.stderr
+        );
+    }
+}
+
+/// The command's stdout is its own: nothing of ours is mixed into it.
+#[test]
+fn stdout_is_the_commands() {
+    live!();
+    let recording = Recorder::start(sh("echo data; echo words >&2")).finish();
+    assert_eq!(recording.stdout, b"data\n");
+    assert!(recording.stderr.contains("words"));
+}
+
+/// `--quiet` leaves stderr to the command.
+#[test]
+fn quiet() {
+    live!();
+    let recording = Recorder::start(["--quiet", "--", "sh", "-c", "echo words >&2"]).finish();
+    assert_eq!(recording.stderr, "words\n");
+}
+
+/// Without a terminal there is no progress line and no colour; NO_COLOR is not needed for that.
+#[test]
+fn no_escapes_without_a_terminal() {
+    live!();
+    let recording = Recorder::start(["-d", "1"]).finish();
+    assert!(
+        !recording.stderr.contains(['\x1b', '\r']),
+        "{:?}",
+        recording.stderr
+    );
+    assert!(recording.stdout.is_empty());
+}
+
+/// The very first instructions of the command are recorded: it waits before exec.
+#[test]
+fn the_command_waits_until_recording_is_on() {
+    live!();
+    let split = program!("split");
+    let recording = Recorder::start(["--".as_ref(), split.as_os_str(), "1".as_ref()]).finish();
+    let used_ns: f64 = String::from_utf8_lossy(&recording.stdout)
+        .trim()
+        .parse()
+        .expect("a number");
+    let sampled_ns = recording.folded.of("split") as f64 * 1e9 / 99.0;
+    assert!(
+        sampled_ns >= 0.95 * used_ns,
+        "sampled {sampled_ns:.0} of {used_ns:.0} ns"
+    );
+}
+
+/// With -d and a command, recording ends at -d and hotframe waits for the command.
+#[test]
+fn duration_with_a_command() {
+    live!();
+    let split = program!("split");
+    let args = [
+        "-d".as_ref(),
+        "1".as_ref(),
+        "--".as_ref(),
+        split.as_os_str(),
+        "3".as_ref(),
+    ];
+    let recording = Recorder::start(args).finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    assert!(!recording.stdout.is_empty(), "the command ran to its end");
+    let samples = recording.folded.of("split");
+    assert!(
+        (1..=110).contains(&samples),
+        "{samples} samples in one second of 99 Hz"
+    );
+}
+
+/// Ctrl-C ends a recording and what was recorded is written.
+#[test]
+fn interrupt_writes_the_result() {
+    live!();
+    let _burning = hotframe_live::Workload::start(&program!("split"), [""; 0]);
+    let mut recorder = Recorder::start([""; 0]);
+    recorder.wait_until_sampling();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    send("INT", i64::from(recorder.pid()));
+    let recording = recorder.finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    recording.assert_books();
+    assert!(
+        recording.folded.of("split") > 0,
+        "{}",
+        recording.folded.summary()
+    );
+}
+
+/// The first Ctrl-C reaches the command and ends the recording; its code is ours.
+#[test]
+fn interrupt_reaches_the_command() {
+    live!();
+    let scratch = Scratch::new();
+    let ready = scratch.path("ready");
+    let script = format!(
+        "trap 'exit 7' INT; touch {}; while :; do sleep 0.05; done",
+        ready.display()
+    );
+    let recorder = Recorder::start(sh(&script));
+    wait_for("the command to run", || ready.exists().then_some(()));
+    // As a terminal does it: to the whole foreground process group.
+    send("INT", -i64::from(recorder.pid()));
+    let recording = recorder.finish();
+    assert_eq!(recording.code(), 7, "{}", recording.stderr);
+    recording.assert_books();
+}
+
+/// The second Ctrl-C aborts, even when the command will not end.
+#[test]
+fn second_interrupt_aborts() {
+    live!();
+    let scratch = Scratch::new();
+    let ready = scratch.path("ready");
+    let script = format!(
+        "trap '' INT; touch {}; while :; do sleep 0.05; done",
+        ready.display()
+    );
+    let recorder = Recorder::start(sh(&script));
+    wait_for("the command to run", || ready.exists().then_some(()));
+    let group = -i64::from(recorder.pid());
+    send("INT", group);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    send("INT", group);
+    let recording = recorder.finish();
+    assert_ne!(recording.code(), 0, "{}", recording.stderr);
+    // The command ignores the signal; it goes with its group.
+    let _ = Command::new("kill")
+        .args(["-s", "KILL", "--", &group.to_string()])
+        .status();
+}
+
+/// A command that does not exist: 127, as in a shell, and nothing is written.
+#[test]
+fn command_not_found() {
+    live!();
+    let recording = Recorder::start(["--", "/nonexistent/program"]).finish();
+    assert_eq!(recording.code(), 127, "{}", recording.stderr);
+    assert!(
+        recording.stderr.contains("/nonexistent/program"),
+        "{}",
+        recording.stderr
+    );
+    assert!(!recording.scratch.path("out.folded").exists());
+}
+
+/// The environment of sudo: the command and the files belong to the user who called it.
+#[test]
+fn under_sudo_the_command_is_the_users() {
+    live!();
+    let scratch = Scratch::new();
+    run(
+        "chown",
+        ["65534:65534".as_ref(), scratch.path("").as_os_str()],
+    );
+    let output = scratch.path("theirs.folded");
+    let args = [
+        "-o".as_ref(),
+        output.as_os_str(),
+        "--".as_ref(),
+        "sh".as_ref(),
+        "-c".as_ref(),
+        "id -u; id -g".as_ref(),
+    ];
+    let recording = Recorder::with(args, |command| {
+        command
+            .env("SUDO_UID", "65534")
+            .env("SUDO_GID", "65534")
+            .env("SUDO_USER", "nobody");
+    })
+    .finish();
+    assert_eq!(
+        String::from_utf8_lossy(&recording.stdout),
+        "65534\n65534\n",
+        "{}",
+        recording.stderr
+    );
+    let owner = fs::metadata(&output).expect("the output").uid();
+    assert_eq!(owner, 65534);
+}
+
+/// `-u` names the user of the command.
+#[test]
+fn user_of_the_command() {
+    live!();
+    let recording = Recorder::start(["-u", "nobody", "--", "id", "-un"]).finish();
+    assert_eq!(
+        String::from_utf8_lossy(&recording.stdout),
+        "nobody\n",
+        "{}",
+        recording.stderr
+    );
+}
+
+/// As root an output never follows a link: what it points to stays as it was.
+#[test]
+fn outputs_do_not_follow_links() {
+    live!();
+    let scratch = Scratch::new();
+    let victim = scratch.path("victim");
+    fs::write(&victim, "precious").expect("a file");
+    let link = scratch.path("link.folded");
+    std::os::unix::fs::symlink(&victim, &link).expect("a link");
+    let recording =
+        Recorder::start(["-d".as_ref(), "1".as_ref(), "-o".as_ref(), link.as_os_str()]).finish();
+    assert_eq!(
+        fs::read_to_string(&victim).expect("still there"),
+        "precious"
+    );
+    // Replacing the link itself and refusing it are both safe.
+    if recording.code() == 0 {
+        assert!(fs::symlink_metadata(&link).expect("the output").is_file());
+    }
+}
+
+/// Whatever happens to the outputs, no temporary file stays beside them.
+#[test]
+fn no_temporary_file_stays() {
+    live!();
+    let scratch = Scratch::new();
+    let output = scratch.path("only.folded");
+    let args = [
+        "-d".as_ref(),
+        "1".as_ref(),
+        "-o".as_ref(),
+        output.as_os_str(),
+    ];
+    let recording = Recorder::start(args).finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    let names: Vec<_> = fs::read_dir(scratch.path(""))
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert_eq!(names, ["only.folded"]);
+}
+
+/// Without -o the page is written into the working directory.
+#[test]
+fn default_output_is_the_page() {
+    live!();
+    let scratch = Scratch::new();
+    let mut command = Command::new(hotframe_live::hotframe());
+    let output = command
+        .args(["record", "-d", "1"])
+        .current_dir(scratch.path(""))
+        .output()
+        .expect("hotframe runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let page = fs::read_to_string(scratch.path("hotframe.html")).expect("the page");
+    assert!(
+        page.trim_start()
+            .to_ascii_lowercase()
+            .starts_with("<!doctype html")
+    );
+    for fetched in ["src=\"http", "href=\"http", "url(http", "@import"] {
+        assert!(
+            !page.contains(fetched),
+            "the page fetches from the network: {fetched}"
+        );
+    }
+}
+
+/// `-o -` with `--format` puts the data, and only the data, on stdout.
+#[test]
+fn data_on_stdout() {
+    live!();
+    let _burning = hotframe_live::Workload::start(&program!("split"), [""; 0]);
+    let recording = Recorder::start(["-d", "2", "-o", "-", "--format", "folded"]).finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    let text = String::from_utf8(recording.stdout).expect("UTF-8");
+    let folded = hotframe_live::Folded::parse(&text);
+    assert!(folded.of("split") > 0, "{text}");
+}
+
+/// Binary data is not written to a terminal.
+#[test]
+fn binary_to_a_terminal_is_refused() {
+    live!();
+    if !Path::new("/usr/bin/script").exists() {
+        skipped("needs script(1)");
+        return;
+    }
+    let line = format!(
+        "{} record -d 1 -o - --format pprof",
+        hotframe_live::hotframe().display()
+    );
+    let output = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("script runs");
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("terminal"), "{said}");
+}

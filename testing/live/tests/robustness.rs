@@ -1,0 +1,254 @@
+//! What must not go wrong: nothing left behind in the kernel, wrong stacks under churn, a binary
+//! that needs nothing but itself.
+#![forbid(unsafe_code)]
+
+use hotframe_live::{
+    Recorder, Scratch, Stack, Workload, has_program, hotframe, live, program, record, run, send,
+    skipped, wait_for,
+};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Ids of the loaded BPF programs and of the links that hold them, by bpftool.
+fn bpf_objects() -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for what in ["prog", "link", "map"] {
+        let json = run("bpftool", ["--json", what, "show"]);
+        let list: serde_json::Value = serde_json::from_str(&json).expect("bpftool prints JSON");
+        for object in list.as_array().into_iter().flatten() {
+            ids.insert(format!("{what} {} {}", object["id"], object["name"]));
+        }
+    }
+    ids
+}
+
+/// A killed hotframe leaves no program, map or link in the kernel, and pins nothing.
+#[test]
+fn killed_leaves_nothing_in_the_kernel() {
+    live!();
+    if !has_program("bpftool") {
+        skipped("needs bpftool");
+        return;
+    }
+    let pinned = || {
+        fs::read_dir("/sys/fs/bpf")
+            .map(|dir| {
+                dir.flatten()
+                    .map(|entry| entry.file_name())
+                    .collect::<BTreeSet<_>>()
+            })
+            .unwrap_or_default()
+    };
+    let (before, pinned_before) = (bpf_objects(), pinned());
+    let mut recorder = Recorder::start([""; 0]);
+    recorder.wait_until_sampling();
+    let during = bpf_objects();
+    assert!(during.difference(&before).count() > 0, "nothing was loaded");
+    send("KILL", i64::from(recorder.pid()));
+    let recording = recorder.finish();
+    assert_eq!(recording.code(), 137);
+    // The kernel frees what nobody holds after a grace period or two.
+    wait_for("the kernel to free all that was loaded", || {
+        let left: Vec<String> = bpf_objects().difference(&before).cloned().collect();
+        left.is_empty().then_some(())
+    });
+    assert_eq!(pinned(), pinned_before);
+    assert!(
+        !recording.scratch.path("out.folded").exists(),
+        "half an output"
+    );
+}
+
+/// Busy with address spaces coming and going at a high rate, no stack is wrong.
+#[test]
+fn churn_at_a_high_rate_gives_no_wrong_stack() {
+    live!();
+    let _churn = Workload::start(&program!("forkserver"), ["fork"]);
+    let _images = Workload::start(&program!("execchain"), [""; 0]);
+    let _deep = Workload::start(&program!("recursion"), ["6"]);
+    let recording = record(["-F", "4999", "-d", "5"]);
+    let folded = &recording.folded;
+    let mut path = vec!["main"];
+    path.extend(["even", "odd", "even", "odd", "even", "odd", "floor_of_it"]);
+    folded.assert_path("recursion", |_| true, &path);
+    let child = |stack: &Stack| stack.has("child_work");
+    folded.assert_path("forkserver", child, &["main", "serve", "child_work"]);
+    folded.assert_path(
+        "execchain",
+        |stack| stack.has("image_work"),
+        &["main", "image_work"],
+    );
+    for (comm, theirs) in [
+        ("recursion", &["even", "odd", "floor_of_it"][..]),
+        ("execchain", &["image_work"]),
+        ("forkserver", &["child_work", "serve"]),
+    ] {
+        let foreign = folded.samples(|stack| {
+            stack.comm != comm && theirs.iter().any(|function| stack.has(function))
+        });
+        assert_eq!(foreign, 0, "functions of {comm} in other processes");
+    }
+}
+
+/// The memory limit holds, though there is more to know than fits.
+#[test]
+fn memory_limit_holds() {
+    live!();
+    let _burning: Vec<Workload> = (0..4)
+        .map(|depth| {
+            Workload::start(
+                &program_path("recursion"),
+                [(100 * (depth + 1)).to_string()],
+            )
+        })
+        .collect();
+    let recording = record(["--memory", "48MiB", "-F", "999", "-d", "4"]);
+    let stats = recording.stats();
+    assert_eq!(stats.count("agent.budget_bytes"), 48 << 20);
+    let held = stats.count("agent.rss_peak_bytes") + stats.count("agent.map_bytes");
+    assert!(held <= 48 << 20, "{}", stats.0["agent"]);
+}
+
+fn program_path(name: &str) -> std::path::PathBuf {
+    hotframe_live::build(name).expect("C workloads build wherever hotframe does")
+}
+
+/// Idle processes with many mappings cost neither time at the start nor memory for what is never
+/// sampled.
+#[test]
+fn many_idle_processes() {
+    live!();
+    let idle = program!("idle");
+    let mut command = Command::new(&idle);
+    command
+        .args(["500", "300"])
+        .stdout(std::process::Stdio::piped());
+    let _idle = Workload::spawn(&mut command);
+    let _burning = Workload::start(&program!("split"), [""; 0]);
+    wait_for("the idle processes", || {
+        let count = fs::read_dir("/proc").ok()?.flatten().filter(|entry| {
+            fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == "idle")
+        });
+        (count.count() >= 500).then_some(())
+    });
+    let recording = record(["-d", "3"]);
+    recording
+        .folded
+        .assert_path("split", |stack| stack.has("heavy"), &["main", "heavy"]);
+    let stats = recording.stats();
+    let held = stats.count("agent.rss_peak_bytes") + stats.count("agent.map_bytes");
+    assert!(
+        held <= stats.count("agent.budget_bytes"),
+        "{}",
+        stats.0["agent"]
+    );
+}
+
+/// The distributed binary, alone in an empty root with /proc and /sys, records and writes.
+#[test]
+fn static_binary_in_an_empty_root() {
+    live!();
+    let dist = std::env::var_os("HOTFRAME_DIST").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/hotframe"),
+        std::path::PathBuf::from,
+    );
+    if !dist.is_file() {
+        skipped("needs dist/hotframe (make dist)");
+        return;
+    }
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    for dir in ["", "proc", "sys", "out"] {
+        fs::create_dir(root.join(dir)).expect("a directory");
+    }
+    fs::copy(&dist, root.join("hotframe")).expect("a copy");
+    let _burning = Workload::start(&program!("split"), [""; 0]);
+    // The mounts are private to a namespace: nothing has to be undone.
+    let script = "mount -t proc none \"$1/proc\" && mount --rbind /sys \"$1/sys\" && \
+                  exec chroot \"$1\" /hotframe record -d 2 -o /out/a.html -o /out/a.folded";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&root)
+        .output()
+        .expect("unshare runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(root.join("out/a.html").is_file());
+    let text = fs::read_to_string(root.join("out/a.folded")).expect("the output");
+    let folded = hotframe_live::Folded::parse(&text);
+    folded.assert_path("split", |stack| stack.has("heavy"), &["main", "heavy"]);
+}
+
+/// In a pid namespace of its own with a /proc of its own, pids are its own.
+#[test]
+fn pids_are_those_of_its_own_namespace() {
+    live!();
+    let split = program!("split");
+    let scratch = Scratch::new();
+    let stats = scratch.path("stats.json");
+    let script = "mount -t proc none /proc; \"$1\" & target=$!; \"$2\" record -d 2 --stats \"$3\" \
+                  -o \"$4\"; code=$?; kill $target; exit $code";
+    let output = Command::new("unshare")
+        .args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "bash",
+            "-c",
+            script,
+            "bash",
+        ])
+        .args([&split, &hotframe(), &stats, &scratch.path("out.folded")])
+        .output()
+        .expect("unshare runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let stats: serde_json::Value =
+        serde_json::from_slice(&fs::read(&stats).expect("stats")).expect("JSON");
+    let processes = stats["processes"].as_array().expect("processes");
+    let target = processes
+        .iter()
+        .find(|process| process["comm"] == "split")
+        .expect("the target");
+    assert!(target["pid"].as_u64().expect("a pid") < 100, "{target}");
+    // What the namespace cannot see is filtered, and said so.
+    let _ = stats["samples_filtered"]["namespace"]
+        .as_u64()
+        .expect("a count");
+}
+
+/// A CPU goes and comes while recording. Behind a switch: it disturbs the machine.
+#[test]
+fn cpu_off_and_on() {
+    live!();
+    let online = "/sys/devices/system/cpu/cpu1/online";
+    if std::env::var_os("HOTFRAME_TEST_HOTPLUG").is_none() || !Path::new(online).exists() {
+        skipped("needs HOTFRAME_TEST_HOTPLUG=1 and a second CPU that can go offline");
+        return;
+    }
+    let split = program!("split");
+    let _burning: Vec<Workload> = (0..4).map(|_| Workload::start(&split, [""; 0])).collect();
+    let mut recorder = Recorder::start(["-d", "6"]);
+    recorder.wait_until_sampling();
+    fs::write(online, "0").expect("it goes off");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    fs::write(online, "1").expect("it comes on");
+    let recording = recorder.finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    recording.assert_books();
+    let samples = recording.folded.samples(|_| true);
+    // Two seconds of one CPU and nearly four of both, less the first fraction of a second.
+    assert!(
+        samples > 99 * 7,
+        "{samples} samples: the second CPU was not taken up again"
+    );
+}

@@ -1,0 +1,555 @@
+//! Whole paths, main to leaf, of programs whose stacks are known: one case for each way by which
+//! a frame is found.
+#![forbid(unsafe_code)]
+
+use hotframe_live::{
+    Stack, Workload, live, program, record_pid, record_until, run, send, wait_for,
+};
+use std::path::Path;
+use std::process::Command;
+
+fn all(_: &Stack) -> bool {
+    true
+}
+
+/// Starts a workload, records it alone and demands that each stack is whole and holds the path.
+fn expect(program: &Path, args: &[&str], path: &[&str]) -> hotframe_live::Recording {
+    let workload = Workload::start(program, args);
+    let recording = record_pid(workload.pid());
+    let comm = program
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    recording.folded.assert_path(&comm, all, path);
+    recording.stats().of(&comm).assert_whole();
+    recording
+}
+
+fn recursion(depth: usize) {
+    let mut path = vec!["main"];
+    path.extend((0..depth).map(|level| if level % 2 == 0 { "even" } else { "odd" }));
+    path.push("floor_of_it");
+    let recording = expect(&program!("recursion"), &[&depth.to_string()], &path);
+    let stats = recording.stats();
+    assert_eq!(
+        stats.count("stacks_heuristic"),
+        0,
+        "these functions have unwind tables"
+    );
+}
+
+/// 300 calls deep without frame pointers, twice what the peer shows.
+#[test]
+fn recursion_300_without_frame_pointers() {
+    live!();
+    recursion(300);
+}
+
+/// 1,000 calls deep: main, libc's frames and the calls are 1,004, fewer than the 1,024 we keep.
+#[test]
+fn recursion_1000_without_frame_pointers() {
+    live!();
+    recursion(1000);
+}
+
+/// Deeper than any stack we keep: cut as too deep, the leaf's side kept.
+#[test]
+fn too_deep_keeps_the_leaf() {
+    live!();
+    let workload = Workload::start(&program!("recursion"), ["5000"]);
+    let recording = record_pid(workload.pid());
+    let process = recording.stats().of("recursion");
+    assert_eq!(
+        process.cut.get("too_deep"),
+        Some(&process.samples),
+        "{:?}",
+        process.cut
+    );
+    recording.folded.assert_path(
+        "recursion",
+        all,
+        &["even", "odd", "even", "odd", "floor_of_it"],
+    );
+}
+
+/// Functions without unwind tables that keep frame pointers.
+#[test]
+fn frame_pointers_without_unwind_tables() {
+    live!();
+    let program = program!("framepointers");
+    let recording = expect(&program, &[], &["main", "alpha", "beta", "gamma_ray"]);
+    let stats = recording.stats();
+    assert_eq!(
+        stats.count("stacks_heuristic"),
+        stats.count("samples_emitted")
+    );
+}
+
+/// Assembly with a sized symbol: pushes and subtractions are followed past the decoys.
+#[test]
+fn assembly_leaf_with_a_sized_symbol() {
+    live!();
+    expect(
+        &program!("asmleaf"),
+        &["sized"],
+        &["main", "call_leaf", "asm_sized"],
+    );
+}
+
+/// Assembly under a bare label.
+#[test]
+fn assembly_leaf_with_a_bare_label() {
+    live!();
+    let workload = Workload::start(&program!("asmleaf"), ["unsized"]);
+    let recording = record_pid(workload.pid());
+    recording
+        .folded
+        .assert_path("asmleaf", all, &["main", "call_leaf"]);
+    assert_eq!(
+        recording.folded.samples(|stack| stack.has("decoy_caller")),
+        0
+    );
+    recording.stats().of("asmleaf").assert_whole();
+}
+
+/// Assembly that cannot be followed: the scan passes over return addresses of other calls.
+#[test]
+fn assembly_leaf_found_by_scan() {
+    live!();
+    expect(
+        &program!("asmleaf"),
+        &["scan"],
+        &["main", "call_leaf", "asm_scan"],
+    );
+}
+
+/// A library loaded while the recording runs.
+#[test]
+fn dlopen_after_start() {
+    live!();
+    let plugin = program!("plugin.so");
+    let late = program!("late");
+    let path = ["main", "after_loading", "plugin_entry", "plugin_work"];
+    // Loaded some time after the recording began; what is seen is a matter of luck only as to
+    // how much of it comes before.
+    let workload = Workload::start(&late, [&plugin]);
+    let pid = workload.pid();
+    let loader = std::thread::spawn(move || {
+        wait_for("hotframe to look at the workload", || {
+            std::thread::sleep(std::time::Duration::from_millis(700));
+            Some(())
+        });
+        send("USR1", i64::from(pid));
+    });
+    let recording = record_until(&["-p", &pid.to_string()], |recording| {
+        recording.folded.samples(|stack| stack.has("plugin_work")) >= 20
+    });
+    loader.join().expect("the signal was sent");
+    recording
+        .folded
+        .assert_path("late", |stack| stack.has("plugin_work"), &path);
+    recording.stats().of("late").assert_whole();
+}
+
+/// One process, image after image: each is whole from its first sample on.
+#[test]
+fn exec_chain() {
+    live!();
+    let workload = Workload::start(&program!("execchain"), [""; 0]);
+    let recording = record_until(
+        &["-F", "499", "-p", &workload.pid().to_string()],
+        |recording| recording.folded.samples(|stack| stack.has("image_work")) >= 200,
+    );
+    let working = |stack: &Stack| stack.has("image_work");
+    recording
+        .folded
+        .assert_path("execchain", working, &["main", "image_work"]);
+    let process = recording.stats().of("execchain");
+    assert!(
+        process.cut_samples() * 100 <= process.samples,
+        "more than 1 % cut: {:?} of {}",
+        process.cut,
+        process.samples
+    );
+}
+
+/// A signal's handler, on the thread's own stack and on one of its own.
+#[test]
+fn signal_handler() {
+    live!();
+    for args in [&[][..], &["altstack"][..]] {
+        let workload = Workload::start(&program!("signals"), args);
+        let recording = record_pid(workload.pid());
+        let in_handler = |stack: &Stack| stack.has("handler_work");
+        recording
+            .folded
+            .assert_path("signals", in_handler, &["main", "interrupted_work"]);
+        recording
+            .folded
+            .assert_path("signals", in_handler, &["on_alarm", "handler_work"]);
+        for stack in recording
+            .folded
+            .stacks
+            .iter()
+            .filter(|stack| in_handler(stack))
+        {
+            let place = |name| stack.frames.iter().position(|frame| frame == name);
+            let (below, above) = (place("interrupted_work"), place("on_alarm"));
+            let between = above.unwrap_or(0).saturating_sub(below.unwrap_or(0));
+            assert!(
+                (1..=2).contains(&between),
+                "only the signal's return stands between: {:?}",
+                stack.frames
+            );
+        }
+        recording.stats().of("signals").assert_whole();
+    }
+}
+
+/// Without symbols the stack is as whole as with them; its names are addresses in the file.
+#[test]
+fn stripped() {
+    live!();
+    let workload = Workload::start(&program!("stripped"), ["12"]);
+    let recording = record_pid(workload.pid());
+    recording.stats().of("stripped").assert_whole();
+    for stack in &recording.folded.stacks {
+        let ours = stack
+            .frames
+            .iter()
+            .filter(|name| name.starts_with("stripped+0x"))
+            .count();
+        // _start, main, the 12 and the leaf; libc's frames stand between _start and main.
+        assert_eq!(ours, 15, "{:?}", stack.frames);
+    }
+}
+
+/// Inlined callers come from DWARF, in order.
+#[test]
+fn inlined_three_deep() {
+    live!();
+    let program = program!("inlines");
+    let path = [
+        "main",
+        "real_function",
+        "inlined_one",
+        "inlined_two",
+        "inlined_three",
+    ];
+    let recording = expect(&program, &[], &path);
+    let inlined = |name: &str| {
+        recording
+            .folded
+            .stacks
+            .iter()
+            .any(|stack| stack.annotated.contains(&format!("{name}_[i]")))
+    };
+    // Annotations are switchable; where they are on, exactly the inlined are marked so.
+    if recording
+        .folded
+        .stacks
+        .iter()
+        .any(|stack| stack.annotated != stack.frames)
+    {
+        assert!(inlined("inlined_three") && inlined("inlined_one") && !inlined("real_function"));
+    }
+}
+
+/// Go's own tables, inlining expanded.
+#[test]
+fn go_inlined_three_deep() {
+    live!();
+    let workload = Workload::start(&program!("gostacks"), ["inline"]);
+    let deep = ["main.inlinedOne", "main.inlinedTwo", "main.inlinedThree"];
+    let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
+        recording
+            .folded
+            .samples(|stack| stack.has("main.realFunction"))
+            >= 50
+    });
+    let working = |stack: &Stack| stack.has("main.realFunction");
+    recording
+        .folded
+        .assert_path("gostacks", working, &["main.main", "main.realFunction"]);
+    let inlined = |stack: &Stack| deep.iter().any(|name| stack.has(name));
+    for stack in recording
+        .folded
+        .stacks
+        .iter()
+        .filter(|stack| inlined(stack))
+    {
+        let mut path = vec!["main.realFunction"];
+        path.extend(deep.iter().copied().take_while(|name| stack.has(name)));
+        assert!(stack.has_path(&path), "{:?}", stack.frames);
+    }
+    assert!(
+        recording.folded.samples(inlined) > 0,
+        "{}",
+        recording.folded.summary()
+    );
+    recording.stats().of("gostacks").assert_whole();
+}
+
+/// A Go leaf without a frame: frame pointers alone would lose its caller.
+#[test]
+fn go_frameless_leafs_caller() {
+    live!();
+    let workload = Workload::start(&program!("gostacks"), ["frameless"]);
+    let recording = record_pid(workload.pid());
+    let path = ["main.main", "main.framelessCaller", "main.framelessLeaf"];
+    let in_leaf = |stack: &Stack| stack.has("main.framelessLeaf");
+    recording.folded.assert_path("gostacks", in_leaf, &path);
+    assert!(recording.folded.samples(in_leaf) * 10 >= recording.folded.of("gostacks") * 9);
+    recording.stats().of("gostacks").assert_whole();
+}
+
+/// A file deleted while it runs, and one whose name another file has taken.
+#[test]
+fn deleted_and_replaced_while_running() {
+    live!();
+    let original = program!("recursion");
+    let impostor = program!("split");
+    for replace in [false, true] {
+        let scratch = hotframe_live::Scratch::new();
+        let copy = scratch.path("vanishing");
+        std::fs::copy(&original, &copy).expect("a copy");
+        let workload = Workload::start(&copy, ["3"]);
+        std::fs::remove_file(&copy).expect("it is deleted");
+        if replace {
+            std::fs::copy(&impostor, &copy).expect("another takes its name");
+        }
+        let recording = record_pid(workload.pid());
+        let path = ["main", "even", "odd", "even", "floor_of_it"];
+        recording.folded.assert_path("vanishing", all, &path);
+        recording.stats().of("vanishing").assert_whole();
+    }
+}
+
+/// Children of fork go on in their parent's image; children of vfork have a new one.
+#[test]
+fn fork_server_and_vfork() {
+    live!();
+    let program = program!("forkserver");
+    for (how, work, path) in [
+        ("fork", "child_work", &["main", "serve", "child_work"][..]),
+        ("vfork", "exec_work", &["main", "exec_work"][..]),
+    ] {
+        let workload = Workload::start(&program, [how]);
+        let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
+            recording.folded.samples(|stack| stack.has(work)) >= 50
+        });
+        recording
+            .folded
+            .assert_path("forkserver", |stack| stack.has(work), path);
+        let process = recording.stats().of("forkserver");
+        assert!(
+            process.cut_samples() * 20 <= process.samples,
+            "{how}: more than 5 % cut: {:?} of {}",
+            process.cut,
+            process.samples
+        );
+    }
+}
+
+/// A process in mount and pid namespaces of its own, from a file that only it can see.
+#[test]
+fn own_mount_and_pid_namespace() {
+    live!();
+    let original = program!("recursion");
+    let script = "mount -t tmpfs none /mnt && cp \"$1\" /mnt/hidden && exec /mnt/hidden 4";
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]);
+    command.arg(&original);
+    let workload = Workload::spawn(&mut command);
+    let parent = workload.pid();
+    wait_for("the program in its namespaces", || {
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        let child = children.ok()?.split_whitespace().next()?.to_owned();
+        let comm = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+        (comm.trim() == "hidden").then_some(())
+    });
+    let recording = record_pid(parent);
+    let path = ["main", "even", "odd", "even", "odd", "floor_of_it"];
+    recording.folded.assert_path("hidden", all, &path);
+    recording.stats().of("hidden").assert_whole();
+}
+
+/// A 32-bit task's stack is refused by name, not walked by the wrong rules.
+#[test]
+fn task_of_32_bits_is_named_as_such() {
+    live!();
+    let program = program!("task32");
+    if Command::new(&program)
+        .arg("")
+        .spawn()
+        .map(|mut child| child.kill())
+        .is_err()
+    {
+        hotframe_live::skipped("this kernel runs no 32-bit programs");
+        return;
+    }
+    let workload = Workload::start(&program, [""; 0]);
+    let recording = record_pid(workload.pid());
+    for stack in recording
+        .folded
+        .stacks
+        .iter()
+        .filter(|stack| stack.comm == "task32")
+    {
+        assert!(
+            stack.frames.iter().any(|frame| frame.contains("32-bit")),
+            "nothing says that it is a 32-bit task: {:?}",
+            stack.frames
+        );
+    }
+    assert!(recording.folded.of("task32") > 0);
+}
+
+/// The kernel's frames of a BPF program have its name.
+#[test]
+fn bpf_program_in_the_kernel() {
+    live!();
+    let workload = Workload::start(&program!("bpfprog"), [""; 0]);
+    let recording = record_pid(workload.pid());
+    let named = recording.folded.samples(|stack| {
+        stack.has_path(&["main", "run_program"])
+            && stack
+                .frames
+                .iter()
+                .any(|frame| frame.starts_with("bpf_prog_") && frame.ends_with("_hf_burner"))
+    });
+    let total = recording.folded.of("bpfprog");
+    assert!(
+        named * 10 >= total * 9,
+        "{named} of {total}:\n{}",
+        recording.folded.summary()
+    );
+}
+
+/// Through the vDSO, which is no file.
+#[test]
+fn vdso() {
+    live!();
+    let workload = Workload::start(&program!("vdso"), [""; 0]);
+    let recording = record_pid(workload.pid());
+    recording
+        .folded
+        .assert_path("vdso", all, &["main", "tell_time"]);
+    recording.stats().of("vdso").assert_whole();
+}
+
+/// User and kernel frames stand in one stack, the kernel's behind the user's.
+#[test]
+fn kernel_frames_follow_user_frames() {
+    live!();
+    let workload = Workload::start(&program!("syscalls"), [""; 0]);
+    let recording = record_pid(workload.pid());
+    recording
+        .folded
+        .assert_path("syscalls", all, &["main", "read_zeros"]);
+    recording.stats().of("syscalls").assert_whole();
+    let through = recording.folded.samples(|stack| {
+        let place = |wanted: &dyn Fn(&str) -> bool| stack.frames.iter().position(|f| wanted(f));
+        let user = place(&|name| name == "read_zeros");
+        let kernel = place(&|name| name == "vfs_read");
+        user.is_some() && user < kernel
+    });
+    let total = recording.folded.of("syscalls");
+    assert!(
+        through * 10 >= total * 8,
+        "{through} of {total}:\n{}",
+        recording.folded.summary()
+    );
+}
+
+/// Threads have their names and only their own frames.
+#[test]
+fn threads_by_name() {
+    live!();
+    let workload = Workload::start(&program!("threads"), [""; 0]);
+    let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
+        recording.folded.of("worker-red") >= 20 && recording.folded.of("worker-blue") >= 20
+    });
+    recording
+        .folded
+        .assert_path("worker-red", all, &["start_red", "red_work"]);
+    recording
+        .folded
+        .assert_path("worker-blue", all, &["start_blue", "blue_work"]);
+    recording.stats().of("threads").assert_whole();
+}
+
+/// C++ and Rust names are demangled.
+#[test]
+fn names_are_demangled() {
+    live!();
+    let path = [
+        "main",
+        "shapes::Circle<int>::area(double) const",
+        "(anonymous namespace)::integrate(double)",
+    ];
+    expect(&program!("overloads"), &[], &path);
+    let path = [
+        "rusty::main",
+        "rusty::outer",
+        "<rusty::Engine as rusty::Turn>::turn",
+    ];
+    expect(&program!("rusty"), &[], &path);
+}
+
+/// The walk agrees, frame by frame, with an unwinder that is not ours.
+#[test]
+fn audit_agrees() {
+    live!();
+    let workload = Workload::start(&program!("recursion"), ["40"]);
+    let recording = record_until(
+        &["-p", &workload.pid().to_string(), "--audit", "50"],
+        |recording| recording.stats().count("audit.checked") >= 50,
+    );
+    let stats = recording.stats();
+    assert_eq!(
+        stats.count("audit.agreed"),
+        stats.count("audit.checked"),
+        "{}",
+        stats.0["audit"]
+    );
+}
+
+/// The names that a debugger gives the same program's live stack are ours, in the same order.
+#[test]
+fn gdb_gives_the_same_stack() {
+    live!();
+    if !hotframe_live::has_program("gdb") {
+        hotframe_live::skipped("needs gdb");
+        return;
+    }
+    let workload = Workload::start(&program!("recursion"), ["20"]);
+    let recording = record_pid(workload.pid());
+    let pid = workload.pid().to_string();
+    let backtrace = run("gdb", ["-q", "-batch", "-nx", "-p", &pid, "-ex", "bt"]);
+    let mut path: Vec<&str> = backtrace
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .filter_map(|line| {
+            let name = line.split_once(" in ").map_or_else(
+                || line.split_whitespace().nth(1),
+                |(_, rest)| rest.split_whitespace().next(),
+            )?;
+            Some(name)
+        })
+        .take_while(|name| !name.starts_with("__libc_start"))
+        .collect();
+    path.reverse();
+    assert_eq!(path.len(), 22, "main, 20 calls and the leaf:\n{backtrace}");
+    recording.folded.assert_path("recursion", all, &path);
+}
