@@ -6,12 +6,33 @@ use zerocopy::FromZeros as _;
 
 fn main() {
     let mut failed = false;
-    println!("{:<22} {:<14} {:>8} {:>10} {:>9}", "variant", "program", "insns", "verified", "load ms");
+    println!(
+        "{:<22} {:<14} {:>8} {:>10} {:>9}",
+        "variant", "program", "insns", "verified", "load ms"
+    );
     for (name, force) in [
         ("arena, bpf_loop", Fallbacks::default()),
-        ("arena, tail calls", Fallbacks { tail_calls: true, ..Default::default() }),
-        ("array, bpf_loop", Fallbacks { no_arena: true, ..Default::default() }),
-        ("array, tail calls", Fallbacks { tail_calls: true, no_arena: true }),
+        (
+            "arena, tail calls",
+            Fallbacks {
+                tail_calls: true,
+                ..Default::default()
+            },
+        ),
+        (
+            "array, bpf_loop",
+            Fallbacks {
+                no_arena: true,
+                ..Default::default()
+            },
+        ),
+        (
+            "array, tail calls",
+            Fallbacks {
+                tail_calls: true,
+                no_arena: true,
+            },
+        ),
     ] {
         let mut settings = abi::hf_config::new_zeroed();
         settings.max_frames = abi::HF_MAX_FRAMES;

@@ -20,7 +20,9 @@ pub use kernel::{Config, Fallbacks, Kernel};
 #[non_exhaustive]
 pub enum Error {
     /// The kernel offers no type information.
-    #[error("this kernel has no BTF (/sys/kernel/btf/vmlinux): hotframe needs Linux 5.15 or later built with CONFIG_DEBUG_INFO_BTF")]
+    #[error(
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux): hotframe needs Linux 5.15 or later built with CONFIG_DEBUG_INFO_BTF"
+    )]
     NoBtf,
     /// libbpf refused something; `log` has the line that matters.
     #[error("{what}: {cause}{}", if .log.is_empty() { String::new() } else { format!(" ({})", .log) })]
@@ -58,7 +60,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn os(what: &'static str) -> Error {
-        Error::Os { what, cause: std::io::Error::last_os_error() }
+        Error::Os {
+            what,
+            cause: std::io::Error::last_os_error(),
+        }
     }
 
     /// The kernel said that the caller may not do this.

@@ -29,54 +29,53 @@ impl Memory {
         mapped: Option<crate::map::Mapped>,
         kind: &'static str,
     ) -> Memory {
-        Memory { base, bytes, _mapped: mapped, kind }
+        Memory {
+            base,
+            bytes,
+            _mapped: mapped,
+            kind,
+        }
     }
 
     /// `arena` or `array`.
     pub fn kind(&self) -> &'static str {
         self.kind
     }
+}
 
-    /// Size in bytes; offsets are below it.
-    pub fn len(&self) -> u64 {
+impl abi::SharedMemory for Memory {
+    fn len(&self) -> u64 {
         self.bytes
     }
 
-    /// Never true.
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
-    /// Base and size, for the native walk.
-    pub fn as_raw(&self) -> (*const u8, u64) {
+    fn as_raw(&self) -> (*const u8, u64) {
         (self.base, self.bytes)
     }
 
-    /// Copies `bytes` to `offset`.
-    ///
     /// # Panics
     /// If the range is not inside: offsets come from our own allocator.
-    pub fn write(&mut self, offset: u32, bytes: &[u8]) {
+    fn write(&mut self, offset: u32, bytes: &[u8]) {
         assert!(u64::from(offset) + bytes.len() as u64 <= self.bytes);
         // SAFETY: in range by the assertion; the source is a Rust slice outside of the region.
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(offset as usize), bytes.len());
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                self.base.add(offset as usize),
+                bytes.len(),
+            );
         }
     }
 
-    /// Stores a word after everything written before it.
-    ///
     /// # Panics
     /// If the word is not inside or not aligned.
-    pub fn publish(&mut self, offset: u32, value: u32) {
+    fn publish(&mut self, offset: u32, value: u32) {
         assert!(offset.is_multiple_of(4) && u64::from(offset) + 4 <= self.bytes);
         // SAFETY: aligned and in range by the assertion.
         unsafe { &*self.base.add(offset as usize).cast::<AtomicU32>() }
             .store(value, Ordering::Release);
     }
 
-    /// Puts a letter into the mailbox: clears its id, writes it, sets its id.
-    pub fn post(&mut self, letter: abi::hf_letter) {
+    fn post(&mut self, letter: abi::hf_letter) {
         let slot = letter.space_id & (abi::HF_MAILBOX_SLOTS - 1);
         let at = abi::HF_MAILBOX_OFF + slot * size_of::<abi::hf_letter>() as u32;
         self.publish(at, 0);
@@ -84,5 +83,17 @@ impl Memory {
         self.publish(at + 4, letter.blob_off);
         self.publish(at + 8, letter.blob_id);
         self.publish(at, letter.space_id);
+    }
+
+    /// `membarrier(GLOBAL)` is an RCU grace period (kernel/sched/membarrier.c), and programs run
+    /// inside of RCU's read side.
+    fn wait_for_readers(&mut self) {
+        // SAFETY: the call takes no pointers.
+        let failed =
+            unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+        if failed != 0 {
+            // Only where CPUs run without ticks (nohz_full): no walk takes so long.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
     }
 }

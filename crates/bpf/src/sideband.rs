@@ -122,17 +122,24 @@ pub fn decode(bytes: &[u8]) -> Option<Record> {
             exec: misc & MISC_COMM_EXEC != 0,
             comm: text(body.get(8..)?),
         },
-        sys::PERF_RECORD_FORK => {
-            Event::Fork { pid: u32_at(body, 0)?, parent_pid: u32_at(body, 4)?, tid: u32_at(body, 8)? }
-        }
-        sys::PERF_RECORD_EXIT => Event::Exit { pid: u32_at(body, 0)?, tid: u32_at(body, 8)? },
+        sys::PERF_RECORD_FORK => Event::Fork {
+            pid: u32_at(body, 0)?,
+            parent_pid: u32_at(body, 4)?,
+            tid: u32_at(body, 8)?,
+        },
+        sys::PERF_RECORD_EXIT => Event::Exit {
+            pid: u32_at(body, 0)?,
+            tid: u32_at(body, 8)?,
+        },
         sys::PERF_RECORD_KSYMBOL => Event::Ksymbol {
             start: u64_at(body, 0)?,
             bytes: u32_at(body, 8)?,
             gone: body.get(14)? & 1 != 0,
             name: text(body.get(16..)?),
         },
-        sys::PERF_RECORD_LOST => Event::Lost { n: u64_at(body, 8)? },
+        sys::PERF_RECORD_LOST => Event::Lost {
+            n: u64_at(body, 8)?,
+        },
         _ => return None,
     };
     Some(Record { time_ns, event })
@@ -148,7 +155,10 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// A NUL-terminated text.
 fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
@@ -175,7 +185,12 @@ mod tests {
             decode(&bytes),
             Some(Record {
                 time_ns: 99,
-                event: Event::Comm { pid: 7, tid: 8, exec: true, comm: "cc1".into() }
+                event: Event::Comm {
+                    pid: 7,
+                    tid: 8,
+                    exec: true,
+                    comm: "cc1".into()
+                }
             })
         );
     }

@@ -1,3 +1,8 @@
-//! Processes, the walk, resolution and the profile: the steps between the kernel half and the files.
+//! The steps between the kernel half and the files: processes, the walk, resolution, the profile.
+//!
+//! In: records of the BPF ring and the side-band. Out: a [`profile::Profile`]. `session` runs one
+//! recording; it is fed by the binary, which alone knows where records come from.
 
 pub mod profile;
+pub mod tables;
+pub mod walk;

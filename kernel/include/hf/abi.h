@@ -209,8 +209,8 @@ struct hf_block {
  * in the link register where HF_RULE_RA_IN_LR is set.
  */
 enum hf_rule_kind {
-	/* No unwind information; pc is the start of the function where its
-	 * extent is known. Heuristics may go on. */
+	/* No unwind information. cfa is 1 where the row's pc is the start of a
+	 * function. Heuristics may go on. */
 	HF_RULE_NONE = 0,
 	HF_RULE_SP = 1, /* CFA = sp + cfa */
 	HF_RULE_FP = 2, /* CFA = fp + cfa */

@@ -306,7 +306,7 @@ static __always_inline int hf_find_row(struct hf_walk *w, __u32 addr)
 	w->row.kind = row->kind;
 	w->row.fp = row->fp;
 	w->row.cfa = row->cfa;
-	if ((w->row.kind & HF_RULE_KIND_MASK) == HF_RULE_NONE && w->row.pc != 0)
+	if ((w->row.kind & HF_RULE_KIND_MASK) == HF_RULE_NONE && w->row.cfa == 1)
 		w->fn_start = w->last.image + (addr & ~(HF_BLOCK_BYTES - 1)) + w->row.pc;
 	if ((w->row.kind & HF_RULE_KIND_MASK) == HF_RULE_SIDE) {
 		rule_at = w->row.cfa;
