@@ -19,8 +19,14 @@
 
 mod assemble;
 mod error;
+mod gzip;
 mod limits;
+mod tree;
+mod wire;
 
+pub mod folded;
+pub mod html;
+pub mod pprof;
 pub mod synthetic;
 
 pub use assemble::{Assembler, Row};

@@ -6,6 +6,8 @@
 pub struct Limits {
     /// Bytes of the file, decompressed.
     pub bytes: usize,
+    /// Entries of each table of a file.
+    pub table_entries: usize,
     /// Distinct stack nodes.
     pub stack_nodes: usize,
     /// Frames of all stacks together, counted at each mention: bounds the time.
@@ -19,6 +21,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             bytes: 512 << 20,
+            table_entries: 16 << 20,
             stack_nodes: 16 << 20,
             frame_mentions: 1 << 30,
             samples: 64 << 20,

@@ -1,0 +1,112 @@
+//! Folded text → profile.
+
+use hotframe_core::profile::{FRAME_INLINED, Frame, Function, Kind, Process, Profile};
+
+use super::NAME;
+use crate::error::excerpt;
+use crate::gzip::inflate;
+use crate::{Assembler, At, Error, Fault, Limits, Row};
+
+/// Reads folded text, gzipped or not.
+///
+/// # Errors
+/// Those of [`Error`], but not [`Error::Write`].
+pub fn read(bytes: &[u8]) -> Result<Profile, Error> {
+    read_within(bytes, &Limits::default())
+}
+
+/// [`read`] within other limits.
+///
+/// # Errors
+/// Likewise.
+pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
+    let bytes = inflate(NAME, bytes, limits)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut a = Assembler::new(NAME, *limits);
+    let mut processes = std::collections::HashMap::new();
+    for (i, line) in text.lines().enumerate() {
+        let line = line.trim_end();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let fault = |fault| Error::Content {
+            format: NAME,
+            at: At::Line(i as u64 + 1),
+            fault,
+        };
+        let Some((names, count)) = line.rsplit_once(' ') else {
+            return Err(fault(Fault::Truncated {
+                what: "a line without a count",
+            }));
+        };
+        let Ok(weight) = count.parse::<u64>() else {
+            return Err(fault(Fault::Number {
+                what: "the count at the end",
+                text: excerpt(count),
+            }));
+        };
+        let mut names = names.split(';');
+        let comm = names.next().unwrap_or("");
+        let comm = a.string(comm);
+        let process = *processes.entry(comm).or_insert_with(|| {
+            a.process(Process {
+                comm,
+                ..Process::default()
+            })
+        });
+        let thread = a.thread(process, 0, comm);
+        let mut stack = 0;
+        for name in names {
+            let (name, kind, flags) = annotated(name);
+            let name = a.string(name);
+            let function = a.function(Function {
+                name,
+                system_name: 0,
+                file: 0,
+                start_line: 0,
+                module: 0,
+                kind,
+            });
+            let frame = a.frame(Frame {
+                function,
+                line: 0,
+                address: 0,
+                flags,
+            });
+            stack = a.node(stack, frame)?;
+        }
+        if weight > 0 {
+            a.sample(Row {
+                time_ns: 0,
+                thread,
+                stack,
+                cpu: 0,
+                cut: 0,
+                weight,
+            })?;
+        }
+    }
+    if a.profile.samples.stack.is_empty() {
+        return Err(Error::Content {
+            format: NAME,
+            at: At::Line(1),
+            fault: Fault::Empty,
+        });
+    }
+    a.count_processes();
+    Ok(a.profile)
+}
+
+/// The name without its annotation, and what that says.
+fn annotated(name: &str) -> (&str, Kind, u8) {
+    for (suffix, kind, flags) in [
+        ("_[k]", Kind::Kernel, 0),
+        ("_[j]", Kind::Jit, 0),
+        ("_[i]", Kind::Native, FRAME_INLINED),
+    ] {
+        if let Some(name) = name.strip_suffix(suffix) {
+            return (name, kind, flags);
+        }
+    }
+    (name, Kind::Native, 0)
+}

@@ -1,0 +1,519 @@
+//! pprof → profile.
+
+use std::collections::HashMap;
+
+use hotframe_core::profile::{
+    FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Kind, Process, Profile,
+};
+
+use super::NAME;
+use crate::gzip::inflate;
+use crate::tree::{base_name, unnamed};
+use crate::wire::{Field, Reader};
+use crate::{Assembler, Error, Fault, Limits, Row};
+
+/// Reads a pprof file, gzipped or not.
+///
+/// # Errors
+/// Those of [`Error`], but not [`Error::Write`].
+pub fn read(bytes: &[u8]) -> Result<Profile, Error> {
+    read_within(bytes, &Limits::default())
+}
+
+/// [`read`] within other limits.
+///
+/// # Errors
+/// Likewise.
+pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
+    let bytes = inflate(NAME, bytes, limits)?;
+    let file = Reader::new(NAME, &bytes);
+    if bytes.is_empty() {
+        return Err(file.fault(Fault::Empty));
+    }
+    let mut tables = Tables {
+        a: Assembler::new(NAME, *limits),
+        limit: limits.table_entries,
+        strings: Vec::new(),
+        mappings: HashMap::new(),
+        functions: HashMap::new(),
+        locations: HashMap::new(),
+        frames: Vec::new(),
+        processes: HashMap::new(),
+        default_comm: 0,
+    };
+    // Fields come in any order and refer to each other: strings first, then what refers to them.
+    let mut head = Head::default();
+    each(file, |field| tables.head(&mut head, field))?;
+    let value = head.value(&file, &tables)?;
+    each(file, |field| match field.number {
+        3 => tables.mapping(field),
+        _ => Ok(()),
+    })?;
+    each(file, |field| match field.number {
+        5 => tables.function(field),
+        _ => Ok(()),
+    })?;
+    each(file, |field| match field.number {
+        4 => tables.location(field),
+        _ => Ok(()),
+    })?;
+    each(file, |field| match field.number {
+        2 => tables.sample(field, &value),
+        _ => Ok(()),
+    })?;
+    tables.a.count_processes();
+    Ok(tables.a.profile)
+}
+
+fn each<'a>(
+    mut reader: Reader<'a>,
+    mut visit: impl FnMut(Field<'a>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    while let Some(field) = reader.field()? {
+        visit(field)?;
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Head {
+    /// Indices of strings: type and unit.
+    types: Vec<(u64, u64)>,
+    period_type: (u64, u64),
+    period: i64,
+    default_type: u64,
+}
+
+/// Which value of a sample counts, and by what it is divided.
+struct ValueOf {
+    index: usize,
+    n_types: usize,
+    divisor: u64,
+}
+
+impl Head {
+    fn value(&self, file: &Reader, tables: &Tables) -> Result<ValueOf, Error> {
+        let text = |id: u64| {
+            tables
+                .text(id)
+                .ok_or_else(|| file.fault(index_fault("the string table", id)))
+        };
+        let mut names = Vec::new();
+        for &(kind, unit) in &self.types {
+            names.push((text(kind)?, text(unit)?));
+        }
+        let default = text(self.default_type)?;
+        let period_unit = text(self.period_type.1)?;
+        let index = (names.iter().position(|name| name.0 == "samples"))
+            .or_else(|| {
+                names
+                    .iter()
+                    .position(|name| !default.is_empty() && name.0 == default)
+            })
+            .or(names.len().checked_sub(1));
+        let Some(index) = index else {
+            return Err(file.fault(Fault::NoSampleType));
+        };
+        let by_period = names[index].1 == "nanoseconds" && period_unit == "nanoseconds";
+        Ok(ValueOf {
+            index,
+            n_types: names.len(),
+            divisor: match u64::try_from(self.period) {
+                Ok(period) if by_period => period.max(1),
+                _ => 1,
+            },
+        })
+    }
+}
+
+struct Tables<'a> {
+    a: Assembler,
+    limit: usize,
+    strings: Vec<&'a [u8]>,
+    /// By id: index of the module.
+    mappings: HashMap<u64, u32>,
+    /// By id: name, system name, file (indices of our strings), first line, kind if the file
+    /// tells it.
+    functions: HashMap<u64, (u32, u32, u32, u32, Option<Kind>)>,
+    /// By id: range of `frames`, innermost first.
+    locations: HashMap<u64, (u32, u32)>,
+    frames: Vec<u32>,
+    processes: HashMap<u32, u32>,
+    default_comm: u32,
+}
+
+fn index_fault(table: &'static str, index: u64) -> Fault {
+    Fault::Index {
+        table,
+        index: index as i64,
+    }
+}
+
+impl<'a> Tables<'a> {
+    fn text(&self, id: u64) -> Option<std::borrow::Cow<'a, str>> {
+        let id = usize::try_from(id).ok()?;
+        match (self.strings.get(id), id) {
+            (Some(bytes), _) => Some(String::from_utf8_lossy(bytes)),
+            (None, 0) => Some("".into()),
+            (None, _) => None,
+        }
+    }
+
+    /// The string that a field names, interned.
+    fn string(&mut self, field: &Field) -> Result<u32, Error> {
+        let id = field.uint()?;
+        let text = self
+            .text(id)
+            .ok_or_else(|| field.fault(index_fault("the string table", id)))?;
+        Ok(self.a.string(&text))
+    }
+
+    fn room(&self, have: usize, what: &'static str) -> Result<(), Error> {
+        if have < self.limit {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            format: NAME,
+            what,
+            limit: self.limit as u64,
+        })
+    }
+
+    fn head(&mut self, head: &mut Head, field: Field<'a>) -> Result<(), Error> {
+        let value_type = || -> Result<(u64, u64), Error> {
+            let mut value_type = (0, 0);
+            each(field.message()?, |part| {
+                match part.number {
+                    1 => value_type.0 = part.uint()?,
+                    2 => value_type.1 = part.uint()?,
+                    _ => {}
+                }
+                Ok(())
+            })?;
+            Ok(value_type)
+        };
+        match field.number {
+            1 => {
+                self.room(head.types.len(), "sample types")?;
+                head.types.push(value_type()?);
+            }
+            6 => {
+                self.room(self.strings.len(), "strings")?;
+                self.strings.push(field.bytes()?);
+            }
+            9 => self.a.profile.meta.start_unix_ns = field.uint()?,
+            10 => self.a.profile.meta.duration_ns = field.uint()?,
+            11 => head.period_type = value_type()?,
+            12 => {
+                head.period = field.int()?;
+                self.a.profile.meta.period_ns = u64::try_from(head.period).unwrap_or(0);
+            }
+            14 => head.default_type = field.uint()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn mapping(&mut self, field: Field<'a>) -> Result<(), Error> {
+        self.room(self.mappings.len(), "mappings")?;
+        let (mut id, mut path, mut build_id) = (0, 0, 0);
+        each(field.message()?, |part| {
+            match part.number {
+                1 => id = part.uint()?,
+                5 => path = self.string(&part)?,
+                6 => build_id = self.string(&part)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let path = self.a.profile.strings.get(path).to_owned();
+        let build_id = self.a.profile.strings.get(build_id).to_owned();
+        if self.mappings.is_empty() {
+            self.default_comm = self.a.string(base_name(&path));
+        }
+        let module = self.a.module(&path, &build_id);
+        unique(&mut self.mappings, "the mapping table", id, module, &field)
+    }
+
+    fn function(&mut self, field: Field<'a>) -> Result<(), Error> {
+        self.room(self.functions.len(), "functions")?;
+        let (mut id, mut name, mut system_name, mut file, mut start_line) = (0, 0, 0, 0, 0);
+        each(field.message()?, |part| {
+            match part.number {
+                1 => id = part.uint()?,
+                2 => name = self.string(&part)?,
+                3 => system_name = self.string(&part)?,
+                4 => file = self.string(&part)?,
+                5 => start_line = line_number(part.int()?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        if name == 0 {
+            name = system_name;
+        }
+        let kind = kind_of_file(self.a.profile.strings.get(file));
+        let function = (name, system_name, file, start_line, kind);
+        unique(
+            &mut self.functions,
+            "the function table",
+            id,
+            function,
+            &field,
+        )
+    }
+
+    fn location(&mut self, field: Field<'a>) -> Result<(), Error> {
+        self.room(self.locations.len(), "locations")?;
+        let (mut id, mut mapping, mut address) = (0, 0, 0);
+        let mut lines: Vec<(u64, u32)> = Vec::new();
+        each(field.message()?, |part| {
+            match part.number {
+                1 => id = part.uint()?,
+                2 => mapping = part.uint()?,
+                3 => address = part.uint()?,
+                4 => {
+                    let mut line = (0, 0);
+                    each(part.message()?, |part| {
+                        match part.number {
+                            1 => line.0 = part.uint()?,
+                            2 => line.1 = line_number(part.int()?),
+                            _ => {}
+                        }
+                        Ok(())
+                    })?;
+                    lines.push(line);
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let module = match mapping {
+            0 => 0,
+            id => *(self.mappings.get(&id))
+                .ok_or_else(|| field.fault(index_fault("the mapping table", id)))?,
+        };
+        let path = self.a.profile.modules[module as usize].path;
+        let path = self.a.profile.strings.get(path).to_owned();
+        let placeholder = unnamed(&path, address);
+        let start = self.frames.len() as u32;
+        self.room(self.frames.len() + lines.len(), "lines of locations")?;
+        if lines.is_empty() {
+            let name = self.a.string(&placeholder);
+            let kind = kind_of(None, &path);
+            let function = self.a.function(Function {
+                name,
+                system_name: 0,
+                file: 0,
+                start_line: 0,
+                module,
+                kind,
+            });
+            let frame = Frame {
+                function,
+                line: 0,
+                address,
+                flags: FRAME_UNNAMED,
+            };
+            self.frames.push(self.a.frame(frame));
+        }
+        for (i, &(function, line)) in lines.iter().enumerate() {
+            let Some(&(name, system_name, file, start_line, kind)) = self.functions.get(&function)
+            else {
+                return Err(field.fault(index_fault("the function table", function)));
+            };
+            let kind = kind_of(kind, &path);
+            let mut flags = if i + 1 < lines.len() {
+                FRAME_INLINED
+            } else {
+                0
+            };
+            if self.a.profile.strings.get(name) == placeholder {
+                flags |= FRAME_UNNAMED;
+            }
+            let function = self.a.function(Function {
+                name,
+                system_name,
+                file,
+                start_line,
+                module,
+                kind,
+            });
+            self.frames.push(self.a.frame(Frame {
+                function,
+                line,
+                address,
+                flags,
+            }));
+        }
+        let range = (start, self.frames.len() as u32);
+        unique(&mut self.locations, "the location table", id, range, &field)
+    }
+
+    fn sample(&mut self, field: Field<'a>, value: &ValueOf) -> Result<(), Error> {
+        let mut ids = Vec::new();
+        let mut values = Vec::new();
+        let (mut pid, mut tid, mut comm) = (None, None, None);
+        each(field.message()?, |part| {
+            match part.number {
+                1 => part.uints(|id| {
+                    ids.push(id);
+                    Ok(())
+                })?,
+                2 => part.uints(|value| {
+                    values.push(value as i64);
+                    Ok(())
+                })?,
+                3 => {
+                    let (key, text, number) = self.label(&part)?;
+                    let number =
+                        number.or_else(|| text.as_deref().and_then(|text| text.parse().ok()));
+                    match &*key {
+                        "pid" => pid = number,
+                        "tid" => tid = number,
+                        "comm" => comm = text,
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        if values.len() != value.n_types {
+            let fault = Fault::ValueCount {
+                found: values.len(),
+                expected: value.n_types,
+            };
+            return Err(field.fault(fault));
+        }
+        let Ok(weight) = u64::try_from(values[value.index]) else {
+            return Err(field.fault(Fault::Negative {
+                value: values[value.index],
+            }));
+        };
+        let weight = weight / value.divisor;
+        let mut stack = 0;
+        for id in ids.into_iter().rev() {
+            let Some(&(start, end)) = self.locations.get(&id) else {
+                return Err(field.fault(index_fault("the location table", id)));
+            };
+            for at in (start..end).rev() {
+                stack = self.a.node(stack, self.frames[at as usize])?;
+            }
+        }
+        if weight == 0 {
+            return Ok(());
+        }
+        let thread = self.thread(pid.unwrap_or(0), tid.unwrap_or(0), comm.as_deref())?;
+        self.a.sample(Row {
+            time_ns: 0,
+            thread,
+            stack,
+            cpu: 0,
+            cut: 0,
+            weight,
+        })
+    }
+
+    fn thread(&mut self, pid: u32, tid: u32, comm: Option<&str>) -> Result<u32, Error> {
+        let comm = match comm {
+            Some(comm) => self.a.string(comm),
+            None => self.default_comm,
+        };
+        self.room(self.processes.len(), "processes")?;
+        let process = *self.processes.entry(pid).or_insert_with(|| {
+            self.a.process(Process {
+                pid,
+                comm,
+                ..Process::default()
+            })
+        });
+        if tid == pid {
+            self.a.profile.processes[process as usize].comm = comm;
+        }
+        Ok(self.a.thread(process, tid, comm))
+    }
+
+    /// Key, text and number of a label.
+    #[expect(clippy::type_complexity)]
+    fn label(
+        &self,
+        field: &Field<'a>,
+    ) -> Result<
+        (
+            std::borrow::Cow<'a, str>,
+            Option<std::borrow::Cow<'a, str>>,
+            Option<u32>,
+        ),
+        Error,
+    > {
+        let (mut key, mut text, mut number) = ("".into(), None, None);
+        let lookup = |part: &Field| {
+            let id = part.uint()?;
+            self.text(id)
+                .ok_or_else(|| part.fault(index_fault("the string table", id)))
+        };
+        each(field.message()?, |part| {
+            match part.number {
+                1 => key = lookup(&part)?,
+                2 => text = Some(lookup(&part)?),
+                3 => number = u32::try_from(part.uint()?).ok(),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok((key, text, number))
+    }
+}
+
+/// Adds an entry under an id that must be new and not 0.
+fn unique<T>(
+    table: &mut HashMap<u64, T>,
+    name: &'static str,
+    id: u64,
+    value: T,
+    field: &Field,
+) -> Result<(), Error> {
+    if id == 0 {
+        return Err(field.fault(Fault::ZeroId { table: name }));
+    }
+    match table.insert(id, value) {
+        None => Ok(()),
+        Some(_) => Err(field.fault(Fault::Duplicate { table: name, id })),
+    }
+}
+
+/// A line as ours: foreign ones are signed; what does not fit is unknown.
+fn line_number(line: i64) -> u32 {
+    u32::try_from(line).unwrap_or(0)
+}
+
+/// The kind that a source file's name tells.
+fn kind_of_file(file: &str) -> Option<Kind> {
+    let (_, extension) = base_name(file).rsplit_once('.')?;
+    Some(match extension {
+        "go" => Kind::Go,
+        "rs" => Kind::Rust,
+        "java" | "kt" | "scala" | "groovy" | "clj" => Kind::Jvm,
+        "py" => Kind::Cpython,
+        "js" | "mjs" | "cjs" | "ts" => Kind::V8js,
+        "rb" => Kind::Ruby,
+        "php" => Kind::Php,
+        "pl" | "pm" => Kind::Perl,
+        "erl" | "ex" | "exs" => Kind::Beam,
+        "cs" | "fs" => Kind::Dotnet,
+        "lua" => Kind::Luajit,
+        _ => return None,
+    })
+}
+
+/// The kind of code of a function in a mapping.
+fn kind_of(of_file: Option<Kind>, mapping: &str) -> Kind {
+    if mapping.starts_with("[kernel")
+        || base_name(mapping).starts_with("vmlinux")
+        || mapping.ends_with(".ko")
+    {
+        return Kind::Kernel;
+    }
+    of_file.unwrap_or(Kind::Native)
+}

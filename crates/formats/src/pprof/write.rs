@@ -1,0 +1,261 @@
+//! Profile → pprof.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use flate2::{Compression, write::GzEncoder};
+use hotframe_core::profile::{FRAME_UNNAMED, Profile};
+
+use super::NAME;
+use crate::Error;
+use crate::tree::{Locations, aggregate};
+use crate::wire::Message;
+
+/// How to write.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Leaves the naming of code that lies in a file to the reader.
+    pub address_only: bool,
+}
+
+/// Writes the gzipped message.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Result<(), Error> {
+    let mut gzip = GzEncoder::new(out, Compression::default());
+    write_message(profile, options, &mut gzip)
+        .and_then(|()| gzip.try_finish())
+        .map_err(Error::write(NAME))
+}
+
+/// What is known of all locations of a mapping.
+#[derive(Clone, Copy)]
+struct Has {
+    functions: bool,
+    files: bool,
+    lines: bool,
+    inlines: bool,
+    used: bool,
+}
+
+fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> io::Result<()> {
+    let mut file = File::new(out)?;
+    let meta = &profile.meta;
+    let text = |id| profile.strings.get(id);
+
+    file.value_type(1, "samples", "count")?;
+    if meta.period_ns > 0 {
+        file.value_type(1, "cpu", "nanoseconds")?;
+        file.value_type(11, "cpu", "nanoseconds")?;
+    }
+    let default = if meta.period_ns > 0 { "cpu" } else { "samples" };
+    let default = file.string(default)?;
+    let mut comments = Vec::new();
+    for (key, value) in [
+        ("", &meta.producer),
+        ("command: ", &meta.command),
+        ("host: ", &meta.host),
+        ("kernel: ", &meta.kernel),
+        ("arch: ", &meta.arch),
+    ] {
+        if !value.is_empty() {
+            comments.push(file.string(&format!("{key}{value}"))?);
+        }
+    }
+    file.message.uint(9, meta.start_unix_ns);
+    file.message.uint(10, meta.duration_ns);
+    file.message.uint(12, meta.period_ns);
+    file.message.packed(13, comments.into_iter());
+    file.message.uint(14, default);
+    file.flush()?;
+
+    // Locations refer to mappings, so these are numbered now and written when it is known what
+    // their locations have.
+    let mapping_ids = number_mappings(profile);
+    let mut has = vec![
+        Has {
+            functions: true,
+            files: true,
+            lines: true,
+            inlines: false,
+            used: false
+        };
+        profile.modules.len()
+    ];
+
+    let keys = [
+        file.string("pid")?,
+        file.string("tid")?,
+        file.string("comm")?,
+        file.string("kind")?,
+    ];
+    let mut functions = vec![false; profile.functions.len()];
+    let mut locations = Locations::new(profile, |inlined, caller| {
+        inlined.0.address == caller.0.address && inlined.1.module == caller.1.module
+    });
+    let mut ids = Vec::new();
+    for (stack, thread, count) in aggregate(profile) {
+        locations.of_stack(stack, &mut ids, |id, frames| {
+            let mut location = Message::default();
+            let physical = &profile.frames[frames[frames.len() - 1] as usize];
+            let module = profile.functions[physical.function as usize].module;
+            location.uint(1, u64::from(id));
+            location.uint(2, mapping_ids[module as usize]);
+            location.uint(3, physical.address);
+            let has = &mut has[module as usize];
+            has.used = true;
+            let mut line = Message::default();
+            if options.address_only && module != 0 && physical.address != 0 {
+                has.functions = false;
+            } else {
+                for &frame in frames {
+                    let frame = &profile.frames[frame as usize];
+                    let function = &profile.functions[frame.function as usize];
+                    has.functions &= frame.flags & FRAME_UNNAMED == 0;
+                    has.files &= function.file != 0;
+                    has.lines &= frame.line != 0;
+                    line.clear();
+                    line.uint(1, u64::from(frame.function) + 1);
+                    line.uint(2, u64::from(frame.line));
+                    location.message(4, &line);
+                    if !std::mem::replace(&mut functions[frame.function as usize], true) {
+                        let name = file.string(text(function.name))?;
+                        let system_name = match function.system_name {
+                            0 => name,
+                            id => file.string(text(id))?,
+                        };
+                        let source = file.string(text(function.file))?;
+                        let mut entry = Message::default();
+                        entry.uint(1, u64::from(frame.function) + 1);
+                        entry.uint(2, name);
+                        entry.uint(3, system_name);
+                        entry.uint(4, source);
+                        entry.uint(5, u64::from(function.start_line));
+                        file.message.message(5, &entry);
+                    }
+                }
+                has.inlines |= frames.len() > 1;
+            }
+            file.message.message(4, &location);
+            file.flush()
+        })?;
+
+        let thread = &profile.threads[thread as usize];
+        let pid = profile.processes[thread.process as usize].pid;
+        let leaf = profile.walk(stack).next();
+        let mut labels = vec![
+            pid.to_string(),
+            thread.tid.to_string(),
+            text(thread.comm).to_owned(),
+        ];
+        labels.extend(leaf.map(|frame| {
+            let function = profile.frames[frame as usize].function;
+            profile.functions[function as usize].kind.name().to_owned()
+        }));
+        let mut sample = Message::default();
+        sample.packed(1, ids.iter().map(|&id| u64::from(id)));
+        let cpu_ns = (meta.period_ns > 0).then(|| count.saturating_mul(meta.period_ns));
+        sample.packed(2, std::iter::once(count).chain(cpu_ns));
+        for (key, value) in keys.into_iter().zip(labels) {
+            if !value.is_empty() {
+                let mut label = Message::default();
+                label.uint(1, key);
+                label.uint(2, file.string(&value)?);
+                sample.message(3, &label);
+            }
+        }
+        file.message.message(2, &sample);
+        file.flush()?;
+    }
+
+    let mut by_id: Vec<_> = (mapping_ids.iter().enumerate())
+        .filter(|(_, id)| **id != 0)
+        .collect();
+    by_id.sort_by_key(|(_, id)| **id);
+    for (module, &id) in by_id {
+        let has = has[module];
+        let module = &profile.modules[module];
+        let path = file.string(text(module.path))?;
+        let build_id = file.string(text(module.build_id))?;
+        let named = has.used && has.functions;
+        let mut mapping = Message::default();
+        mapping.uint(1, id);
+        mapping.uint(3, u64::MAX);
+        mapping.uint(5, path);
+        mapping.uint(6, build_id);
+        mapping.uint(7, u64::from(named));
+        mapping.uint(8, u64::from(named && has.files));
+        mapping.uint(9, u64::from(named && has.lines));
+        mapping.uint(10, u64::from(named && has.inlines));
+        file.message.message(3, &mapping);
+        file.flush()?;
+    }
+    Ok(())
+}
+
+/// Ids of the mappings, by module: 1 is the executable with the most samples, then in order.
+fn number_mappings(profile: &Profile) -> Vec<u64> {
+    let mut samples: HashMap<u32, u64> = HashMap::new();
+    for (i, &thread) in profile.samples.thread.iter().enumerate() {
+        let process = profile.threads[thread as usize].process;
+        let exe = profile.processes[process as usize].exe;
+        *samples.entry(exe).or_default() += u64::from(profile.samples.weight[i]);
+    }
+    let main = (1..profile.modules.len()).max_by_key(|&i| {
+        let samples = samples.get(&profile.modules[i].path).copied().unwrap_or(0);
+        (samples, std::cmp::Reverse(i))
+    });
+    let mut next = 1;
+    let mut ids = vec![0; profile.modules.len()];
+    for i in main.into_iter().chain(1..profile.modules.len()) {
+        if ids[i] == 0 {
+            ids[i] = next;
+            next += 1;
+        }
+    }
+    ids
+}
+
+/// The message as it goes out: fields collect in `message`, strings go before what names them.
+struct File<'w, W: Write> {
+    out: &'w mut W,
+    message: Message,
+    strings: HashMap<Box<str>, u64>,
+}
+
+impl<'w, W: Write> File<'w, W> {
+    fn new(out: &'w mut W) -> io::Result<File<'w, W>> {
+        let mut file = File {
+            out,
+            message: Message::default(),
+            strings: HashMap::new(),
+        };
+        file.string("")?;
+        Ok(file)
+    }
+
+    fn string(&mut self, text: &str) -> io::Result<u64> {
+        if let Some(&id) = self.strings.get(text) {
+            return Ok(id);
+        }
+        let id = self.strings.len() as u64;
+        self.message.bytes_present(6, text.as_bytes());
+        self.strings.insert(text.into(), id);
+        Ok(id)
+    }
+
+    fn value_type(&mut self, field: u32, kind: &str, unit: &str) -> io::Result<()> {
+        let mut message = Message::default();
+        message.uint(1, self.string(kind)?);
+        message.uint(2, self.string(unit)?);
+        self.message.message(field, &message);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(self.message.as_bytes())?;
+        self.message.clear();
+        Ok(())
+    }
+}
