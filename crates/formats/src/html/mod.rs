@@ -75,7 +75,10 @@ pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     })?;
     out.write_all(before.as_bytes())?;
     out.write_all(OPEN.as_bytes())?;
-    let mut packed = GzEncoder::new(EncoderWriter::new(&mut *out, &STANDARD), Compression::new(6));
+    let mut packed = GzEncoder::new(
+        EncoderWriter::new(&mut *out, &STANDARD),
+        Compression::new(6),
+    );
     payload::write(profile, &mut packed)?;
     packed.finish()?.finish()?;
     out.write_all(CLOSE.as_bytes())?;

@@ -1,0 +1,134 @@
+// The books: how many stacks are whole, why the others are cut, what would mend it, what the
+// recording itself cost.
+
+import type { Profile } from "./payload";
+import { bar, el } from "./dom";
+import { base, bytes, count, duration, share, shown } from "./text";
+
+/** What each reason of a cut means, and what a user can do. */
+const REASONS: Record<string, [meaning: string, mend: string]> = {
+  no_unwind_info: ["the code has neither unwind tables nor frame pointers that check out",
+    "build it with -fasynchronous-unwind-tables or -fno-omit-frame-pointer"],
+  bad_unwind_info: ["the unwind tables at that address contradict themselves",
+    "usually hand-written assembly with wrong CFI: report it to the project named by the leaf's module"],
+  unknown_mapping: ["the address lies in no known mapping: generated code without a map",
+    "start the runtime with its perf map (-XX:+DumpPerfMapAtExit, --perf-basic-prof, …)"],
+  stale_map: ["the mapping changed and news of it had not yet arrived",
+    "record for longer: this fades once a process stops loading code"],
+  stack_unreadable: ["a page of the stack was not in memory", "lessen swapping; nothing to do if it is rare"],
+  bad_return_address: ["what should be a return address points to no code",
+    "build the leaf's module with unwind tables for its assembly"],
+  zero_ra: ["a return address of zero before any known entry function",
+    "the thread's start code lacks an undefined-return rule: harmless, the frames above it are whole"],
+  too_deep: ["the stack has more frames than are walked", "look for endless recursion"],
+  time: ["the walk ran out of its allotted steps", "lower the frequency or the depth of recursion"],
+  budget: ["unwind rows did not fit into the byte budget", "raise --memory"],
+  process_gone: ["the process ended before its stack could be resolved",
+    "record longer-lived processes, or raise --memory so that files stay loaded"],
+};
+
+type Json = Record<string, unknown>;
+const object = (value: unknown): Json =>
+  typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : {};
+const number = (value: unknown) => (typeof value === "number" ? value : null);
+const sum = (value: unknown) => Object.values(object(value)).reduce<number>((all, n) => all + (number(n) ?? 0), 0);
+
+export function books(profile: Profile, chooseProcess: (key: string) => void): HTMLElement {
+  const { processes, meta, strings } = profile;
+  const stats = object(profile.stats);
+  let samples = 0;
+  let whole = 0;
+  const cuts = meta.cuts.map((_, reason) => {
+    let total = 0;
+    for (let p = 0; p < processes.n; p++) total += processes.cut[reason]![p]!;
+    return total;
+  });
+  for (let p = 0; p < processes.n; p++) {
+    samples += processes.samples[p]!;
+    whole += processes.whole[p]!;
+  }
+
+  const card = (title: string, value: string | null, note: string) =>
+    value === null ? null : el("div", { class: "card" },
+      el("div", { class: "quiet" }, title), el("div", { class: "figure" }, value), el("div", { class: "quiet" }, note));
+  let frames = 0;
+  let named = 0;
+  for (const kind of Object.values(object(stats["frames"]))) {
+    frames += number(object(kind)["total"]) ?? 0;
+    named += number(object(kind)["named"]) ?? 0;
+  }
+  const agent = object(stats["agent"]);
+  const cpu = (number(agent["cpu_user_seconds"]) ?? 0) + (number(agent["cpu_system_seconds"]) ?? 0);
+  const bpf = object(stats["bpf"]);
+  const audit = object(stats["audit"]);
+  const expected = number(stats["ticks_expected"]);
+  const missed = number(stats["ticks_missed"]) ?? 0;
+  const lost = sum(stats["samples_lost"]);
+  const rss = number(agent["rss_peak_bytes"]);
+  const maps = number(agent["map_bytes"]);
+  const wall = meta.duration_ns / 1e9;
+  const cards = el("div", { class: "cards" },
+    card("Whole stacks", share(whole, samples), `${count(whole)} of ${count(samples)} samples`),
+    card("Named frames", frames > 0 ? share(named, frames) : null, `${count(named)} of ${count(frames)}`),
+    card("Ticks missed", expected === null ? null : share(missed, expected), `${count(missed)} of ${count(expected ?? 0)}`),
+    card("Samples lost", stats["samples_lost"] === undefined ? null : count(lost), "between the kernel and the file"),
+    card("Found by heuristics", number(stats["stacks_heuristic"]) === null ? null
+      : share(number(stats["stacks_heuristic"])!, samples), "stacks with at least one such frame"),
+    card("Profiler's CPU", cpu > 0 ? duration(cpu * 1e9) : null,
+      `${share(cpu, wall * Math.max(meta.n_cpus, 1))} of ${meta.n_cpus} CPUs`),
+    card("In the kernel", number(bpf["run_ns"]) === null ? null : duration(number(bpf["run_ns"])!),
+      `${duration((number(bpf["run_ns"]) ?? 0) / Math.max(number(bpf["run_count"]) ?? 1, 1))} per run`),
+    card("Profiler's memory", rss === null ? null : bytes(rss + (maps ?? 0)),
+      number(agent["budget_bytes"]) === null ? "peak, kernel maps included" : `of ${bytes(number(agent["budget_bytes"])!)} allowed`),
+    card("Audit", (number(audit["checked"]) ?? 0) > 0 ? share(number(audit["agreed"]) ?? 0, number(audit["checked"])!) : null,
+      `${count(number(audit["checked"]) ?? 0)} stacks walked again by another unwinder`));
+
+  const reasons = meta.cuts.map((name, reason) => ({ name, reason, total: cuts[reason]! }))
+    .filter(({ total }) => total > 0).sort((a, b) => b.total - a.total);
+  const why = reasons.length === 0 ? el("p", {}, "No stack was cut.") : el("table", { class: "books" },
+    el("thead", {}, el("tr", {}, el("th", {}, "Cut because"), el("th", { class: "number" }, "Samples"),
+      el("th", { class: "number" }, "Share"), el("th", {}, "Meaning"), el("th", {}, "What would mend it"))),
+    el("tbody", {}, ...reasons.map(({ name, total }) => el("tr", {},
+      el("td", {}, el("code", {}, name)), el("td", { class: "number" }, count(total)),
+      el("td", { class: "number" }, share(total, samples)),
+      el("td", {}, REASONS[name]?.[0] ?? ""), el("td", {}, REASONS[name]?.[1] ?? "")))));
+
+  const order = Array.from({ length: processes.n }, (_, p) => p)
+    .sort((a, b) => processes.samples[b]! - processes.samples[a]!);
+  const rows = order.slice(0, 300).map((p) => el("tr", {},
+    el("td", {}, el("button", { class: "link", click: () => chooseProcess(`p${p}`) },
+      el("bdi", {}, shown(strings.get(processes.comm[p]!)) || "(no name)"))),
+    el("td", { class: "number quiet" }, String(processes.pid[p])),
+    el("td", { class: "number" }, count(processes.samples[p]!)),
+    el("td", { class: "share" }, bar(processes.whole[p]! / Math.max(processes.samples[p]!, 1)),
+      share(processes.whole[p]!, processes.samples[p]!)),
+    ...reasons.map(({ reason }) => el("td", { class: "number" },
+      processes.cut[reason]![p]! > 0 ? count(processes.cut[reason]![p]!) : "")),
+    el("td", {}, el("bdi", { class: "path", title: shown(strings.get(processes.exe[p]!)) }, shown(base(strings.get(processes.exe[p]!))))),
+    el("td", {}, el("bdi", { class: "path", title: shown(strings.get(processes.cgroup[p]!)) }, shown(strings.get(processes.cgroup[p]!))))));
+  const table = el("table", { class: "books" },
+    el("thead", {}, el("tr", {}, el("th", {}, "Process"), el("th", { class: "number" }, "Pid"),
+      el("th", { class: "number" }, "Samples"), el("th", {}, "Whole"),
+      ...reasons.map(({ name }) => el("th", { class: "number" }, name.replaceAll("_", " "))),
+      el("th", {}, "Executable"), el("th", {}, "cgroup"))),
+    el("tbody", {}, ...rows));
+
+  const fact = (name: string, value: string) => value === "" ? [] : [el("dt", {}, name), el("dd", {}, el("bdi", {}, shown(value)))];
+  return el("div", { class: "books-view", tabindex: "0" },
+    cards,
+    el("h2", {}, "Why stacks were cut"), why,
+    el("h2", {}, "By process"), table,
+    order.length > rows.length ? el("p", { class: "quiet" }, `and ${count(order.length - rows.length)} with fewer samples`) : null,
+    el("h2", {}, "The recording"),
+    el("dl", {},
+      ...fact("Command", meta.command), ...fact("Host", meta.host), ...fact("Kernel", `${meta.kernel} ${meta.arch}`.trim()),
+      ...fact("Began", meta.start_unix_ns > 0 ? new Date(meta.start_unix_ns / 1e6).toISOString() : ""),
+      ...fact("Took", meta.duration_ns > 0 ? duration(meta.duration_ns) : ""),
+      ...fact("Written by", meta.producer)),
+    profile.stats === null ? null : el("details", {}, el("summary", {}, "All figures"),
+      el("pre", {}, shownJson(profile.stats))));
+}
+
+function shownJson(value: unknown): string {
+  return JSON.stringify(value, null, 2).split("\n").map(shown).join("\n");
+}

@@ -1,0 +1,72 @@
+// Colours of kinds, for a light and a dark page.
+//
+// Hues are those of Okabe & Ito (2008), which stay apart under protan-, deutan- and tritanopia,
+// for the kinds that meet most often in one profile; kinds that seldom meet share a hue at
+// another lightness. Functions of a kind differ by lightness only, so hue always says the kind.
+
+interface Hue {
+  hue: number;
+  chroma: number;
+  /** Lightness of the box, 0–1 (OKLCH), on a light page. */
+  light: number;
+}
+
+const HUES: Record<string, Hue> = {
+  kernel: { hue: 55, chroma: 0.12, light: 0.78 },
+  native: { hue: 240, chroma: 0.08, light: 0.8 },
+  rust: { hue: 35, chroma: 0.13, light: 0.68 },
+  go: { hue: 200, chroma: 0.09, light: 0.72 },
+  jvm: { hue: 165, chroma: 0.11, light: 0.72 },
+  cpython: { hue: 100, chroma: 0.13, light: 0.86 },
+  v8js: { hue: 110, chroma: 0.13, light: 0.74 },
+  ruby: { hue: 15, chroma: 0.13, light: 0.74 },
+  php: { hue: 285, chroma: 0.09, light: 0.74 },
+  perl: { hue: 265, chroma: 0.1, light: 0.66 },
+  beam: { hue: 345, chroma: 0.11, light: 0.72 },
+  dotnet: { hue: 305, chroma: 0.11, light: 0.68 },
+  luajit: { hue: 260, chroma: 0.11, light: 0.62 },
+  jit: { hue: 140, chroma: 0.09, light: 0.82 },
+};
+const OTHER: Hue = { hue: 250, chroma: 0.008, light: 0.86 };
+
+/** Lightnesses that functions of a kind take. */
+export const SHADES = 4;
+
+const fills = new Map<string, string>();
+
+/** Fill of a shade of a kind, as #rrggbb. */
+export function fill(kind: string, shade: number, dark: boolean): string {
+  const key = `${kind} ${shade} ${dark}`;
+  let known = fills.get(key);
+  if (known === undefined) {
+    const { hue, chroma, light } = HUES[kind] ?? OTHER;
+    const lightness = (dark ? light * 0.58 + 0.02 : light) + (shade - 1) * (dark ? 0.018 : 0.02);
+    known = hex(lightness, dark ? chroma * 0.85 : chroma, hue);
+    fills.set(key, known);
+  }
+  return known;
+}
+
+/** OKLCH as #rrggbb, clipped to sRGB (Ottosson, "A perceptual color space", 2020). */
+function hex(lightness: number, chroma: number, hue: number): string {
+  const a = chroma * Math.cos((hue * Math.PI) / 180);
+  const b = chroma * Math.sin((hue * Math.PI) / 180);
+  const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
+  const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
+  const s = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;
+  const linear = [
+    4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
+    -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
+    -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s,
+  ];
+  return `#${linear.map((value) => {
+    const c = Math.min(1, Math.max(0, value));
+    const encoded = c <= 0.0031308 ? 12.92 * c : 1.055 * c ** (1 / 2.4) - 0.055;
+    return Math.round(255 * encoded).toString(16).padStart(2, "0");
+  }).join("")}`;
+}
+
+/** The shade of a symbol. */
+export function shadeOf(symbol: number): number {
+  return (Math.imul(symbol + 1, 0x9e3779b1) >>> 16) % SHADES;
+}

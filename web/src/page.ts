@@ -1,0 +1,783 @@
+// The page: opens the payload, keeps the state, and lets the views show it.
+
+import { books } from "./books";
+import { Chooser, type Choice } from "./chooser";
+import { el, place, swatch } from "./dom";
+import { download, folded, svg } from "./export";
+import { nodeFacts } from "./facts";
+import { Flame } from "./flame";
+import { readPayload, unpack, type Profile } from "./payload";
+import { chosenSamples, chosenThreads, hidden, meant, searchMask } from "./selection";
+import { fromFragment, START, toFragment, VIEWS, type Filter, type State, type View } from "./state";
+import { Strip } from "./strip";
+import { Table } from "./table";
+import { base, count, duration, matcher, share, shown } from "./text";
+import { CallTree, Symbols, ViewTree, Weighed, type ViewNode } from "./tree";
+
+const TITLES: Record<View, string> = {
+  flame: "Flame graph", callers: "Callers", sandwich: "Sandwich", table: "Table", books: "Books",
+};
+const HINTS: Record<View, string> = {
+  flame: "who calls what, callers at the root",
+  callers: "functions by their own share, their callers behind them",
+  sandwich: "one function: all its callers, all its callees",
+  table: "all functions, sortable",
+  books: "what is whole, what is cut and why, what it cost",
+};
+const KEYS: [string, string][] = [
+  ["1 – 5", "flame graph, callers, sandwich, table, books"],
+  ["/", "search; text, or /regular expression/; module: file: kind: before it look there"],
+  ["n  N", "next, previous match"],
+  ["← → ↑ ↓", "go from box to box, row to row"],
+  ["Enter", "zoom to the box; open the row's sandwich"],
+  ["Backspace  Home", "zoom out one step, all the way"],
+  ["+  −", "zoom by width; also Ctrl + wheel"],
+  ["m", "menu of the box: focus, hide, sandwich; also right click"],
+  ["p  t", "choose a process, a thread"],
+  ["g  r  u", "group by process, collapse recursion, root up or down"],
+  ["d", "dark or light"],
+  ["Esc", "close, clear the search, then zoom out"],
+];
+
+class Page {
+  private state: State = fromFragment(location.hash);
+  private readonly symbols: Symbols;
+  private tree: CallTree | null = null;
+  private weighed: Weighed | null = null;
+  private views = new Map<string, ViewTree>();
+  private structureKey = "";
+  private weighKey = "";
+  private mask: Uint8Array | null = null;
+  private matchAt = -1;
+  private dark = false;
+
+  private readonly main = el("main");
+  private readonly tabs = new Map<View, HTMLButtonElement>();
+  private readonly search: HTMLInputElement;
+  private readonly matched = el("output", { class: "matched" });
+  private readonly options = new Map<"byProcess" | "collapse" | "upward", HTMLButtonElement>();
+  private readonly chips = el("div", { class: "chips" });
+  private readonly totals = el("div", { class: "totals" });
+  private readonly legend = el("div", { class: "legend", "aria-label": "kinds" });
+  private readonly status = el("div", { class: "status", role: "status", "aria-live": "polite" });
+  private readonly tip = el("div", { class: "tip", role: "tooltip", hidden: true });
+  private readonly menu = el("div", { class: "popover menu", popover: "auto", role: "menu" });
+  private readonly help = el("div", { class: "popover help", popover: "auto" });
+  private readonly processes: Chooser;
+  private readonly threads: Chooser;
+  private readonly strip: Strip;
+  private readonly table: Table;
+  private readonly flames: { flame: Flame; callers: Flame; above: Flame; below: Flame };
+  private readonly sandwich: { element: HTMLElement; head: HTMLElement };
+  private tipTimer = 0;
+
+  constructor(
+    private readonly profile: Profile,
+    root: HTMLElement,
+  ) {
+    this.symbols = new Symbols(profile);
+    this.search = el("input", {
+      type: "search", placeholder: "Search functions  /", "aria-label": "search functions", spellcheck: "false",
+      input: () => this.set({ search: this.search.value }, "replace"),
+      keydown: (event: KeyboardEvent) => {
+        if (event.key === "Enter") this.nextMatch(event.shiftKey ? -1 : 1);
+        else if (event.key === "Escape") {
+          this.set({ search: "" });
+          this.search.blur();
+        } else return;
+        event.preventDefault();
+        event.stopPropagation();
+      },
+    });
+    this.processes = new Chooser("process", () => this.processChoices(), (process) =>
+      this.set({ process, thread: "", path: [] }));
+    this.threads = new Chooser("thread", () => this.threadChoices(), (thread) => this.set({ thread, path: [] }));
+    this.strip = new Strip(profile, (range) => this.set({ range, path: [] }), (strip) => this.set({ strip }));
+    this.table = new Table({
+      sort: (sort) => {
+        const { state } = this;
+        this.set({ sort, ascending: state.sort === sort ? !state.ascending : false });
+      },
+      select: (symbol) => {
+        this.state.symbol = symbol;
+        this.table.choose(symbol);
+        this.remember("replace");
+      },
+      open: (symbol) => this.set({ view: "sandwich", symbol, path: [] }),
+      menu: (symbol, x, y) => this.openMenu(symbol, x, y),
+    });
+    const flame = (upward: boolean, label: string) => {
+      const made: Flame = new Flame(upward, label, {
+        hover: (node, x, y) => this.hover(made, node, x, y),
+        select: (node) => this.describe(made, node),
+        zoom: () => {
+          if (made === this.flames.flame || made === this.flames.callers) {
+            this.state.path = made.path;
+            this.remember("replace");
+          }
+        },
+        menu: (node, x, y) => this.openMenu(node.symbol, x, y),
+      });
+      return made;
+    };
+    this.flames = {
+      flame: flame(true, "flame graph"),
+      callers: flame(false, "callers"),
+      above: flame(true, "callers of the function"),
+      below: flame(false, "callees of the function"),
+    };
+    const head = el("div", { class: "sandwich-head" });
+    this.sandwich = {
+      head,
+      element: el("div", { class: "sandwich" }, head,
+        el("h3", {}, "Callers"), this.flames.above.element, el("h3", {}, "Callees"), this.flames.below.element),
+    };
+    this.build(root);
+    this.theme(localTheme() ?? matchMedia("(prefers-color-scheme: dark)").matches);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
+      if (localTheme() === null) this.theme(event.matches);
+    });
+    addEventListener("hashchange", () => {
+      if (location.hash.slice(1) !== toFragment(this.state)) {
+        this.state = fromFragment(location.hash);
+        this.render();
+      }
+    });
+    addEventListener("keydown", (event) => this.key(event));
+    this.render();
+  }
+
+  /** Changes the state, the address and what is shown. */
+  set(change: Partial<State>, history: "push" | "replace" = "push"): void {
+    this.state = { ...this.state, ...change };
+    this.remember(history);
+    this.render();
+  }
+
+  private remember(history: "push" | "replace"): void {
+    const fragment = toFragment(this.state);
+    if (fragment === location.hash.slice(1)) return;
+    const address = fragment === "" ? location.pathname + location.search : `#${fragment}`;
+    try {
+      if (history === "push") window.history.pushState(null, "", address);
+      else window.history.replaceState(null, "", address);
+    } catch {
+      // A page without an address of its own (about:srcdoc, a limit on changes) keeps none.
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // The frame of the page
+
+  private build(root: HTMLElement): void {
+    const { meta, samples } = this.profile;
+    const fact = (text: string, title = "") => text === "" ? null : el("span", { class: "fact", title }, el("bdi", {}, text));
+    const began = meta.start_unix_ns > 0
+      ? new Date(meta.start_unix_ns / 1e6).toISOString().replace("T", " ").replace(/:\d\d\.\d+Z/, " UTC") : "";
+    document.title = [meta.host, began, "hotframe"].filter((part) => part !== "").map(shown).join(" · ");
+    const option = (key: "byProcess" | "collapse" | "upward", text: string, title: string) => {
+      const button = el("button", {
+        class: "toggle", title, click: () => this.set({ [key]: !this.state[key], path: [] }),
+      }, text);
+      this.options.set(key, button);
+      return button;
+    };
+    const tab = (view: View, i: number) => {
+      const button = el("button", {
+        class: "tab", role: "tab", title: `${HINTS[view]} (${i + 1})`,
+        click: () => this.set({ view, path: [] }),
+      }, TITLES[view]);
+      this.tabs.set(view, button);
+      return button;
+    };
+    this.help.append(el("h2", {}, "Keys"), el("dl", {}, ...KEYS.flatMap(([keys, what]) =>
+      [el("dt", {}, ...keys.split("  ").flatMap((key) => [el("kbd", {}, key), " "])), el("dd", {}, what)])));
+    document.body.append(this.menu, this.help, this.tip);
+    root.replaceChildren(
+      el("header", {},
+        el("strong", { class: "brand" }, "hotframe"),
+        fact(shown(meta.host), "host"), fact(began, "when the recording began"),
+        fact(meta.duration_ns > 0 ? duration(meta.duration_ns) : "", "how long it took"),
+        fact(meta.period_ns > 0 ? `${Math.round(1e9 / meta.period_ns)}\u202fHz` : "", "samples per second and CPU"),
+        fact(meta.n_cpus > 0 ? `${meta.n_cpus} CPU${meta.n_cpus === 1 ? "" : "s"}` : ""),
+        fact(shown(meta.command), "command"),
+        this.totals,
+        el("button", { class: "icon", title: "dark or light (d)", "aria-label": "dark or light", click: () => this.theme(!this.dark, true) }, "◐"),
+        el("button", { class: "icon", title: "keys (?)", "aria-label": "keys", click: () => this.showHelp() }, "?")),
+      el("nav", {},
+        el("div", { class: "tabs", role: "tablist" }, ...VIEWS.map(tab)),
+        this.processes.button, this.threads.button,
+        el("div", { class: "search" }, this.search, this.matched,
+          el("button", { class: "icon", title: "previous match (N)", "aria-label": "previous match", click: () => this.nextMatch(-1) }, "‹"),
+          el("button", { class: "icon", title: "next match (n)", "aria-label": "next match", click: () => this.nextMatch(1) }, "›")),
+        option("byProcess", "Processes", "first level: the processes (g)"),
+        option("collapse", "Collapse", "draw recursion once (r)"),
+        option("upward", "Root below", "the root at the bottom or at the top (u)"),
+        el("button", { class: "toggle", title: "save this view", "aria-haspopup": "menu",
+          click: (event: MouseEvent) => this.openExport(event.currentTarget as HTMLElement) }, "Save ▾")),
+      samples.n > 0 ? this.strip.element : "",
+      this.chips, this.main,
+      el("footer", {}, this.legend, this.status));
+  }
+
+  private theme(dark: boolean, keep = false): void {
+    this.dark = dark;
+    document.documentElement.dataset["theme"] = dark ? "dark" : "light";
+    if (keep) {
+      try {
+        localStorage.setItem("hotframe-theme", dark ? "dark" : "light");
+      } catch {
+        // Storage can be switched off; the choice then lasts as long as the page.
+      }
+    }
+    for (const flame of Object.values(this.flames)) {
+      flame.dark = dark;
+      flame.redraw();
+    }
+    this.table.dark = dark;
+    if (this.weighed !== null) this.render();
+    this.strip.redraw();
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // State → what is shown
+
+  private model(): Weighed {
+    const { state, symbols } = this;
+    const filters = state.filters;
+    const structureKey = JSON.stringify([state.byProcess, state.collapse, filters.filter(({ op }) => op === "hide")]);
+    if (this.tree === null || structureKey !== this.structureKey) {
+      this.structureKey = structureKey;
+      this.weighKey = "";
+      this.tree = new CallTree(symbols, {
+        byProcess: state.byProcess, collapse: state.collapse, hidden: hidden(symbols, filters),
+      });
+    }
+    const focus = filters.filter(({ op }) => op === "focus");
+    const weighKey = JSON.stringify([state.process, state.thread, state.range, focus]);
+    if (this.weighed === null || weighKey !== this.weighKey) {
+      this.weighKey = weighKey;
+      this.weighed = new Weighed(this.tree, chosenSamples(this.profile, state), focus.map((filter) => meant(symbols, filter)));
+      this.views.clear();
+    }
+    return this.weighed;
+  }
+
+  private view(key: string, make: () => ViewTree): ViewTree {
+    let tree = this.views.get(key);
+    if (tree === undefined) this.views.set(key, (tree = make()));
+    return tree;
+  }
+
+  private render(): void {
+    const { state } = this;
+    const weighed = this.model();
+    this.hideTip();
+    this.showSearch(weighed);
+    for (const [view, button] of this.tabs) button.setAttribute("aria-selected", String(view === state.view));
+    for (const [key, button] of this.options) button.setAttribute("aria-pressed", String(state[key]));
+    this.processes.show(state.process, this.processLabel());
+    this.threads.show(state.thread, this.threadLabel());
+    this.strip.show(state.strip, state.range, chosenThreads(this.profile, state.process, state.thread));
+    this.showTotals(weighed);
+    this.showChips();
+    this.showLegend(weighed);
+    this.flames.flame.upward = state.upward;
+    this.status.textContent = "";
+
+    const shows = (element: HTMLElement) => {
+      if (this.main.firstChild !== element) this.main.replaceChildren(element);
+    };
+    if (weighed.sum === 0 && state.view !== "books") {
+      shows(el("p", { class: "empty" }, this.profile.samples.n === 0
+        ? "The recording has no samples."
+        : "No sample is in this selection."));
+      return;
+    }
+    if (state.view === "flame" || state.view === "callers") {
+      const flame = this.flames[state.view];
+      shows(flame.element);
+      flame.search(this.mask);
+      flame.show(this.view(state.view, () => ViewTree[state.view as "flame" | "callers"](weighed)), state.path);
+    } else if (state.view === "sandwich") {
+      const { self, total } = weighed.bySymbol();
+      if (!(state.symbol >= 0 && state.symbol < this.symbols.length)) {
+        state.symbol = self.reduce((most, weight, s) => (weight > self[most]! ? s : most), 0);
+      }
+      const { symbol } = state;
+      const { head, element } = this.sandwich;
+      head.replaceChildren(
+        swatch(this.kindOf(symbol), this.dark),
+        el("bdi", { class: "sandwich-name" }, shown(this.symbols.text(symbol)) || "(no name)"),
+        el("span", { class: "quiet" }, "total "), share(total[symbol]!, weighed.sum),
+        el("span", { class: "quiet" }, " own "), share(self[symbol]!, weighed.sum),
+        el("span", { class: "quiet" }, "Right click or m on any box: its own sandwich"));
+      shows(element);
+      for (const [flame, direction] of [[this.flames.above, "up"], [this.flames.below, "down"]] as const) {
+        flame.search(this.mask);
+        flame.show(this.view(`${direction} ${symbol}`, () => ViewTree.around(weighed, symbol, direction)));
+      }
+    } else if (state.view === "table") {
+      shows(this.table.element);
+      this.table.show(weighed, this.mask, state.sort, state.ascending, state.symbol);
+    } else {
+      this.main.replaceChildren(books(this.profile, (process) => this.set({ process, view: "flame", path: [] })));
+    }
+  }
+
+  private kindOf(symbol: number): string {
+    return this.profile.meta.kinds[this.symbols.kind[symbol]!] ?? "process";
+  }
+
+  private showTotals(weighed: Weighed): void {
+    const { samples, meta } = this.profile;
+    let whole = 0;
+    for (let i = 0; i < samples.n; i++) {
+      if ((weighed.selected === null || weighed.selected[i] === 1) && samples.cut[i] === 0) whole += samples.weight[i]!;
+    }
+    let all = 0;
+    let selected = 0;
+    for (let i = 0; i < samples.n; i++) {
+      all += samples.weight[i]!;
+      if (weighed.selected === null || weighed.selected[i] === 1) selected += samples.weight[i]!;
+    }
+    const figure = (value: string, what: string) => el("span", { class: "total-figure" }, el("b", {}, value), ` ${what}`);
+    this.totals.replaceChildren(
+      figure(count(weighed.sum), weighed.sum === all ? "samples" : `of ${count(all)} samples`),
+      meta.period_ns > 0 ? figure(duration(weighed.sum * meta.period_ns), "CPU") : "",
+      figure(share(whole, selected), "whole"));
+  }
+
+  private showSearch(weighed: Weighed): void {
+    const { search } = this.state;
+    if (this.search.value !== search) this.search.value = search;
+    const mask = searchMask(this.symbols, search, matcher);
+    this.search.setAttribute("aria-invalid", String(mask instanceof Error));
+    this.matchAt = -1;
+    if (mask instanceof Error) {
+      this.mask = null;
+      this.matched.textContent = "not a valid expression";
+      return;
+    }
+    this.mask = mask;
+    this.matched.textContent = mask === null ? "" : share(weighed.matches(mask).weight, weighed.sum);
+    this.matched.title = "share of the samples whose stack has a match";
+  }
+
+  private showChips(): void {
+    const { state } = this;
+    const chip = (text: string, remove: () => void) => el("span", { class: "chip" }, el("bdi", {}, text),
+      el("button", { "aria-label": `remove: ${text}`, click: remove }, "×"));
+    const chips = state.filters.map((filter) => chip(`${filter.op} ${filter.what} ${this.filterName(filter)}`, () =>
+      this.set({ filters: state.filters.filter((other) => other !== filter), path: [] })));
+    if (state.range !== null) {
+      chips.unshift(chip(`${duration(state.range[0])} – ${duration(state.range[1])}`, () => this.set({ range: null, path: [] })));
+    }
+    this.chips.replaceChildren(...chips);
+    if (chips.length > 1) {
+      this.chips.append(el("button", { class: "small", click: () => this.set({ filters: [], range: null, path: [] }) }, "Clear all"));
+    }
+  }
+
+  private filterName({ what, value }: Filter): string {
+    const { modules, strings, meta } = this.profile;
+    if (what === "kind") return meta.kinds[value] ?? "?";
+    if (what === "module") return value < modules.n ? shown(base(strings.get(modules.path[value]!))) || "(none)" : "?";
+    return value < this.symbols.length ? shown(this.symbols.text(value)) : "?";
+  }
+
+  private showLegend(weighed: Weighed): void {
+    const { kinds } = this.profile.meta;
+    const own = new Float64Array(kinds.length + 1);
+    for (let node = 1; node < weighed.tree.n; node++) {
+      own[this.symbols.kind[weighed.tree.symbol[node]!]!]! += weighed.self[node]!;
+    }
+    const present = new Set(this.symbols.kind);
+    const order = kinds.map((_, kind) => kind).filter((kind) => present.has(kind)).sort((a, b) => own[b]! - own[a]!);
+    this.legend.replaceChildren(...order.map((kind) => el("button", {
+      class: "key", title: `${share(own[kind]!, weighed.sum)} of the samples end in ${kinds[kind]} code`,
+      click: (event: MouseEvent) => {
+        const edge = (event.currentTarget as HTMLElement).getBoundingClientRect();
+        this.openKind(kind, edge.left, edge.top);
+      },
+    }, swatch(kinds[kind]!, this.dark), kinds[kind]!, el("span", { class: "quiet" }, share(own[kind]!, weighed.sum)))));
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Choosers
+
+  private weightsByThread(): Float64Array {
+    const { samples, threads } = this.profile;
+    const weights = new Float64Array(threads.n);
+    const chosen = chosenSamples(this.profile, { process: "", thread: "", range: this.state.range });
+    for (let i = 0; i < samples.n; i++) {
+      if (chosen === null || chosen[i] === 1) weights[samples.thread[i]!]! += samples.weight[i]!;
+    }
+    return weights;
+  }
+
+  private processChoices(): { choices: Choice[]; whole: number } {
+    const { processes, threads, strings } = this.profile;
+    const weights = new Float64Array(processes.n);
+    let whole = 0;
+    this.weightsByThread().forEach((weight, t) => {
+      weights[threads.process[t]!]! += weight;
+      whole += weight;
+    });
+    const items = Array.from(weights, (weight, p) => ({
+      weight, comm: processes.comm[p]!, key: `p${p}`,
+      detail: [String(processes.pid[p]), base(strings.get(processes.exe[p]!))].filter((part) => part !== "").join(" · "),
+    }));
+    return { choices: [{ key: "", name: "all processes", detail: "", weight: whole, indent: false }, ...this.grouped(items, "processes")], whole };
+  }
+
+  private threadChoices(): { choices: Choice[]; whole: number } {
+    const { threads } = this.profile;
+    const inProcess = chosenThreads(this.profile, this.state.process, "");
+    let whole = 0;
+    const items: { weight: number; comm: number; key: string; detail: string }[] = [];
+    this.weightsByThread().forEach((weight, t) => {
+      if (inProcess !== null && inProcess[t] === 0) return;
+      whole += weight;
+      items.push({ weight, comm: threads.comm[t]!, key: `t${t}`, detail: String(threads.tid[t]) });
+    });
+    return { choices: [{ key: "", name: "all threads", detail: "", weight: whole, indent: false }, ...this.grouped(items, "threads")], whole };
+  }
+
+  /** Items heaviest first, those of one name below an entry for all of them. */
+  private grouped(items: { weight: number; comm: number; key: string; detail: string }[], noun: string): Choice[] {
+    const { strings } = this.profile;
+    const groups = new Map<number, typeof items>();
+    for (const item of items) {
+      const group = groups.get(item.comm);
+      if (group === undefined) groups.set(item.comm, [item]);
+      else group.push(item);
+    }
+    return [...groups].map(([comm, group]) => ({
+      comm, group: group.sort((a, b) => b.weight - a.weight), weight: group.reduce((sum, { weight }) => sum + weight, 0),
+    })).sort((a, b) => b.weight - a.weight).flatMap(({ comm, group, weight }) => {
+      const name = strings.get(comm) || "(no name)";
+      const single = group.length === 1;
+      const each = group.map((item) => ({ key: item.key, name, detail: item.detail, weight: item.weight, indent: !single }));
+      return single ? each
+        : [{ key: `c${comm}`, name, detail: `${count(group.length)} ${noun}`, weight, indent: false }, ...each];
+    });
+  }
+
+  private processLabel(): string {
+    const { process } = this.state;
+    const { processes, strings } = this.profile;
+    const value = Number(process.slice(1));
+    if (process[0] === "p" && value < processes.n) {
+      return `${shown(strings.get(processes.comm[value]!))} ${processes.pid[value]}`;
+    }
+    return process[0] === "c" && value < strings.length ? shown(strings.get(value)) : "all";
+  }
+
+  private threadLabel(): string {
+    const { thread } = this.state;
+    const { threads, strings } = this.profile;
+    const value = Number(thread.slice(1));
+    if (thread[0] === "t" && value < threads.n) return `${shown(strings.get(threads.comm[value]!))} ${threads.tid[value]}`;
+    return thread[0] === "c" && value < strings.length ? shown(strings.get(value)) : "all";
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Tooltip, status line, menus
+
+  private hover(flame: Flame, node: ViewNode | null, x: number, y: number): void {
+    clearTimeout(this.tipTimer);
+    if (node === null) {
+      this.tip.hidden = true;
+      return;
+    }
+    if (this.tip.dataset["for"] !== nodeKey(node)) {
+      this.tip.hidden = true;
+      // Facts of a node may take some milliseconds: only for a pointer that rests.
+      this.tipTimer = window.setTimeout(() => {
+        this.tip.replaceChildren(...this.tipContent(flame, node));
+        this.tip.dataset["for"] = nodeKey(node);
+        this.tip.hidden = false;
+        place(this.tip, x + 14, y + 18);
+      }, 30);
+    } else {
+      this.tip.hidden = false;
+      place(this.tip, x + 14, y + 18);
+    }
+  }
+
+  private hideTip(): void {
+    clearTimeout(this.tipTimer);
+    this.tip.hidden = true;
+    delete this.tip.dataset["for"];
+  }
+
+  private tipContent(flame: Flame, node: ViewNode): HTMLElement[] {
+    const weighed = this.weighed!;
+    const { functions, modules, strings, meta } = this.profile;
+    const time = (weight: number) => (meta.period_ns > 0 ? ` · ${duration(weight * meta.period_ns)}` : "");
+    const line = (name: string, ...value: (Node | string | null)[]) => el("div", { class: "tip-line" },
+      el("span", { class: "quiet" }, name), el("span", {}, ...value));
+    const weight = (name: string, value: number) => line(name,
+      el("b", {}, share(value, weighed.sum)), ` · ${count(value)} sample${value === 1 ? "" : "s"}${time(value)}`);
+    const parent = node.parent !== null && node.parent.parent !== null ? node.parent.value : 0;
+    const ofParent = parent > 0 ? [line("Of caller", share(node.value, parent))] : [];
+    const down = flame !== this.flames.callers && flame !== this.flames.above;
+    const { symbol } = node;
+    if (symbol < 0) {
+      return [el("div", { class: "tip-name" }, "all"), weight("Total", node.value)];
+    }
+    const name = el("div", { class: "tip-name" }, swatch(this.kindOf(symbol), this.dark),
+      el("bdi", {}, shown(this.symbols.text(symbol)) || "(no name)"));
+    const inView = down
+      ? [weight("Total", node.value), weight("Own", flame.own(node)), ...ofParent]
+      : [weight("Here", node.value)];
+    if (this.symbols.isProcess(symbol)) return [name, line("Process", ""), ...inView];
+    const facts = nodeFacts(weighed, node);
+    const f = this.symbols.functions[symbol]!;
+    const { self, total } = weighed.bySymbol();
+    const flags = [facts.inlined ? "inlined" : "", facts.heuristic ? "found by a heuristic" : "", facts.unnamed ? "no symbol" : ""]
+      .filter((flag) => flag !== "").join(", ");
+    const file = strings.get(functions.file[f]!);
+    const lines = facts.lines.filter(({ line }) => line > 0);
+    const where = lines.slice(0, 3).map((fact) => {
+      const part = down && lines.length > 1 ? ` (${share(fact.total, node.value)})` : "";
+      return `${fact.line}${part}`;
+    }).join(", ") + (lines.length > 3 ? ", …" : "");
+    const module = facts.modules[0] ?? functions.module[f]!;
+    const buildId = modules.n > module ? strings.get(modules.buildId[module]!) : "";
+    const path = modules.n > module ? strings.get(modules.path[module]!) : "";
+    return [
+      name,
+      ...(file !== "" ? [line("File", el("bdi", { class: "path" }, `${shown(file)}${where === "" ? "" : `:${where}`}`))] : []),
+      ...(path !== "" ? [line("Module", el("bdi", { class: "path" }, shown(path)))] : []),
+      ...(buildId !== "" ? [line("Build id", el("code", {}, shown(buildId)))] : []),
+      line("Kind", this.kindOf(symbol), flags === "" ? "" : `, ${flags}`),
+      ...inView,
+      line("Function", `total ${share(total[symbol]!, weighed.sum)}, own ${share(self[symbol]!, weighed.sum)}`),
+    ];
+  }
+
+  private describe(_flame: Flame, node: ViewNode | null): void {
+    this.status.textContent = node === null ? ""
+      : `${node.symbol < 0 ? "all" : shown(this.symbols.text(node.symbol))} · ` +
+        `${share(node.value, this.weighed!.sum)} · ${count(node.value)} samples`;
+  }
+
+  private showMenu(items: ([string, () => void] | null)[], x: number, y: number): void {
+    this.hideTip();
+    const close = (action: () => void) => () => {
+      this.menu.hidePopover();
+      action();
+    };
+    this.menu.replaceChildren(...items.map((item) => item === null ? el("hr")
+      : el("button", { role: "menuitem", click: close(item[1]) }, el("bdi", {}, item[0]))));
+    this.menu.showPopover();
+    place(this.menu, x, y);
+    this.menu.querySelector("button")?.focus();
+    this.menu.onkeydown = (event) => {
+      const buttons = [...this.menu.querySelectorAll("button")];
+      const at = buttons.indexOf(document.activeElement as HTMLButtonElement);
+      if (event.key === "ArrowDown") buttons[(at + 1) % buttons.length]?.focus();
+      else if (event.key === "ArrowUp") buttons[(at + buttons.length - 1) % buttons.length]?.focus();
+      else if (event.key !== "Escape") return void event.stopPropagation();
+      if (event.key !== "Escape") event.preventDefault();
+      event.stopPropagation();
+    };
+  }
+
+  private filterItems(filter: Omit<Filter, "op">, noun: string): [string, () => void][] {
+    return (["focus", "hide"] as const).map((op) => [
+      `${op === "focus" ? "Only stacks with" : "Hide"} ${noun}`,
+      () => this.set({ filters: [...this.state.filters, { ...filter, op }], path: [] }),
+    ]);
+  }
+
+  private openMenu(symbol: number, x: number, y: number): void {
+    const short = (text: string) => (text.length > 48 ? `${text.slice(0, 47)}…` : text);
+    const name = shown(this.symbols.text(symbol));
+    const copy: [string, () => void] = ["Copy the name", () => void navigator.clipboard?.writeText(this.symbols.text(symbol))];
+    if (this.symbols.isProcess(symbol)) {
+      this.showMenu([
+        [`Only ${short(name)}`, () => this.set({ process: `c${this.symbols.name[symbol]}`, thread: "", path: [] })], copy,
+      ], x, y);
+      return;
+    }
+    const { functions } = this.profile;
+    const f = this.symbols.functions[symbol]!;
+    const module = functions.module[f]!;
+    const kind = functions.kind[f]!;
+    this.showMenu([
+      ["Callers and callees (sandwich)", () => this.set({ view: "sandwich", symbol, path: [] })],
+      ["Show in the table", () => this.set({ view: "table", symbol, path: [] })],
+      copy, null,
+      ...this.filterItems({ what: "function", value: symbol }, short(name)), null,
+      ...(module === 0 ? [] : [...this.filterItems({ what: "module", value: module },
+        `module ${short(this.filterName({ op: "hide", what: "module", value: module }))}`), null]),
+      ...this.filterItems({ what: "kind", value: kind }, `${this.profile.meta.kinds[kind]} frames`),
+    ], x, y);
+  }
+
+  private openKind(kind: number, x: number, y: number): void {
+    const name = this.profile.meta.kinds[kind]!;
+    this.showMenu([
+      [`Search ${name}`, () => this.set({ search: `kind:/^${name}$/` })],
+      ...this.filterItems({ what: "kind", value: kind }, `${name} frames`),
+    ], x, y);
+  }
+
+  private openExport(button: HTMLElement): void {
+    const edge = button.getBoundingClientRect();
+    const graph = this.graph();
+    const name = `hotframe-${this.state.view}`;
+    const items: ([string, () => void] | null)[] = [];
+    if (graph !== null) {
+      items.push(["This graph as SVG", () => download(`${name}.svg`, "image/svg+xml", this.svg()!)]);
+    }
+    items.push(["This selection as folded stacks", () => download(`${name}.folded`, "text/plain", this.folded())]);
+    items.push(["Copy a link to this view", () => void navigator.clipboard?.writeText(location.href)]);
+    this.showMenu(items, edge.left, edge.bottom + 4);
+  }
+
+  /** The graph that keys and exports mean. */
+  private graph(): Flame | null {
+    const { view } = this.state;
+    if (view === "flame" || view === "callers") return this.flames[view];
+    if (view !== "sandwich") return null;
+    return document.activeElement === this.flames.above.canvas ? this.flames.above : this.flames.below;
+  }
+
+  svg(): string | null {
+    const graph = this.graph();
+    if (graph === null || graph.view === null) return null;
+    const title = [TITLES[this.state.view], this.processLabel() === "all" ? "" : this.processLabel(),
+      `${count(this.weighed!.sum)} samples`].filter((part) => part !== "").join(" · ");
+    return svg(graph, graph.view, graph.canvas.clientWidth, title, this.dark);
+  }
+
+  folded(): string {
+    const zoomed = this.state.view === "flame" ? this.flames.flame.zoomNode : null;
+    return folded(this.weighed!, zoomed !== null && zoomed.parent !== null ? zoomed : null);
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Keys
+
+  private showHelp(): void {
+    this.help.showPopover();
+    place(this.help, innerWidth / 2 - this.help.offsetWidth / 2, 70);
+  }
+
+  private nextMatch(step: 1 | -1): void {
+    const { state } = this;
+    if (this.mask === null) return;
+    if (state.view === "flame") {
+      // All matches, heaviest first, also those too narrow to be drawn.
+      const { nodes } = this.weighed!.matches(this.mask);
+      const { total, tree } = this.weighed!;
+      nodes.sort((a, b) => total[b]! - total[a]! || a - b);
+      if (nodes.length === 0) return;
+      this.matchAt = (this.matchAt + step + nodes.length + (this.matchAt < 0 && step < 0 ? 1 : 0)) % nodes.length;
+      const path: number[] = [];
+      for (let node = nodes[this.matchAt]!; node > 0; node = tree.parent[node]!) path.push(tree.symbol[node]!);
+      const flame = this.flames.flame;
+      flame.goTo(flame.view!.follow(path.reverse()));
+      this.status.textContent = `match ${this.matchAt + 1} of ${count(nodes.length)} · ${this.status.textContent}`;
+      return;
+    }
+    const graph = this.graph();
+    if (graph === null) return;
+    const boxes = graph.matches.sort((a, b) => b.width - a.width || a.row - b.row);
+    if (boxes.length === 0) return;
+    this.matchAt = (this.matchAt + step + boxes.length + (this.matchAt < 0 && step < 0 ? 1 : 0)) % boxes.length;
+    graph.select(boxes[this.matchAt]!.node);
+  }
+
+  private key(event: KeyboardEvent): void {
+    const target = event.target as HTMLElement;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, textarea, [popover] *")) return;
+    const { state } = this;
+    const onButton = target.matches("button, summary");
+    const graph = this.graph();
+    const view = VIEWS[Number(event.key) - 1];
+    const actions: Record<string, () => void> = {
+      "/": () => this.search.focus(),
+      n: () => this.nextMatch(1),
+      N: () => this.nextMatch(-1),
+      p: () => this.processes.open(),
+      t: () => this.threads.open(),
+      g: () => this.set({ byProcess: !state.byProcess, path: [] }),
+      r: () => this.set({ collapse: !state.collapse, path: [] }),
+      u: () => this.set({ upward: !state.upward }),
+      d: () => this.theme(!this.dark, true),
+      "?": () => this.showHelp(),
+    };
+    if (view !== undefined) this.set({ view, path: [] });
+    else if (event.key === "Escape") {
+      if (state.search !== "") this.set({ search: "" });
+      else if (graph?.root) graph.zoom(graph.root);
+    } else if (Object.hasOwn(actions, event.key)) actions[event.key]!();
+    else if (onButton && (event.key === "Enter" || event.key === " ")) return;
+    else if (!graph?.key(event)) return;
+    event.preventDefault();
+  }
+
+  /** For tests: what is drawn, by name and place on the page. */
+  inspect(): { name: string; x: number; y: number; width: number; depth: number; value: number }[] {
+    const graph = this.graph();
+    if (graph === null) return [];
+    const edge = graph.canvas.getBoundingClientRect();
+    return graph.drawn().map(({ node, x, width, row }) => ({
+      name: node.symbol < 0 ? "all" : this.symbols.text(node.symbol),
+      x: edge.left + x, y: edge.top + graph.top(row), width, depth: row, value: node.value,
+    }));
+  }
+
+  get drawMs(): readonly number[] {
+    return this.graph()?.drawMs ?? [];
+  }
+
+  get current(): Readonly<State> {
+    return this.state;
+  }
+
+  get names(): string[] {
+    return this.table.names;
+  }
+}
+
+function nodeKey(node: ViewNode): string {
+  return `${node.depth} ${node.start} ${node.symbol} ${node.value}`;
+}
+
+function localTheme(): boolean | null {
+  try {
+    const kept = localStorage.getItem("hotframe-theme");
+    return kept === null ? null : kept === "dark";
+  } catch {
+    return null;
+  }
+}
+
+async function open(): Promise<void> {
+  const root = document.getElementById("page")!;
+  try {
+    const element = document.getElementById("hotframe-payload");
+    if (element === null) throw new Error("this page holds no profile");
+    const times: Record<string, number> = { start: performance.now() };
+    const bytes = await unpack(element.textContent ?? "");
+    element.remove();
+    times["unpacked"] = performance.now();
+    const profile = readPayload(bytes);
+    times["read"] = performance.now();
+    const page = new Page(profile, root);
+    times["shown"] = performance.now();
+    Object.assign(window, { hotframe: { page, times, START } });
+  } catch (error) {
+    root.replaceChildren(el("p", { class: "empty" },
+      `The profile in this page cannot be shown: ${error instanceof Error ? error.message : String(error)}`));
+    console.error(error);
+  }
+}
+
+void open();

@@ -1,0 +1,497 @@
+// The merged call tree: stacks whose frames are the same functions become one node.
+//
+// A profile's stacks differ by line and address; a reader's differ by function. `CallTree.build`
+// merges them once per structure (hidden functions, collapsed recursion, grouping by process);
+// `weigh` then counts a selection of samples, which is cheap enough for every drag of the time
+// strip. All of it is typed arrays in which a parent comes before its children, so that totals
+// are one pass backwards and "is below a match" is one pass forwards.
+
+import type { Profile } from "./payload";
+
+/** Functions as nodes know them: name, file and kind. Beyond them, one per process name. */
+export class Symbols {
+  /** Symbol of each of the profile's functions. */
+  readonly ofFunction: Uint32Array;
+  /** A function that each symbol stands for. */
+  readonly functions: number[] = [];
+  /** Symbols of process names, by string index. */
+  private readonly ofComm = new Map<number, number>();
+  /** String index of each symbol's name. */
+  readonly name: number[] = [];
+  /** Kind of each symbol; `processKind` for process names. */
+  readonly kind: number[] = [];
+  readonly processKind: number;
+
+  constructor(readonly profile: Profile) {
+    const { functions, strings, meta } = profile;
+    const kinds = meta.kinds.length + 1;
+    this.processKind = meta.kinds.length;
+    this.ofFunction = new Uint32Array(functions.n);
+    const known = new Map<number, number>();
+    for (let f = 0; f < functions.n; f++) {
+      const kind = functions.kind[f]!;
+      const key = (functions.name[f]! * strings.length + functions.file[f]!) * kinds + kind;
+      let symbol = known.get(key);
+      if (symbol === undefined) {
+        symbol = this.name.length;
+        known.set(key, symbol);
+        this.name.push(functions.name[f]!);
+        this.kind.push(kind);
+        this.functions.push(f);
+      }
+      this.ofFunction[f] = symbol;
+    }
+    for (let p = 0; p < profile.processes.n; p++) {
+      const comm = profile.processes.comm[p]!;
+      if (!this.ofComm.has(comm)) {
+        this.ofComm.set(comm, this.name.length);
+        this.name.push(comm);
+        this.kind.push(this.processKind);
+      }
+    }
+  }
+
+  get length(): number {
+    return this.name.length;
+  }
+
+  process(comm: number): number {
+    return this.ofComm.get(comm)!;
+  }
+
+  isProcess(symbol: number): boolean {
+    return symbol >= this.functions.length;
+  }
+
+  text(symbol: number): string {
+    return this.profile.strings.get(this.name[symbol]!);
+  }
+}
+
+export interface Structure {
+  /** A first level of process names. */
+  byProcess: boolean;
+  /** Repetitions of up to `MAX_PERIOD` functions on end are drawn once. */
+  collapse: boolean;
+  /** Functions left out, a byte each; their callees move up. */
+  hidden: Uint8Array | null;
+}
+
+/** Longest cycle of mutual recursion that collapses. */
+const MAX_PERIOD = 8;
+
+/** Int32Array that grows. */
+class Ints {
+  data: Int32Array;
+  length = 0;
+
+  constructor(capacity: number) {
+    this.data = new Int32Array(Math.max(16, capacity));
+  }
+
+  push(value: number): number {
+    if (this.length === this.data.length) {
+      const data = new Int32Array(this.data.length * 2);
+      data.set(this.data);
+      this.data = data;
+    }
+    this.data[this.length] = value;
+    return this.length++;
+  }
+}
+
+export class CallTree {
+  /** Nodes; 0 is the root, -1 its parent. */
+  readonly n: number;
+  readonly parent: Int32Array;
+  readonly symbol: Int32Array;
+  readonly firstChild: Int32Array;
+  readonly nextSibling: Int32Array;
+  /** Places: a stack of one group; several make a node. 0 is the root's. */
+  readonly nPlaces: number;
+  readonly placeParent: Int32Array;
+  readonly placeStack: Int32Array;
+  readonly placeNode: Int32Array;
+  /** Place of each sample. */
+  readonly ofSample: Int32Array;
+
+  constructor(
+    readonly symbols: Symbols,
+    structure: Structure,
+  ) {
+    const { profile } = symbols;
+    const { stacks, frames, samples, threads, processes } = profile;
+    const nodes = { parent: new Ints(stacks.n), symbol: new Ints(stacks.n) };
+    nodes.parent.push(-1);
+    nodes.symbol.push(-1);
+    let mask = 2 ** Math.ceil(Math.log2(Math.max(64, stacks.n * 2))) - 1;
+    let table = new Int32Array(mask + 1);
+    const slotOf = (parent: number, symbol: number) => {
+      let slot = (Math.imul(parent, 0x9e3779b1) ^ Math.imul(symbol, 0x85ebca6b)) >>> 0;
+      slot = (slot ^ (slot >>> 15)) & mask;
+      for (let node; (node = table[slot]!) !== 0; slot = (slot + 1) & mask) {
+        if (nodes.parent.data[node] === parent && nodes.symbol.data[node] === symbol) break;
+      }
+      return slot;
+    };
+    const child = (parent: number, symbol: number) => {
+      const slot = slotOf(parent, symbol);
+      if (table[slot] !== 0) return table[slot]!;
+      nodes.parent.push(parent);
+      const node = nodes.symbol.push(symbol);
+      table[slot] = node;
+      if (node * 2 > mask) {
+        mask = mask * 2 + 1;
+        table = new Int32Array(mask + 1);
+        for (let i = 1; i <= node; i++) {
+          table[slotOf(nodes.parent.data[i]!, nodes.symbol.data[i]!)] = i;
+        }
+      }
+      return node;
+    };
+    /** The ancestor that a symbol below `parent` repeats, or -1. */
+    const repeated = (parent: number, symbol: number) => {
+      const up = nodes.parent.data;
+      const symbolOf = nodes.symbol.data;
+      // `back` is the candidate: as many steps above the new frame as the period is long.
+      for (let period = 1, back = parent; period <= MAX_PERIOD && back > 0; period++) {
+        if (symbolOf[back] === symbol) {
+          let a = parent;
+          let b = up[back]!;
+          let same = 1;
+          for (; same < period && b > 0 && symbolOf[a] === symbolOf[b]; same++) {
+            a = up[a]!;
+            b = up[b]!;
+          }
+          if (same === period) return back;
+        }
+        back = up[back]!;
+      }
+      return -1;
+    };
+
+    const place = { parent: new Ints(stacks.n), stack: new Ints(stacks.n), node: new Ints(stacks.n) };
+    place.parent.push(-1);
+    place.stack.push(0);
+    place.node.push(0);
+    // Most stacks belong to one group: its place stands in an array, others in a map.
+    const firstGroup = new Int32Array(stacks.n).fill(-1);
+    const firstPlace = new Int32Array(stacks.n);
+    const others = new Map<number, number>();
+    const find = (group: number, stack: number) =>
+      firstGroup[stack] === group ? firstPlace[stack]!
+        : firstGroup[stack] === -1 ? undefined
+          : others.get(group * stacks.n + stack);
+    const chain: number[] = [];
+    const placeOf = (group: number, stack: number) => {
+      chain.length = 0;
+      let at = find(group, stack);
+      while (at === undefined && stack !== 0) {
+        chain.push(stack);
+        stack = stacks.parent[stack]!;
+        at = find(group, stack);
+      }
+      if (at === undefined) {
+        // The group's own root.
+        place.parent.push(0);
+        place.stack.push(0);
+        at = place.node.push(structure.byProcess ? child(0, group) : 0);
+        others.set(group * stacks.n, at);
+        if (firstGroup[0] === -1) {
+          firstGroup[0] = group;
+          firstPlace[0] = at;
+        }
+      }
+      while (chain.length > 0) {
+        stack = chain.pop()!;
+        const above = place.node.data[at]!;
+        const f = frames.function[stacks.frame[stack]!]!;
+        let node = above;
+        if (!structure.hidden?.[f]) {
+          const symbol = symbols.ofFunction[f]!;
+          const again = structure.collapse ? repeated(above, symbol) : -1;
+          node = again > 0 ? again : child(above, symbol);
+        }
+        place.parent.push(at);
+        place.stack.push(stack);
+        at = place.node.push(node);
+        if (firstGroup[stack] === -1) {
+          firstGroup[stack] = group;
+          firstPlace[stack] = at;
+        } else {
+          others.set(group * stacks.n + stack, at);
+        }
+      }
+      return at;
+    };
+
+    const groupOfThread = new Int32Array(threads.n);
+    if (structure.byProcess) {
+      for (let t = 0; t < threads.n; t++) {
+        groupOfThread[t] = symbols.process(processes.comm[threads.process[t]!]!);
+      }
+    }
+    this.ofSample = new Int32Array(samples.n);
+    for (let i = 0; i < samples.n; i++) {
+      this.ofSample[i] = placeOf(groupOfThread[samples.thread[i]!]!, samples.stack[i]!);
+    }
+
+    this.n = nodes.parent.length;
+    this.parent = nodes.parent.data.subarray(0, this.n);
+    this.symbol = nodes.symbol.data.subarray(0, this.n);
+    this.nPlaces = place.node.length;
+    this.placeParent = place.parent.data.subarray(0, this.nPlaces);
+    this.placeStack = place.stack.data.subarray(0, this.nPlaces);
+    this.placeNode = place.node.data.subarray(0, this.nPlaces);
+    this.firstChild = new Int32Array(this.n);
+    this.nextSibling = new Int32Array(this.n);
+    for (let node = this.n - 1; node > 0; node--) {
+      const parent = this.parent[node]!;
+      this.nextSibling[node] = this.firstChild[parent]!;
+      this.firstChild[parent] = node;
+    }
+  }
+}
+
+/** The tree with the weights of one selection of samples. All weights are samples (ticks). */
+export class Weighed {
+  readonly self: Float64Array;
+  readonly total: Float64Array;
+  readonly sum: number;
+  private placeTotals: Float64Array | null = null;
+  private symbolWeights: { self: Float64Array; total: Float64Array } | null = null;
+
+  /**
+   * `selected`: a byte per sample, or null for all.
+   * `focus`: for each, a byte per function; a stack counts if it has one of each.
+   */
+  constructor(
+    readonly tree: CallTree,
+    readonly selected: Uint8Array | null,
+    focus: Uint8Array[],
+  ) {
+    const { samples, stacks, frames } = tree.symbols.profile;
+    const placeSelf = new Float64Array(tree.nPlaces);
+    for (let i = 0; i < samples.n; i++) {
+      if (selected === null || selected[i] === 1) {
+        placeSelf[tree.ofSample[i]!]! += samples.weight[i]!;
+      }
+    }
+    for (const wanted of focus) {
+      const has = new Uint8Array(tree.nPlaces);
+      for (let p = 1; p < tree.nPlaces; p++) {
+        const stack = tree.placeStack[p]!;
+        if (has[tree.placeParent[p]!] === 1) has[p] = 1;
+        else if (stack !== 0) has[p] = wanted[frames.function[stacks.frame[stack]!]!]!;
+        if (has[p] === 0) placeSelf[p] = 0;
+      }
+      placeSelf[0] = 0;
+    }
+    this.self = new Float64Array(tree.n);
+    for (let p = 0; p < tree.nPlaces; p++) {
+      this.self[tree.placeNode[p]!]! += placeSelf[p]!;
+    }
+    this.total = this.self.slice();
+    for (let node = tree.n - 1; node > 0; node--) {
+      this.total[tree.parent[node]!]! += this.total[node]!;
+    }
+    this.sum = this.total[0]!;
+    this.placeSelf = placeSelf;
+  }
+
+  readonly placeSelf: Float64Array;
+
+  /** Weight at or below each place. */
+  placeTotal(): Float64Array {
+    if (this.placeTotals === null) {
+      const totals = this.placeSelf.slice();
+      for (let p = totals.length - 1; p > 0; p--) {
+        totals[this.tree.placeParent[p]!]! += totals[p]!;
+      }
+      this.placeTotals = totals;
+    }
+    return this.placeTotals;
+  }
+
+  /** Own and total weight of every symbol; recursion counts once. */
+  bySymbol(): { self: Float64Array; total: Float64Array } {
+    if (this.symbolWeights !== null) return this.symbolWeights;
+    const { tree } = this;
+    const self = new Float64Array(tree.symbols.length);
+    const total = new Float64Array(tree.symbols.length);
+    // Depth first, with how often each symbol is on the path.
+    const onPath = new Int32Array(tree.symbols.length);
+    let node = tree.firstChild[0]!;
+    while (node > 0) {
+      let next = 0;
+      if (this.total[node]! > 0) {
+        const symbol = tree.symbol[node]!;
+        self[symbol]! += this.self[node]!;
+        if (onPath[symbol]!++ === 0) total[symbol]! += this.total[node]!;
+        next = tree.firstChild[node]!;
+        if (next === 0) onPath[symbol]!--;
+      }
+      if (next === 0) {
+        while (node > 0 && (next = tree.nextSibling[node]!) === 0) {
+          node = tree.parent[node]!;
+          if (node > 0) onPath[tree.symbol[node]!]!--;
+        }
+      }
+      node = next;
+    }
+    this.symbolWeights = { self, total };
+    return this.symbolWeights;
+  }
+
+  /** Outermost nodes of matching symbols, and the share of samples at or below them. */
+  matches(mask: Uint8Array): { nodes: number[]; weight: number } {
+    const { tree } = this;
+    const below = new Uint8Array(tree.n);
+    const nodes: number[] = [];
+    let weight = 0;
+    for (let node = 1; node < tree.n; node++) {
+      if (below[tree.parent[node]!] === 1) {
+        below[node] = 1;
+      } else if (mask[tree.symbol[node]!] === 1) {
+        below[node] = 1;
+        if (this.total[node]! > 0) {
+          nodes.push(node);
+          weight += this.total[node]!;
+        }
+      }
+    }
+    return { nodes, weight };
+  }
+}
+
+/** A node of a view: where it lies and what it stands for. */
+export interface ViewNode {
+  readonly symbol: number;
+  readonly parent: ViewNode | null;
+  readonly depth: number;
+  /** Left edge and width, in samples. */
+  start: number;
+  readonly value: number;
+  /** Nodes of the call tree that it stands for, with the weight of each. */
+  readonly nodes: ArrayLike<number>;
+  readonly weights: ArrayLike<number>;
+  /** Heaviest first; null until asked for. */
+  children: ViewNode[] | null;
+}
+
+/**
+ * A tree as a view draws it, made level by level when a level is first seen: callees below
+ * ("down") or callers ("up") of a set of nodes.
+ */
+export class ViewTree {
+  readonly root: ViewNode;
+
+  constructor(
+    readonly weighed: Weighed,
+    readonly direction: "down" | "up",
+    nodes: ArrayLike<number>,
+    weights: ArrayLike<number>,
+    symbol = -1,
+  ) {
+    let value = 0;
+    for (let i = 0; i < weights.length; i++) value += weights[i]!;
+    this.root = { symbol, parent: null, depth: 0, start: 0, value, nodes, weights, children: null };
+  }
+
+  /** The flame graph: everything, callers outside. */
+  static flame(weighed: Weighed): ViewTree {
+    return new ViewTree(weighed, "down", [0], [weighed.sum]);
+  }
+
+  /** Functions by own weight, then their callers. */
+  static callers(weighed: Weighed): ViewTree {
+    const nodes: number[] = [];
+    for (let node = 1; node < weighed.tree.n; node++) if (weighed.self[node]! > 0) nodes.push(node);
+    const tree = new ViewTree(weighed, "up", nodes, nodes.map((node) => weighed.self[node]!));
+    tree.root.children = tree.group(tree.root, tree.root.nodes, tree.root.weights);
+    return tree;
+  }
+
+  /** One function with all its callers or all its callees. */
+  static around(weighed: Weighed, symbol: number, direction: "down" | "up"): ViewTree {
+    const mask = new Uint8Array(weighed.tree.symbols.length);
+    mask[symbol] = 1;
+    const { nodes } = weighed.matches(mask);
+    const weights = nodes.map((node) => weighed.total[node]!);
+    return new ViewTree(weighed, direction, nodes, weights, symbol);
+  }
+
+  children(of: ViewNode): ViewNode[] {
+    if (of.children !== null) return of.children;
+    const { tree, total } = this.weighed;
+    const nodes: number[] = [];
+    const weights: number[] = [];
+    for (let i = 0; i < of.nodes.length; i++) {
+      const node = of.nodes[i]!;
+      if (this.direction === "up") {
+        const parent = tree.parent[node]!;
+        if (parent > 0) {
+          nodes.push(parent);
+          weights.push(of.weights[i]!);
+        }
+      } else {
+        for (let c = tree.firstChild[node]!; c !== 0; c = tree.nextSibling[c]!) {
+          if (total[c]! > 0) {
+            nodes.push(c);
+            weights.push(total[c]!);
+          }
+        }
+      }
+    }
+    of.children = this.group(of, nodes, weights);
+    return of.children;
+  }
+
+  private group(of: ViewNode, nodes: ArrayLike<number>, weights: ArrayLike<number>): ViewNode[] {
+    const symbolOf = this.weighed.tree.symbol;
+    const groups = new Map<number, { symbol: number; value: number; nodes: number[]; weights: number[] }>();
+    for (let i = 0; i < nodes.length; i++) {
+      const symbol = symbolOf[nodes[i]!]!;
+      const group = groups.get(symbol);
+      if (group === undefined) {
+        groups.set(symbol, { symbol, value: weights[i]!, nodes: [nodes[i]!], weights: [weights[i]!] });
+      } else {
+        group.nodes.push(nodes[i]!);
+        group.weights.push(weights[i]!);
+        group.value += weights[i]!;
+      }
+    }
+    const sorted = [...groups.values()].sort((a, b) => b.value - a.value || a.symbol - b.symbol);
+    let start = of.start;
+    return sorted.map((group) => {
+      const node = { ...group, parent: of, depth: of.depth + 1, start, children: null };
+      start += group.value;
+      return node;
+    });
+  }
+
+  /** Own weight of a node: what is not in its children. */
+  own(node: ViewNode): number {
+    return node.value - this.children(node).reduce((sum, child) => sum + child.value, 0);
+  }
+
+  /** The node at the end of a path of symbols from the root, as far as it exists. */
+  follow(path: number[]): ViewNode {
+    let at = this.root;
+    for (const symbol of path) {
+      const next = this.children(at).find((child) => child.symbol === symbol);
+      if (next === undefined) break;
+      at = next;
+    }
+    return at;
+  }
+}
+
+/** Symbols from below the root to a node. */
+export function pathOf(node: ViewNode): number[] {
+  const path: number[] = [];
+  for (let at: ViewNode | null = node; at !== null && at.parent !== null; at = at.parent) {
+    path.push(at.symbol);
+  }
+  return path.reverse();
+}
