@@ -8,35 +8,18 @@ fn main() {
     let kernel = root.join("kernel");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let libbpf = std::env::var("DEP_BPF_INCLUDE").expect("libbpf-sys tells its headers");
-    let arch = match std::env::var("CARGO_CFG_TARGET_ARCH")
-        .expect("cargo sets it")
-        .as_str()
-    {
+    let arch = match std::env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it").as_str() {
         "x86_64" => "x86",
         "aarch64" => "arm64",
         other => panic!("hotframe runs on x86-64 and arm64, not on {other}"),
     };
-    for (name, define) in [
-        ("hotframe-arena.bpf.o", "-DHF_ARENA"),
-        ("hotframe-array.bpf.o", "-DHF_ARRAY"),
-    ] {
+    for (name, define) in
+        [("hotframe-arena.bpf.o", "-DHF_ARENA"), ("hotframe-array.bpf.o", "-DHF_ARRAY")]
+    {
         let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
         let status = Command::new(&clang)
-            .args([
-                "-g",
-                "-O2",
-                "-target",
-                "bpf",
-                "-mcpu=v3",
-                "-D__BPF__",
-                "-Wall",
-                "-Werror",
-            ])
-            .args([
-                "-Wno-unused-function",
-                define,
-                &format!("-D__TARGET_ARCH_{arch}"),
-            ])
+            .args(["-g", "-O2", "-target", "bpf", "-mcpu=v3", "-D__BPF__", "-Wall", "-Werror"])
+            .args(["-Wno-unused-function", define, &format!("-D__TARGET_ARCH_{arch}")])
             .arg("-I")
             .arg(kernel.join("include"))
             .args(["-I", &libbpf, "-c"])

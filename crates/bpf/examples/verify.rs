@@ -12,27 +12,9 @@ fn main() {
     );
     for (name, force) in [
         ("arena, bpf_loop", Fallbacks::default()),
-        (
-            "arena, tail calls",
-            Fallbacks {
-                tail_calls: true,
-                ..Default::default()
-            },
-        ),
-        (
-            "array, bpf_loop",
-            Fallbacks {
-                no_arena: true,
-                ..Default::default()
-            },
-        ),
-        (
-            "array, tail calls",
-            Fallbacks {
-                tail_calls: true,
-                no_arena: true,
-            },
-        ),
+        ("arena, tail calls", Fallbacks { tail_calls: true, ..Default::default() }),
+        ("array, bpf_loop", Fallbacks { no_arena: true, ..Default::default() }),
+        ("array, tail calls", Fallbacks { tail_calls: true, no_arena: true }),
     ] {
         let mut settings = abi::hf_config::new_zeroed();
         settings.max_frames = abi::HF_MAX_FRAMES;

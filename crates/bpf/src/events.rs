@@ -18,10 +18,7 @@ fn open(attr: &mut sys::perf_event_attr, cpu: u32) -> Result<OwnedFd, Error> {
     // SAFETY: attr is a whole structure of the size it states.
     let fd = unsafe { perf_event_open(attr, -1, cpu as i32, -1, sys::PERF_FLAG_FD_CLOEXEC as u64) };
     if fd < 0 {
-        return Err(Error::PerfOpen {
-            cpu,
-            cause: std::io::Error::last_os_error(),
-        });
+        return Err(Error::PerfOpen { cpu, cause: std::io::Error::last_os_error() });
     }
     // SAFETY: the kernel just gave us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -72,13 +69,8 @@ impl Clock {
     pub fn count_ns(&self) -> u64 {
         let mut count = 0u64;
         // SAFETY: eight bytes of a live u64; read_format 0 gives exactly those.
-        let n = unsafe {
-            libc::read(
-                self.fd.as_raw_fd(),
-                std::ptr::from_mut(&mut count).cast(),
-                8,
-            )
-        };
+        let n =
+            unsafe { libc::read(self.fd.as_raw_fd(), std::ptr::from_mut(&mut count).cast(), 8) };
         if n == 8 { count } else { 0 }
     }
 }
@@ -182,23 +174,14 @@ impl SidebandRing {
     fn copy(&self, at: u64) -> [u8; 2] {
         let from = (at % self.data_bytes as u64) as usize;
         // SAFETY: inside the data pages, and aligned as said.
-        unsafe {
-            *self
-                .mapped
-                .ptr()
-                .add(self.page_bytes + from)
-                .cast::<[u8; 2]>()
-        }
+        unsafe { *self.mapped.ptr().add(self.page_bytes + from).cast::<[u8; 2]>() }
     }
 }
 
 /// The CPUs that are online, from `/sys/devices/system/cpu/online` (`0-3,8`).
 pub fn online_cpus() -> Result<Vec<u32>, Error> {
-    let text =
-        std::fs::read_to_string("/sys/devices/system/cpu/online").map_err(|cause| Error::Os {
-            what: "reading /sys/devices/system/cpu/online",
-            cause,
-        })?;
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online")
+        .map_err(|cause| Error::Os { what: "reading /sys/devices/system/cpu/online", cause })?;
     Ok(parse_cpus(&text))
 }
 

@@ -100,15 +100,8 @@ fn keep_log(_level: libbpf_rs::PrintLevel, line: String) {
 
 /// The line of libbpf's log that says why.
 fn telling_line() -> String {
-    let log = LOG
-        .lock()
-        .map(|mut log| std::mem::take(&mut *log))
-        .unwrap_or_default();
-    let lines: Vec<&str> = log
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let log = LOG.lock().map(|mut log| std::mem::take(&mut *log)).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines
         .iter()
         .rev()
@@ -124,11 +117,7 @@ fn telling_line() -> String {
 }
 
 fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Error {
-    move |cause| Error::Bpf {
-        what,
-        cause,
-        log: telling_line(),
-    }
+    move |cause| Error::Bpf { what, cause, log: telling_line() }
 }
 
 impl Kernel {
@@ -151,11 +140,7 @@ impl Kernel {
         let mut open = open(fallbacks)?;
         Self::configure(&mut open, config, fallbacks)?;
         let object = open.load().map_err(bpf("loading the kernel half"))?;
-        let walk = if fallbacks.tail_calls {
-            "hf_walk_tail"
-        } else {
-            "hf_walk_loop"
-        };
+        let walk = if fallbacks.tail_calls { "hf_walk_tail" } else { "hf_walk_loop" };
         let walk_fd = object
             .progs()
             .find(|program| program.name() == walk)
@@ -164,25 +149,14 @@ impl Kernel {
             .as_raw_fd();
         let progs = map(&object, "hf_progs")?;
         progs
-            .update(
-                &PROG_WALK.to_ne_bytes(),
-                &walk_fd.to_ne_bytes(),
-                MapFlags::ANY,
-            )
+            .update(&PROG_WALK.to_ne_bytes(), &walk_fd.to_ne_bytes(), MapFlags::ANY)
             .map_err(bpf("filling the program array"))?;
         let memory = Self::map_memory(&object, config, fallbacks)?;
-        let ring = Ring::new(
-            map(&object, "hf_ring")?.as_fd().as_raw_fd(),
-            config.ring_bytes,
-        )?;
+        let ring = Ring::new(map(&object, "hf_ring")?.as_fd().as_raw_fd(), config.ring_bytes)?;
         let mut links = Vec::new();
         for program in object.progs_mut() {
             if program.prog_type() == ProgramType::Tracing {
-                links.push(
-                    program
-                        .attach_trace()
-                        .map_err(bpf("attaching a scheduler hook"))?,
-                );
+                links.push(program.attach_trace().map_err(bpf("attaching a scheduler hook"))?);
             }
         }
         let mut kernel = Kernel {
@@ -206,11 +180,7 @@ impl Kernel {
     ) -> Result<(), Error> {
         for mut program in open.progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
-            let unused = if fallbacks.tail_calls {
-                "hf_walk_loop"
-            } else {
-                "hf_walk_tail"
-            };
+            let unused = if fallbacks.tail_calls { "hf_walk_loop" } else { "hf_walk_tail" };
             program.set_autoload(name != unused);
         }
         for mut map in open.maps_mut() {
@@ -222,8 +192,7 @@ impl Kernel {
                 name if name.ends_with(".config") => {
                     let mut settings = config.settings;
                     settings.mem_bytes = config.memory_bytes;
-                    map.set_initial_value(settings.as_bytes())
-                        .map_err(bpf("configuring"))?;
+                    map.set_initial_value(settings.as_bytes()).map_err(bpf("configuring"))?;
                     continue;
                 }
                 _ => continue,
@@ -238,20 +207,10 @@ impl Kernel {
         if fallbacks.no_arena {
             let fd = map(object, "hf_memory")?.as_fd().as_raw_fd();
             let mapped = crate::map::Mapped::new(fd, bytes, 0, true)?;
-            return Ok(Memory::new(
-                mapped.ptr(),
-                bytes as u64,
-                Some(mapped),
-                "array",
-            ));
+            return Ok(Memory::new(mapped.ptr(), bytes as u64, Some(mapped), "array"));
         }
         // libbpf mapped it at map_extra when it made the map (bpf_object__create_maps).
-        Ok(Memory::new(
-            abi::HF_ARENA_ADDR as *mut u8,
-            bytes as u64,
-            None,
-            "arena",
-        ))
+        Ok(Memory::new(abi::HF_ARENA_ADDR as *mut u8, bytes as u64, None, "arena"))
     }
 
     /// Opens what CPUs that came online need and lets go of those that went. With `ticking`, new
@@ -274,11 +233,7 @@ impl Kernel {
             if self.clocks.iter().any(|clock| clock.cpu == cpu) {
                 continue;
             }
-            self.sidebands.push(SidebandRing::open(
-                cpu,
-                self.sideband_pages,
-                WATERMARK_BYTES,
-            )?);
+            self.sidebands.push(SidebandRing::open(cpu, self.sideband_pages, WATERMARK_BYTES)?);
             let clock = Clock::open(cpu, self.period_ns, program)?;
             if ticking {
                 clock.enable()?;
@@ -300,11 +255,7 @@ impl Kernel {
 
     /// Ticks that were due so far, on all CPUs.
     pub fn ticks_expected(&self) -> u64 {
-        let now: u64 = self
-            .clocks
-            .iter()
-            .map(|clock| clock.count_ns() / self.period_ns)
-            .sum();
+        let now: u64 = self.clocks.iter().map(|clock| clock.count_ns() / self.period_ns).sum();
         now + self.gone_ns / self.period_ns
     }
 
@@ -367,18 +318,9 @@ impl Kernel {
         let mut bytes = 0;
         for map in self.object.maps() {
             let memlock = fdinfo_memlock(map.as_fd().as_raw_fd());
-            bytes += if map.name() == "hf_memory" {
-                memlock.max(memory_used)
-            } else {
-                memlock
-            };
+            bytes += if map.name() == "hf_memory" { memlock.max(memory_used) } else { memlock };
         }
-        bytes
-            + self
-                .sidebands
-                .iter()
-                .map(|ring| ring.bytes() as u64)
-                .sum::<u64>()
+        bytes + self.sidebands.iter().map(|ring| ring.bytes() as u64).sum::<u64>()
     }
 
     /// What the verifier said of each program that is loaded.
@@ -411,29 +353,19 @@ impl Kernel {
 }
 
 fn open(fallbacks: Fallbacks) -> Result<OpenObject, Error> {
-    let bytes = if fallbacks.no_arena {
-        ARRAY_OBJECT
-    } else {
-        ARENA_OBJECT
-    };
-    ObjectBuilder::default()
-        .open_memory(bytes)
-        .map_err(bpf("opening the kernel half"))
+    let bytes = if fallbacks.no_arena { ARRAY_OBJECT } else { ARENA_OBJECT };
+    ObjectBuilder::default().open_memory(bytes).map_err(bpf("opening the kernel half"))
 }
 
 fn map<'o>(object: &'o Object, name: &'static str) -> Result<libbpf_rs::Map<'o>, Error> {
-    object
-        .maps()
-        .find(|map| map.name() == name)
-        .ok_or(Error::Missing(name))
+    object.maps().find(|map| map.name() == name).ok_or(Error::Missing(name))
 }
 
 fn fdinfo_memlock(fd: i32) -> u64 {
     std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
         .ok()
         .and_then(|text| {
-            text.lines()
-                .find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+            text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
         })
         .unwrap_or(0)
 }

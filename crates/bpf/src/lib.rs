@@ -1,7 +1,7 @@
 //! The border to the kernel: loads the kernel half, opens perf events, and decodes what comes out.
 //!
-//! In: a [`Config`]. Out: records of the BPF ring ([`ring`]), side-band records of perf
-//! ([`sideband`]), counters, and [`memory::Memory`], the region that user space fills with tables.
+//! In: a [`Config`]. Out: records of the BPF ring ([`ring`]), side-band rings of perf
+//! ([`events`]), counters, and [`memory::Memory`], the region that user space fills with tables.
 //!
 //! The only crate that knows libbpf and perf_event_open.
 
@@ -9,7 +9,6 @@ pub mod events;
 pub mod kernel;
 pub mod memory;
 pub mod ring;
-pub mod sideband;
 
 mod map;
 
@@ -60,10 +59,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn os(what: &'static str) -> Error {
-        Error::Os {
-            what,
-            cause: std::io::Error::last_os_error(),
-        }
+        Error::Os { what, cause: std::io::Error::last_os_error() }
     }
 
     /// The kernel said that the caller may not do this.

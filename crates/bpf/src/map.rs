@@ -18,23 +18,12 @@ impl Mapped {
     pub(crate) fn new(fd: RawFd, len: usize, offset: i64, writable: bool) -> Result<Mapped, Error> {
         let prot = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
-        let ptr = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                prot,
-                libc::MAP_SHARED,
-                fd,
-                offset,
-            )
-        };
+        let ptr =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_SHARED, fd, offset) };
         if ptr == libc::MAP_FAILED {
             return Err(Error::os("mapping memory shared with the kernel"));
         }
-        Ok(Mapped {
-            ptr: ptr.cast(),
-            len,
-        })
+        Ok(Mapped { ptr: ptr.cast(), len })
     }
 
     pub(crate) fn ptr(&self) -> *mut u8 {

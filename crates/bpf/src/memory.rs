@@ -29,12 +29,7 @@ impl Memory {
         mapped: Option<crate::map::Mapped>,
         kind: &'static str,
     ) -> Memory {
-        Memory {
-            base,
-            bytes,
-            _mapped: mapped,
-            kind,
-        }
+        Memory { base, bytes, _mapped: mapped, kind }
     }
 
     /// `arena` or `array`.

@@ -32,18 +32,8 @@ impl Ring {
         // SAFETY: sysconf has no preconditions.
         let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         let consumer = Mapped::new(fd, page_bytes, 0, true)?;
-        let producer = Mapped::new(
-            fd,
-            page_bytes + 2 * bytes as usize,
-            page_bytes as i64,
-            false,
-        )?;
-        Ok(Ring {
-            consumer,
-            producer,
-            mask: u64::from(bytes) - 1,
-            page_bytes,
-        })
+        let producer = Mapped::new(fd, page_bytes + 2 * bytes as usize, page_bytes as i64, false)?;
+        Ok(Ring { consumer, producer, mask: u64::from(bytes) - 1, page_bytes })
     }
 
     /// Bytes written by the kernel half since the ring was made.
@@ -59,8 +49,7 @@ impl Ring {
 
     /// Bytes not consumed yet.
     pub fn backlog_bytes(&self) -> u64 {
-        self.producer()
-            .saturating_sub(self.consumer().load(Ordering::Relaxed))
+        self.producer().saturating_sub(self.consumer().load(Ordering::Relaxed))
     }
 
     /// Hands each record up to position `until` to `handle`; returns how many there were. Stops
@@ -71,11 +60,8 @@ impl Ring {
         while at < until {
             // SAFETY: positions are 8-byte aligned offsets below the data's size; the data
             // starts a page after the producer's and is mapped twice in a row.
-            let header = unsafe {
-                self.producer
-                    .ptr()
-                    .add(self.page_bytes + (at & self.mask) as usize)
-            };
+            let header =
+                unsafe { self.producer.ptr().add(self.page_bytes + (at & self.mask) as usize) };
             // SAFETY: the header's first word is written by the kernel with release order.
             let len = unsafe { &*header.cast::<AtomicU32>() }.load(Ordering::Acquire);
             if len & BUSY != 0 {

@@ -3,6 +3,11 @@
 //! In: records of the BPF ring and the side-band. Out: a [`profile::Profile`]. `session` runs one
 //! recording; it is fed by the binary, which alone knows where records come from.
 
+pub mod files;
+pub mod processes;
 pub mod profile;
+pub mod recording;
+pub mod session;
+pub mod sideband;
 pub mod tables;
 pub mod walk;

@@ -263,10 +263,7 @@ pub struct Strings {
 
 impl Default for Strings {
     fn default() -> Strings {
-        let mut strings = Strings {
-            texts: Vec::new(),
-            index: HashMap::new(),
-        };
+        let mut strings = Strings { texts: Vec::new(), index: HashMap::new() };
         strings.intern("");
         strings
     }

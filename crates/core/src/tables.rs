@@ -246,18 +246,10 @@ impl Tables {
         let head = size_of::<abi::hf_file>() as u32;
         let bytes = head + 4 * n_blocks;
         let off = self.take(bytes)?;
-        self.memory
-            .write(off + head, &vec![0; 4 * n_blocks as usize]);
+        self.memory.write(off + head, &vec![0; 4 * n_blocks as usize]);
         self.memory.publish(off + 4, n_blocks);
         self.memory.publish(off, file_id);
-        self.files.insert(
-            file_id,
-            File {
-                off,
-                bytes,
-                blocks: vec![0; n_blocks as usize],
-            },
-        );
+        self.files.insert(file_id, File { off, bytes, blocks: vec![0; n_blocks as usize] });
         Some(off)
     }
 
@@ -280,9 +272,7 @@ impl Tables {
     /// Is the block of this image offset loaded?
     pub fn has_block(&self, file_id: u32, image_offset: u32) -> bool {
         self.files.get(&file_id).is_some_and(|file| {
-            file.blocks
-                .get((image_offset >> abi::HF_BLOCK_SHIFT) as usize)
-                .is_none_or(|&b| b != 0)
+            file.blocks.get((image_offset >> abi::HF_BLOCK_SHIFT) as usize).is_none_or(|&b| b != 0)
         })
     }
 
@@ -299,11 +289,7 @@ impl Tables {
         let rows_bytes = size_of_val(rows) as u32;
         let rules_at = head + rows_bytes;
         let bytes = rules_at + size_of_val(rules) as u32;
-        if !self
-            .files
-            .get(&file_id)
-            .is_some_and(|file| (number as usize) < file.blocks.len())
-        {
+        if !self.files.get(&file_id).is_some_and(|file| (number as usize) < file.blocks.len()) {
             return false;
         }
         let Some(off) = self.take(bytes) else {
@@ -350,6 +336,11 @@ impl Tables {
             used: true,
         });
         true
+    }
+
+    /// Memory is so full that blocks may have to go: it is worth knowing which are in use.
+    pub fn is_pressed(&self) -> bool {
+        self.stats.used_bytes * 4 > self.memory.len() * 3
     }
 
     /// Notes that a sample has frames in these blocks.
@@ -434,12 +425,7 @@ mod tests {
     use super::*;
 
     fn row(pc: u16) -> abi::hf_row {
-        abi::hf_row {
-            pc,
-            kind: abi::HF_RULE_SP as u8,
-            fp: 0,
-            cfa: 8,
-        }
+        abi::hf_row { pc, kind: abi::HF_RULE_SP as u8, fp: 0, cfa: 8 }
     }
 
     /// Pieces freed next to each other can be taken as one again.
@@ -461,9 +447,7 @@ mod tests {
     fn eviction_clears_what_it_takes() {
         let mut tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
         for file_id in 1..=4 {
-            tables
-                .add_file(file_id, 1000)
-                .expect("room for a directory");
+            tables.add_file(file_id, 1000).expect("room for a directory");
         }
         let rows: Vec<abi::hf_row> = (0..1000).map(|i| row(i * 64)).collect();
         for number in 0..1000 {
@@ -472,9 +456,7 @@ mod tests {
         let stats = tables.stats();
         assert!(stats.evictions > 800, "{stats:?}");
         assert!(stats.used_bytes <= 1 << 20);
-        let loaded = (0..1000u32)
-            .filter(|n| tables.has_block(1 + n % 4, n << 16))
-            .count();
+        let loaded = (0..1000u32).filter(|n| tables.has_block(1 + n % 4, n << 16)).count();
         assert_eq!(loaded as u64, stats.blocks);
     }
 

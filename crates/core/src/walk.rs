@@ -136,15 +136,9 @@ impl Walk {
             );
         }
         if self.call.missing != 0 {
-            Stop::Missing {
-                what: self.call.missing,
-                pc: self.call.missing_pc,
-            }
+            Stop::Missing { what: self.call.missing, pc: self.call.missing_pc }
         } else {
-            Stop::Ended {
-                cut: self.call.cut,
-                cut_pc: self.call.cut_pc,
-            }
+            Stop::Ended { cut: self.call.cut, cut_pc: self.call.cut_pc }
         }
     }
 

@@ -5,7 +5,15 @@
 //!
 //! Source: enum perf_event_type in include/uapi/linux/perf_event.h @ v6.12.
 
-use perf_event_open_sys::bindings as sys;
+/// `enum perf_event_type`, the records used here.
+mod sys {
+    pub const PERF_RECORD_LOST: u32 = 2;
+    pub const PERF_RECORD_COMM: u32 = 3;
+    pub const PERF_RECORD_EXIT: u32 = 4;
+    pub const PERF_RECORD_FORK: u32 = 7;
+    pub const PERF_RECORD_MMAP2: u32 = 10;
+    pub const PERF_RECORD_KSYMBOL: u32 = 17;
+}
 
 /// Bytes that `sample_id_all` appends with TID, TIME and CPU.
 const TRAILER_BYTES: usize = 24;
@@ -127,19 +135,14 @@ pub fn decode(bytes: &[u8]) -> Option<Record> {
             parent_pid: u32_at(body, 4)?,
             tid: u32_at(body, 8)?,
         },
-        sys::PERF_RECORD_EXIT => Event::Exit {
-            pid: u32_at(body, 0)?,
-            tid: u32_at(body, 8)?,
-        },
+        sys::PERF_RECORD_EXIT => Event::Exit { pid: u32_at(body, 0)?, tid: u32_at(body, 8)? },
         sys::PERF_RECORD_KSYMBOL => Event::Ksymbol {
             start: u64_at(body, 0)?,
             bytes: u32_at(body, 8)?,
             gone: body.get(14)? & 1 != 0,
             name: text(body.get(16..)?),
         },
-        sys::PERF_RECORD_LOST => Event::Lost {
-            n: u64_at(body, 8)?,
-        },
+        sys::PERF_RECORD_LOST => Event::Lost { n: u64_at(body, 8)? },
         _ => return None,
     };
     Some(Record { time_ns, event })
@@ -155,10 +158,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// A NUL-terminated text.
 fn text(bytes: &[u8]) -> String {
-    let end = bytes
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(bytes.len());
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
@@ -185,12 +185,7 @@ mod tests {
             decode(&bytes),
             Some(Record {
                 time_ns: 99,
-                event: Event::Comm {
-                    pid: 7,
-                    tid: 8,
-                    exec: true,
-                    comm: "cc1".into()
-                }
+                event: Event::Comm { pid: 7, tid: 8, exec: true, comm: "cc1".into() }
             })
         );
     }

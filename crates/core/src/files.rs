@@ -1,0 +1,357 @@
+//! The files of code on this machine: one [`CodeFile`] each, shared by all processes.
+//!
+//! In: what the side-band or `/proc/PID/maps` says a mapping is. Out: a file id, and, once a
+//! process that maps it is sampled, the open file, its unwind rows and how its image is mapped.
+//!
+//! # How it works
+//! Identity is the build id where there is one, else device and inode. A mapping is only named at
+//! first; the file is opened when a blob of mappings is built, through the process, so that
+//! deleted and replaced files and other mount namespaces work, and kept open, so that it can be
+//! named after its processes died. The vDSO is read from our own memory: it is the same everywhere.
+//!
+//! # Not handled
+//! Two files with one build id and different text (a patched binary): they are taken for one.
+//!
+//! # Cost
+//! An open and about six reads a file, once; a descriptor each. Above [`MAX_OPEN`] files those
+//! that no sample hit are closed.
+
+use hotframe_objects::{ElfFile, ReadAt, RowSource};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Files kept open at once.
+pub const MAX_OPEN: usize = 2048;
+
+/// Number of a file; 0 is none. Never reused.
+pub type FileId = u32;
+
+/// What is known of a mapping's file before it is opened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// GNU build id.
+    BuildId(Vec<u8>),
+    /// Device (major, minor), inode.
+    Inode(u32, u32, u64),
+    /// The vDSO.
+    Vdso,
+}
+
+/// Bytes of a file or of the vDSO's image.
+#[derive(Debug, Clone)]
+pub enum Reader {
+    /// An open file.
+    File(Arc<File>),
+    /// An image read from memory.
+    Bytes(Arc<[u8]>),
+}
+
+impl ReadAt for Reader {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self {
+            Reader::File(file) => file.read_at(buf, offset),
+            Reader::Bytes(bytes) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX);
+                let from = bytes.get(from..).unwrap_or_default();
+                let n = buf.len().min(from.len());
+                buf[..n].copy_from_slice(&from[..n]);
+                Ok(n)
+            }
+        }
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Reader::File(file) => file.metadata().map_or(0, |meta| meta.len()),
+            Reader::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+/// What opening gave.
+#[derive(Debug)]
+pub enum State {
+    /// Not tried.
+    Unopened,
+    /// Open, with its rows.
+    Open(Box<RowSource<Reader>>),
+    /// Closed to save descriptors; can be opened again.
+    Closed,
+    /// It cannot be used, and why.
+    Unusable(String),
+}
+
+/// A file of code.
+#[derive(Debug)]
+pub struct CodeFile {
+    /// Path as its first process saw it, without ` (deleted)`.
+    pub path: String,
+    /// GNU build id; empty: none or not known yet.
+    pub build_id: Vec<u8>,
+    /// Open or not.
+    pub state: State,
+    /// A sample has a frame in it.
+    pub is_sampled: bool,
+    /// A process that mapped it: its root shows the file's own mount namespace.
+    pub pid: u32,
+    /// Bytes of rows built so far that could not be read.
+    pub bad_fdes: u64,
+}
+
+/// All files.
+#[derive(Debug, Default)]
+pub struct Files {
+    files: Vec<CodeFile>,
+    by_identity: HashMap<Identity, FileId>,
+    n_open: usize,
+}
+
+impl Files {
+    /// Number of files known.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// No file is known.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// The file of an id.
+    pub fn get(&self, id: FileId) -> Option<&CodeFile> {
+        self.files.get((id as usize).checked_sub(1)?)
+    }
+
+    /// The file of an id, to change.
+    pub fn get_mut(&mut self, id: FileId) -> Option<&mut CodeFile> {
+        self.files.get_mut((id as usize).checked_sub(1)?)
+    }
+
+    /// All files with their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (FileId, &CodeFile)> {
+        self.files.iter().enumerate().map(|(at, file)| (at as FileId + 1, file))
+    }
+
+    /// The id of a mapping's file, known or new; 0 when there is no room for more.
+    pub fn intern(&mut self, identity: Identity, path: &str, pid: u32) -> FileId {
+        if let Some(&id) = self.by_identity.get(&identity) {
+            return id;
+        }
+        if self.files.len() as u32 >= hotframe_abi::HF_FILE_ID_MAX {
+            return 0;
+        }
+        let build_id = match &identity {
+            Identity::BuildId(bytes) => bytes.clone(),
+            _ => Vec::new(),
+        };
+        self.files.push(CodeFile {
+            path: path.strip_suffix(" (deleted)").unwrap_or(path).to_owned(),
+            build_id,
+            state: State::Unopened,
+            is_sampled: false,
+            pid,
+            bad_fdes: 0,
+        });
+        let id = self.files.len() as FileId;
+        self.by_identity.insert(identity, id);
+        id
+    }
+
+    /// Opens a file through a mapping of a live process, if it is not open. Returns the id that it
+    /// goes by from now on: a file first known by its inode may turn out to be one that is known
+    /// by its build id.
+    pub fn open(&mut self, id: FileId, pid: u32, start: u64, end: u64) -> FileId {
+        let Some(file) = self.get_mut(id) else {
+            return id;
+        };
+        if matches!(file.state, State::Open(_) | State::Unusable(_)) {
+            return id;
+        }
+        file.pid = pid;
+        let reader = if file.path == "[vdso]" {
+            read_vdso()
+        } else {
+            open_mapped(pid, start, end, &file.path, &file.build_id)
+        };
+        let opened =
+            reader.map_err(|cause| (cause.to_string(), is_passing(&cause))).and_then(|reader| {
+                ElfFile::open(reader)
+                    .and_then(RowSource::new)
+                    .map_err(|cause| (cause.to_string(), false))
+            });
+        match opened {
+            Ok(source) => {
+                let build_id = source.file().build_id().unwrap_or_default().to_vec();
+                if file.build_id.is_empty() && !build_id.is_empty() {
+                    let known = Identity::BuildId(build_id.clone());
+                    if let Some(&other) = self.by_identity.get(&known) {
+                        for target in self.by_identity.values_mut().filter(|at| **at == id) {
+                            *target = other;
+                        }
+                        return self.open(other, pid, start, end);
+                    }
+                    self.by_identity.insert(known, id);
+                    if let Some(file) = self.get_mut(id) {
+                        file.build_id = build_id;
+                    }
+                }
+                if let Some(file) = self.get_mut(id) {
+                    file.state = State::Open(Box::new(source));
+                }
+                self.n_open += 1;
+                if self.n_open > MAX_OPEN {
+                    self.close_unsampled(id);
+                }
+            }
+            Err((why, true)) => {
+                tracing::debug!(path = file.path, "not opened: {why}");
+            }
+            Err((why, false)) => file.state = State::Unusable(why),
+        }
+        id
+    }
+
+    fn close_unsampled(&mut self, but: FileId) {
+        for (at, file) in self.files.iter_mut().enumerate() {
+            if at as FileId + 1 != but && !file.is_sampled && matches!(file.state, State::Open(_)) {
+                file.state = State::Closed;
+                self.n_open -= 1;
+            }
+        }
+    }
+
+    /// Bytes of heap that files hold.
+    pub fn heap_bytes(&self) -> usize {
+        self.files
+            .iter()
+            .map(|file| {
+                size_of::<CodeFile>()
+                    + file.path.capacity()
+                    + file.build_id.capacity()
+                    + match &file.state {
+                        State::Open(source) => size_of_val(&**source) + source.heap_bytes(),
+                        _ => 0,
+                    }
+            })
+            .sum()
+    }
+}
+
+impl CodeFile {
+    /// The open ELF file.
+    pub fn elf(&self) -> Option<&ElfFile<Reader>> {
+        match &self.state {
+            State::Open(source) => Some(source.file()),
+            _ => None,
+        }
+    }
+
+    /// The open descriptor, for those who read names.
+    pub fn reader(&self) -> Option<&Reader> {
+        self.elf().map(ElfFile::reader)
+    }
+}
+
+/// A failure that says nothing of the file: its process ended.
+fn is_passing(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NotFound)
+        || matches!(cause.raw_os_error(), Some(libc::ESRCH | libc::EMFILE | libc::ENFILE))
+}
+
+/// Opens a mapped file: by the mapping itself (needs CAP_CHECKPOINT_RESTORE; deleted and replaced
+/// files too), else by its path below the process's root, else by its path here, the last two only
+/// if the build id agrees.
+fn open_mapped(pid: u32, start: u64, end: u64, path: &str, build_id: &[u8]) -> io::Result<Reader> {
+    let by_mapping = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
+    let mut first = None;
+    let below_root = PathBuf::from(format!("/proc/{pid}/root{path}"));
+    for (route, checked) in
+        [(by_mapping.as_path(), false), (below_root.as_path(), true), (Path::new(path), true)]
+    {
+        match open_regular(route) {
+            Ok(file) => {
+                let reader = Reader::File(Arc::new(file));
+                if checked && !build_id.is_empty() {
+                    let same = ElfFile::open(reader.clone())
+                        .is_ok_and(|elf| elf.build_id() == Some(build_id));
+                    if !same {
+                        continue;
+                    }
+                }
+                return Ok(reader);
+            }
+            Err(cause) => first = first.or(Some(cause)),
+        }
+    }
+    Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+/// Opens a file that is one: never a FIFO or a device that somebody put there.
+fn open_regular(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    Ok(file)
+}
+
+/// Device as side-band and maps print it, of an open file: for matching by inode.
+pub fn inode_of(file: &File) -> io::Result<Identity> {
+    let meta = file.metadata()?;
+    Ok(Identity::Inode(libc::major(meta.dev()), libc::minor(meta.dev()), meta.ino()))
+}
+
+/// The vDSO's image, from our own memory.
+fn read_vdso() -> io::Result<Reader> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let range = maps
+        .lines()
+        .find(|line| line.ends_with("[vdso]"))
+        .and_then(|line| line.split_once(' ')?.0.split_once('-'))
+        .and_then(|(start, end)| {
+            Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+        })
+        .ok_or_else(|| io::Error::other("no vDSO in our own maps"))?;
+    let mut bytes = vec![0; (range.1 - range.0).min(1 << 20) as usize];
+    File::open("/proc/self/mem")?.read_exact_at(&mut bytes, range.0)?;
+    Ok(Reader::Bytes(bytes.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vDSO of this very machine is an ELF file with text.
+    #[test]
+    fn vdso_is_elf() {
+        let elf = ElfFile::open(read_vdso().expect("readable")).expect("an ELF file");
+        assert!(elf.executable_segments().count() > 0);
+    }
+
+    /// A file known by inode and by build id is one file.
+    #[test]
+    fn identities_join() {
+        let mut files = Files::default();
+        let exe = std::fs::read_link("/proc/self/exe").expect("our own path");
+        let file = File::open(&exe).expect("readable");
+        let elf = ElfFile::open(Reader::File(Arc::new(File::open(&exe).expect("readable"))))
+            .expect("an ELF file");
+        let Some(build_id) = elf.build_id().map(<[u8]>::to_vec) else {
+            return;
+        };
+        let path = exe.to_string_lossy();
+        let a = files.intern(Identity::BuildId(build_id), &path, std::process::id());
+        let b = files.intern(inode_of(&file).expect("an inode"), &path, std::process::id());
+        assert_ne!(a, b);
+        assert_eq!(files.open(b, std::process::id(), 0, 0), a);
+        assert_eq!(files.intern(inode_of(&file).expect("an inode"), &path, 1), a);
+    }
+}

@@ -1,0 +1,439 @@
+//! Processes: their mappings, names and incarnations. The only module that reads `/proc/PID`.
+//!
+//! In: side-band events in order of time, and `/proc/PID/maps` of a process whose beginning was
+//! not seen, read when its first sample comes. Out: for each process its executable mappings,
+//! ready to become a blob.
+//!
+//! # How it works
+//! An exec empties a process's mappings and makes them complete from then on; a fork copies the
+//! parent's. A process that is never sampled costs what its events cost, and nothing is read of
+//! it. A pc outside of the known mappings lets `/proc/PID/maps` be read again, at most once in a
+//! time that doubles up to [`REREAD_MAX_NS`].
+
+use crate::files::{FileId, Files, Identity};
+use crate::sideband::Event;
+use crate::tables::Blob;
+use hotframe_abi as abi;
+use std::collections::HashMap;
+use std::io::BufRead as _;
+use std::rc::Rc;
+
+/// First and last wait before `/proc/PID/maps` is read again for an unknown pc.
+const REREAD_MIN_NS: u64 = 100_000_000;
+const REREAD_MAX_NS: u64 = 25_600_000_000;
+/// How long the mappings of a process that ended are kept for samples still on their way.
+const KEEP_EXITED_NS: u64 = 2_000_000_000;
+/// Longest maps file that is read.
+const MAPS_MAX_BYTES: u64 = 64 << 20;
+
+/// One executable mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Behind the last.
+    pub end: u64,
+    /// File offset of `start`.
+    pub pgoff: u64,
+    /// 0: anonymous.
+    pub file: FileId,
+}
+
+/// A process, from one exec to the next.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Executable mappings, sorted.
+    pub mappings: Rc<Vec<Mapping>>,
+    /// They are complete: its beginning was seen, or its maps were read.
+    pub is_complete: bool,
+    /// The address space in the kernel half; 0: not known yet.
+    pub space_id: u32,
+    /// What was published last.
+    pub blob: Option<Blob>,
+    /// Mappings changed since.
+    pub is_dirty: bool,
+    /// Blobs older than this may say something wrong of an address that was mapped anew.
+    pub stale_before_blob: u32,
+    /// Name of the main thread.
+    pub comm: String,
+    /// When it ended.
+    pub exited_ns: Option<u64>,
+    reread_at_ns: u64,
+    reread_wait_ns: u64,
+}
+
+impl Process {
+    fn new() -> Process {
+        Process {
+            mappings: Rc::default(),
+            is_complete: false,
+            space_id: 0,
+            blob: None,
+            is_dirty: true,
+            stale_before_blob: 0,
+            comm: String::new(),
+            exited_ns: None,
+            reread_at_ns: 0,
+            reread_wait_ns: REREAD_MIN_NS,
+        }
+    }
+}
+
+/// All processes that events or samples named.
+#[derive(Debug, Default)]
+pub struct Processes {
+    processes: HashMap<u32, Process>,
+    /// Side-band records that were lost.
+    pub lost_events: u64,
+    /// Blobs of processes that ended or changed, to be freed.
+    pub dropped_blobs: Vec<Blob>,
+}
+
+impl Processes {
+    /// The process of a pid, if any event or sample named it.
+    pub fn get(&self, pid: u32) -> Option<&Process> {
+        self.processes.get(&pid)
+    }
+
+    /// The same, to change; made if there is none.
+    pub fn entry(&mut self, pid: u32) -> &mut Process {
+        self.processes.entry(pid).or_insert_with(Process::new)
+    }
+
+    /// Number of processes known.
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// None is known.
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// Applies an event. Returns the pid whose mappings changed, if it is worth publishing.
+    pub fn apply(&mut self, time_ns: u64, event: &Event, files: &mut Files) -> Option<u32> {
+        match event {
+            Event::Mmap { pid, start, bytes, pgoff, build_id, inode, path } => {
+                let file = if path == "[vdso]" {
+                    files.intern(Identity::Vdso, path, *pid)
+                } else if !is_file(path) {
+                    0
+                } else if !build_id.is_empty() {
+                    files.intern(Identity::BuildId(build_id.clone()), path, *pid)
+                } else if let Some((major, minor, inode)) = *inode {
+                    files.intern(Identity::Inode(major, minor, inode), path, *pid)
+                } else {
+                    0
+                };
+                let process = self.entry(*pid);
+                let mapping = Mapping {
+                    start: *start,
+                    end: start.saturating_add(*bytes),
+                    pgoff: *pgoff,
+                    file,
+                };
+                if insert(Rc::make_mut(&mut process.mappings), mapping) {
+                    process.stale_before_blob =
+                        process.blob.map_or(process.stale_before_blob, |blob| blob.id + 1);
+                }
+                process.is_dirty = true;
+                Some(*pid)
+            }
+            Event::Comm { pid, tid, exec, comm } => {
+                if *exec {
+                    let mut fresh = Process::new();
+                    fresh.is_complete = true;
+                    let old = self.processes.insert(*pid, fresh);
+                    self.dropped_blobs.extend(old.and_then(|old| old.blob));
+                }
+                if pid == tid {
+                    self.entry(*pid).comm.clone_from(comm);
+                }
+                None
+            }
+            Event::Fork { pid, parent_pid, .. } => {
+                if pid != parent_pid {
+                    let mut child = match self.processes.get(parent_pid) {
+                        Some(parent) => parent.clone(),
+                        None => Process::new(),
+                    };
+                    child.space_id = 0;
+                    child.blob = None;
+                    child.exited_ns = None;
+                    let old = self.processes.insert(*pid, child);
+                    self.dropped_blobs.extend(old.and_then(|old| old.blob));
+                }
+                None
+            }
+            Event::Exit { pid, tid } => {
+                if pid == tid
+                    && let Some(process) = self.processes.get_mut(pid)
+                {
+                    process.exited_ns = Some(time_ns);
+                }
+                None
+            }
+            Event::Lost { n } => {
+                self.lost_events += n;
+                for process in self.processes.values_mut() {
+                    process.is_complete = false;
+                }
+                None
+            }
+            Event::Ksymbol { .. } => None,
+        }
+    }
+
+    /// Forgets processes that ended a while ago.
+    pub fn sweep(&mut self, now_ns: u64) {
+        let dropped = &mut self.dropped_blobs;
+        self.processes.retain(|&pid, process| {
+            let ended =
+                process.exited_ns.is_some_and(|at| now_ns.saturating_sub(at) > KEEP_EXITED_NS);
+            // Other threads may go on after the first one ended.
+            if ended && std::fs::exists(format!("/proc/{pid}/maps")).unwrap_or(false) {
+                process.exited_ns = Some(now_ns);
+                return true;
+            }
+            if ended {
+                dropped.extend(process.blob.take());
+            }
+            !ended
+        });
+    }
+
+    /// Reads `/proc/PID/maps` if the mappings may lack something: at first sight, after lost
+    /// events, and, not too often, for a pc that nothing covers. True if they changed.
+    pub fn refresh(&mut self, pid: u32, now_ns: u64, files: &mut Files) -> bool {
+        let process = self.entry(pid);
+        if process.is_complete {
+            if now_ns < process.reread_at_ns {
+                return false;
+            }
+            process.reread_at_ns = now_ns + process.reread_wait_ns;
+            process.reread_wait_ns = (process.reread_wait_ns * 2).min(REREAD_MAX_NS);
+        }
+        let Some(mappings) = read_maps(pid, files) else {
+            return false;
+        };
+        let process = self.entry(pid);
+        process.is_complete = true;
+        if *process.mappings == mappings {
+            return false;
+        }
+        process.reread_wait_ns = REREAD_MIN_NS;
+        process.mappings = Rc::new(mappings);
+        process.is_dirty = true;
+        true
+    }
+
+    /// Bytes of heap held.
+    pub fn heap_bytes(&self) -> usize {
+        self.processes
+            .values()
+            .map(|process| {
+                size_of::<(u32, Process)>()
+                    + process.comm.capacity()
+                    + process.mappings.capacity() * size_of::<Mapping>()
+                        / Rc::strong_count(&process.mappings)
+            })
+            .sum()
+    }
+}
+
+/// Puts a mapping into a sorted list; what it covers is cut away. True if it covered anything that
+/// said otherwise.
+fn insert(mappings: &mut Vec<Mapping>, new: Mapping) -> bool {
+    let first = mappings.partition_point(|old| old.end <= new.start);
+    let last = mappings.partition_point(|old| old.start < new.end);
+    let mut between = Vec::with_capacity(3);
+    let mut replaced = false;
+    for old in mappings.get(first..last).unwrap_or_default() {
+        replaced |= old.file != new.file
+            || old.start.wrapping_sub(old.pgoff) != new.start.wrapping_sub(new.pgoff);
+        if old.start < new.start {
+            between.push(Mapping { end: new.start, ..old.clone() });
+        }
+    }
+    let tail = mappings.get(first..last).and_then(<[_]>::last).filter(|old| old.end > new.end).map(
+        |old| Mapping { start: new.end, pgoff: old.pgoff + (new.end - old.start), ..old.clone() },
+    );
+    between.push(new);
+    between.extend(tail);
+    mappings.splice(first..last.max(first), between);
+    mappings.truncate(abi::HF_MAX_MAPPINGS as usize);
+    replaced
+}
+
+/// A path that names a file, as opposed to `//anon`, `[heap]`, `anon_inode:…`.
+fn is_file(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.starts_with("//anon")
+        && !path.starts_with("/dev/")
+        && !path.starts_with("/SYSV")
+        && !path.starts_with("/anon_hugepage")
+}
+
+/// The executable mappings of a live process.
+fn read_maps(pid: u32, files: &mut Files) -> Option<Vec<Mapping>> {
+    let file = std::fs::File::open(format!("/proc/{pid}/maps")).ok()?;
+    let mut reader =
+        std::io::BufReader::with_capacity(32 << 10, std::io::Read::take(file, MAPS_MAX_BYTES));
+    let mut mappings = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).ok()? == 0 {
+            break;
+        }
+        if mappings.len() >= abi::HF_MAX_MAPPINGS as usize {
+            break;
+        }
+        mappings.extend(parse_maps_line(&String::from_utf8_lossy(&line), pid, files));
+    }
+    if mappings.is_empty() { None } else { Some(mappings) }
+}
+
+/// `start-end perms offset major:minor inode path` (Documentation/filesystems/proc.rst).
+fn parse_maps_line(line: &str, pid: u32, files: &mut Files) -> Option<Mapping> {
+    let line = line.trim_end_matches('\n');
+    let mut fields = line.splitn(6, ' ');
+    let (start, end) = fields.next()?.split_once('-')?;
+    if fields.next()?.as_bytes().get(2) != Some(&b'x') {
+        return None;
+    }
+    let pgoff = u64::from_str_radix(fields.next()?, 16).ok()?;
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let inode: u64 = fields.next()?.parse().ok()?;
+    let path = fields.next().unwrap_or_default().trim_start();
+    let start = u64::from_str_radix(start, 16).ok()?;
+    if path == "[vsyscall]" {
+        return None;
+    }
+    let file = if path == "[vdso]" {
+        files.intern(Identity::Vdso, path, pid)
+    } else if inode != 0 && is_file(path) {
+        let major = u32::from_str_radix(major, 16).ok()?;
+        let minor = u32::from_str_radix(minor, 16).ok()?;
+        files.intern(Identity::Inode(major, minor, inode), path, pid)
+    } else {
+        0
+    };
+    Some(Mapping { start, end: u64::from_str_radix(end, 16).ok()?, pgoff, file })
+}
+
+/// Where a process belongs, read once when it is first sampled; empty where it cannot be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Name of its main thread.
+    pub comm: String,
+    /// Path of its executable.
+    pub exe: String,
+    /// Its cgroup: the unified one, else the first with a path.
+    pub cgroup: String,
+}
+
+/// Reads [`Facts`] of a live process.
+pub fn read_facts(pid: u32) -> Facts {
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe"))
+        .map(|path| path.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    Facts {
+        comm: comm.trim_end_matches('\n').to_owned(),
+        exe: exe.strip_suffix(" (deleted)").unwrap_or(&exe).to_owned(),
+        cgroup: parse_cgroup(&cgroups).to_owned(),
+    }
+}
+
+fn parse_cgroup(text: &str) -> &str {
+    let paths = || {
+        text.lines().filter_map(|line| {
+            let (number, rest) = line.split_once(':')?;
+            Some((number, rest.split_once(':')?.1))
+        })
+    };
+    let unified = paths().find(|(number, path)| *number == "0" && *path != "/");
+    unified.or_else(|| paths().find(|(_, path)| *path != "/")).map_or("/", |(_, path)| path)
+}
+
+/// A process and all that descend from it, as `/proc` shows them now.
+pub fn descendants(roots: &[u32]) -> Vec<u32> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        // pid (comm) state ppid …; comm may hold anything, so the last parenthesis counts.
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse().ok());
+        if let Some(parent) = parent {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut all = roots.to_vec();
+    let mut at = 0;
+    while at < all.len() {
+        for child in children.remove(&all[at]).unwrap_or_default() {
+            if !all.contains(&child) {
+                all.push(child);
+            }
+        }
+        at += 1;
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(start: u64, end: u64, file: FileId) -> Mapping {
+        Mapping { start, end, pgoff: 0, file }
+    }
+
+    fn check(old: &[(u64, u64, u32)], new: (u64, u64, u32), expect: &[(u64, u64, u32)]) {
+        let mut mappings: Vec<Mapping> =
+            old.iter().map(|&(start, end, file)| mapping(start, end, file)).collect();
+        insert(&mut mappings, mapping(new.0, new.1, new.2));
+        let got: Vec<_> = mappings.iter().map(|m| (m.start, m.end, m.file)).collect();
+        assert_eq!(got, expect);
+    }
+
+    /// A new mapping cuts away what it covers.
+    #[test]
+    fn overlaps() {
+        check(&[], (10, 20, 1), &[(10, 20, 1)]);
+        check(&[(10, 20, 1)], (20, 30, 2), &[(10, 20, 1), (20, 30, 2)]);
+        check(&[(10, 40, 1)], (20, 30, 2), &[(10, 20, 1), (20, 30, 2), (30, 40, 1)]);
+        check(&[(10, 20, 1), (20, 30, 2)], (15, 25, 3), &[(10, 15, 1), (15, 25, 3), (25, 30, 2)]);
+        check(&[(10, 20, 1), (30, 40, 2)], (5, 50, 3), &[(5, 50, 3)]);
+    }
+
+    /// Lines of maps as the kernel prints them.
+    #[test]
+    fn maps_lines() {
+        let mut files = Files::default();
+        let line = "7f0000001000-7f0000002000 r-xp 00001000 fe:00 1234   /usr/lib/a b.so\n";
+        let mapping = parse_maps_line(line, 1, &mut files).expect("an executable mapping");
+        assert_eq!((mapping.start, mapping.pgoff), (0x7f00_0000_1000, 0x1000));
+        assert_eq!(files.get(mapping.file).expect("a file").path, "/usr/lib/a b.so");
+        assert_eq!(parse_maps_line("00-10 rw-p 0 00:00 0 \n", 1, &mut files), None);
+        let anon = parse_maps_line("1000-2000 rwxp 00000000 00:00 0 \n", 1, &mut files);
+        assert_eq!(anon.expect("executable").file, 0);
+        assert_eq!(parse_maps_line("garbage", 1, &mut files), None);
+    }
+
+    /// The unified cgroup counts, unless only an older hierarchy says anything.
+    #[test]
+    fn cgroups() {
+        assert_eq!(parse_cgroup("0::/system.slice/a.service\n"), "/system.slice/a.service");
+        assert_eq!(parse_cgroup("4:memory:/box\n0::/\n"), "/box");
+        assert_eq!(parse_cgroup(""), "/");
+    }
+}

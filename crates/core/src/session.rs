@@ -1,0 +1,563 @@
+//! One recording as it runs: side-band and samples in, a [`Recording`] and the books out.
+//!
+//! In: raw side-band records and ring records, in passes: a pass hands over all side-band records
+//! first, then the ring's. Out: samples with whole or honestly cut stacks; tables published so
+//! that the next walk needs no help.
+//!
+//! # How it works
+//! A sample whose walk lacked a table comes with its registers and stack. The walk is finished
+//! here by the same C; each time a table is missing it is loaded, which also serves the kernel half
+//! from then on. An exec is published as soon as its mappings are known, mostly before its first
+//! tick.
+//!
+//! # Cost
+//! A known stack: one look-up. A slice: the walk (microseconds) and the rows it was missing
+//! (about 0.2 ms for 64 KiB of text, once).
+
+use crate::files::{FileId, Files, Reader, State};
+use crate::processes::{Mapping, Processes};
+use crate::recording::{Recording, Sample};
+use crate::sideband::{self, Event};
+use crate::tables::Tables;
+use crate::walk::{ReadUser, Stop, Walk};
+use hotframe_abi as abi;
+use hotframe_objects::ReadAt as _;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use zerocopy::FromBytes as _;
+
+/// Tables loaded for one walk at most: each is 64 KiB of text or a reading of maps.
+const MAX_LOADS_PER_WALK: usize = 512;
+/// Symbols of BPF programs and trampolines kept.
+const MAX_KERNEL_SYMBOLS: usize = 16384;
+
+/// A symbol that the kernel announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnouncedSymbol {
+    /// First address.
+    pub start: u64,
+    /// Length in bytes.
+    pub bytes: u32,
+    /// Name.
+    pub name: String,
+}
+
+/// What the session counts itself; the kernel half counts the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Samples that reached user space.
+    pub samples: u64,
+    /// Whole stacks.
+    pub whole: u64,
+    /// Cut stacks by `HF_CUT_*`.
+    pub cut: [u64; abi::HF_CUT_COUNT as usize],
+    /// Stacks with a frame found by a heuristic.
+    pub heuristic: u64,
+    /// Walks finished here.
+    pub from_slice: u64,
+    /// Walks compared with an independent unwinder, and those that agreed.
+    pub audited: u64,
+    /// See `audited`.
+    pub agreed: u64,
+    /// Records that could not be decoded.
+    pub bad_records: u64,
+    /// When the first sample with a whole user stack was taken, CLOCK_MONOTONIC; 0: not yet.
+    pub first_user_stack_ns: u64,
+}
+
+/// A walk to be judged by an independent unwinder.
+pub struct AuditCase<'a> {
+    /// Registers at the tick.
+    pub regs: &'a [u64; abi::HF_NREGS as usize],
+    /// Address and bytes of the stack.
+    pub stack: (u64, &'a [u8]),
+    /// User frames as walked, leaf first.
+    pub words: &'a [u64],
+    /// The process's executable mappings.
+    pub mappings: &'a [Mapping],
+    /// All files.
+    pub files: &'a Files,
+    /// The stack was cut, and why.
+    pub cut: u8,
+}
+
+/// Judges walks: `None` if it cannot say anything.
+pub type Auditor = Box<dyn FnMut(&AuditCase<'_>) -> Option<bool>>;
+
+struct Stack {
+    addr: u64,
+    bytes: Vec<u8>,
+}
+
+/// A recording under way.
+pub struct Session {
+    /// Files of code.
+    pub files: Files,
+    /// Processes.
+    pub processes: Processes,
+    /// Tables in shared memory.
+    pub tables: Tables,
+    /// What was taken.
+    pub recording: Recording,
+    /// What was counted.
+    pub counts: Counts,
+    /// Kernel symbols announced while recording.
+    pub kernel_symbols: BTreeMap<u64, AnnouncedSymbol>,
+    /// Processes that ended since this was last emptied.
+    pub exited: Vec<u32>,
+    auditor: Option<Auditor>,
+    stacks: HashMap<u64, Stack>,
+    slices: HashMap<u32, abi::hf_slice>,
+    unpublished: HashSet<u32>,
+    used: HashSet<(FileId, u32)>,
+    sideband: Vec<sideband::Record>,
+}
+
+impl Session {
+    /// A session that owns the tables.
+    pub fn new(tables: Tables, auditor: Option<Auditor>) -> Session {
+        Session {
+            files: Files::default(),
+            processes: Processes::default(),
+            tables,
+            recording: Recording::default(),
+            counts: Counts::default(),
+            kernel_symbols: BTreeMap::new(),
+            exited: Vec::new(),
+            auditor,
+            stacks: HashMap::new(),
+            slices: HashMap::new(),
+            unpublished: HashSet::new(),
+            used: HashSet::new(),
+            sideband: Vec::new(),
+        }
+    }
+
+    /// Takes a side-band record of this pass.
+    pub fn sideband(&mut self, bytes: &[u8]) {
+        self.sideband.extend(sideband::decode(bytes));
+    }
+
+    /// Begins the ring's part of a pass: all side-band records are here.
+    pub fn apply_sideband(&mut self) {
+        let mut records = std::mem::take(&mut self.sideband);
+        records.sort_by_key(|record| record.time_ns);
+        for record in records.drain(..) {
+            if let Event::Ksymbol { start, bytes, gone, name } = &record.event {
+                // A symbol that goes stays: samples of it may still come, and exports will.
+                if !gone && self.kernel_symbols.len() < MAX_KERNEL_SYMBOLS {
+                    let symbol =
+                        AnnouncedSymbol { start: *start, bytes: *bytes, name: name.clone() };
+                    self.kernel_symbols.insert(*start, symbol);
+                }
+                continue;
+            }
+            if let Event::Exit { pid, tid } = record.event
+                && pid == tid
+            {
+                self.exited.push(pid);
+            }
+            if let Some(pid) = self.processes.apply(record.time_ns, &record.event, &mut self.files)
+            {
+                self.unpublished.insert(pid);
+            }
+        }
+        self.sideband = records;
+    }
+
+    /// Takes a record of the ring. `now_ns` is CLOCK_MONOTONIC.
+    pub fn record(&mut self, bytes: &[u8], now_ns: u64) {
+        let known = match bytes.first().map(|&kind| u32::from(kind)) {
+            Some(abi::HF_RECORD_SAMPLE) => self.sample(bytes, now_ns),
+            Some(abi::HF_RECORD_STACK) => self.stack(bytes),
+            Some(abi::HF_RECORD_SLICE) => self.slice(bytes),
+            Some(abi::HF_RECORD_SPACE) => self.space(bytes),
+            _ => None,
+        };
+        if known.is_none() {
+            self.counts.bad_records += 1;
+        }
+    }
+
+    /// Ends a pass: publishes what changed and forgets what ended.
+    pub fn end_pass(&mut self, now_ns: u64) {
+        for pid in std::mem::take(&mut self.unpublished) {
+            let Some(process) = self.processes.get(pid) else {
+                continue;
+            };
+            // Of others nothing is published before a sample asks.
+            if process.space_id != 0 && process.is_dirty && process.is_complete {
+                self.publish(pid);
+            }
+        }
+        self.processes.sweep(now_ns);
+        for blob in std::mem::take(&mut self.processes.dropped_blobs) {
+            self.tables.remove_blob(blob);
+        }
+        if !self.used.is_empty() {
+            let used = std::mem::take(&mut self.used);
+            self.tables.mark_used(|file, block| used.contains(&(file, block)));
+        }
+        // A stack whose sample was lost never finds its slice.
+        if self.stacks.len() > 64 {
+            self.stacks.clear();
+        }
+    }
+
+    fn space(&mut self, bytes: &[u8]) -> Option<()> {
+        let record = abi::hf_space_record::read_from_bytes(bytes).ok()?;
+        let process = self.processes.entry(record.tgid);
+        process.space_id = record.space_id;
+        process.is_dirty = true;
+        self.unpublished.insert(record.tgid);
+        Some(())
+    }
+
+    fn stack(&mut self, bytes: &[u8]) -> Option<()> {
+        let (head, rest) = abi::hf_stack::read_from_prefix(bytes).ok()?;
+        let bytes = rest.get(..head.n_bytes as usize)?.to_vec();
+        self.stacks.insert(head.seq, Stack { addr: head.addr, bytes });
+        Some(())
+    }
+
+    fn slice(&mut self, bytes: &[u8]) -> Option<()> {
+        let slice = abi::hf_slice::read_from_bytes(bytes).ok()?;
+        self.slices.insert(slice.sample.cpu, slice);
+        Some(())
+    }
+
+    fn sample(&mut self, bytes: &[u8], now_ns: u64) -> Option<()> {
+        let (head, rest) = abi::hf_sample::read_from_prefix(bytes).ok()?;
+        let words: Vec<u64> = rest
+            .chunks_exact(8)
+            .take(usize::from(head.n_words))
+            .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
+            .collect();
+        if words.len() != usize::from(head.n_words)
+            || head.n_kernel > head.n_words
+            || u32::from(head.cut) >= abi::HF_CUT_COUNT
+        {
+            return None;
+        }
+        let slice = self
+            .slices
+            .remove(&head.cpu)
+            .filter(|slice| slice.sample.time_ns == head.time_ns && slice.sample.tid == head.tid);
+        let flags = u32::from(head.flags);
+        self.learn_space(&head);
+        if flags & abi::HF_SAMPLE_SLICED != 0 {
+            let Some(slice) = slice else {
+                self.finish(&head, &words, head.stack_hash, abi::HF_CUT_BUDGET as u8, 0, false);
+                return Some(());
+            };
+            self.finish_slice(&head, &words, &slice, now_ns);
+            return Some(());
+        }
+        let mut cut = head.cut;
+        let process = self.processes.get(head.tgid);
+        if head.blob_id != 0
+            && process.is_some_and(|process| head.blob_id < process.stale_before_blob)
+        {
+            cut = abi::HF_CUT_STALE_MAP as u8;
+        }
+        if u32::from(cut) == abi::HF_CUT_BUDGET && head.cut_pc != 0 {
+            // No slice could be sent: load what was missing, so that the next walk needs none.
+            if self.publish(head.tgid) {
+                self.load_rows(head.tgid, head.cut_pc);
+            }
+        }
+        if flags & abi::HF_SAMPLE_AUDIT != 0
+            && let Some(slice) = slice
+            && self.audit(&head, &words, &slice) == Some(false)
+        {
+            cut = abi::HF_CUT_BAD_UNWIND_INFO as u8;
+        }
+        let heuristic = flags & abi::HF_SAMPLE_HEURISTIC != 0;
+        let hash = if cut == head.cut { head.stack_hash } else { head.stack_hash ^ u64::from(cut) };
+        self.finish(&head, &words, hash, cut, head.cut_pc, heuristic);
+        Some(())
+    }
+
+    /// A sample says in which address space its process runs.
+    fn learn_space(&mut self, head: &abi::hf_sample) {
+        if head.space_id == 0 {
+            return;
+        }
+        let process = self.processes.entry(head.tgid);
+        if process.space_id != head.space_id {
+            process.space_id = head.space_id;
+            process.is_dirty = true;
+        }
+    }
+
+    fn finish_slice(
+        &mut self,
+        head: &abi::hf_sample,
+        words: &[u64],
+        slice: &abi::hf_slice,
+        now_ns: u64,
+    ) {
+        let stack = self.stacks.remove(&slice.stack_seq);
+        let pid = head.tgid;
+        let mut walk = Walk::new(
+            cfg!(target_arch = "aarch64"),
+            &slice.regs,
+            slice.regs_valid != 0,
+            slice.pc_is_return != 0,
+            words,
+            usize::from(head.n_kernel),
+        );
+        self.counts.from_slice += 1;
+        let mut cut = (abi::HF_CUT_PROCESS_GONE, slice.missing_pc);
+        if self.processes.get(pid).is_none_or(|process| !process.is_complete) {
+            self.processes.refresh(pid, now_ns, &mut self.files);
+        }
+        for _ in 0..MAX_LOADS_PER_WALK {
+            if !self.publish(pid) {
+                break;
+            }
+            let Some(process) = self.processes.get(pid) else {
+                break;
+            };
+            let Some(blob) = process.blob else { break };
+            let mappings = process.mappings.clone();
+            let mut reader =
+                SliceReader { stack: stack.as_ref(), mappings: &mappings, files: &self.files };
+            match walk.run(self.tables.memory(), blob.off, &mut reader) {
+                Stop::Ended { cut: reason, cut_pc } => {
+                    cut = (u32::from(reason), cut_pc);
+                    break;
+                }
+                Stop::Missing { what, pc } if u32::from(what) == abi::HF_MISSING_ROWS => {
+                    if !self.load_rows(pid, pc) {
+                        cut = (abi::HF_CUT_BUDGET, pc);
+                        break;
+                    }
+                }
+                Stop::Missing { what, pc } => {
+                    let cause = if u32::from(what) == abi::HF_MISSING_MAPPING {
+                        abi::HF_CUT_UNKNOWN_MAPPING
+                    } else {
+                        abi::HF_CUT_PROCESS_GONE
+                    };
+                    cut = (cause, pc);
+                    if !self.processes.refresh(pid, now_ns, &mut self.files) {
+                        break;
+                    }
+                }
+            }
+        }
+        let heuristic =
+            walk.is_heuristic() || u32::from(head.flags) & abi::HF_SAMPLE_HEURISTIC != 0;
+        let words = walk.words().to_vec();
+        // The kernel half hashes alike, so that the same stack is one, however it was walked. A
+        // reason that was found here is mixed in.
+        let hash =
+            walk.stack_hash() ^ if cut.0 == abi::HF_CUT_NONE { 0 } else { u64::from(cut.0) << 56 };
+        self.finish(head, &words, hash, cut.0 as u8, cut.1, heuristic);
+    }
+
+    fn finish(
+        &mut self,
+        head: &abi::hf_sample,
+        words: &[u64],
+        hash: u64,
+        cut: u8,
+        cut_pc: u64,
+        heuristic: bool,
+    ) {
+        let weight = u64::from(head.weight);
+        self.counts.samples += weight;
+        if u32::from(cut) == abi::HF_CUT_NONE {
+            self.counts.whole += weight;
+            if words.len() > usize::from(head.n_kernel) && self.counts.first_user_stack_ns == 0 {
+                self.counts.first_user_stack_ns = head.time_ns;
+            }
+        } else {
+            self.counts.cut[usize::from(cut)] += weight;
+        }
+        if heuristic {
+            self.counts.heuristic += weight;
+        }
+        let pressed = self.tables.is_pressed();
+        for &word in words {
+            let word = abi::FrameWord(word);
+            if word.kind() == abi::HF_FRAME_NATIVE {
+                if pressed {
+                    self.used.insert((word.file_id(), word.image_offset() >> abi::HF_BLOCK_SHIFT));
+                }
+                if let Some(file) = self.files.get_mut(word.file_id()) {
+                    file.is_sampled = true;
+                }
+            }
+        }
+        let (processes, files) = (&self.processes, &self.files);
+        self.recording.add(&Sample { head, words, hash, cut, cut_pc }, || {
+            let mapping = processes.get(head.tgid).and_then(|process| {
+                process.mappings.iter().find(|mapping| mapping.file != 0).cloned()
+            });
+            mapping
+                .and_then(|mapping| files.get(mapping.file))
+                .map_or_else(String::new, |file| file.path.clone())
+        });
+    }
+
+    /// Publishes a process's mappings if they changed. False if there is nothing to publish or no
+    /// room.
+    fn publish(&mut self, pid: u32) -> bool {
+        let Some(process) = self.processes.get(pid) else {
+            return false;
+        };
+        if process.blob.is_some() && !process.is_dirty {
+            return true;
+        }
+        if process.mappings.is_empty() {
+            return false;
+        }
+        let mappings = process.mappings.clone();
+        let mut entries = Vec::with_capacity(mappings.len());
+        for mapping in mappings.iter() {
+            let mut entry = abi::hf_mapping {
+                start: mapping.start,
+                end: mapping.end,
+                image: mapping.start,
+                file_id: 0,
+                file_off: 0,
+            };
+            if mapping.file != 0 {
+                let id = self.files.open(mapping.file, pid, mapping.start, mapping.end);
+                if let Some(image) = self
+                    .files
+                    .get(id)
+                    .and_then(|file| file.elf()?.map_bias(mapping.start, mapping.pgoff))
+                {
+                    let n_blocks = match &self.files.get(id).map(|file| &file.state) {
+                        Some(State::Open(source)) => source.n_blocks(),
+                        _ => 0,
+                    };
+                    if let Some(off) = self.tables.add_file(id, n_blocks) {
+                        entry.image = image;
+                        entry.file_id = id;
+                        entry.file_off = off;
+                    }
+                }
+            }
+            entries.push(entry);
+        }
+        let Some(blob) = self.tables.add_blob(&entries) else {
+            return false;
+        };
+        let process = self.processes.entry(pid);
+        let old = process.blob.replace(blob);
+        process.is_dirty = false;
+        self.tables.post(process.space_id, blob);
+        if let Some(old) = old {
+            self.tables.remove_blob(old);
+        }
+        true
+    }
+
+    /// Loads the rows around a pc. False if there is no room or no such mapping.
+    fn load_rows(&mut self, pid: u32, pc: u64) -> bool {
+        let Some(process) = self.processes.get(pid) else {
+            return false;
+        };
+        let Some(mapping) = process
+            .mappings
+            .iter()
+            .find(|mapping| mapping.start <= pc && pc < mapping.end)
+            .cloned()
+        else {
+            return false;
+        };
+        let id = self.files.open(mapping.file, pid, mapping.start, mapping.end);
+        let Some(file) = self.files.get_mut(id) else {
+            return false;
+        };
+        let State::Open(source) = &mut file.state else {
+            return false;
+        };
+        let Some(image) = source.file().map_bias(mapping.start, mapping.pgoff) else {
+            return false;
+        };
+        let offset = (pc - image) as u32;
+        let number = offset >> abi::HF_BLOCK_SHIFT;
+        if self.tables.has_block(id, offset) {
+            return true;
+        }
+        match source.block(number) {
+            Ok(block) => {
+                file.bad_fdes += u64::from(block.stats.bad_fdes);
+                self.tables.add_block(id, number, &block.rows, &block.rules)
+            }
+            Err(why) => {
+                tracing::debug!(path = file.path, "no rows: {why}");
+                let bad = abi::hf_row { pc: 0, kind: abi::HF_RULE_BAD as u8, fp: 0, cfa: 0 };
+                self.tables.add_block(id, number, &[bad], &[])
+            }
+        }
+    }
+
+    fn audit(
+        &mut self,
+        head: &abi::hf_sample,
+        words: &[u64],
+        slice: &abi::hf_slice,
+    ) -> Option<bool> {
+        let stack = self.stacks.remove(&slice.stack_seq)?;
+        let process = self.processes.get(head.tgid)?;
+        let case = AuditCase {
+            regs: &slice.regs,
+            stack: (stack.addr, &stack.bytes),
+            words: words.get(usize::from(head.n_kernel)..)?,
+            mappings: &process.mappings,
+            files: &self.files,
+            cut: head.cut,
+        };
+        let agreed = self.auditor.as_mut()?(&case)?;
+        self.counts.audited += 1;
+        self.counts.agreed += u64::from(agreed);
+        Some(agreed)
+    }
+}
+
+/// User memory of a sample whose process goes on meanwhile: the stack that was copied, and text
+/// from files.
+struct SliceReader<'a> {
+    stack: Option<&'a Stack>,
+    mappings: &'a [Mapping],
+    files: &'a Files,
+}
+
+impl ReadUser for SliceReader<'_> {
+    fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
+        if let Some(stack) = self.stack
+            && let Some(at) = addr.checked_sub(stack.addr)
+            && let Some(at) = usize::try_from(at).ok()
+            && let Some(bytes) = stack.bytes.get(at..).and_then(|rest| rest.get(..into.len()))
+        {
+            into.copy_from_slice(bytes);
+            return true;
+        }
+        read_text(self.mappings, self.files, addr, into)
+    }
+}
+
+/// Reads bytes of text from the file that is mapped at `addr`.
+pub fn read_text(mappings: &[Mapping], files: &Files, addr: u64, into: &mut [u8]) -> bool {
+    let end = addr.saturating_add(into.len() as u64);
+    let Some(mapping) = mappings.iter().find(|mapping| mapping.start <= addr && end <= mapping.end)
+    else {
+        return false;
+    };
+    let Some(reader) = files.get(mapping.file).and_then(|file| file.reader()) else {
+        return false;
+    };
+    let offset = mapping.pgoff + (addr - mapping.start);
+    match reader {
+        // The vDSO's image begins where it is mapped.
+        Reader::Bytes(_) => {
+            matches!(reader.read_at(into, addr - mapping.start), Ok(n) if n == into.len())
+        }
+        Reader::File(_) => matches!(reader.read_at(into, offset), Ok(n) if n == into.len()),
+    }
+}
