@@ -1,15 +1,28 @@
 #!/bin/bash
-# All tests: those of every crate, then the live suite, which records real programs with the
-# release binary and so needs root.
+# All tests: those of every crate and of the page, then the live suite, which records real programs
+# with the release binary and so needs root: once as this kernel runs it, and once more for each
+# fallback that older kernels get.
 set -euo pipefail
 
 cargo=${CARGO:-cargo}
 $cargo test --locked --workspace --exclude hotframe-live
 
-if [ "$(id -u)" = 0 ]; then
-	$cargo build --release --locked -p hotframe
-	HOTFRAME_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/hotframe") \
-		$cargo test --locked -p hotframe-live -- --test-threads=1
+if [ -e web/node_modules ] && command -v chromium >/dev/null; then
+	(cd web && npm run --silent check:browser)
 else
-	echo 'live suite: SKIPPED: it needs root (sudo -E make test)'
+	echo 'page in a browser: SKIPPED: it needs chromium, and the page built here (make web)'
 fi
+
+if [ "$(id -u)" != 0 ]; then
+	echo 'live suite: SKIPPED: it needs root (sudo -E make test)'
+	exit 0
+fi
+$cargo build --release --locked -p hotframe
+scripts/dist.sh
+HOTFRAME_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/hotframe")
+HOTFRAME_DIST=$(realpath dist/hotframe)
+export HOTFRAME_BIN HOTFRAME_DIST
+for force in tailcalls no-arena ''; do
+	echo "live suite${force:+ with HOTFRAME_FORCE=$force}"
+	HOTFRAME_FORCE=$force $cargo test --locked -p hotframe-live -- --test-threads=1
+done

@@ -77,9 +77,7 @@ pub fn has_program(name: &str) -> bool {
 
 fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.join("../..")
-        .canonicalize()
-        .expect("the workspace is there")
+    here.join("../..").canonicalize().expect("the workspace is there")
 }
 
 fn target_dir() -> PathBuf {
@@ -118,11 +116,7 @@ pub fn build(name: &str) -> Option<PathBuf> {
         .arg(name)
         .output()
         .expect("make runs");
-    assert!(
-        made.status.success(),
-        "make {name}: {}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    assert!(made.status.success(), "make {name}: {}", String::from_utf8_lossy(&made.stderr));
     Some(out.join(name))
 }
 
@@ -164,15 +158,8 @@ impl Drop for Scratch {
 
 /// Runs a helper program that must succeed and returns its stdout.
 pub fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .expect("a helper program runs");
-    assert!(
-        output.status.success(),
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = Command::new(program).args(args).output().expect("a helper program runs");
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -242,12 +229,9 @@ pub struct Stack {
 impl Stack {
     /// Do these functions stand side by side in it, in this order (outermost first)?
     pub fn has_path<S: AsRef<str>>(&self, path: &[S]) -> bool {
-        self.frames.windows(path.len().max(1)).any(|window| {
-            window
-                .iter()
-                .zip(path)
-                .all(|(frame, want)| frame == want.as_ref())
-        })
+        self.frames
+            .windows(path.len().max(1))
+            .any(|window| window.iter().zip(path).all(|(frame, want)| frame == want.as_ref()))
     }
 
     /// Is this function in it?
@@ -267,9 +251,8 @@ impl Folded {
     /// Reads `comm;outermost;…;leaf COUNT` lines; a line of another form fails the test.
     pub fn parse(text: &str) -> Folded {
         let stacks = text.lines().map(|line| {
-            let (stack, count) = line
-                .rsplit_once(' ')
-                .unwrap_or_else(|| panic!("no count: {line}"));
+            let (stack, count) =
+                line.rsplit_once(' ').unwrap_or_else(|| panic!("no count: {line}"));
             let count = count.parse().unwrap_or_else(|_| panic!("no count: {line}"));
             let mut names = stack.split(';').map(str::to_owned);
             let comm = names.next().unwrap_or_default();
@@ -281,25 +264,14 @@ impl Folded {
                     .unwrap_or(name)
                     .to_owned()
             };
-            Stack {
-                comm,
-                frames: annotated.iter().map(plain).collect(),
-                annotated,
-                count,
-            }
+            Stack { comm, frames: annotated.iter().map(plain).collect(), annotated, count }
         });
-        Folded {
-            stacks: stacks.collect(),
-        }
+        Folded { stacks: stacks.collect() }
     }
 
     /// Samples of the stacks that satisfy `wanted`.
     pub fn samples(&self, wanted: impl Fn(&Stack) -> bool) -> u64 {
-        self.stacks
-            .iter()
-            .filter(|stack| wanted(stack))
-            .map(|stack| stack.count)
-            .sum()
+        self.stacks.iter().filter(|stack| wanted(stack)).map(|stack| stack.count).sum()
     }
 
     /// Samples of threads of this name.
@@ -315,11 +287,7 @@ impl Folded {
         path: &[S],
     ) {
         let mut seen = 0;
-        for stack in self
-            .stacks
-            .iter()
-            .filter(|stack| stack.comm == comm && which(stack))
-        {
+        for stack in self.stacks.iter().filter(|stack| stack.comm == comm && which(stack)) {
             seen += stack.count;
             assert!(
                 stack.has_path(path),
@@ -329,31 +297,16 @@ impl Folded {
                 stack.frames.join("\n")
             );
         }
-        assert!(
-            seen > 0,
-            "no sample of {comm} to look at among:\n{}",
-            self.summary()
-        );
+        assert!(seen > 0, "no sample of {comm} to look at among:\n{}", self.summary());
     }
 
     /// The busiest stacks, for a failing test's message.
     pub fn summary(&self) -> String {
         let mut stacks: Vec<&Stack> = self.stacks.iter().collect();
         stacks.sort_by_key(|stack| std::cmp::Reverse(stack.count));
-        let line = |stack: &&Stack| {
-            format!(
-                "{:6} {};{}",
-                stack.count,
-                stack.comm,
-                stack.frames.join(";")
-            )
-        };
-        stacks
-            .iter()
-            .take(12)
-            .map(line)
-            .collect::<Vec<_>>()
-            .join("\n")
+        let line =
+            |stack: &&Stack| format!("{:6} {};{}", stack.count, stack.comm, stack.frames.join(";"));
+        stacks.iter().take(12).map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -365,17 +318,13 @@ impl Stats {
     /// A number at a path of keys, such as `agent.budget_bytes`.
     pub fn number(&self, path: &str) -> f64 {
         let value = path.split('.').fold(&self.0, |value, key| &value[key]);
-        value
-            .as_f64()
-            .unwrap_or_else(|| panic!("--stats has no number {path}: {value}"))
+        value.as_f64().unwrap_or_else(|| panic!("--stats has no number {path}: {value}"))
     }
 
     /// A count at a path of keys.
     pub fn count(&self, path: &str) -> u64 {
         let value = path.split('.').fold(&self.0, |value, key| &value[key]);
-        value
-            .as_u64()
-            .unwrap_or_else(|| panic!("--stats has no count {path}: {value}"))
+        value.as_u64().unwrap_or_else(|| panic!("--stats has no count {path}: {value}"))
     }
 
     /// The sum of a table of counts by reason.
@@ -385,21 +334,14 @@ impl Stats {
 
     /// The processes, one entry each.
     pub fn processes(&self) -> Vec<Process> {
-        let list = self.0["processes"]
-            .as_array()
-            .expect("--stats lists processes");
+        let list = self.0["processes"].as_array().expect("--stats lists processes");
         list.iter()
             .map(|entry| Process {
                 pid: entry["pid"].as_u64().expect("a process has a pid") as u32,
-                comm: entry["comm"]
-                    .as_str()
-                    .expect("a process has a comm")
-                    .to_owned(),
+                comm: entry["comm"].as_str().expect("a process has a comm").to_owned(),
                 exe: entry["exe"].as_str().unwrap_or_default().to_owned(),
                 samples: entry["samples"].as_u64().expect("a process has samples"),
-                whole: entry["whole"]
-                    .as_u64()
-                    .expect("a process has a count of whole stacks"),
+                whole: entry["whole"].as_u64().expect("a process has a count of whole stacks"),
                 cut: reasons(&entry["cut"]),
             })
             .collect()
@@ -407,15 +349,8 @@ impl Stats {
 
     /// All processes of one command name, added up.
     pub fn of(&self, comm: &str) -> Process {
-        let mut total = Process {
-            comm: comm.to_owned(),
-            ..Process::default()
-        };
-        for process in self
-            .processes()
-            .into_iter()
-            .filter(|process| process.comm == comm)
-        {
+        let mut total = Process { comm: comm.to_owned(), ..Process::default() };
+        for process in self.processes().into_iter().filter(|process| process.comm == comm) {
             total.pid = process.pid;
             total.samples += process.samples;
             total.whole += process.whole;
@@ -428,21 +363,13 @@ impl Stats {
 }
 
 fn sum(table: &serde_json::Value, key: &str) -> u64 {
-    let table = table
-        .as_object()
-        .unwrap_or_else(|| panic!("--stats has no table {key}"));
-    table
-        .values()
-        .map(|count| count.as_u64().expect("a count"))
-        .sum()
+    let table = table.as_object().unwrap_or_else(|| panic!("--stats has no table {key}"));
+    table.values().map(|count| count.as_u64().expect("a count")).sum()
 }
 
 fn reasons(table: &serde_json::Value) -> BTreeMap<String, u64> {
     let table = table.as_object().expect("cut stacks are counted by reason");
-    table
-        .iter()
-        .map(|(key, count)| (key.clone(), count.as_u64().expect("a count")))
-        .collect()
+    table.iter().map(|(key, count)| (key.clone(), count.as_u64().expect("a count"))).collect()
 }
 
 /// A process in `--stats`.
@@ -470,13 +397,7 @@ impl Process {
 
     /// Fails unless every stack is whole.
     pub fn assert_whole(&self) {
-        assert_eq!(
-            self.cut_samples(),
-            0,
-            "{} has cut stacks: {:?}",
-            self.comm,
-            self.cut
-        );
+        assert_eq!(self.cut_samples(), 0, "{} has cut stacks: {:?}", self.comm, self.cut);
         assert_eq!(self.whole, self.samples, "{}", self.comm);
     }
 }
@@ -500,16 +421,12 @@ pub struct Recording {
 impl Recording {
     /// The books of a recording that must have written them.
     pub fn stats(&self) -> &Stats {
-        self.stats
-            .as_ref()
-            .unwrap_or_else(|| panic!("no --stats file; it said:\n{}", self.stderr))
+        self.stats.as_ref().unwrap_or_else(|| panic!("no --stats file; it said:\n{}", self.stderr))
     }
 
     /// The exit code as a shell gives it: 128 + the signal's number when killed.
     pub fn code(&self) -> i32 {
-        self.status
-            .code()
-            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
     /// Fails unless the identities of the books hold to the last sample.
@@ -523,12 +440,7 @@ impl Recording {
             "ticks: {}",
             stats.0
         );
-        assert_eq!(
-            taken,
-            emitted + stats.sum("samples_lost"),
-            "samples: {}",
-            stats.0
-        );
+        assert_eq!(taken, emitted + stats.sum("samples_lost"), "samples: {}", stats.0);
         assert_eq!(
             emitted,
             stats.count("stacks_whole") + stats.sum("stacks_cut"),
@@ -538,19 +450,11 @@ impl Recording {
         assert!(stats.count("stacks_heuristic") <= emitted);
         let mut of_processes = 0;
         for process in stats.processes() {
-            assert_eq!(
-                process.samples,
-                process.whole + process.cut_samples(),
-                "{process:?}"
-            );
+            assert_eq!(process.samples, process.whole + process.cut_samples(), "{process:?}");
             of_processes += process.samples;
         }
         assert_eq!(of_processes, emitted, "the processes' samples: {}", stats.0);
-        assert_eq!(
-            self.folded.samples(|_| true),
-            emitted,
-            "the folded file's samples"
-        );
+        assert_eq!(self.folded.samples(|_| true), emitted, "the folded file's samples");
         for (kind, frames) in stats.0["frames"].as_object().expect("frames by kind") {
             let (total, named) = (frames["total"].as_u64(), frames["named"].as_u64());
             assert!(named.is_some() && named <= total, "{kind}: {frames}");
@@ -578,23 +482,12 @@ impl Recorder {
     ) -> Recorder {
         let scratch = Scratch::new();
         let mut command = Command::new(hotframe());
-        command
-            .arg("record")
-            .arg("--stats")
-            .arg(scratch.path("stats.json"));
+        command.arg("record").arg("--stats").arg(scratch.path("stats.json"));
         command.arg("-o").arg(scratch.path("out.folded")).args(args);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         change(&mut command);
         let child = command.spawn().expect("hotframe starts");
-        Recorder {
-            child: Some(child),
-            scratch,
-            timed_out_hint: format!("{command:?}"),
-        }
+        Recorder { child: Some(child), scratch, timed_out_hint: format!("{command:?}") }
     }
 
     /// Its process id, which is its process group too.
@@ -642,10 +535,7 @@ impl Recorder {
                 let _ = child.kill();
                 let _ = child.wait();
                 let said = err.join().unwrap_or_default();
-                panic!(
-                    "{} did not end in {DEADLINE:?}:\n{said}",
-                    self.timed_out_hint
-                );
+                panic!("{} did not end in {DEADLINE:?}:\n{said}", self.timed_out_hint);
             }
             std::thread::sleep(Duration::from_millis(5));
         };
@@ -679,12 +569,7 @@ impl Drop for Recorder {
 /// One recording that must succeed, its books checked.
 pub fn record<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Recording {
     let recording = Recorder::start(args).finish();
-    assert_eq!(
-        recording.code(),
-        0,
-        "hotframe failed:\n{}",
-        recording.stderr
-    );
+    assert_eq!(recording.code(), 0, "hotframe failed:\n{}", recording.stderr);
     recording.assert_books();
     recording
 }
@@ -696,10 +581,7 @@ pub fn record_until<S: AsRef<OsStr>>(args: &[S], enough: impl Fn(&Recording) -> 
     let mut seconds = 1;
     loop {
         let duration = seconds.to_string();
-        let all = args
-            .iter()
-            .map(AsRef::as_ref)
-            .chain(["-d".as_ref(), OsStr::new(&duration)]);
+        let all = args.iter().map(AsRef::as_ref).chain(["-d".as_ref(), OsStr::new(&duration)]);
         let recording = record(all);
         if enough(&recording) {
             return recording;
@@ -716,9 +598,7 @@ pub fn record_until<S: AsRef<OsStr>>(args: &[S], enough: impl Fn(&Recording) -> 
 
 /// Records one process until there are some 50 samples of it.
 pub fn record_pid(pid: u32) -> Recording {
-    record_until(&["-p", &pid.to_string()], |recording| {
-        recording.folded.samples(|_| true) >= 50
-    })
+    record_until(&["-p", &pid.to_string()], |recording| recording.folded.samples(|_| true) >= 50)
 }
 
 /// The first line that a program prints.

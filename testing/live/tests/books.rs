@@ -52,9 +52,7 @@ fn shares_are_those_of_the_work() {
     let light = recording.folded.samples(|stack| stack.has("light")) as f64;
     let share = heavy / (heavy + light);
     assert!((share - 0.8).abs() < 0.03, "heavy has {share:.3}");
-    recording
-        .folded
-        .assert_path("split", |stack| stack.has("heavy"), &["main", "heavy"]);
+    recording.folded.assert_path("split", |stack| stack.has("heavy"), &["main", "heavy"]);
 }
 
 /// All of the machine: the identities hold (checked in each recording) and few ticks are missed.
@@ -66,20 +64,13 @@ fn whole_machine() {
     let recording = record(["-d", "5"]);
     let stats = recording.stats();
     let (missed, expected) = (stats.count("ticks_missed"), stats.count("ticks_expected"));
-    assert!(
-        missed * 200 <= expected,
-        "more than 0.5 % missed: {missed} of {expected}"
-    );
+    assert!(missed * 200 <= expected, "more than 0.5 % missed: {missed} of {expected}");
     assert!(recording.folded.of("split") > 0);
     assert_eq!(stats.sum("samples_lost"), 0, "{}", stats.0["samples_lost"]);
     assert!(stats.count("agent.rss_peak_bytes") > 0);
     assert!(stats.count("agent.map_bytes") > 0);
     let held = stats.count("agent.rss_peak_bytes") + stats.count("agent.map_bytes");
-    assert!(
-        held <= stats.count("agent.budget_bytes"),
-        "{}",
-        stats.0["agent"]
-    );
+    assert!(held <= stats.count("agent.budget_bytes"), "{}", stats.0["agent"]);
     assert!(stats.number("agent.first_sample_seconds") > 0.0);
     assert!(stats.count("bpf.run_count") >= stats.count("samples_taken"));
     assert!(stats.count("bpf.run_ns") > 0);
@@ -90,19 +81,11 @@ fn whole_machine() {
 fn filter_by_pid() {
     live!();
     let split = program!("split");
-    let (wanted, other) = (
-        Workload::start(&split, [""; 0]),
-        Workload::start(&split, [""; 0]),
-    );
+    let (wanted, other) = (Workload::start(&split, [""; 0]), Workload::start(&split, [""; 0]));
     let recording = record_until(&["-p", &wanted.pid().to_string()], |recording| {
         recording.folded.of("split") >= 50
     });
-    let pids: Vec<u32> = recording
-        .stats()
-        .processes()
-        .iter()
-        .map(|process| process.pid)
-        .collect();
+    let pids: Vec<u32> = recording.stats().processes().iter().map(|process| process.pid).collect();
     assert_eq!(pids, [wanted.pid()], "not {}", other.pid());
     assert!(recording.stats().count("samples_filtered.pid") > 0);
 }
@@ -116,20 +99,10 @@ fn filter_by_two_pids() {
     let (first, second) = (burning[0].pid(), burning[1].pid());
     let args = ["-p", &first.to_string(), "-p", &second.to_string()];
     let recording = record_until(&args, |recording| {
-        recording
-            .stats()
-            .processes()
-            .iter()
-            .filter(|process| process.samples >= 20)
-            .count()
-            >= 2
+        recording.stats().processes().iter().filter(|process| process.samples >= 20).count() >= 2
     });
-    let mut pids: Vec<u32> = recording
-        .stats()
-        .processes()
-        .iter()
-        .map(|process| process.pid)
-        .collect();
+    let mut pids: Vec<u32> =
+        recording.stats().processes().iter().map(|process| process.pid).collect();
     pids.sort_unstable();
     let mut wanted = [first, second];
     wanted.sort_unstable();
@@ -142,22 +115,14 @@ fn filter_by_pid_follows_descendants() {
     live!();
     let split = program!("split");
     let mut shell = Command::new("sh");
-    shell
-        .arg("-c")
-        .arg("sh -c '\"$0\"; true' \"$0\"; true")
-        .arg(&split);
+    shell.arg("-c").arg("sh -c '\"$0\"; true' \"$0\"; true").arg(&split);
     let tree = Workload::spawn(&mut shell);
     let stranger = Workload::start(&split, [""; 0]);
     let recording = record_until(&["-p", &tree.pid().to_string()], |recording| {
         recording.folded.of("split") >= 50
     });
     let processes = recording.stats().processes();
-    assert!(
-        processes
-            .iter()
-            .all(|process| process.pid != stranger.pid()),
-        "{processes:?}"
-    );
+    assert!(processes.iter().all(|process| process.pid != stranger.pid()), "{processes:?}");
 }
 
 /// A thread's name is a filter: the first 15 bytes, exactly.
@@ -168,10 +133,7 @@ fn filter_by_comm() {
     let recording = record_until(&["--comm", "worker-red"], |recording| {
         recording.folded.of("worker-red") >= 50
     });
-    assert_eq!(
-        recording.folded.samples(|stack| stack.comm != "worker-red"),
-        0
-    );
+    assert_eq!(recording.folded.samples(|stack| stack.comm != "worker-red"), 0);
     assert!(recording.stats().count("samples_filtered.comm") > 0);
     // Different filters are AND.
     let split = Workload::start(&program!("split"), [""; 0]);
@@ -215,15 +177,9 @@ fn filter_by_cgroup() {
     let outside = Workload::start(&split, [""; 0]);
     fs::write(inner.0.join("cgroup.procs"), inside.pid().to_string()).expect("it moves");
     let path = outer.0.to_string_lossy().into_owned();
-    let recording = record_until(&["--cgroup", &path], |recording| {
-        recording.folded.of("split") >= 50
-    });
-    let pids: Vec<u32> = recording
-        .stats()
-        .processes()
-        .iter()
-        .map(|process| process.pid)
-        .collect();
+    let recording =
+        record_until(&["--cgroup", &path], |recording| recording.folded.of("split") >= 50);
+    let pids: Vec<u32> = recording.stats().processes().iter().map(|process| process.pid).collect();
     assert_eq!(pids, [inside.pid()], "not {}", outside.pid());
     assert!(recording.stats().count("samples_filtered.cgroup") > 0);
     drop(inside);
@@ -235,11 +191,7 @@ fn filter_by_cgroup() {
 fn ends_with_the_last_target() {
     live!();
     let split = program!("split");
-    let mut target = Command::new(&split)
-        .arg("2")
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("starts");
+    let mut target = Command::new(&split).arg("2").stdout(Stdio::null()).spawn().expect("starts");
     let recording = record(["-p", &target.id().to_string()]);
     let _ = target.wait();
     assert!(recording.folded.of("split") > 0);
@@ -250,38 +202,20 @@ fn ends_with_the_last_target() {
 fn short_processes() {
     live!();
     let shorts = program!("shorts");
-    let recording = record([
-        "--".as_ref(),
-        shorts.as_os_str(),
-        "200".as_ref(),
-        "2".as_ref(),
-    ]);
+    let recording = record(["--".as_ref(), shorts.as_os_str(), "200".as_ref(), "2".as_ref()]);
     let printed = String::from_utf8_lossy(&recording.stdout).into_owned();
     let used_ns: f64 = printed
         .split_whitespace()
         .next()
         .and_then(|word| word.parse().ok())
         .expect("shorts prints what its children used");
-    let attributed = recording
-        .folded
-        .samples(|stack| stack.has_path(&["main", "short_work"]));
+    let attributed = recording.folded.samples(|stack| stack.has_path(&["main", "short_work"]));
     let share = attributed as f64 * 1e9 / 99.0 / used_ns;
-    assert!(
-        share >= 0.95,
-        "{share:.3} of the processes' time has their function's name"
-    );
+    assert!(share >= 0.95, "{share:.3} of the processes' time has their function's name");
     let stats = recording.stats();
     let emitted = stats.count("samples_emitted");
-    assert!(
-        stats.sum("stacks_cut") * 20 <= emitted,
-        "{}",
-        stats.0["stacks_cut"]
-    );
-    assert!(
-        stats.count("stacks_from_slice") * 10 <= emitted,
-        "{}",
-        stats.0
-    );
+    assert!(stats.sum("stacks_cut") * 20 <= emitted, "{}", stats.0["stacks_cut"]);
+    assert!(stats.count("stacks_from_slice") * 10 <= emitted, "{}", stats.0);
 }
 
 /// A build of a C project: little of its tree's time is missing.
@@ -306,18 +240,8 @@ fn a_build_is_accounted_for() {
     // The shell prints the processor time of what it waited for, as the kernel counted it.
     let script = "make -s -j2 -C \"$0\" && times";
     let dir = scratch.path("");
-    let args = [
-        "--".as_ref(),
-        "bash".as_ref(),
-        "-c".as_ref(),
-        script.as_ref(),
-        dir.as_os_str(),
-    ];
-    let recording = record(
-        std::iter::once("-F".as_ref())
-            .chain(["499".as_ref()])
-            .chain(args),
-    );
+    let args = ["--".as_ref(), "bash".as_ref(), "-c".as_ref(), script.as_ref(), dir.as_os_str()];
+    let recording = record(std::iter::once("-F".as_ref()).chain(["499".as_ref()]).chain(args));
     let printed = String::from_utf8_lossy(&recording.stdout).into_owned();
     let used: f64 = printed
         .split_whitespace()
@@ -328,40 +252,19 @@ fn a_build_is_accounted_for() {
         .sum();
     assert!(used > 0.5, "bash prints the times: {printed}");
     let sampled = recording.folded.samples(|_| true) as f64 / 499.0;
-    assert!(
-        sampled >= 0.97 * used,
-        "sampled {sampled:.3} s of {used:.3} s"
-    );
+    assert!(sampled >= 0.97 * used, "sampled {sampled:.3} s of {used:.3} s");
     let compiler = recording.folded.of("cc1") as f64;
     assert!(compiler > 0.0, "{}", recording.folded.summary());
 }
 
 /// Samples of a pprof file, by the reckoning of Go's own reader.
 fn samples_by_go(file: &Path) -> u64 {
-    let raw = run(
-        "go",
-        [
-            "tool".as_ref(),
-            "pprof".as_ref(),
-            "-raw".as_ref(),
-            file.as_os_str(),
-        ],
-    );
+    let raw = run("go", ["tool".as_ref(), "pprof".as_ref(), "-raw".as_ref(), file.as_os_str()]);
     // After `Samples:` and the line of types stand `COUNT NS: location…` lines, until `Locations`.
-    let lines = raw
-        .lines()
-        .skip_while(|line| !line.starts_with("Samples:"))
-        .skip(2);
+    let lines = raw.lines().skip_while(|line| !line.starts_with("Samples:")).skip(2);
     let samples = lines.take_while(|line| !line.starts_with("Locations"));
     samples
-        .filter_map(|line| {
-            line.split_once(':')?
-                .0
-                .split_whitespace()
-                .next()?
-                .parse::<u64>()
-                .ok()
-        })
+        .filter_map(|line| line.split_once(':')?.0.split_whitespace().next()?.parse::<u64>().ok())
         .sum()
 }
 
@@ -388,17 +291,13 @@ fn one_of_many() {
     live!();
     let split = program!("split");
     let burning: Vec<Workload> = (0..50).map(|_| Workload::start(&split, [""; 0])).collect();
-    let recording = record_until(
-        &["-F", "997", "-p", &burning[0].pid().to_string()],
-        |recording| recording.folded.of("split") >= 20,
-    );
+    let recording =
+        record_until(&["-F", "997", "-p", &burning[0].pid().to_string()], |recording| {
+            recording.folded.of("split") >= 20
+        });
     let stats = recording.stats();
     let filtered = stats.sum("samples_filtered");
-    assert!(
-        filtered > 10 * stats.count("samples_taken"),
-        "{}",
-        stats.0["samples_filtered"]
-    );
+    assert!(filtered > 10 * stats.count("samples_taken"), "{}", stats.0["samples_filtered"]);
     // What is filtered is not walked: the mean run is a small part of a walk's time.
     let mean_ns = stats.count("bpf.run_ns") / stats.count("bpf.run_count").max(1);
     assert!(mean_ns < 5_000, "a run takes {mean_ns} ns in the mean");

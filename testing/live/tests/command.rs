@@ -30,12 +30,7 @@ fn signal_of_the_command() {
     for (signal, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11)] {
         let script = format!("kill -s {signal} $$");
         let recording = Recorder::start(sh(&script)).finish();
-        assert_eq!(
-            recording.status.code(),
-            Some(128 + number),
-            "{}",
-            recording.stderr
-        );
+        assert_eq!(recording.status.code(), Some(128 + number), "{}", recording.stderr);
     }
 }
 
@@ -61,11 +56,7 @@ fn quiet() {
 fn no_escapes_without_a_terminal() {
     live!();
     let recording = Recorder::start(["-d", "1"]).finish();
-    assert!(
-        !recording.stderr.contains(['\x1b', '\r']),
-        "{:?}",
-        recording.stderr
-    );
+    assert!(!recording.stderr.contains(['\x1b', '\r']), "{:?}", recording.stderr);
     assert!(recording.stdout.is_empty());
 }
 
@@ -75,15 +66,9 @@ fn the_command_waits_until_recording_is_on() {
     live!();
     let split = program!("split");
     let recording = Recorder::start(["--".as_ref(), split.as_os_str(), "1".as_ref()]).finish();
-    let used_ns: f64 = String::from_utf8_lossy(&recording.stdout)
-        .trim()
-        .parse()
-        .expect("a number");
+    let used_ns: f64 = String::from_utf8_lossy(&recording.stdout).trim().parse().expect("a number");
     let sampled_ns = recording.folded.of("split") as f64 * 1e9 / 99.0;
-    assert!(
-        sampled_ns >= 0.95 * used_ns,
-        "sampled {sampled_ns:.0} of {used_ns:.0} ns"
-    );
+    assert!(sampled_ns >= 0.95 * used_ns, "sampled {sampled_ns:.0} of {used_ns:.0} ns");
 }
 
 /// With -d and a command, recording ends at -d and hotframe waits for the command.
@@ -91,21 +76,12 @@ fn the_command_waits_until_recording_is_on() {
 fn duration_with_a_command() {
     live!();
     let split = program!("split");
-    let args = [
-        "-d".as_ref(),
-        "1".as_ref(),
-        "--".as_ref(),
-        split.as_os_str(),
-        "3".as_ref(),
-    ];
+    let args = ["-d".as_ref(), "1".as_ref(), "--".as_ref(), split.as_os_str(), "3".as_ref()];
     let recording = Recorder::start(args).finish();
     assert_eq!(recording.code(), 0, "{}", recording.stderr);
     assert!(!recording.stdout.is_empty(), "the command ran to its end");
     let samples = recording.folded.of("split");
-    assert!(
-        (1..=110).contains(&samples),
-        "{samples} samples in one second of 99 Hz"
-    );
+    assert!((1..=110).contains(&samples), "{samples} samples in one second of 99 Hz");
 }
 
 /// Ctrl-C ends a recording and what was recorded is written.
@@ -120,11 +96,7 @@ fn interrupt_writes_the_result() {
     let recording = recorder.finish();
     assert_eq!(recording.code(), 0, "{}", recording.stderr);
     recording.assert_books();
-    assert!(
-        recording.folded.of("split") > 0,
-        "{}",
-        recording.folded.summary()
-    );
+    assert!(recording.folded.of("split") > 0, "{}", recording.folded.summary());
 }
 
 /// The first Ctrl-C reaches the command and ends the recording; its code is ours.
@@ -133,10 +105,8 @@ fn interrupt_reaches_the_command() {
     live!();
     let scratch = Scratch::new();
     let ready = scratch.path("ready");
-    let script = format!(
-        "trap 'exit 7' INT; touch {}; while :; do sleep 0.05; done",
-        ready.display()
-    );
+    let script =
+        format!("trap 'exit 7' INT; touch {}; while :; do sleep 0.05; done", ready.display());
     let recorder = Recorder::start(sh(&script));
     wait_for("the command to run", || ready.exists().then_some(()));
     // As a terminal does it: to the whole foreground process group.
@@ -152,10 +122,7 @@ fn second_interrupt_aborts() {
     live!();
     let scratch = Scratch::new();
     let ready = scratch.path("ready");
-    let script = format!(
-        "trap '' INT; touch {}; while :; do sleep 0.05; done",
-        ready.display()
-    );
+    let script = format!("trap '' INT; touch {}; while :; do sleep 0.05; done", ready.display());
     let recorder = Recorder::start(sh(&script));
     wait_for("the command to run", || ready.exists().then_some(()));
     let group = -i64::from(recorder.pid());
@@ -165,9 +132,7 @@ fn second_interrupt_aborts() {
     let recording = recorder.finish();
     assert_ne!(recording.code(), 0, "{}", recording.stderr);
     // The command ignores the signal; it goes with its group.
-    let _ = Command::new("kill")
-        .args(["-s", "KILL", "--", &group.to_string()])
-        .status();
+    let _ = Command::new("kill").args(["-s", "KILL", "--", &group.to_string()]).status();
 }
 
 /// A command that does not exist: 127, as in a shell, and nothing is written.
@@ -176,11 +141,7 @@ fn command_not_found() {
     live!();
     let recording = Recorder::start(["--", "/nonexistent/program"]).finish();
     assert_eq!(recording.code(), 127, "{}", recording.stderr);
-    assert!(
-        recording.stderr.contains("/nonexistent/program"),
-        "{}",
-        recording.stderr
-    );
+    assert!(recording.stderr.contains("/nonexistent/program"), "{}", recording.stderr);
     assert!(!recording.scratch.path("out.folded").exists());
 }
 
@@ -189,10 +150,7 @@ fn command_not_found() {
 fn under_sudo_the_command_is_the_users() {
     live!();
     let scratch = Scratch::new();
-    run(
-        "chown",
-        ["65534:65534".as_ref(), scratch.path("").as_os_str()],
-    );
+    run("chown", ["65534:65534".as_ref(), scratch.path("").as_os_str()]);
     let output = scratch.path("theirs.folded");
     let args = [
         "-o".as_ref(),
@@ -203,10 +161,7 @@ fn under_sudo_the_command_is_the_users() {
         "id -u; id -g".as_ref(),
     ];
     let recording = Recorder::with(args, |command| {
-        command
-            .env("SUDO_UID", "65534")
-            .env("SUDO_GID", "65534")
-            .env("SUDO_USER", "nobody");
+        command.env("SUDO_UID", "65534").env("SUDO_GID", "65534").env("SUDO_USER", "nobody");
     })
     .finish();
     assert_eq!(
@@ -224,12 +179,7 @@ fn under_sudo_the_command_is_the_users() {
 fn user_of_the_command() {
     live!();
     let recording = Recorder::start(["-u", "nobody", "--", "id", "-un"]).finish();
-    assert_eq!(
-        String::from_utf8_lossy(&recording.stdout),
-        "nobody\n",
-        "{}",
-        recording.stderr
-    );
+    assert_eq!(String::from_utf8_lossy(&recording.stdout), "nobody\n", "{}", recording.stderr);
 }
 
 /// As root an output never follows a link: what it points to stays as it was.
@@ -243,10 +193,7 @@ fn outputs_do_not_follow_links() {
     std::os::unix::fs::symlink(&victim, &link).expect("a link");
     let recording =
         Recorder::start(["-d".as_ref(), "1".as_ref(), "-o".as_ref(), link.as_os_str()]).finish();
-    assert_eq!(
-        fs::read_to_string(&victim).expect("still there"),
-        "precious"
-    );
+    assert_eq!(fs::read_to_string(&victim).expect("still there"), "precious");
     // Replacing the link itself and refusing it are both safe.
     if recording.code() == 0 {
         assert!(fs::symlink_metadata(&link).expect("the output").is_file());
@@ -259,12 +206,7 @@ fn no_temporary_file_stays() {
     live!();
     let scratch = Scratch::new();
     let output = scratch.path("only.folded");
-    let args = [
-        "-d".as_ref(),
-        "1".as_ref(),
-        "-o".as_ref(),
-        output.as_os_str(),
-    ];
+    let args = ["-d".as_ref(), "1".as_ref(), "-o".as_ref(), output.as_os_str()];
     let recording = Recorder::start(args).finish();
     assert_eq!(recording.code(), 0, "{}", recording.stderr);
     let names: Vec<_> = fs::read_dir(scratch.path(""))
@@ -285,22 +227,11 @@ fn default_output_is_the_page() {
         .current_dir(scratch.path(""))
         .output()
         .expect("hotframe runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let page = fs::read_to_string(scratch.path("hotframe.html")).expect("the page");
-    assert!(
-        page.trim_start()
-            .to_ascii_lowercase()
-            .starts_with("<!doctype html")
-    );
+    assert!(page.trim_start().to_ascii_lowercase().starts_with("<!doctype html"));
     for fetched in ["src=\"http", "href=\"http", "url(http", "@import"] {
-        assert!(
-            !page.contains(fetched),
-            "the page fetches from the network: {fetched}"
-        );
+        assert!(!page.contains(fetched), "the page fetches from the network: {fetched}");
     }
 }
 
@@ -324,10 +255,7 @@ fn binary_to_a_terminal_is_refused() {
         skipped("needs script(1)");
         return;
     }
-    let line = format!(
-        "{} record -d 1 -o - --format pprof",
-        hotframe_live::hotframe().display()
-    );
+    let line = format!("{} record -d 1 -o - --format pprof", hotframe_live::hotframe().display());
     let output = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
         .stdin(std::process::Stdio::null())

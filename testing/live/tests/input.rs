@@ -18,10 +18,7 @@ fn refused(args: &[&str], code: i32, words: &[&str]) -> Recording {
         );
     }
     assert!(!said.contains("panicked"), "{said}");
-    assert!(
-        !recording.scratch.path("out.folded").exists(),
-        "{args:?}: something was written"
-    );
+    assert!(!recording.scratch.path("out.folded").exists(), "{args:?}: something was written");
     recording
 }
 
@@ -30,12 +27,7 @@ fn refused(args: &[&str], code: i32, words: &[&str]) -> Recording {
 fn unknown_pid() {
     live!();
     let recording = refused(&["-p", "4194303", "-d", "1"], 1, &["4194303"]);
-    assert_eq!(
-        recording.stderr.trim().lines().count(),
-        1,
-        "{}",
-        recording.stderr
-    );
+    assert_eq!(recording.stderr.trim().lines().count(), 1, "{}", recording.stderr);
 }
 
 /// Words where numbers belong, and options that do not exist, are wrong usage.
@@ -80,11 +72,7 @@ fn unknown_format() {
 fn unwritable_output() {
     live!();
     let start = std::time::Instant::now();
-    refused(
-        &["-o", "/nonexistent/dir/x.folded", "-d", "60"],
-        1,
-        &["/nonexistent/dir"],
-    );
+    refused(&["-o", "/nonexistent/dir/x.folded", "-d", "60"], 1, &["/nonexistent/dir"]);
     assert!(start.elapsed().as_secs() < 50, "it recorded first");
 }
 
@@ -119,10 +107,7 @@ fn full_disk() {
         .expect("unshare runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("No space left") || said.contains("disk is full"),
-        "{said}"
-    );
+    assert!(said.contains("No space left") || said.contains("disk is full"), "{said}");
     assert!(said.contains("full.html"), "{said}");
     let folded = fs::read_to_string(&folded).expect("the other output is written");
     assert!(hotframe_live::Folded::parse(&folded).of("split") > 0);
@@ -137,12 +122,7 @@ fn no_privileges() {
     let binary = scratch.path("hotframe");
     fs::copy(hotframe(), &binary).expect("a copy that nobody may run");
     let output = Command::new("setpriv")
-        .args([
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "--bounding-set=-all",
-        ])
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"])
         .arg(&binary)
         .args(["record", "-d", "1", "-o", "/tmp/never-written.folded"])
         .stdin(Stdio::null())
@@ -162,28 +142,14 @@ fn documented_capabilities_suffice() {
     live!();
     let split = program!("split");
     let _burning = hotframe_live::Workload::start(&split, [""; 0]);
-    let all = [
-        "bpf",
-        "perfmon",
-        "sys_ptrace",
-        "syslog",
-        "checkpoint_restore",
-        "dac_read_search",
-    ];
+    let all = ["bpf", "perfmon", "sys_ptrace", "syslog", "checkpoint_restore", "dac_read_search"];
     let samples = |capabilities: &[&str]| {
         let scratch = Scratch::new();
         let binary = scratch.path("hotframe");
         fs::copy(hotframe(), &binary).expect("a copy that nobody may run");
-        hotframe_live::run(
-            "chown",
-            ["65534:65534".as_ref(), scratch.path("").as_os_str()],
-        );
+        hotframe_live::run("chown", ["65534:65534".as_ref(), scratch.path("").as_os_str()]);
         let list = |sign: &str| {
-            capabilities
-                .iter()
-                .map(|name| format!("{sign}{name}"))
-                .collect::<Vec<_>>()
-                .join(",")
+            capabilities.iter().map(|name| format!("{sign}{name}")).collect::<Vec<_>>().join(",")
         };
         let output = Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
@@ -205,17 +171,10 @@ fn documented_capabilities_suffice() {
     assert_eq!(code, Some(0), "{said}");
     folded.assert_path("split", |stack| stack.has("heavy"), &["main", "heavy"]);
     for missing in all {
-        let rest: Vec<&str> = all
-            .iter()
-            .copied()
-            .filter(|name| *name != missing)
-            .collect();
+        let rest: Vec<&str> = all.iter().copied().filter(|name| *name != missing).collect();
         let (code, folded, said) = samples(&rest);
         let name = format!("CAP_{}", missing.to_uppercase());
-        assert!(
-            said.contains(&name),
-            "without {name} nothing says so: {said}"
-        );
+        assert!(said.contains(&name), "without {name} nothing says so: {said}");
         if ["bpf", "perfmon"].contains(&missing) {
             assert_eq!(code, Some(1), "{said}");
         } else {
@@ -232,19 +191,11 @@ fn help() {
         skipped("the binary is built for the live suite only");
         return;
     }
-    let run = |args: &[&str]| {
-        Command::new(hotframe())
-            .args(args)
-            .output()
-            .expect("hotframe runs")
-    };
+    let run = |args: &[&str]| Command::new(hotframe()).args(args).output().expect("hotframe runs");
     assert_eq!(run(&[]).status.code(), Some(2));
     for args in [&["--help"][..], &["record", "--help"], &["--version"]] {
         let output = run(args);
         assert!(output.status.success(), "{args:?}");
-        assert!(
-            !output.stdout.is_empty() && output.stderr.is_empty(),
-            "{args:?}"
-        );
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
     }
 }

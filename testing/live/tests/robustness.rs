@@ -34,11 +34,7 @@ fn killed_leaves_nothing_in_the_kernel() {
     }
     let pinned = || {
         fs::read_dir("/sys/fs/bpf")
-            .map(|dir| {
-                dir.flatten()
-                    .map(|entry| entry.file_name())
-                    .collect::<BTreeSet<_>>()
-            })
+            .map(|dir| dir.flatten().map(|entry| entry.file_name()).collect::<BTreeSet<_>>())
             .unwrap_or_default()
     };
     let (before, pinned_before) = (bpf_objects(), pinned());
@@ -55,10 +51,7 @@ fn killed_leaves_nothing_in_the_kernel() {
         left.is_empty().then_some(())
     });
     assert_eq!(pinned(), pinned_before);
-    assert!(
-        !recording.scratch.path("out.folded").exists(),
-        "half an output"
-    );
+    assert!(!recording.scratch.path("out.folded").exists(), "half an output");
 }
 
 /// Busy with address spaces coming and going at a high rate, no stack is wrong.
@@ -75,11 +68,7 @@ fn churn_at_a_high_rate_gives_no_wrong_stack() {
     folded.assert_path("recursion", |_| true, &path);
     let child = |stack: &Stack| stack.has("child_work");
     folded.assert_path("forkserver", child, &["main", "serve", "child_work"]);
-    folded.assert_path(
-        "execchain",
-        |stack| stack.has("image_work"),
-        &["main", "image_work"],
-    );
+    folded.assert_path("execchain", |stack| stack.has("image_work"), &["main", "image_work"]);
     for (comm, theirs) in [
         ("recursion", &["even", "odd", "floor_of_it"][..]),
         ("execchain", &["image_work"]),
@@ -97,12 +86,7 @@ fn churn_at_a_high_rate_gives_no_wrong_stack() {
 fn memory_limit_holds() {
     live!();
     let _burning: Vec<Workload> = (0..4)
-        .map(|depth| {
-            Workload::start(
-                &program_path("recursion"),
-                [(100 * (depth + 1)).to_string()],
-            )
-        })
+        .map(|depth| Workload::start(&program_path("recursion"), [(100 * (depth + 1)).to_string()]))
         .collect();
     let recording = record(["--memory", "48MiB", "-F", "999", "-d", "4"]);
     let stats = recording.stats();
@@ -122,9 +106,7 @@ fn many_idle_processes() {
     live!();
     let idle = program!("idle");
     let mut command = Command::new(&idle);
-    command
-        .args(["500", "300"])
-        .stdout(std::process::Stdio::piped());
+    command.args(["500", "300"]).stdout(std::process::Stdio::piped());
     let _idle = Workload::spawn(&mut command);
     let _burning = Workload::start(&program!("split"), [""; 0]);
     wait_for("the idle processes", || {
@@ -134,16 +116,10 @@ fn many_idle_processes() {
         (count.count() >= 500).then_some(())
     });
     let recording = record(["-d", "3"]);
-    recording
-        .folded
-        .assert_path("split", |stack| stack.has("heavy"), &["main", "heavy"]);
+    recording.folded.assert_path("split", |stack| stack.has("heavy"), &["main", "heavy"]);
     let stats = recording.stats();
     let held = stats.count("agent.rss_peak_bytes") + stats.count("agent.map_bytes");
-    assert!(
-        held <= stats.count("agent.budget_bytes"),
-        "{}",
-        stats.0["agent"]
-    );
+    assert!(held <= stats.count("agent.budget_bytes"), "{}", stats.0["agent"]);
 }
 
 /// The distributed binary, alone in an empty root with /proc and /sys, records and writes.
@@ -173,11 +149,7 @@ fn static_binary_in_an_empty_root() {
         .arg(&root)
         .output()
         .expect("unshare runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(root.join("out/a.html").is_file());
     let text = fs::read_to_string(root.join("out/a.folded")).expect("the output");
     let folded = hotframe_live::Folded::parse(&text);
@@ -194,36 +166,18 @@ fn pids_are_those_of_its_own_namespace() {
     let script = "mount -t proc none /proc; \"$1\" & target=$!; \"$2\" record -d 2 --stats \"$3\" \
                   -o \"$4\"; code=$?; kill $target; exit $code";
     let output = Command::new("unshare")
-        .args([
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "bash",
-            "-c",
-            script,
-            "bash",
-        ])
+        .args(["--mount", "--pid", "--fork", "--kill-child", "bash", "-c", script, "bash"])
         .args([&split, &hotframe(), &stats, &scratch.path("out.folded")])
         .output()
         .expect("unshare runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let stats: serde_json::Value =
         serde_json::from_slice(&fs::read(&stats).expect("stats")).expect("JSON");
     let processes = stats["processes"].as_array().expect("processes");
-    let target = processes
-        .iter()
-        .find(|process| process["comm"] == "split")
-        .expect("the target");
+    let target = processes.iter().find(|process| process["comm"] == "split").expect("the target");
     assert!(target["pid"].as_u64().expect("a pid") < 100, "{target}");
     // What the namespace cannot see is filtered, and said so.
-    let _ = stats["samples_filtered"]["namespace"]
-        .as_u64()
-        .expect("a count");
+    let _ = stats["samples_filtered"]["namespace"].as_u64().expect("a count");
 }
 
 /// A CPU goes and comes while recording. Behind a switch: it disturbs the machine.
@@ -247,8 +201,5 @@ fn cpu_off_and_on() {
     recording.assert_books();
     let samples = recording.folded.samples(|_| true);
     // Two seconds of one CPU and nearly four of both, less the first fraction of a second.
-    assert!(
-        samples > 99 * 7,
-        "{samples} samples: the second CPU was not taken up again"
-    );
+    assert!(samples > 99 * 7, "{samples} samples: the second CPU was not taken up again");
 }

@@ -16,11 +16,7 @@ fn all(_: &Stack) -> bool {
 fn expect(program: &Path, args: &[&str], path: &[&str]) -> hotframe_live::Recording {
     let workload = Workload::start(program, args);
     let recording = record_pid(workload.pid());
-    let comm = program
-        .file_name()
-        .expect("a name")
-        .to_string_lossy()
-        .into_owned();
+    let comm = program.file_name().expect("a name").to_string_lossy().into_owned();
     recording.folded.assert_path(&comm, all, path);
     recording.stats().of(&comm).assert_whole();
     recording
@@ -32,11 +28,7 @@ fn recursion(depth: usize) {
     path.push("floor_of_it");
     let recording = expect(&program!("recursion"), &[&depth.to_string()], &path);
     let stats = recording.stats();
-    assert_eq!(
-        stats.count("stacks_heuristic"),
-        0,
-        "these functions have unwind tables"
-    );
+    assert_eq!(stats.count("stacks_heuristic"), 0, "these functions have unwind tables");
 }
 
 /// 300 calls deep without frame pointers, twice what the peer shows.
@@ -60,17 +52,8 @@ fn too_deep_keeps_the_leaf() {
     let workload = Workload::start(&program!("recursion"), ["5000"]);
     let recording = record_pid(workload.pid());
     let process = recording.stats().of("recursion");
-    assert_eq!(
-        process.cut.get("too_deep"),
-        Some(&process.samples),
-        "{:?}",
-        process.cut
-    );
-    recording.folded.assert_path(
-        "recursion",
-        all,
-        &["even", "odd", "even", "odd", "floor_of_it"],
-    );
+    assert_eq!(process.cut.get("too_deep"), Some(&process.samples), "{:?}", process.cut);
+    recording.folded.assert_path("recursion", all, &["even", "odd", "even", "odd", "floor_of_it"]);
 }
 
 /// Functions without unwind tables that keep frame pointers.
@@ -80,21 +63,14 @@ fn frame_pointers_without_unwind_tables() {
     let program = program!("framepointers");
     let recording = expect(&program, &[], &["main", "alpha", "beta", "gamma_ray"]);
     let stats = recording.stats();
-    assert_eq!(
-        stats.count("stacks_heuristic"),
-        stats.count("samples_emitted")
-    );
+    assert_eq!(stats.count("stacks_heuristic"), stats.count("samples_emitted"));
 }
 
 /// Assembly with a sized symbol: pushes and subtractions are followed past the decoys.
 #[test]
 fn assembly_leaf_with_a_sized_symbol() {
     live!();
-    expect(
-        &program!("asmleaf"),
-        &["sized"],
-        &["main", "call_leaf", "asm_sized"],
-    );
+    expect(&program!("asmleaf"), &["sized"], &["main", "call_leaf", "asm_sized"]);
 }
 
 /// Assembly under a bare label.
@@ -103,13 +79,8 @@ fn assembly_leaf_with_a_bare_label() {
     live!();
     let workload = Workload::start(&program!("asmleaf"), ["unsized"]);
     let recording = record_pid(workload.pid());
-    recording
-        .folded
-        .assert_path("asmleaf", all, &["main", "call_leaf"]);
-    assert_eq!(
-        recording.folded.samples(|stack| stack.has("decoy_caller")),
-        0
-    );
+    recording.folded.assert_path("asmleaf", all, &["main", "call_leaf"]);
+    assert_eq!(recording.folded.samples(|stack| stack.has("decoy_caller")), 0);
     recording.stats().of("asmleaf").assert_whole();
 }
 
@@ -117,11 +88,7 @@ fn assembly_leaf_with_a_bare_label() {
 #[test]
 fn assembly_leaf_found_by_scan() {
     live!();
-    expect(
-        &program!("asmleaf"),
-        &["scan"],
-        &["main", "call_leaf", "asm_scan"],
-    );
+    expect(&program!("asmleaf"), &["scan"], &["main", "call_leaf", "asm_scan"]);
 }
 
 /// A library loaded while the recording runs.
@@ -146,9 +113,7 @@ fn dlopen_after_start() {
         recording.folded.samples(|stack| stack.has("plugin_work")) >= 20
     });
     loader.join().expect("the signal was sent");
-    recording
-        .folded
-        .assert_path("late", |stack| stack.has("plugin_work"), &path);
+    recording.folded.assert_path("late", |stack| stack.has("plugin_work"), &path);
     recording.stats().of("late").assert_whole();
 }
 
@@ -157,14 +122,11 @@ fn dlopen_after_start() {
 fn exec_chain() {
     live!();
     let workload = Workload::start(&program!("execchain"), [""; 0]);
-    let recording = record_until(
-        &["-F", "499", "-p", &workload.pid().to_string()],
-        |recording| recording.folded.samples(|stack| stack.has("image_work")) >= 200,
-    );
+    let recording = record_until(&["-F", "499", "-p", &workload.pid().to_string()], |recording| {
+        recording.folded.samples(|stack| stack.has("image_work")) >= 200
+    });
     let working = |stack: &Stack| stack.has("image_work");
-    recording
-        .folded
-        .assert_path("execchain", working, &["main", "image_work"]);
+    recording.folded.assert_path("execchain", working, &["main", "image_work"]);
     let process = recording.stats().of("execchain");
     assert!(
         process.cut_samples() * 100 <= process.samples,
@@ -182,18 +144,9 @@ fn signal_handler() {
         let workload = Workload::start(&program!("signals"), args);
         let recording = record_pid(workload.pid());
         let in_handler = |stack: &Stack| stack.has("handler_work");
-        recording
-            .folded
-            .assert_path("signals", in_handler, &["main", "interrupted_work"]);
-        recording
-            .folded
-            .assert_path("signals", in_handler, &["on_alarm", "handler_work"]);
-        for stack in recording
-            .folded
-            .stacks
-            .iter()
-            .filter(|stack| in_handler(stack))
-        {
+        recording.folded.assert_path("signals", in_handler, &["main", "interrupted_work"]);
+        recording.folded.assert_path("signals", in_handler, &["on_alarm", "handler_work"]);
+        for stack in recording.folded.stacks.iter().filter(|stack| in_handler(stack)) {
             let place = |name| stack.frames.iter().position(|frame| frame == name);
             let (below, above) = (place("interrupted_work"), place("on_alarm"));
             let between = above.unwrap_or(0).saturating_sub(below.unwrap_or(0));
@@ -215,11 +168,7 @@ fn stripped() {
     let recording = record_pid(workload.pid());
     recording.stats().of("stripped").assert_whole();
     for stack in &recording.folded.stacks {
-        let ours = stack
-            .frames
-            .iter()
-            .filter(|name| name.starts_with("stripped+0x"))
-            .count();
+        let ours = stack.frames.iter().filter(|name| name.starts_with("stripped+0x")).count();
         // _start, main, the 12 and the leaf; libc's frames stand between _start and main.
         assert_eq!(ours, 15, "{:?}", stack.frames);
     }
@@ -230,28 +179,13 @@ fn stripped() {
 fn inlined_three_deep() {
     live!();
     let program = program!("inlines");
-    let path = [
-        "main",
-        "real_function",
-        "inlined_one",
-        "inlined_two",
-        "inlined_three",
-    ];
+    let path = ["main", "real_function", "inlined_one", "inlined_two", "inlined_three"];
     let recording = expect(&program, &[], &path);
     let inlined = |name: &str| {
-        recording
-            .folded
-            .stacks
-            .iter()
-            .any(|stack| stack.annotated.contains(&format!("{name}_[i]")))
+        recording.folded.stacks.iter().any(|stack| stack.annotated.contains(&format!("{name}_[i]")))
     };
     // Annotations are switchable; where they are on, exactly the inlined are marked so.
-    if recording
-        .folded
-        .stacks
-        .iter()
-        .any(|stack| stack.annotated != stack.frames)
-    {
+    if recording.folded.stacks.iter().any(|stack| stack.annotated != stack.frames) {
         assert!(inlined("inlined_three") && inlined("inlined_one") && !inlined("real_function"));
     }
 }
@@ -263,31 +197,17 @@ fn go_inlined_three_deep() {
     let workload = Workload::start(&program!("gostacks"), ["inline"]);
     let deep = ["main.inlinedOne", "main.inlinedTwo", "main.inlinedThree"];
     let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
-        recording
-            .folded
-            .samples(|stack| stack.has("main.realFunction"))
-            >= 50
+        recording.folded.samples(|stack| stack.has("main.realFunction")) >= 50
     });
     let working = |stack: &Stack| stack.has("main.realFunction");
-    recording
-        .folded
-        .assert_path("gostacks", working, &["main.main", "main.realFunction"]);
+    recording.folded.assert_path("gostacks", working, &["main.main", "main.realFunction"]);
     let inlined = |stack: &Stack| deep.iter().any(|name| stack.has(name));
-    for stack in recording
-        .folded
-        .stacks
-        .iter()
-        .filter(|stack| inlined(stack))
-    {
+    for stack in recording.folded.stacks.iter().filter(|stack| inlined(stack)) {
         let mut path = vec!["main.realFunction"];
         path.extend(deep.iter().copied().take_while(|name| stack.has(name)));
         assert!(stack.has_path(&path), "{:?}", stack.frames);
     }
-    assert!(
-        recording.folded.samples(inlined) > 0,
-        "{}",
-        recording.folded.summary()
-    );
+    assert!(recording.folded.samples(inlined) > 0, "{}", recording.folded.summary());
     recording.stats().of("gostacks").assert_whole();
 }
 
@@ -339,9 +259,7 @@ fn fork_server_and_vfork() {
         let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
             recording.folded.samples(|stack| stack.has(work)) >= 50
         });
-        recording
-            .folded
-            .assert_path("forkserver", |stack| stack.has(work), path);
+        recording.folded.assert_path("forkserver", |stack| stack.has(work), path);
         let process = recording.stats().of("forkserver");
         assert!(
             process.cut_samples() * 20 <= process.samples,
@@ -359,16 +277,7 @@ fn own_mount_and_pid_namespace() {
     let original = program!("recursion");
     let script = "mount -t tmpfs none /mnt && cp \"$1\" /mnt/hidden && exec /mnt/hidden 4";
     let mut command = Command::new("unshare");
-    command.args([
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "sh",
-        "-c",
-        script,
-        "sh",
-    ]);
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"]);
     command.arg(&original);
     let workload = Workload::spawn(&mut command);
     let parent = workload.pid();
@@ -389,23 +298,13 @@ fn own_mount_and_pid_namespace() {
 fn task_of_32_bits_is_named_as_such() {
     live!();
     let program = program!("task32");
-    if Command::new(&program)
-        .arg("")
-        .spawn()
-        .map(|mut child| child.kill())
-        .is_err()
-    {
+    if Command::new(&program).arg("").spawn().map(|mut child| child.kill()).is_err() {
         hotframe_live::skipped("this kernel runs no 32-bit programs");
         return;
     }
     let workload = Workload::start(&program, [""; 0]);
     let recording = record_pid(workload.pid());
-    for stack in recording
-        .folded
-        .stacks
-        .iter()
-        .filter(|stack| stack.comm == "task32")
-    {
+    for stack in recording.folded.stacks.iter().filter(|stack| stack.comm == "task32") {
         assert!(
             stack.frames.iter().any(|frame| frame.contains("32-bit")),
             "nothing says that it is a 32-bit task: {:?}",
@@ -429,11 +328,7 @@ fn bpf_program_in_the_kernel() {
                 .any(|frame| frame.starts_with("bpf_prog_") && frame.ends_with("_hf_burner"))
     });
     let total = recording.folded.of("bpfprog");
-    assert!(
-        named * 10 >= total * 9,
-        "{named} of {total}:\n{}",
-        recording.folded.summary()
-    );
+    assert!(named * 10 >= total * 9, "{named} of {total}:\n{}", recording.folded.summary());
 }
 
 /// Through the vDSO, which is no file.
@@ -442,9 +337,7 @@ fn vdso() {
     live!();
     let workload = Workload::start(&program!("vdso"), [""; 0]);
     let recording = record_pid(workload.pid());
-    recording
-        .folded
-        .assert_path("vdso", all, &["main", "tell_time"]);
+    recording.folded.assert_path("vdso", all, &["main", "tell_time"]);
     recording.stats().of("vdso").assert_whole();
 }
 
@@ -454,9 +347,7 @@ fn kernel_frames_follow_user_frames() {
     live!();
     let workload = Workload::start(&program!("syscalls"), [""; 0]);
     let recording = record_pid(workload.pid());
-    recording
-        .folded
-        .assert_path("syscalls", all, &["main", "read_zeros"]);
+    recording.folded.assert_path("syscalls", all, &["main", "read_zeros"]);
     recording.stats().of("syscalls").assert_whole();
     let through = recording.folded.samples(|stack| {
         let place = |wanted: &dyn Fn(&str) -> bool| stack.frames.iter().position(|f| wanted(f));
@@ -465,11 +356,7 @@ fn kernel_frames_follow_user_frames() {
         user.is_some() && user < kernel
     });
     let total = recording.folded.of("syscalls");
-    assert!(
-        through * 10 >= total * 8,
-        "{through} of {total}:\n{}",
-        recording.folded.summary()
-    );
+    assert!(through * 10 >= total * 8, "{through} of {total}:\n{}", recording.folded.summary());
 }
 
 /// Threads have their names and only their own frames.
@@ -480,12 +367,8 @@ fn threads_by_name() {
     let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
         recording.folded.of("worker-red") >= 20 && recording.folded.of("worker-blue") >= 20
     });
-    recording
-        .folded
-        .assert_path("worker-red", all, &["start_red", "red_work"]);
-    recording
-        .folded
-        .assert_path("worker-blue", all, &["start_blue", "blue_work"]);
+    recording.folded.assert_path("worker-red", all, &["start_red", "red_work"]);
+    recording.folded.assert_path("worker-blue", all, &["start_blue", "blue_work"]);
     recording.stats().of("threads").assert_whole();
 }
 
@@ -499,11 +382,7 @@ fn names_are_demangled() {
         "(anonymous namespace)::integrate(double)",
     ];
     expect(&program!("overloads"), &[], &path);
-    let path = [
-        "rusty::main",
-        "rusty::outer",
-        "<rusty::Engine as rusty::Turn>::turn",
-    ];
+    let path = ["rusty::main", "rusty::outer", "<rusty::Engine as rusty::Turn>::turn"];
     expect(&program!("rusty"), &[], &path);
 }
 
@@ -512,17 +391,12 @@ fn names_are_demangled() {
 fn audit_agrees() {
     live!();
     let workload = Workload::start(&program!("recursion"), ["40"]);
-    let recording = record_until(
-        &["-p", &workload.pid().to_string(), "--audit", "50"],
-        |recording| recording.stats().count("audit.checked") >= 50,
-    );
+    let recording =
+        record_until(&["-p", &workload.pid().to_string(), "--audit", "50"], |recording| {
+            recording.stats().count("audit.checked") >= 50
+        });
     let stats = recording.stats();
-    assert_eq!(
-        stats.count("audit.agreed"),
-        stats.count("audit.checked"),
-        "{}",
-        stats.0["audit"]
-    );
+    assert_eq!(stats.count("audit.agreed"), stats.count("audit.checked"), "{}", stats.0["audit"]);
 }
 
 /// The names that a debugger gives the same program's live stack are ours, in the same order.
