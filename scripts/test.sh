@@ -24,5 +24,6 @@ HOTFRAME_DIST=$(realpath dist/hotframe)
 export HOTFRAME_BIN HOTFRAME_DIST
 for force in tailcalls no-arena ''; do
 	echo "live suite${force:+ with HOTFRAME_FORCE=$force}"
-	HOTFRAME_FORCE=$force $cargo test --locked -p hotframe-live -- --test-threads=1
+	if [ -n "$force" ]; then export HOTFRAME_FORCE=$force; else unset HOTFRAME_FORCE; fi
+	$cargo test --locked -p hotframe-live -- --test-threads=1
 done
