@@ -38,18 +38,8 @@ pub(crate) struct Arch {
 impl Arch {
     pub(crate) fn of(machine: Machine) -> Option<Self> {
         match machine {
-            Machine::X86_64 => Some(Self {
-                machine,
-                sp: 7,
-                fp: 6,
-                pc: 16,
-            }),
-            Machine::Arm64 => Some(Self {
-                machine,
-                sp: 31,
-                fp: 29,
-                pc: 32,
-            }),
+            Machine::X86_64 => Some(Self { machine, sp: 7, fp: 6, pc: 16 }),
+            Machine::Arm64 => Some(Self { machine, sp: 31, fp: 29, pc: 32 }),
             Machine::Other(_) => None,
         }
     }
@@ -142,19 +132,11 @@ impl EntryHead {
             u32::MAX => (cursor.u64()?, 12, true),
             length => (u64::from(length), 4, false),
         };
-        let pointer_bytes = if wide && flavour == Flavour::Debug {
-            8
-        } else {
-            4
-        };
+        let pointer_bytes = if wide && flavour == Flavour::Debug { 8 } else { 4 };
         if length < pointer_bytes {
             return None;
         }
-        let pointer = if pointer_bytes == 8 {
-            cursor.u64()?
-        } else {
-            u64::from(cursor.u32()?)
-        };
+        let pointer = if pointer_bytes == 8 { cursor.u64()? } else { u64::from(cursor.u32()?) };
         let cie = match flavour {
             Flavour::Eh if pointer == 0 => None,
             Flavour::Eh => Some((offset + field).checked_sub(pointer)?),
@@ -163,11 +145,7 @@ impl EntryHead {
             Flavour::Debug => Some(pointer),
         };
         let head = u8::try_from(field + pointer_bytes).ok()?;
-        Some(Self {
-            total: length.checked_add(field)?,
-            head,
-            cie,
-        })
+        Some(Self { total: length.checked_add(field)?, head, cie })
     }
 }
 
@@ -206,11 +184,7 @@ impl Cie {
         }
         let code_align = cursor.uleb()?;
         let data_align = cursor.sleb()?;
-        let ra_column = if version == 1 {
-            u64::from(cursor.u8()?)
-        } else {
-            cursor.uleb()?
-        };
+        let ra_column = if version == 1 { u64::from(cursor.u8()?) } else { cursor.uleb()? };
         let mut cie = Self {
             code_align,
             data_align,
@@ -218,11 +192,7 @@ impl Cie {
             fde_encoding: 0,
             has_augmentation: false,
             signal: false,
-            initial: Unwind {
-                cfa: Cfa::None,
-                fp: Saved::Unspecified,
-                ra: Saved::Unspecified,
-            },
+            initial: Unwind { cfa: Cfa::None, fp: Saved::Unspecified, ra: Saved::Unspecified },
         };
         if let Some((b'z', letters)) = augmentation.split_first() {
             cie.has_augmentation = true;
@@ -254,12 +224,7 @@ impl Cie {
         if flavour == Flavour::Eh && !matches!(cie.fde_encoding & 0xf0, 0x00 | 0x10) {
             return None;
         }
-        let mut vm = Vm {
-            arch,
-            cie: &cie,
-            state: cie.initial,
-            remembered: Vec::new(),
-        };
+        let mut vm = Vm { arch, cie: &cie, state: cie.initial, remembered: Vec::new() };
         vm.run(cursor.rest(), 0, 0, u64::MAX, &mut |_, _, _| {})?;
         cie.initial = vm.state;
         Some(cie)
@@ -305,19 +270,8 @@ impl<'a> Fde<'a> {
         arch: Arch,
         rule: &mut impl FnMut(u64, u64, &Unwind),
     ) -> Option<()> {
-        let mut vm = Vm {
-            arch,
-            cie,
-            state: cie.initial,
-            remembered: Vec::new(),
-        };
-        vm.run(
-            self.instructions,
-            self.instructions_at,
-            self.start,
-            self.end,
-            rule,
-        )
+        let mut vm = Vm { arch, cie, state: cie.initial, remembered: Vec::new() };
+        vm.run(self.instructions, self.instructions_at, self.start, self.end, rule)
     }
 }
 
@@ -378,10 +332,7 @@ impl Vm<'_> {
 
     fn step(&mut self, op: u8, cursor: &mut Cursor<'_>) -> Option<()> {
         let cie = self.cie;
-        let scaled = |n: i64| {
-            n.checked_mul(cie.data_align)
-                .and_then(|off| i32::try_from(off).ok())
-        };
+        let scaled = |n: i64| n.checked_mul(cie.data_align).and_then(|off| i32::try_from(off).ok());
         let at = |off: Option<i32>| off.map_or(Saved::Unsupported, Saved::At);
         let unsigned = |n: u64| i64::try_from(n).ok();
         let plain = |n: u64| i32::try_from(n).ok();

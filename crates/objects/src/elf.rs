@@ -209,9 +209,7 @@ impl<R: ReadAt> ElfFile<R> {
     }
     /// The loaded segments with execute permission.
     pub fn executable_segments(&self) -> impl Iterator<Item = &Segment> {
-        self.segments
-            .iter()
-            .filter(|segment| segment.is_executable())
+        self.segments.iter().filter(|segment| segment.is_executable())
     }
     /// All section headers, the null section included: `sh_link` indexes this slice.
     pub fn sections(&self) -> &[Section] {
@@ -219,9 +217,7 @@ impl<R: ReadAt> ElfFile<R> {
     }
     /// The first section of that name which has bytes in the file.
     pub fn section(&self, name: &str) -> Option<&Section> {
-        self.sections
-            .iter()
-            .find(|section| section.name == name && section.has_bytes())
+        self.sections.iter().find(|section| section.name == name && section.has_bytes())
     }
     /// The GNU build id.
     pub fn build_id(&self) -> Option<&[u8]> {
@@ -248,18 +244,12 @@ impl<R: ReadAt> ElfFile<R> {
     /// [`Error::TooLarge`] above the cap, [`Error::Compression`] for a method that is not zlib or
     /// for damaged data, [`Error::Read`].
     pub fn section_bytes(&self, section: &Section, cap_bytes: u64) -> Result<Vec<u8>, Error> {
-        let too_large = |size| Error::TooLarge {
-            what: "a section",
-            size,
-            cap: cap_bytes,
-        };
+        let too_large = |size| Error::TooLarge { what: "a section", size, cap: cap_bytes };
         if !section.has_bytes() {
             return Ok(Vec::new());
         }
         // What the header claims costs memory only as far as the file has it.
-        let stored = section
-            .size
-            .min(self.reader.len().saturating_sub(section.offset));
+        let stored = section.size.min(self.reader.len().saturating_sub(section.offset));
         if stored > cap_bytes {
             return Err(too_large(stored));
         }
@@ -303,9 +293,7 @@ impl<R: ReadAt> ElfFile<R> {
         let Some((offset, available)) = self.file_range(vaddr) else {
             return Ok(0);
         };
-        let n = buf
-            .len()
-            .min(usize::try_from(available).unwrap_or(usize::MAX));
+        let n = buf.len().min(usize::try_from(available).unwrap_or(usize::MAX));
         fill(&self.reader, buf.get_mut(..n).unwrap_or_default(), offset)
     }
 
@@ -315,10 +303,7 @@ impl<R: ReadAt> ElfFile<R> {
     pub fn map_bias(&self, mapping_start: u64, mapping_pgoff: u64) -> Option<u64> {
         let fits = |segment: &&Segment| {
             let start = segment.offset & !(PAGE - 1);
-            let end = segment
-                .offset
-                .saturating_add(segment.filesz)
-                .saturating_add(PAGE - 1);
+            let end = segment.offset.saturating_add(segment.filesz).saturating_add(PAGE - 1);
             segment.kind == PT_LOAD
                 && segment.filesz > 0
                 && start <= mapping_pgoff
@@ -331,25 +316,16 @@ impl<R: ReadAt> ElfFile<R> {
             (segment.is_executable(), starts)
         };
         let segment = self.segments.iter().filter(fits).max_by_key(rank)?;
-        let vaddr = mapping_pgoff
-            .wrapping_sub(segment.offset)
-            .wrapping_add(segment.vaddr);
+        let vaddr = mapping_pgoff.wrapping_sub(segment.offset).wrapping_add(segment.vaddr);
         Some(mapping_start.wrapping_sub(vaddr.wrapping_sub(self.image_base)))
     }
 
     /// Image offsets that may hold text: from the first executable byte to after the last one.
     pub(crate) fn text_range(&self) -> Range<u64> {
-        let start = self
-            .executable_segments()
-            .map(|segment| segment.vaddr)
-            .min();
+        let start = self.executable_segments().map(|segment| segment.vaddr).min();
         let end = self
             .executable_segments()
-            .map(|segment| {
-                segment
-                    .vaddr
-                    .saturating_add(segment.memsz.min(segment.filesz))
-            })
+            .map(|segment| segment.vaddr.saturating_add(segment.memsz.min(segment.filesz)))
             .max();
         match (start, end) {
             (Some(start), Some(end)) => {
@@ -361,28 +337,18 @@ impl<R: ReadAt> ElfFile<R> {
 
     /// `.eh_frame_hdr` by program header (it survives when section headers do not).
     pub(crate) fn eh_frame_hdr(&self) -> Option<Segment> {
-        self.segments
-            .iter()
-            .copied()
-            .find(|segment| segment.kind == PT_GNU_EH_FRAME)
+        self.segments.iter().copied().find(|segment| segment.kind == PT_GNU_EH_FRAME)
     }
 
     /// Whether the headers say that the file is run, so that its entry point is one.
     pub(crate) fn is_program(&self) -> bool {
         self.file_type == ET_EXEC
-            || self
-                .segments
-                .iter()
-                .any(|segment| segment.kind == PT_INTERP)
+            || self.segments.iter().any(|segment| segment.kind == PT_INTERP)
             || self.dynamic_flags_1() & DF_1_PIE != 0
     }
 
     fn dynamic_flags_1(&self) -> u64 {
-        let Some(dynamic) = self
-            .segments
-            .iter()
-            .find(|segment| segment.kind == PT_DYNAMIC)
-        else {
+        let Some(dynamic) = self.segments.iter().find(|segment| segment.kind == PT_DYNAMIC) else {
             return 0;
         };
         let mut bytes = vec![0; usize::try_from(dynamic.filesz.min(16 << 10)).unwrap_or(0)];
@@ -491,14 +457,7 @@ fn read_segments(reader: &impl ReadAt, header: &Header) -> Result<Vec<Segment>, 
         let mut cursor = Cursor::new(entry);
         let (kind, flags, offset) = (cursor.u32()?, cursor.u32()?, cursor.u64()?);
         let (vaddr, _paddr, filesz) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
-        Some(Segment {
-            kind,
-            flags,
-            offset,
-            vaddr,
-            filesz,
-            memsz: cursor.u64()?,
-        })
+        Some(Segment { kind, flags, offset, vaddr, filesz, memsz: cursor.u64()? })
     };
     Ok(bytes.chunks_exact(size).filter_map(parse).collect())
 }
@@ -518,50 +477,28 @@ fn read_sections(reader: &impl ReadAt, header: &Header) -> Option<Vec<Section>> 
         let name_off = name as usize;
         Some((
             name_off,
-            Section {
-                name: String::new(),
-                kind,
-                flags,
-                addr,
-                offset,
-                size,
-                link,
-                entsize,
-            },
+            Section { name: String::new(), kind, flags, addr, offset, size, link, entsize },
         ))
     };
     // Section 0 holds the counts that do not fit the header.
     let mut first = vec![0; size];
     (fill(reader, &mut first, header.shoff).ok()? == size).then_some(())?;
     let (_, null) = parse(&first)?;
-    let n = if header.shnum == 0 {
-        null.size
-    } else {
-        u64::from(header.shnum)
-    };
+    let n = if header.shnum == 0 { null.size } else { u64::from(header.shnum) };
     let n = usize::try_from(n).ok()?.min(MAX_SECTIONS);
-    let names_index = if header.shstrndx == 0xffff {
-        null.link as usize
-    } else {
-        usize::from(header.shstrndx)
-    };
+    let names_index =
+        if header.shstrndx == 0xffff { null.link as usize } else { usize::from(header.shstrndx) };
     let mut bytes = vec![0; n.checked_mul(size)?];
     let got = fill(reader, &mut bytes, header.shoff).ok()?;
     bytes.truncate(got);
     let mut sections: Vec<(usize, Section)> = bytes.chunks_exact(size).filter_map(parse).collect();
-    let names = sections
-        .get(names_index)
-        .map(|(_, section)| (section.offset, section.size));
+    let names = sections.get(names_index).map(|(_, section)| (section.offset, section.size));
     if let Some((offset, size)) = names {
-        let size = usize::try_from(size)
-            .unwrap_or(usize::MAX)
-            .min(MAX_NAMES_BYTES);
+        let size = usize::try_from(size).unwrap_or(usize::MAX).min(MAX_NAMES_BYTES);
         let mut names = vec![0; size];
         let got = fill(reader, &mut names, offset).unwrap_or(0);
         for (name_off, section) in &mut sections {
-            let name = names
-                .get(*name_off..got)
-                .and_then(|rest| Cursor::new(rest).c_str());
+            let name = names.get(*name_off..got).and_then(|rest| Cursor::new(rest).c_str());
             // Names are compared with short known ones; a huge shared tail is not worth copying.
             section.name =
                 String::from_utf8_lossy(name.filter(|name| name.len() <= 256).unwrap_or_default())

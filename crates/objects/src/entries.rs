@@ -83,9 +83,7 @@ impl Entries {
         arch: Arch,
     ) -> Result<Option<Self>, Error> {
         let table = search_table(file)?;
-        let by_section = file
-            .section(".eh_frame")
-            .filter(|section| !section.is_compressed());
+        let by_section = file.section(".eh_frame").filter(|section| !section.is_compressed());
         let place = match (by_section, table) {
             (Some(section), _) => Some((section.addr, section.offset, section.size)),
             (None, Some(table)) => file
@@ -97,9 +95,7 @@ impl Entries {
             return Ok(None);
         };
         let index = match table {
-            Some(Table {
-                offset, n, base, ..
-            }) if n > 0 => Some(Index::Table { offset, n, base }),
+            Some(Table { offset, n, base, .. }) if n > 0 => Some(Index::Table { offset, n, base }),
             _ => None,
         };
         let bytes = Bytes::File { offset };
@@ -213,6 +209,29 @@ impl Entries {
         Ok(())
     }
 
+    /// Calls `found` with the start of each entry, ascending if the table is.
+    pub(crate) fn each_start(
+        &mut self,
+        reader: &impl ReadAt,
+        mut found: impl FnMut(u64),
+    ) -> Result<(), Error> {
+        match &self.index {
+            Index::Scanned(index) => {
+                index.iter().for_each(|pair| found(self.image_base + u64::from(pair.0)));
+            }
+            &Index::Table { offset, n, base } => {
+                let table = TableReader { reader, offset, n, base, vaddr: self.vaddr };
+                for at in 0..n {
+                    let Some((start, _)) = table.pair(&mut self.table_window, at)? else {
+                        break;
+                    };
+                    found(start);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Appends the entries that start in `[low, high)`, and the last that starts before. Returns
     /// false if the search table is not to be trusted.
     pub(crate) fn find(
@@ -225,31 +244,19 @@ impl Entries {
         match &self.index {
             Index::Scanned(index) => {
                 let start = |&(image, _): &(u32, u32)| self.image_base + u64::from(image);
-                let at = index
-                    .partition_point(|pair| start(pair) < low)
-                    .saturating_sub(1);
+                let at = index.partition_point(|pair| start(pair) < low).saturating_sub(1);
                 // Entries that share the start of the last one before.
                 let first = index.get(at).map_or(0, &start);
                 let at = index.partition_point(|pair| start(pair) < first);
                 let rest = index.get(at..).unwrap_or_default();
-                let pairs = rest
-                    .iter()
-                    .take_while(|pair| start(pair) < high)
-                    .take(MAX_FOUND);
-                found.extend(pairs.map(|pair| Entry {
-                    start: start(pair),
-                    offset: u64::from(pair.1),
-                }));
+                let pairs = rest.iter().take_while(|pair| start(pair) < high).take(MAX_FOUND);
+                found.extend(
+                    pairs.map(|pair| Entry { start: start(pair), offset: u64::from(pair.1) }),
+                );
                 Ok(true)
             }
             &Index::Table { offset, n, base } => {
-                let table = TableReader {
-                    reader,
-                    offset,
-                    n,
-                    base,
-                    vaddr: self.vaddr,
-                };
+                let table = TableReader { reader, offset, n, base, vaddr: self.vaddr };
                 table.find(&mut self.table_window, low, high, found)
             }
         }
@@ -264,10 +271,7 @@ impl Entries {
             }
             Bytes::Held(bytes) => {
                 let from = usize::try_from(offset).unwrap_or(usize::MAX);
-                Ok(bytes
-                    .get(from..)
-                    .and_then(|rest| rest.get(..len))
-                    .unwrap_or_default())
+                Ok(bytes.get(from..).and_then(|rest| rest.get(..len)).unwrap_or_default())
             }
         }
     }
@@ -275,11 +279,9 @@ impl Entries {
     /// The contents of the entry at `offset` go to `scratch`.
     fn load(&mut self, reader: &impl ReadAt, offset: u64) -> Result<Option<EntryHead>, Error> {
         let flavour = self.flavour;
-        let Some(head) = EntryHead::parse(
-            self.read(reader, offset, EntryHead::MAX_BYTES)?,
-            offset,
-            flavour,
-        ) else {
+        let Some(head) =
+            EntryHead::parse(self.read(reader, offset, EntryHead::MAX_BYTES)?, offset, flavour)
+        else {
             return Ok(None);
         };
         if head.total > MAX_ENTRY_BYTES {
@@ -289,9 +291,7 @@ impl Entries {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         let bytes = self.read(reader, offset, total);
-        let whole = bytes
-            .as_ref()
-            .is_ok_and(|bytes| <[u8]>::len(bytes) == total);
+        let whole = bytes.as_ref().is_ok_and(|bytes| <[u8]>::len(bytes) == total);
         if let Ok(bytes) = &bytes {
             scratch.extend_from_slice(bytes.get(usize::from(head.head)..).unwrap_or_default());
         }
@@ -339,10 +339,7 @@ impl Entries {
         let Some(head) = self.load(reader, offset)? else {
             return Ok(None);
         };
-        let at = self
-            .vaddr
-            .wrapping_add(offset)
-            .wrapping_add(u64::from(head.head));
+        let at = self.vaddr.wrapping_add(offset).wrapping_add(u64::from(head.head));
         Ok(Fde::parse(&self.scratch, at, &cie).map(|fde| then(fde, &cie)))
     }
 
@@ -366,9 +363,7 @@ struct Table {
 fn search_table<R: ReadAt>(file: &ElfFile<R>) -> Result<Option<Table>, Error> {
     let place = match file.eh_frame_hdr() {
         Some(segment) => Some((segment.vaddr, segment.offset, segment.filesz)),
-        None => file
-            .section(".eh_frame_hdr")
-            .map(|s| (s.addr, s.offset, s.size)),
+        None => file.section(".eh_frame_hdr").map(|s| (s.addr, s.offset, s.size)),
     };
     let Some((vaddr, offset, size)) = place else {
         return Ok(None);
@@ -388,17 +383,8 @@ fn search_table<R: ReadAt>(file: &ElfFile<R>) -> Result<Option<Table>, Error> {
         };
         let eh_frame = eh_frame.wrapping_add_signed(i64::from(pointer.cast_signed()));
         let sorted = matches!(encodings, [_, _, 0x03, 0x3b]);
-        let n = if sorted {
-            u64::from(n).min(size.saturating_sub(12) / 8)
-        } else {
-            0
-        };
-        Some(Table {
-            eh_frame,
-            offset: offset.checked_add(12)?,
-            n,
-            base: vaddr,
-        })
+        let n = if sorted { u64::from(n).min(size.saturating_sub(12) / 8) } else { 0 };
+        Some(Table { eh_frame, offset: offset.checked_add(12)?, n, base: vaddr })
     };
     Ok(parse())
 }
@@ -414,12 +400,8 @@ struct TableReader<'a, R> {
 impl<R: ReadAt> TableReader<'_, R> {
     fn parse(&self, pair: &[u8]) -> Option<(u64, u64)> {
         let mut cursor = Cursor::new(pair);
-        let mut next = || {
-            Some(
-                self.base
-                    .wrapping_add_signed(i64::from(cursor.u32()?.cast_signed())),
-            )
-        };
+        let mut next =
+            || Some(self.base.wrapping_add_signed(i64::from(cursor.u32()?.cast_signed())));
         Some((next()?, next()?))
     }
 
@@ -465,10 +447,7 @@ impl<R: ReadAt> TableReader<'_, R> {
             if at >= from {
                 break start;
             }
-            found.push(Entry {
-                start,
-                offset: offset.wrapping_sub(self.vaddr),
-            });
+            found.push(Entry { start, offset: offset.wrapping_sub(self.vaddr) });
             back += 1;
             at += 1;
         };
@@ -488,10 +467,7 @@ impl<R: ReadAt> TableReader<'_, R> {
             if start >= high {
                 break;
             }
-            found.push(Entry {
-                start,
-                offset: offset.wrapping_sub(self.vaddr),
-            });
+            found.push(Entry { start, offset: offset.wrapping_sub(self.vaddr) });
             last = start;
             at += 1;
         }

@@ -93,19 +93,12 @@ pub(crate) fn evaluate(bytes: &[u8], sp: u8, pc: u8) -> Option<Expr> {
     }
     let int = |value| i32::try_from(value).ok();
     match stack.pop()? {
-        Value::Reg(reg, off) if reg < pc => Some(Expr::Reg {
-            reg,
-            off: int(off)?,
-        }),
-        Value::Deref(reg, off, off2) if reg < pc => Some(Expr::Deref {
-            reg,
-            off: int(off)?,
-            off2: int(off2)?,
-        }),
+        Value::Reg(reg, off) if reg < pc => Some(Expr::Reg { reg, off: int(off)? }),
+        Value::Deref(reg, off, off2) if reg < pc => {
+            Some(Expr::Deref { reg, off: int(off)?, off2: int(off2)? })
+        }
         Value::Plt(reg, 8, threshold) if reg == sp && (0..=16).contains(&threshold) => {
-            Some(Expr::Plt {
-                threshold: int(threshold)?,
-            })
+            Some(Expr::Plt { threshold: int(threshold)? })
         }
         _ => None,
     }
@@ -149,65 +142,25 @@ mod tests {
     fn plt_idiom_keeps_its_own_threshold() {
         // breg7 8; breg16 0; lit15; and; litT; ge; lit3; shl; plus
         for threshold in [5u8, 9, 10, 11] {
-            let plt = [
-                0x77,
-                8,
-                0x80,
-                0,
-                0x3f,
-                0x1a,
-                0x30 + threshold,
-                0x2a,
-                0x33,
-                0x24,
-                0x22,
-            ];
-            assert_eq!(
-                x86(&plt),
-                Some(Expr::Plt {
-                    threshold: i32::from(threshold)
-                })
-            );
+            let plt = [0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x30 + threshold, 0x2a, 0x33, 0x24, 0x22];
+            assert_eq!(x86(&plt), Some(Expr::Plt { threshold: i32::from(threshold) }));
         }
         // Another shift, another mask or another base is something else.
-        assert_eq!(
-            x86(&[0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x32, 0x24, 0x22]),
-            None
-        );
-        assert_eq!(
-            x86(&[0x77, 8, 0x80, 0, 0x37, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22]),
-            None
-        );
-        assert_eq!(
-            x86(&[0x77, 16, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22]),
-            None
-        );
+        assert_eq!(x86(&[0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x32, 0x24, 0x22]), None);
+        assert_eq!(x86(&[0x77, 8, 0x80, 0, 0x37, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22]), None);
+        assert_eq!(x86(&[0x77, 16, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22]), None);
     }
 
     #[test]
     fn linear_forms_of_gcc_and_openssl() {
-        assert_eq!(
-            x86(&[0x76, 0x78, 0x06]),
-            Some(Expr::Deref {
-                reg: 6,
-                off: -8,
-                off2: 0
-            })
-        );
+        assert_eq!(x86(&[0x76, 0x78, 0x06]), Some(Expr::Deref { reg: 6, off: -8, off2: 0 }));
         assert_eq!(
             x86(&[0x77, 0xd8, 0x00, 0x06, 0x23, 0x08]),
-            Some(Expr::Deref {
-                reg: 7,
-                off: 88,
-                off2: 8
-            })
+            Some(Expr::Deref { reg: 7, off: 88, off2: 8 })
         );
         assert_eq!(x86(&[0x76, 0x00]), Some(Expr::Reg { reg: 6, off: 0 }));
         // *(rsp + 8 + 8 * r9) + 8
-        assert_eq!(
-            x86(&[0x77, 8, 0x79, 0, 0x38, 0x1e, 0x22, 0x06, 0x23, 8]),
-            None
-        );
+        assert_eq!(x86(&[0x77, 8, 0x79, 0, 0x38, 0x1e, 0x22, 0x06, 0x23, 8]), None);
         // *rip, an empty expression, a stack that grows
         assert_eq!(x86(&[0x80, 0, 0x06]), None);
         assert_eq!(x86(&[]), None);

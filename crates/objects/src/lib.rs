@@ -25,9 +25,12 @@ mod cfi;
 mod elf;
 mod entries;
 mod expr;
+mod functions;
+mod gopclntab;
 mod read;
 mod rows;
 mod rules;
+mod synth;
 
 use std::io;
 

@@ -4,31 +4,44 @@
 //!
 //! # How it works
 //! A block is the work of one request: text that is never sampled is never parsed. The sources, in
-//! the order in which they are believed, each filling only what the ones before left open, are
-//! `.eh_frame` and `.debug_frame`. Each gives spans: a range of addresses with its rows. Between
-//! two spans at most [`PADDING_BYTES`] apart the earlier rule goes on, since alignment is never
-//! executed with another one; a wider gap has a `HF_RULE_NONE` row.
+//! the order in which they are believed, each filling only what the ones before left open:
+//!
+//! 1. Go's function table for Go functions (`gopclntab.rs`);
+//! 2. `.eh_frame`, then `.debug_frame` (`entries.rs`, `cfi.rs`);
+//! 3. the entry point, and sigreturn trampolines by their code;
+//! 4. functions that only a symbol knows (`functions.rs`): their code is followed (`synth.rs`),
+//!    else a `HF_RULE_NONE` row says where they start.
+//!
+//! Each gives spans: a range of addresses with its rows. Between two spans at most
+//! [`PADDING_BYTES`] apart the earlier rule goes on, since alignment is never executed with
+//! another one; a wider gap has a `HF_RULE_NONE` row.
 //!
 //! # Not handled
 //! Image beyond 4 GiB ([`hotframe_abi::HF_MAX_BLOCKS`] blocks).
 //!
 //! # Cost
 //! A block is some 20 reads and 50–100 µs; between blocks only windows (64 KiB) are held, and the
-//! index of a scanned section.
+//! index of a scanned section, and the functions of `functions.rs` once a block asked for them.
 
 use hotframe_abi as abi;
 
 use crate::Error;
 use crate::cfi::{Arch, Unwind};
+use crate::cfi::{Cfa, Saved};
 use crate::elf::{ElfFile, Machine};
 use crate::entries::{Entries, Entry};
+use crate::functions::Functions;
+use crate::gopclntab::{GoTable, Kind};
 use crate::read::ReadAt;
 use crate::rules::{Rule, SideRules, is_sigreturn};
+use crate::synth;
 
 /// A gap up to this is padding between functions, which are aligned to 16.
 const PADDING_BYTES: u64 = 15;
 /// Bytes of entries run for a block. libLLVM's fullest block has 60 KB; beyond it entries are bad.
 const MAX_BLOCK_WORK_BYTES: usize = 16 << 20;
+/// Bytes of code followed for a block (`synth.rs`).
+const MAX_DECODED_BYTES: usize = 256 << 10;
 
 /// What a block was made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +52,12 @@ pub struct BlockStats {
     pub bad_fdes: u32,
     /// Rules that were read and that no rule of the ABI can say: `HF_RULE_BAD` rows.
     pub inexpressible: u32,
+    /// Go functions used.
+    pub go_functions: u32,
+    /// Functions whose rows were synthesised from their code.
+    pub synthesised: u32,
+    /// Functions known by a symbol alone, whose code could not be followed.
+    pub given_up: u32,
     /// Rows dropped since a block holds `HF_MAX_ROWS_PER_BLOCK`.
     pub truncated: u32,
 }
@@ -61,6 +80,9 @@ pub struct RowSource<R> {
     arch: Arch,
     eh_frame: Option<Entries>,
     debug_frame: Option<Entries>,
+    go: Option<GoTable>,
+    /// Read when a block first has text that nothing describes.
+    functions: Option<Functions>,
     n_blocks: u32,
 }
 
@@ -82,23 +104,16 @@ impl<R: ReadAt> RowSource<R> {
     pub fn new(file: ElfFile<R>) -> Result<Self, Error> {
         let arch = Arch::of(file.machine()).ok_or(Error::Machine(file.machine()))?;
         let eh_frame = Entries::eh_frame(&file, arch)?;
-        // A damaged .debug_frame costs itself.
+        let go = GoTable::find(&file)?;
+        // A damaged .debug_frame costs itself. Go's says what its table says.
         let debug_frame = match Entries::debug_frame(&file, arch) {
+            _ if go.is_some() => None,
             Err(err @ Error::Read { .. }) => return Err(err),
             other => other.unwrap_or_default(),
         };
-        let blocks = file
-            .text_range()
-            .end
-            .div_ceil(u64::from(abi::HF_BLOCK_BYTES));
+        let blocks = file.text_range().end.div_ceil(u64::from(abi::HF_BLOCK_BYTES));
         let n_blocks = blocks.min(u64::from(abi::HF_MAX_BLOCKS)) as u32;
-        Ok(Self {
-            file,
-            arch,
-            eh_frame,
-            debug_frame,
-            n_blocks,
-        })
+        Ok(Self { file, arch, eh_frame, debug_frame, go, functions: None, n_blocks })
     }
 
     /// The file.
@@ -114,17 +129,19 @@ impl<R: ReadAt> RowSource<R> {
     /// Bytes held on the heap between blocks.
     pub fn heap_bytes(&self) -> usize {
         let entries = [&self.eh_frame, &self.debug_frame];
-        entries.into_iter().flatten().map(Entries::heap_bytes).sum()
+        let entries: usize = entries.into_iter().flatten().map(Entries::heap_bytes).sum();
+        let functions = self.functions.as_ref().map_or(0, Functions::heap_bytes);
+        entries + functions + self.go.as_ref().map_or(0, GoTable::heap_bytes)
     }
 
     /// Gives back the buffers that only make the next block faster. Worth it when a file goes
     /// unsampled for a while.
     pub fn release(&mut self) {
-        for entries in [&mut self.eh_frame, &mut self.debug_frame]
-            .into_iter()
-            .flatten()
-        {
+        for entries in [&mut self.eh_frame, &mut self.debug_frame].into_iter().flatten() {
             entries.release();
+        }
+        if let Some(go) = &mut self.go {
+            go.release();
         }
     }
 
@@ -134,14 +151,14 @@ impl<R: ReadAt> RowSource<R> {
     /// [`Error::Read`] if the file cannot be read any more. Damaged contents are no error: they
     /// give `HF_RULE_BAD` rows. A block beyond [`Self::n_blocks`] has one `HF_RULE_NONE` row.
     pub fn block(&mut self, n: u32) -> Result<Block, Error> {
-        let low = self
-            .file
-            .image_base()
-            .saturating_add(u64::from(n) << abi::HF_BLOCK_SHIFT);
+        let low = self.file.image_base().saturating_add(u64::from(n) << abi::HF_BLOCK_SHIFT);
         let high = low.saturating_add(u64::from(abi::HF_BLOCK_BYTES));
         let mut builder = Builder::new(self.arch, low, high);
         if n < self.n_blocks {
             let reader = self.file.reader();
+            if let Some(go) = &mut self.go {
+                builder.add_go(&self.file, go)?;
+            }
             if let Some(entries) = &mut self.eh_frame {
                 builder.add_entries(&self.file, reader, entries)?;
             }
@@ -151,6 +168,18 @@ impl<R: ReadAt> RowSource<R> {
                 builder.add_entries(&self.file, reader, entries)?;
             }
             builder.end_at_entry_point(&self.file)?;
+            let gaps = builder.gaps(&self.file);
+            if !gaps.is_empty() {
+                builder.find_sigreturn(&self.file, &gaps)?;
+                if self.functions.is_none() {
+                    let go = self.go.as_ref().map_or(0..0, GoTable::range);
+                    let eh_frame = self.eh_frame.as_mut();
+                    self.functions = Some(Functions::read(&self.file, eh_frame, go)?);
+                }
+                if let Some(functions) = &self.functions {
+                    builder.add_functions(&self.file, functions)?;
+                }
+            }
         }
         Ok(builder.finish())
     }
@@ -185,10 +214,7 @@ impl Builder {
     /// What spans may matter: a rule goes on over padding, from before the block into it and from
     /// its end to the next function.
     fn reach(&self) -> (u64, u64) {
-        (
-            self.low.saturating_sub(PADDING_BYTES + 1),
-            self.high.saturating_add(PADDING_BYTES + 1),
-        )
+        (self.low.saturating_sub(PADDING_BYTES + 1), self.high.saturating_add(PADDING_BYTES + 1))
     }
 
     /// No gap wider than padding is left.
@@ -225,10 +251,7 @@ impl Builder {
                 if span.start >= span.end {
                     break;
                 }
-                let until = kept
-                    .peek()
-                    .map_or(u64::MAX, |known| known.start)
-                    .min(span.end);
+                let until = kept.peek().map_or(u64::MAX, |known| known.start).min(span.end);
                 if until > span.start {
                     merged.push(Span { end: until, ..span });
                     end = until;
@@ -275,11 +298,7 @@ impl Builder {
         let mut above = u64::MAX;
         for &entry in found.iter().rev() {
             if entry.start != above {
-                next = if above == u64::MAX {
-                    high
-                } else {
-                    above.min(high)
-                };
+                next = if above == u64::MAX { high } else { above.min(high) };
                 above = entry.start;
             }
             jobs.push((entry, next));
@@ -320,22 +339,14 @@ impl Builder {
                 self.rules.push((entry.start, Rule::BAD));
                 until
             });
-            let span = Span {
-                start: entry.start,
-                end,
-                first,
-                n: self.rules.len() - first,
-            };
+            let span = Span { start: entry.start, end, first, n: self.rules.len() - first };
             spans.push((span, until));
         }
         spans.sort_unstable_by_key(|(span, _)| (span.start, u64::MAX - span.end));
         spans.dedup_by_key(|(span, _)| span.start);
         let mut spans: Vec<Span> = spans
             .into_iter()
-            .map(|(span, until)| Span {
-                end: span.end.min(until),
-                ..span
-            })
+            .map(|(span, until)| Span { end: span.end.min(until), ..span })
             .filter(|span| span.start < span.end)
             .collect();
         self.begin_signal_frames_early(file, &mut spans)?;
@@ -419,10 +430,10 @@ impl Builder {
     /// The entry point has no caller, whatever its rows say: many libcs leave it undescribed.
     fn end_at_entry_point<R: ReadAt>(&mut self, file: &ElfFile<R>) -> Result<(), Error> {
         let entry = file.entry();
-        if entry == 0 || entry < self.low.saturating_sub(64) || entry >= self.high {
+        if entry == 0 || entry < self.low.saturating_sub(128) || entry >= self.high {
             return Ok(());
         }
-        let mut code = [0; 64];
+        let mut code = [0; 128];
         let got = file.read_vaddr(&mut code, entry)?;
         let code = code.get(..got).unwrap_or_default();
         // Linkers give a library without one the start of its text: a function like any other.
@@ -438,15 +449,153 @@ impl Builder {
             }
             return Ok(());
         }
-        let n = bytes_to_first_call(code, self.arch);
+        let n = bytes_to_jump(code, self.arch);
         let first = self.rules.len();
         self.rules.push((entry, Rule::END));
-        self.fill(vec![Span {
-            start: entry,
-            end: entry + n,
-            first,
-            n: 1,
-        }]);
+        self.fill(vec![Span { start: entry, end: entry + n, first, n: 1 }]);
+        Ok(())
+    }
+
+    /// Text that no span covers, wider than padding, within the block.
+    fn gaps<R: ReadAt>(&self, file: &ElfFile<R>) -> Vec<(u64, u64)> {
+        let mut gaps = Vec::new();
+        let segments = file.executable_segments().take(64);
+        for segment in segments {
+            let mut from = segment.vaddr.max(self.low);
+            let end = segment.vaddr.saturating_add(segment.filesz).min(self.high);
+            for span in &self.spans {
+                if span.start.min(end) > from.saturating_add(PADDING_BYTES) {
+                    gaps.push((from, span.start.min(end)));
+                }
+                from = from.max(span.end);
+            }
+            if end > from.saturating_add(PADDING_BYTES) {
+                gaps.push((from, end));
+            }
+        }
+        gaps
+    }
+
+    /// Trampolines without call frame information (musl's).
+    fn find_sigreturn<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        gaps: &[(u64, u64)],
+    ) -> Result<(), Error> {
+        let mut spans = Vec::new();
+        let mut code = Vec::new();
+        for &(from, to) in gaps.iter().take(4096) {
+            code.resize(usize::try_from(to - from).unwrap_or(0).min(1 << 16), 0);
+            let got = file.read_vaddr(&mut code, from)?;
+            let code = code.get(..got).unwrap_or_default();
+            for at in 0..code.len() {
+                if is_sigreturn(code.get(at..).unwrap_or_default(), self.arch) {
+                    let start = from + at as u64;
+                    let first = self.rules.len();
+                    self.rules.push((start.saturating_sub(1), Rule::sigreturn(self.arch)));
+                    // Up to the system call, which does not return.
+                    let end = start + 9;
+                    spans.push(Span { start: start.saturating_sub(1), end, first, n: 1 });
+                }
+            }
+        }
+        self.fill(disjoint(spans));
+        Ok(())
+    }
+
+    /// Functions that only a symbol knows.
+    fn add_functions<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        functions: &Functions,
+    ) -> Result<(), Error> {
+        let (low, high) = self.reach();
+        let mut spans = Vec::new();
+        let mut code = Vec::new();
+        let mut decoded = 0;
+        let mut wanted = functions.around(low, high).peekable();
+        while let Some(function) = wanted.next() {
+            let next = wanted.peek().map_or(high, |next| next.start);
+            let end = function.start.saturating_add(function.size);
+            if (function.size > 0 && end <= low) || self.covers(function.start) {
+                continue;
+            }
+            let first = self.rules.len();
+            let size = usize::try_from(function.size).unwrap_or(usize::MAX);
+            let follow = self.arch.machine == Machine::X86_64
+                && (1..=synth::MAX_CODE_BYTES).contains(&size)
+                && decoded < MAX_DECODED_BYTES;
+            if follow {
+                decoded += size;
+                code.resize(size, 0);
+                let got = file.read_vaddr(&mut code, function.start)?;
+                if let Some(rules) = synth::follow(code.get(..got).unwrap_or_default(), self.arch) {
+                    for (at, unwind) in rules {
+                        let rule = unwind.map_or(Rule::NONE, |unwind| {
+                            self.side.rule(&unwind, false, self.arch).heuristic()
+                        });
+                        self.rules.push((function.start + u64::from(at), rule));
+                    }
+                }
+            }
+            if self.rules.len() == first {
+                self.stats.given_up += 1;
+                self.rules.push((function.start, Rule::NONE_FUNCTION));
+            } else {
+                self.stats.synthesised += 1;
+            }
+            // A symbol without a size says where a function starts, and no more.
+            let end = if function.size == 0 { function.start + 1 } else { end.min(next) };
+            let n = self.rules.len() - first;
+            spans.push(Span { start: function.start, end, first, n });
+        }
+        self.fill(disjoint(spans));
+        Ok(())
+    }
+
+    fn covers(&self, pc: u64) -> bool {
+        let after = self.spans.partition_point(|span| span.start <= pc);
+        let before = after.checked_sub(1).and_then(|at| self.spans.get(at));
+        before.is_some_and(|span| pc < span.end)
+    }
+
+    /// Go functions, by their stack deltas.
+    fn add_go<R: ReadAt>(&mut self, file: &ElfFile<R>, go: &mut GoTable) -> Result<(), Error> {
+        let (low, high) = self.reach();
+        let arch = self.arch;
+        let mut spans: Vec<Span> = Vec::new();
+        go.functions(file.reader(), low, high, |function| {
+            self.stats.go_functions += 1;
+            let first = self.rules.len();
+            let mut start = function.start;
+            let mut code = [0; 16];
+            let got =
+                if function.end - start <= 32 { file.read_vaddr(&mut code, start)? } else { 0 };
+            if is_sigreturn(code.get(..got).unwrap_or_default(), arch) {
+                // As in begin_signal_frames_early.
+                start = start.saturating_sub(1);
+                self.rules.push((start, Rule::sigreturn(arch)));
+                if let Some(before) = spans.last_mut() {
+                    before.end = before.end.min(start);
+                }
+            } else if function.kind == Kind::Top {
+                self.rules.push((start, Rule::END));
+            } else if function.deltas.is_empty() {
+                self.rules.push((start, Rule::NONE_FUNCTION));
+            } else {
+                let saves_fp = saves_frame_pointer(file, arch, &function.deltas)?;
+                for &(pc, delta) in &function.deltas {
+                    let unwind = go_unwind(arch, delta, saves_fp, function.kind);
+                    let rule = self.side.rule(&unwind, false, arch);
+                    self.stats.inexpressible += u32::from(rule == Rule::BAD);
+                    self.rules.push((pc, rule));
+                }
+            }
+            let n = self.rules.len() - first;
+            spans.push(Span { start, end: function.end, first, n });
+            Ok(())
+        })?;
+        self.fill(spans);
         Ok(())
     }
 
@@ -458,10 +607,7 @@ impl Builder {
             if gap > PADDING_BYTES {
                 rows.push(end.unwrap_or(0), Rule::NONE);
             }
-            let rules = self
-                .rules
-                .get(span.first..span.first + span.n)
-                .unwrap_or_default();
+            let rules = self.rules.get(span.first..span.first + span.n).unwrap_or_default();
             for &(pc, rule) in rules {
                 if pc < span.end {
                     rows.push(pc.max(span.start), rule);
@@ -476,12 +622,67 @@ impl Builder {
         }
         let mut stats = self.stats;
         stats.truncated = rows.truncated;
-        Block {
-            rows: rows.rows,
-            rules: self.side.into_rules(),
-            stats,
-        }
+        Block { rows: rows.rows, rules: self.side.into_rules(), stats }
     }
+}
+
+/// Sorts spans by start; one that begins within another is cut off the other's end.
+fn disjoint(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|span| (span.start, u64::MAX - span.end));
+    spans.dedup_by_key(|span| span.start);
+    let starts: Vec<u64> = spans.iter().skip(1).map(|span| span.start).collect();
+    for (span, next) in spans.iter_mut().zip(starts) {
+        span.end = span.end.min(next);
+    }
+    spans
+}
+
+/// x86-64: whether a Go function saves rbp where its frame begins: `push %rbp`, or before Go 1.21
+/// `mov %rbp, N(%rsp)` after the frame was made. Assembly with a frame of its own need not.
+/// arm64: all functions with a frame do.
+fn saves_frame_pointer<R: ReadAt>(
+    file: &ElfFile<R>,
+    arch: Arch,
+    deltas: &[(u64, i32)],
+) -> Result<bool, Error> {
+    let Some(&(pc, delta)) = deltas.iter().find(|(_, delta)| *delta > 0) else {
+        return Ok(false);
+    };
+    if arch.machine == Machine::Arm64 {
+        return Ok(true);
+    }
+    let mut code = [0; 9];
+    let got = file.read_vaddr(&mut code, pc.saturating_sub(1))?;
+    let code = code.get(..got).unwrap_or_default();
+    let stored_at = match code {
+        [0x55, ..] => return Ok(delta == 8),
+        [_, 0x48, 0x89, 0x6c, 0x24, off, ..] => i32::from(off.cast_signed()),
+        [_, 0x48, 0x89, 0xac, 0x24, a, b, c, d] => i32::from_le_bytes([*a, *b, *c, *d]),
+        _ => return Ok(false),
+    };
+    Ok(stored_at == delta - 8)
+}
+
+/// The rules of a Go function where sp is `delta` bytes below its value at entry.
+fn go_unwind(arch: Arch, delta: i32, saves_fp: bool, kind: Kind) -> Unwind {
+    if arch.machine == Machine::Arm64 {
+        // The return address is at sp, the frame pointer below it.
+        let (fp, ra) = match delta {
+            0 => (Saved::Same, Saved::Same),
+            _ => (
+                Saved::At(delta.saturating_neg().saturating_sub(8)),
+                Saved::At(delta.saturating_neg()),
+            ),
+        };
+        return Unwind { cfa: Cfa::Reg { reg: arch.sp, off: delta }, fp, ra };
+    }
+    let framed = saves_fp && delta >= 8;
+    let cfa = match kind {
+        // sp may be on another stack; rbp still points to its own slot.
+        Kind::SetsSp if framed => Cfa::Reg { reg: arch.fp, off: 16 },
+        _ => Cfa::Reg { reg: arch.sp, off: delta.saturating_add(8) },
+    };
+    Unwind { cfa, fp: if framed { Saved::At(-16) } else { Saved::Same }, ra: Saved::At(-8) }
 }
 
 enum Ran {
@@ -502,12 +703,7 @@ struct Rows {
 
 impl Rows {
     fn new(low: u64, high: u64) -> Self {
-        Self {
-            low,
-            high,
-            rows: vec![Rule::NONE.at(0)],
-            truncated: 0,
-        }
+        Self { low, high, rows: vec![Rule::NONE.at(0)], truncated: 0 }
     }
 
     /// `pc` is not below that of the row before.
@@ -519,16 +715,9 @@ impl Rows {
             (row.kind, row.fp, row.cfa) == (rule.kind, rule.fp, rule.cfa)
                 && !rule.is_function_start()
         };
-        let Some(pc) = pc
-            .checked_sub(self.low)
-            .and_then(|pc| u16::try_from(pc).ok())
-        else {
+        let Some(pc) = pc.checked_sub(self.low).and_then(|pc| u16::try_from(pc).ok()) else {
             // What holds where the block starts; a function that starts before it is not here.
-            let rule = if rule.is_function_start() {
-                Rule::NONE
-            } else {
-                rule
-            };
+            let rule = if rule.is_function_start() { Rule::NONE } else { rule };
             self.rows.clear();
             self.rows.push(rule.at(0));
             return;
@@ -571,24 +760,28 @@ fn begins_like_entry(code: &[u8], arch: Arch) -> bool {
     }
 }
 
-/// How far straight-line code runs before it calls or jumps, that instruction included.
-fn bytes_to_first_call(code: &[u8], arch: Arch) -> u64 {
+/// How far straight-line code runs before it jumps or ends, that instruction included. It may call:
+/// ld.so's entry code calls twice before it jumps to the program.
+fn bytes_to_jump(code: &[u8], arch: Arch) -> u64 {
+    use iced_x86::FlowControl::{Call, IndirectCall, Next};
     if arch.machine == Machine::Arm64 {
         let leaves = |word: &[u8]| {
             let word = word.try_into().map_or(0, u32::from_le_bytes);
-            // b, bl; br, blr
-            word & 0x7c00_0000 == 0x1400_0000 || word & 0xff9f_fc1f == 0xd61f_0000
+            // b; br; ret; udf; brk
+            word & 0xfc00_0000 == 0x1400_0000
+                || word & 0xff9f_fc1f == 0xd61f_0000
+                || word & 0xffff_0000 == 0
+                || word & 0xffe0_001f == 0xd420_0000
         };
-        let n = code
-            .chunks_exact(4)
-            .position(leaves)
-            .map_or(code.len() / 4, |at| at + 1);
+        let n = code.chunks_exact(4).position(leaves).map_or(code.len() / 4, |at| at + 1);
         return n as u64 * 4;
     }
     let mut decoder = iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE);
     while decoder.can_decode() {
         let instruction = decoder.decode();
-        if instruction.is_invalid() || instruction.flow_control() != iced_x86::FlowControl::Next {
+        if instruction.is_invalid()
+            || !matches!(instruction.flow_control(), Next | Call | IndirectCall)
+        {
             break;
         }
     }

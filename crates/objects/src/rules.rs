@@ -35,15 +35,16 @@ const fn kind(kind: abi::hf_rule_kind) -> u8 {
     kind as u8
 }
 
-pub(crate) const NONE: u8 = kind(abi::HF_RULE_NONE);
-pub(crate) const SP: u8 = kind(abi::HF_RULE_SP);
-pub(crate) const FP: u8 = kind(abi::HF_RULE_FP);
+const NONE: u8 = kind(abi::HF_RULE_NONE);
+const SP: u8 = kind(abi::HF_RULE_SP);
+const FP: u8 = kind(abi::HF_RULE_FP);
 const END_KIND: u8 = kind(abi::HF_RULE_END);
 const SIDE: u8 = kind(abi::HF_RULE_SIDE);
 const SIGNAL: u8 = kind(abi::HF_RULE_SIGNAL);
 const PLT: u8 = kind(abi::HF_RULE_PLT);
 const BAD_KIND: u8 = kind(abi::HF_RULE_BAD);
 
+const HEURISTIC: u8 = abi::HF_RULE_HEURISTIC as u8;
 const RA_IN_LR: u8 = abi::HF_RULE_RA_IN_LR as u8;
 const FP_UNDEFINED: i8 = abi::HF_FP_UNDEFINED as i8;
 
@@ -58,37 +59,17 @@ const X86_SC_RIP: i32 = 128;
 
 impl Rule {
     /// Nothing is known.
-    pub(crate) const NONE: Self = Self {
-        kind: NONE,
-        fp: 0,
-        cfa: 0,
-    };
+    pub(crate) const NONE: Self = Self { kind: NONE, fp: 0, cfa: 0 };
     /// Nothing is known but that a function starts here.
-    pub(crate) const NONE_FUNCTION: Self = Self {
-        kind: NONE,
-        fp: 0,
-        cfa: 1,
-    };
+    pub(crate) const NONE_FUNCTION: Self = Self { kind: NONE, fp: 0, cfa: 1 };
     /// The stack ends here.
-    pub(crate) const END: Self = Self {
-        kind: END_KIND,
-        fp: 0,
-        cfa: 0,
-    };
+    pub(crate) const END: Self = Self { kind: END_KIND, fp: 0, cfa: 0 };
     /// What is known cannot be used.
-    pub(crate) const BAD: Self = Self {
-        kind: BAD_KIND,
-        fp: 0,
-        cfa: 0,
-    };
+    pub(crate) const BAD: Self = Self { kind: BAD_KIND, fp: 0, cfa: 0 };
 
     /// CFA = `base` (`SP` or `FP`) + `cfa`; the caller's frame pointer at CFA + 8 * `fp`.
     pub(crate) const fn plain(base: u8, cfa: i32, fp: i8) -> Self {
-        Self {
-            kind: base,
-            fp,
-            cfa,
-        }
+        Self { kind: base, fp, cfa }
     }
 
     /// A sigreturn trampoline: the sigcontext lies where the kernel puts it.
@@ -97,11 +78,12 @@ impl Rule {
             Machine::Arm64 => ARM64_SIGCONTEXT,
             _ => X86_SIGCONTEXT,
         };
-        Self {
-            kind: SIGNAL,
-            fp: 0,
-            cfa,
-        }
+        Self { kind: SIGNAL, fp: 0, cfa }
+    }
+
+    /// The same, marked as synthesised.
+    pub(crate) fn heuristic(self) -> Self {
+        Self { kind: self.kind | HEURISTIC, ..self }
     }
 
     pub(crate) fn is_function_start(self) -> bool {
@@ -109,12 +91,7 @@ impl Rule {
     }
 
     pub(crate) fn at(self, pc: u16) -> abi::hf_row {
-        abi::hf_row {
-            pc,
-            kind: self.kind,
-            fp: self.fp,
-            cfa: self.cfa,
-        }
+        abi::hf_row { pc, kind: self.kind, fp: self.fp, cfa: self.cfa }
     }
 }
 
@@ -178,11 +155,7 @@ impl SideRules {
             return rule;
         }
         let side = side_rule(unwind, arch).and_then(|rule| self.index(rule));
-        side.map_or(Rule::BAD, |index| Rule {
-            kind: SIDE,
-            fp: 0,
-            cfa: index,
-        })
+        side.map_or(Rule::BAD, |index| Rule { kind: SIDE, fp: 0, cfa: index })
     }
 }
 
@@ -197,30 +170,19 @@ fn signal_rule(unwind: &Unwind, arch: Arch) -> Option<Rule> {
     };
     let context = off.checked_sub(X86_SC_RIP)?;
     let expect = |field: i32| context.checked_add(field);
-    let rsp = Expr::Deref {
-        reg: arch.sp,
-        off: expect(X86_SC_RSP)?,
-        off2: 0,
-    };
-    let rbp = Expr::Reg {
-        reg: arch.sp,
-        off: expect(X86_SC_RBP)?,
-    };
+    let rsp = Expr::Deref { reg: arch.sp, off: expect(X86_SC_RSP)?, off2: 0 };
+    let rbp = Expr::Reg { reg: arch.sp, off: expect(X86_SC_RBP)? };
     let agree = reg == arch.sp && unwind.cfa == Cfa::Expr(rsp) && unwind.fp == Saved::AtExpr(rbp);
-    agree.then_some(Rule {
-        kind: SIGNAL,
-        fp: 0,
-        cfa: context,
-    })
+    agree.then_some(Rule { kind: SIGNAL, fp: 0, cfa: context })
 }
 
 fn plain_rule(unwind: &Unwind, arch: Arch) -> Option<Rule> {
     let fp = match unwind.fp {
         Saved::Unspecified | Saved::Same => 0,
         Saved::Undefined => FP_UNDEFINED,
-        Saved::At(off) if off % 8 == 0 && off != 0 => i8::try_from(off / 8)
-            .ok()
-            .filter(|&fp| fp != FP_UNDEFINED)?,
+        Saved::At(off) if off % 8 == 0 && off != 0 => {
+            i8::try_from(off / 8).ok().filter(|&fp| fp != FP_UNDEFINED)?
+        }
         _ => return None,
     };
     let mut flags = 0;
@@ -236,11 +198,7 @@ fn plain_rule(unwind: &Unwind, arch: Arch) -> Option<Rule> {
         Cfa::Reg { reg, off } if reg == arch.sp => Some(Rule::plain(SP | flags, off, fp)),
         Cfa::Reg { reg, off } if reg == arch.fp => Some(Rule::plain(FP | flags, off, fp)),
         Cfa::Expr(Expr::Plt { threshold }) if arch.machine == Machine::X86_64 && fp == 0 => {
-            Some(Rule {
-                kind: PLT,
-                fp: 0,
-                cfa: threshold,
-            })
+            Some(Rule { kind: PLT, fp: 0, cfa: threshold })
         }
         _ => None,
     }
