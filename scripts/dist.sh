@@ -3,13 +3,22 @@
 # root directory. crt-static on glibc needs no Rust target but the machine's own.
 set -euo pipefail
 
-machine=$(uname -m)
-target=$machine-unknown-linux-gnu
+target=$(uname -m)-unknown-linux-gnu
 limit_bytes=$((20 * 1024 * 1024))
 
+# rustc looks for static libraries only where it is told to; gcc knows where they are.
+libelf=$(gcc -print-file-name=libelf.a)
+LIBBPF_SYS_LIBRARY_PATH=$(dirname "$(realpath "$libelf")")
+export LIBBPF_SYS_LIBRARY_PATH
+flags='-C target-feature=+crt-static'
+# elfutils from 0.189 on reads sections compressed by zstd, where it was built so.
+if nm "$libelf" 2>/dev/null | grep -q ' U ZSTD_'; then
+	flags+=' -C link-arg=-lzstd'
+fi
+
 # Naming the target keeps crt-static away from build scripts and procedural macros.
-RUSTFLAGS='-C target-feature=+crt-static' ${CARGO:-cargo} build --locked --profile dist \
-	--target "$target" -p hotframe --features static
+RUSTFLAGS=$flags ${CARGO:-cargo} build --locked --profile dist --target "$target" \
+	-p hotframe --features static
 mkdir -p dist
 install -m 755 "${CARGO_TARGET_DIR:-target}/$target/dist/hotframe" dist/hotframe
 
