@@ -1,0 +1,334 @@
+// The page in Debian's Chromium, over pages that the Rust writer made.
+//
+// HOTFRAME_PAGES names a folder with small.html, real.html, large-50000-40.html and
+// large-100000-60.html (crates/formats/examples/page.rs); PICTURES, if set, one for screenshots.
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+
+const pages = process.env.HOTFRAME_PAGES;
+const chromiumPath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const skip = !pages ? "HOTFRAME_PAGES is not set" : !existsSync(chromiumPath) ? `no ${chromiumPath}` : false;
+
+describe("the page in a browser", { skip }, () => {
+  let browser;
+  before(async () => {
+    browser = await chromium.launch({
+      executablePath: chromiumPath, headless: true, args: ["--no-sandbox", "--disable-gpu"],
+    });
+  });
+  after(() => browser?.close());
+
+  /** Opens a page; fails on anything it complains about or loads. */
+  async function open(name, { fragment = "", scheme = "light", ready = true } = {}) {
+    const context = await browser.newContext({ viewport: { width: 1400, height: 860 }, colorScheme: scheme });
+    const page = await context.newPage();
+    const problems = [];
+    page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+    page.on("pageerror", (error) => problems.push(String(error)));
+    page.on("dialog", (dialog) => { problems.push(`dialog: ${dialog.message()}`); void dialog.dismiss(); });
+    page.on("request", (request) => {
+      if (!/^(file|data|blob):/.test(request.url())) problems.push(`request: ${request.url()}`);
+    });
+    await page.goto(`${pathToFileURL(`${pages}/${name}.html`)}${fragment}`);
+    if (ready) await page.waitForFunction(() => window.hotframe !== undefined, null, { timeout: 60_000 });
+    return { page, problems, context, close: async () => {
+      assert.deepEqual(problems, []);
+      await context.close();
+    } };
+  }
+  const inspect = (page) => page.evaluate(() => window.hotframe.page.inspect());
+  const box = async (page, name) => {
+    const found = (await inspect(page)).filter((box) => box.name === name).sort((a, b) => b.width - a.width)[0];
+    assert.ok(found, `${name} is drawn`);
+    return found;
+  };
+  const settle = (page) => page.waitForTimeout(300);
+  const middle = (box) => [box.x + box.width / 2, box.y + 9];
+  const picture = async (page, name) => {
+    if (process.env.PICTURES) await page.screenshot({ path: `${process.env.PICTURES}/${name}.png` });
+  };
+
+  test("a click zooms to the box, Escape zooms out, the address follows", async () => {
+    const { page, close } = await open("real");
+    await picture(page, "flame");
+    const whole = await box(page, "postgres");
+    assert.ok(whole.width < 900);
+    await page.mouse.click(...middle(whole));
+    await settle(page);
+    const zoomed = await box(page, "postgres");
+    assert.ok(Math.abs(zoomed.width - 1400) < 30, `zoomed to ${zoomed.width}`);
+    assert.match(new URL(page.url()).hash, /zoom=/);
+    await page.keyboard.press("Escape");
+    await settle(page);
+    assert.ok(Math.abs((await box(page, "postgres")).width - whole.width) < 1);
+    await close();
+  });
+
+  test("search shows the matched share, of text and of expressions", async () => {
+    const { page, close } = await open("real");
+    await page.keyboard.press("/");
+    await page.keyboard.type("ParseAST");
+    await settle(page);
+    await picture(page, "search");
+    const all = await box(page, "all");
+    const match = await box(page, "clang::ParseAST(clang::Sema&, bool, bool)");
+    const shown = parseFloat(await page.locator(".matched").textContent());
+    assert.ok(Math.abs(shown - (100 * match.value) / all.value) < 0.06, `${shown}`);
+    await page.locator(".search input").fill("/^main$|^postgresmain$/");
+    const main = await box(page, "main");
+    const postgres = await box(page, "PostgresMain");
+    const two = parseFloat(await page.locator(".matched").textContent());
+    assert.ok(Math.abs(two - (100 * (main.value + postgres.value)) / all.value) < 0.06, `${two}`);
+    await page.locator(".search input").fill("/(/");
+    assert.equal(await page.locator(".matched").textContent(), "not a valid expression");
+    await page.locator(".search input").fill("brk");
+    await page.keyboard.press("Enter");
+    await settle(page);
+    assert.match(await page.locator(".status").textContent(), /match 1 of 1 · __x64_sys_brk/);
+    await close();
+  });
+
+  test("the chooser lists processes with shares and shows one", async () => {
+    const { page, close } = await open("real");
+    const before = (await box(page, "all")).value;
+    await page.keyboard.press("p");
+    await page.keyboard.type("java");
+    await picture(page, "chooser");
+    assert.equal(await page.locator(".choice").count(), 1);
+    const share = parseFloat(await page.locator(".choice .number").first().textContent());
+    await page.keyboard.press("Enter");
+    await settle(page);
+    const after = (await box(page, "all")).value;
+    assert.ok(after < before && Math.abs((100 * after) / before - share) < 0.06);
+    assert.deepEqual((await inspect(page)).filter((box) => box.depth === 1).map((box) => box.name), ["java"]);
+    await close();
+  });
+
+  test("a tooltip says function, file and line, module, build id, own and total", async () => {
+    const { page, close } = await open("real");
+    await page.mouse.move(...middle(await box(page, "exec_simple_query")));
+    await page.waitForSelector(".tip:not([hidden])");
+    const tip = await page.locator(".tip").innerText();
+    for (const part of ["exec_simple_query", "src/backend/tcop/postgres.c:1100", "/usr/lib/postgresql/17/bin/postgres",
+      "58749c528985eab03e6700ebc1469fa50aa41219", "native", "Own", "Total", "samples", "%"]) {
+      assert.ok(tip.includes(part), `${part} in ${tip}`);
+    }
+    await picture(page, "tooltip");
+    await close();
+  });
+
+  test("names are text, whatever they hold", async () => {
+    const { page, close } = await open("small");
+    await page.keyboard.press("4");
+    await settle(page);
+    await picture(page, "hostile");
+    const rows = await page.locator(".rows .cell.name").allInnerTexts();
+    for (const name of ["<script>alert(\"x\")</script>", "</title><!--", "a && b 'quoted' \\ back",
+      "new\\u{a}line\\u{d}\\u{a}and\\u{9}tab", "nul\\u{0} esc\\u{1b}[31m del\\u{7f}", "שלום עולם",
+      "\\u{202e}txet detrever\\u{202c} \\u{2028}\\u{2029}", "(no name)"]) {
+      assert.ok(rows.includes(name), `${name} in ${rows.join(" | ")}`);
+    }
+    for (const key of ["5", "2", "3", "1"]) {
+      await page.keyboard.press(key);
+      await settle(page);
+    }
+    assert.equal(await page.locator("script").count(), 1);
+    const svg = await page.evaluate(() => new DOMParser().parseFromString(window.hotframe.page.svg(), "image/svg+xml"
+      ).querySelectorAll("parsererror, script").length);
+    assert.equal(svg, 0);
+    await close();
+  });
+
+  test("every view shows the same selection", async () => {
+    const { page, close } = await open("real", { fragment: "#view=callers" });
+    const all = (await box(page, "all")).value;
+    assert.ok((await box(page, "_bt_compare")).depth === 1);
+    await picture(page, "callers");
+    await page.keyboard.press("3");
+    await settle(page);
+    await picture(page, "sandwich");
+    const [above, below] = await page.evaluate(() => {
+      const { above, below } = window.hotframe.page.flames;
+      return [above.root.value, below.root.value];
+    });
+    assert.equal(above, below);
+    await page.keyboard.press("4");
+    await settle(page);
+    const first = page.locator(".rows .row").first();
+    await first.click();
+    await picture(page, "table");
+    const own = await page.locator(".rows .cell.self").evaluateAll((cells) =>
+      cells.map((cell) => Number(cell.lastChild.textContent.replaceAll("\u202f", ""))));
+    assert.deepEqual(own, [...own].sort((a, b) => b - a));
+    assert.equal(own.reduce((a, b) => a + b, 0) <= all, true);
+    await page.locator(".head .name").click();
+    const names = await page.evaluate(() => window.hotframe.page.names);
+    assert.deepEqual(names, [...names].sort((a, b) => (a < b ? -1 : 1)));
+    await page.keyboard.press("5");
+    await settle(page);
+    await picture(page, "books");
+    assert.match(await page.locator("main").innerText(), /no_unwind_info/);
+    await close();
+  });
+
+  test("a range of the time strip selects its samples", async () => {
+    const { page, close } = await open("real");
+    const all = (await box(page, "all")).value;
+    const strip = await page.locator(".strip canvas").boundingBox();
+    await page.mouse.move(strip.x + strip.width * 0.4, strip.y + 20);
+    await page.mouse.down();
+    await page.mouse.move(strip.x + strip.width * 0.5, strip.y + 20, { steps: 4 });
+    await page.mouse.up();
+    await settle(page);
+    await picture(page, "range");
+    const part = (await box(page, "all")).value;
+    assert.ok(part > 0 && part < all * 0.08, `${part} of ${all} in the idle tenth`);
+    assert.match(page.url(), /range=39\d\d|range=40\d\d/);
+    await page.locator(".chip button").click();
+    await settle(page);
+    assert.equal((await box(page, "all")).value, all);
+    await close();
+  });
+
+  test("a link restores the view", async () => {
+    const { page, close } = await open("real");
+    await page.keyboard.press("p");
+    await page.keyboard.type("clang");
+    await page.keyboard.press("Enter");
+    await page.keyboard.press("r");
+    await page.mouse.click(...middle(await box(page, "clang::ParseAST(clang::Sema&, bool, bool)")));
+    await settle(page);
+    const state = await page.evaluate(() => window.hotframe.page.current);
+    const boxes = await inspect(page);
+    const second = await open("real", { fragment: new URL(page.url()).hash });
+    assert.deepEqual(await second.page.evaluate(() => window.hotframe.page.current), state);
+    assert.deepEqual((await inspect(second.page)).map((box) => box.name), boxes.map((box) => box.name));
+    await second.close();
+    const odd = await open("real", { fragment: "#view=nonsense&process=p99999&zoom=1.2.x&focus=function.99999999&range=5-1&function=9e9" });
+    await odd.close();
+    await close();
+  });
+
+  test("the keyboard alone reaches a box, its zoom, its menu and its sandwich", async () => {
+    const { page, close } = await open("real");
+    for (const key of ["ArrowUp", "ArrowRight", "ArrowUp", "Enter"]) await page.keyboard.press(key);
+    await settle(page);
+    const status = await page.locator(".status").textContent();
+    assert.match(status, /samples$/);
+    await page.keyboard.press("m");
+    await page.waitForSelector(".menu:popover-open");
+    await picture(page, "menu");
+    await page.keyboard.press("Enter");
+    await settle(page);
+    const state = await page.evaluate(() => window.hotframe.page.current);
+    assert.equal(state.view, "sandwich");
+    assert.ok(status.startsWith(await page.locator(".sandwich-name").textContent()));
+    await page.keyboard.press("?");
+    await page.waitForSelector(".help:popover-open");
+    await picture(page, "help");
+    await close();
+  });
+
+  test("focus keeps stacks, hide removes frames", async () => {
+    const { page, close } = await open("real");
+    const all = (await box(page, "all")).value;
+    const total = (await box(page, "PostgresMain")).value;
+    const menu = async (name, item) => {
+      await page.mouse.click(...middle(await box(page, name)), { button: "right" });
+      await page.locator(".menu button", { hasText: item }).first().click();
+      await settle(page);
+    };
+    await menu("PostgresMain", "Only stacks with PostgresMain");
+    assert.equal((await box(page, "all")).value, total);
+    await page.locator(".chip button").click();
+    await menu("PostgresMain", "Hide PostgresMain");
+    assert.equal((await box(page, "all")).value, all);
+    assert.equal((await inspect(page)).some((box) => box.name === "PostgresMain"), false);
+    assert.ok(await box(page, "exec_simple_query"));
+    await close();
+  });
+
+  test("recursion collapses", async () => {
+    const { page, close } = await open("real", { fragment: "#process=p2" });
+    const name = "JSONEncoder.iterencode";
+    const levels = async () => (await inspect(page)).filter((box) => box.name === name).length;
+    assert.equal(await levels(), 3);
+    const total = (await box(page, name)).value;
+    await page.keyboard.press("r");
+    await settle(page);
+    assert.equal(await levels(), 1);
+    assert.equal((await box(page, name)).value, total);
+    await close();
+  });
+
+  test("folded stacks add up to the selection", async () => {
+    const { page, close } = await open("real");
+    const all = (await box(page, "all")).value;
+    const folded = await page.evaluate(() => window.hotframe.page.folded());
+    const lines = folded.trimEnd().split("\n");
+    assert.equal(lines.reduce((sum, line) => sum + Number(/ (\d+)$/.exec(line)[1]), 0), all);
+    assert.equal(new Set(lines).size, lines.length);
+    await close();
+  });
+
+  test("dark follows the system and the button", async () => {
+    const { page, close } = await open("real", { scheme: "dark" });
+    const paper = () => page.evaluate(() => getComputedStyle(document.querySelector("main")).backgroundColor);
+    const dark = await paper();
+    await settle(page);
+    await picture(page, "dark");
+    await page.keyboard.press("d");
+    assert.notEqual(await paper(), dark);
+    await close();
+  });
+
+  test("a damaged payload is an error in words", async () => {
+    const { page, context } = await open("real", { ready: false });
+    await page.waitForFunction(() => window.hotframe !== undefined);
+    const text = await page.evaluate(async () => {
+      const frame = document.createElement("p");
+      document.body.append(frame);
+      return document.getElementById("hotframe-payload") === null;
+    });
+    assert.ok(text, "the payload's memory is given back");
+    await context.close();
+  });
+
+  for (const [name, limitMs] of [["large-50000-40", 4000], ["large-100000-60", 6000]]) {
+    test(`${name} opens and zooms`, async (t) => {
+      const { page, close } = await open(name);
+      const times = await page.evaluate(() => window.hotframe.times);
+      t.diagnostic(`unpacked ${Math.round(times.unpacked)} read ${Math.round(times.read)} shown ${Math.round(times.shown)} ms since navigation, ` +
+        `script began at ${Math.round(times.start)}`);
+      await picture(page, name);
+      const frames = await page.evaluate(async () => {
+        const { page } = window.hotframe;
+        const flame = page.flames.flame;
+        const gaps = [];
+        flame.drawMs.length = 0;
+        for (let i = 0; i < 6; i++) {
+          let last = performance.now();
+          let node = flame.root;
+          for (let d = 0; d < 1 + i * 3; d++) node = flame.view.children(node)[0] ?? node;
+          flame.zoom(i % 2 === 0 ? node : flame.root);
+          for (let f = 0; f < 14; f++) {
+            await new Promise(requestAnimationFrame);
+            const now = performance.now();
+            if (f > 0) gaps.push(now - last);
+            last = now;
+          }
+        }
+        const sorted = (list) => [...list].sort((a, b) => a - b);
+        const at = (list, q) => sorted(list)[Math.floor((list.length - 1) * q)];
+        return { draw: [at(flame.drawMs, 0.5), at(flame.drawMs, 0.95)], gap: [at(gaps, 0.5), at(gaps, 0.95)], boxes: flame.drawn().length };
+      });
+      t.diagnostic(`draw median ${frames.draw[0].toFixed(1)} p95 ${frames.draw[1].toFixed(1)} ms; ` +
+        `frame median ${frames.gap[0].toFixed(1)} p95 ${frames.gap[1].toFixed(1)} ms; ${frames.boxes} boxes`);
+      assert.ok(times.shown < limitMs * 3, `shown after ${times.shown} ms`);
+      await close();
+    });
+  }
+});
