@@ -5,7 +5,8 @@
 set -euo pipefail
 
 kept=benches/verifier.txt
-kernel=$(uname -r)
+# The version without what a distribution or a builder appends to it.
+kernel=$(uname -r | grep -o '^[0-9.]*[0-9]')
 
 ${CARGO:-cargo} build --release --locked -p hotframe-bpf --example verify
 command=("${CARGO_TARGET_DIR:-target}/release/examples/verify")
@@ -15,7 +16,7 @@ table=$("${command[@]}")
 echo "$table"
 
 # Times differ from run to run; what is kept is the table without its last column.
-counts=$(sed 's/ *[^ ]*$//' <<<"$table")
+counts=$(sed -e 's/ *load ms$//' -e '2,$s/ *[^ ]*$//' <<<"$table")
 of_kernel() { # the section of this kernel
 	[ -e $kept ] && awk -v kernel="$kernel" '/^## / { on = $2 == kernel; next } on' $kept
 }

@@ -40,9 +40,7 @@ fn main() -> anyhow::Result<()> {
         .parse_callbacks(Box::new(Derives))
         .generate_comments(false)
         .disable_header_comment()
-        .raw_line(format!(
-            "// Generated from {header} by tools/abigen: `make generate`."
-        ))
+        .raw_line(format!("// Generated from {header} by tools/abigen: `make generate`."))
         .generate()?
         .to_string();
     for (prefix, table) in NAMED {
@@ -51,15 +49,9 @@ fn main() -> anyhow::Result<()> {
             let Some(rest) = line.strip_prefix(&format!("pub const {prefix}")) else {
                 continue;
             };
-            let (name, rest) = rest
-                .split_once(": hf_")
-                .context("an enum constant has a type")?;
-            let value: usize = rest
-                .split_once("= ")
-                .context("a value")?
-                .1
-                .trim_end_matches(';')
-                .parse()?;
+            let (name, rest) = rest.split_once(": hf_").context("an enum constant has a type")?;
+            let value: usize =
+                rest.split_once("= ").context("a value")?.1.trim_end_matches(';').parse()?;
             if name != "COUNT" {
                 anyhow::ensure!(value == names.len(), "{prefix}{name} leaves a gap");
                 names.push(name.to_ascii_lowercase());
