@@ -7,6 +7,7 @@ pub mod files;
 pub mod processes;
 pub mod profile;
 pub mod recording;
+pub mod resolve;
 pub mod session;
 pub mod sideband;
 pub mod tables;
