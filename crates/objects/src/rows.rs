@@ -32,8 +32,8 @@ use crate::elf::{ElfFile, Machine};
 use crate::entries::{Entries, Entry};
 use crate::functions::Functions;
 use crate::gopclntab::{GoTable, Kind};
-use crate::read::ReadAt;
-use crate::rules::{Rule, SideRules, is_sigreturn};
+use crate::read::{ReadAt, Window};
+use crate::rules::{Rule, SideRules, find_sigreturn, is_sigreturn};
 use crate::synth;
 
 /// A gap up to this is padding between functions, which are aligned to 16.
@@ -488,15 +488,13 @@ impl Builder {
             code.resize(usize::try_from(to - from).unwrap_or(0).min(1 << 16), 0);
             let got = file.read_vaddr(&mut code, from)?;
             let code = code.get(..got).unwrap_or_default();
-            for at in 0..code.len() {
-                if is_sigreturn(code.get(at..).unwrap_or_default(), self.arch) {
-                    let start = from + at as u64;
-                    let first = self.rules.len();
-                    self.rules.push((start.saturating_sub(1), Rule::sigreturn(self.arch)));
-                    // Up to the system call, which does not return.
-                    let end = start + 9;
-                    spans.push(Span { start: start.saturating_sub(1), end, first, n: 1 });
-                }
+            for at in find_sigreturn(code, self.arch) {
+                let start = from + at as u64;
+                let first = self.rules.len();
+                self.rules.push((start.saturating_sub(1), Rule::sigreturn(self.arch)));
+                // Up to the system call, which does not return.
+                let end = start + 9;
+                spans.push(Span { start: start.saturating_sub(1), end, first, n: 1 });
             }
         }
         self.fill(disjoint(spans));
@@ -564,14 +562,13 @@ impl Builder {
         let (low, high) = self.reach();
         let arch = self.arch;
         let mut spans: Vec<Span> = Vec::new();
+        let mut text = Window::default();
         go.functions(file.reader(), low, high, |function| {
             self.stats.go_functions += 1;
             let first = self.rules.len();
             let mut start = function.start;
-            let mut code = [0; 16];
-            let got =
-                if function.end - start <= 32 { file.read_vaddr(&mut code, start)? } else { 0 };
-            if is_sigreturn(code.get(..got).unwrap_or_default(), arch) {
+            let is_short = function.end - start <= 32;
+            if is_short && is_sigreturn(code_at(file, &mut text, start, 16)?, arch) {
                 // As in begin_signal_frames_early.
                 start = start.saturating_sub(1);
                 self.rules.push((start, Rule::sigreturn(arch)));
@@ -583,7 +580,7 @@ impl Builder {
             } else if function.deltas.is_empty() {
                 self.rules.push((start, Rule::NONE_FUNCTION));
             } else {
-                let saves_fp = saves_frame_pointer(file, arch, &function.deltas)?;
+                let saves_fp = saves_frame_pointer(file, &mut text, arch, &function.deltas)?;
                 for &(pc, delta) in &function.deltas {
                     let unwind = go_unwind(arch, delta, saves_fp, function.kind);
                     let rule = self.side.rule(&unwind, false, arch);
@@ -642,6 +639,7 @@ fn disjoint(mut spans: Vec<Span>) -> Vec<Span> {
 /// arm64: all functions with a frame do.
 fn saves_frame_pointer<R: ReadAt>(
     file: &ElfFile<R>,
+    text: &mut Window,
     arch: Arch,
     deltas: &[(u64, i32)],
 ) -> Result<bool, Error> {
@@ -651,9 +649,7 @@ fn saves_frame_pointer<R: ReadAt>(
     if arch.machine == Machine::Arm64 {
         return Ok(true);
     }
-    let mut code = [0; 9];
-    let got = file.read_vaddr(&mut code, pc.saturating_sub(1))?;
-    let code = code.get(..got).unwrap_or_default();
+    let code = code_at(file, text, pc.saturating_sub(1), 9)?;
     let stored_at = match code {
         [0x55, ..] => return Ok(delta == 8),
         [_, 0x48, 0x89, 0x6c, 0x24, off, ..] => i32::from(off.cast_signed()),
@@ -661,6 +657,19 @@ fn saves_frame_pointer<R: ReadAt>(
         _ => return Ok(false),
     };
     Ok(stored_at == delta - 8)
+}
+
+/// Up to `len` bytes of code at an ELF virtual address, through a window.
+fn code_at<'a, R: ReadAt>(
+    file: &ElfFile<R>,
+    text: &'a mut Window,
+    vaddr: u64,
+    len: usize,
+) -> Result<&'a [u8], Error> {
+    let Some((offset, available)) = file.file_range(vaddr) else { return Ok(&[]) };
+    let code = text.get(file.reader(), offset, len)?;
+    let n = usize::try_from(available).unwrap_or(usize::MAX).min(code.len());
+    Ok(code.get(..n).unwrap_or_default())
 }
 
 /// The rules of a Go function where sp is `delta` bytes below its value at entry.

@@ -107,6 +107,19 @@ pub(crate) fn is_sigreturn(code: &[u8], arch: Arch) -> bool {
     }
 }
 
+/// Where [`is_sigreturn`] holds in `code`.
+pub(crate) fn find_sigreturn(code: &[u8], arch: Arch) -> impl Iterator<Item = usize> + '_ {
+    // What all forms have in common, and what may stand before it.
+    let (common, before): (&[u8], &[usize]) = match arch.machine {
+        Machine::Arm64 => (&[0x68, 0x11, 0x80, 0xd2], &[0]),
+        _ => (&[0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05], &[3, 1]),
+    };
+    memchr::memmem::find_iter(code, common).filter_map(move |at| {
+        let starts = before.iter().filter_map(|before| at.checked_sub(*before));
+        starts.into_iter().find(|&at| is_sigreturn(code.get(at..).unwrap_or_default(), arch))
+    })
+}
+
 /// The side rules of a block, each once.
 #[derive(Debug, Default)]
 pub(crate) struct SideRules {

@@ -47,10 +47,7 @@ fn each_fde(
         if lines.is_empty()
             && let Some(initial) = cies.get(&cie)
         {
-            lines.push(Expected {
-                pc: start,
-                ..initial.clone()
-            });
+            lines.push(Expected { pc: start, ..initial.clone() });
         }
         let go_on = found(start, end, lines);
         lines.clear();
@@ -76,11 +73,7 @@ fn each_fde(
                 break;
             }
             let of = words[4].strip_prefix("cie=").unwrap().to_owned();
-            let (start, end) = words[5]
-                .strip_prefix("pc=")
-                .unwrap()
-                .split_once("..")
-                .unwrap();
+            let (start, end) = words[5].strip_prefix("pc=").unwrap().split_once("..").unwrap();
             fde = Some((hex(start), hex(end), of));
         } else if words.first() == Some(&"LOC") {
             columns = words.iter().map(|&word| word.to_owned()).collect();
@@ -89,18 +82,10 @@ fn each_fde(
             let whole = words.len() == columns.len();
             let get = |name: &str| {
                 let at = columns.iter().position(|column| column == name);
-                if whole {
-                    at.map_or("-", |at| words[at]).to_owned()
-                } else {
-                    String::new()
-                }
+                if whole { at.map_or("-", |at| words[at]).to_owned() } else { String::new() }
             };
-            let expected = Expected {
-                pc: hex(words[0]),
-                cfa: get("CFA"),
-                rbp: get("rbp"),
-                ra: get("ra"),
-            };
+            let expected =
+                Expected { pc: hex(words[0]), cfa: get("CFA"), rbp: get("rbp"), ra: get("ra") };
             match fde {
                 Some(_) => lines.push(expected),
                 None => {
@@ -178,9 +163,7 @@ fn compare(path: &Path, section: &str, most: usize) -> usize {
             for pc in [line.pc, until - 1] {
                 let image = pc - base;
                 let number = (image >> 16) as u32;
-                let block = blocks
-                    .entry(number)
-                    .or_insert_with(|| source.block(number).unwrap());
+                let block = blocks.entry(number).or_insert_with(|| source.block(number).unwrap());
                 let row = row_at(block, image as u16);
                 n += 1;
                 let undefined = line.ra == "u";
@@ -192,11 +175,7 @@ fn compare(path: &Path, section: &str, most: usize) -> usize {
                     n_inexpressible += 1;
                     continue;
                 }
-                let rbp = if matches!(line.rbp.as_str(), "-" | "s") {
-                    "u"
-                } else {
-                    &line.rbp
-                };
+                let rbp = if matches!(line.rbp.as_str(), "-" | "s") { "u" } else { &line.rbp };
                 let (cfa, fp, ra) = in_words(row, &block.rules);
                 if (cfa.as_str(), fp.as_str(), ra.as_str()) != (&line.cfa, rbp, &line.ra) {
                     wrong.push(format!("{pc:#x}: {line:?}, but {cfa} {fp} {ra}: {row:?}"));
@@ -211,23 +190,15 @@ fn compare(path: &Path, section: &str, most: usize) -> usize {
         wrong.len(),
         &wrong[..wrong.len().min(8)]
     );
-    assert!(
-        n_inexpressible * 1000 <= n,
-        "{path:?}: {n_inexpressible} of {n} inexpressible"
-    );
+    assert!(n_inexpressible * 1000 <= n, "{path:?}: {n_inexpressible} of {n} inexpressible");
     n
 }
 
 fn library(name: &str) -> Option<PathBuf> {
-    let path = [
-        "/usr/lib/x86_64-linux-gnu",
-        "/lib/x86_64-linux-gnu",
-        "/usr/lib64",
-        "/usr/lib",
-    ]
-    .iter()
-    .map(|dir| Path::new(dir).join(name))
-    .find(|path| path.exists());
+    let path = ["/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.exists());
     if path.is_none() {
         println!("skipped: no {name} on this machine");
     }
@@ -235,11 +206,7 @@ fn library(name: &str) -> Option<PathBuf> {
 }
 
 fn has_readelf() -> bool {
-    let found = Command::new("readelf")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok();
+    let found = Command::new("readelf").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
         println!("skipped: no readelf on this machine");
     }
@@ -263,4 +230,210 @@ fn system_libraries_agree_with_readelf() {
             assert!(n >= least, "only {n} addresses of {name} were compared");
         }
     }
+}
+
+/// A directory of this test's own, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("hotframe-rows-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a tool; false, with a printed line, if it is not there. It must succeed otherwise.
+fn run(tool: &str, args: &[&str], dir: &Path) -> bool {
+    let output = Command::new(tool).args(args).current_dir(dir).env("CGO_ENABLED", "0").output();
+    let Ok(output) = output else {
+        println!("skipped: no {tool} on this machine");
+        return false;
+    };
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{tool} {args:?}: {text}");
+    true
+}
+
+const C_PROGRAM: &str = r#"
+#include <stdlib.h>
+#include <string.h>
+int sink;
+__attribute__((noinline)) int leaf(int x) { return x * 3 + sink; }
+__attribute__((noinline)) int many(int a, int b, int c, int d, int e, int f, int g, int h) {
+    int t[400]; memset(t, a, sizeof t); sink += t[b & 127];
+    return leaf(a) + leaf(b) * leaf(c) + d + e + f + g + h + leaf(t[3]);
+}
+/* a variable-length array in an aligned frame: gcc realigns by a DRAP */
+__attribute__((noinline)) int aligned(int n) {
+    int v[16] __attribute__((aligned(64))); int *a = alloca(n * 4);
+    memset(v, n, sizeof v); memset(a, n, n * 4); sink += v[n & 15] + a[0];
+    return leaf(n) + many(1, 2, 3, 4, 5, 6, n, n);
+}
+int main(int argc, char **argv) { (void)argv; return aligned(argc) & 1; }
+"#;
+
+#[test]
+fn debug_frame_alone_plain_and_compressed_agrees_with_readelf() {
+    if !has_readelf() {
+        return;
+    }
+    let scratch = Scratch::new("debug-frame");
+    scratch.write("a.c", C_PROGRAM);
+    let args =
+        ["-O2", "-g", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-no-pie", "a.c"];
+    for (name, extra) in [("plain", "-gz=none"), ("compressed", "-gz=zlib")] {
+        if !run("gcc", &[&args[..], &[extra, "-o", name]].concat(), &scratch.0) {
+            return;
+        }
+        let n = compare(&scratch.0.join(name), ".debug_frame", usize::MAX);
+        assert!(n >= 20, "{name}: only {n} addresses were compared");
+    }
+}
+
+#[test]
+fn compilers_frames_agree_with_readelf() {
+    if !has_readelf() {
+        return;
+    }
+    let scratch = Scratch::new("gcc");
+    scratch.write("a.c", C_PROGRAM);
+    for (compiler, options) in [
+        ("gcc", &["-O0"][..]),
+        ("gcc", &["-O2", "-mavx2"]),
+        ("gcc", &["-O2", "-fno-omit-frame-pointer", "-fcf-protection=full"]),
+        ("gcc", &["-O2", "-static"]),
+        ("clang", &["-O2"]),
+    ] {
+        let args = [options, &["-o", "a", "a.c"]].concat();
+        if run(compiler, &args, &scratch.0) {
+            let n = compare(&scratch.0.join("a"), ".eh_frame", usize::MAX);
+            assert!(n >= 40, "{options:?}: only {n} addresses were compared");
+        }
+    }
+}
+
+/// A search table that lies is found out, and the section is scanned.
+#[test]
+fn a_lying_search_table_is_not_believed() {
+    let Some(path) = library("libz.so.1").filter(|_| has_readelf()) else { return };
+    let file = ElfFile::open(File::open(&path).unwrap()).unwrap();
+    let table = file.section(".eh_frame_hdr").unwrap().offset as usize;
+    let mut honest = RowSource::new(file).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for lie in 0..3 {
+        let mut bytes = whole.clone();
+        match lie {
+            // The starts in the middle moved by one.
+            0 => (table + 12 + 400..table + 12 + 800).step_by(8).for_each(|at| bytes[at] ^= 1),
+            // Two entries swapped.
+            1 => (0..8).for_each(|i| bytes.swap(table + 12 + 240 + i, table + 12 + 640 + i)),
+            // Another version.
+            _ => bytes[table] = 9,
+        }
+        let mut lied_to = RowSource::new(ElfFile::open(bytes).unwrap()).unwrap();
+        for n in 0..honest.n_blocks() {
+            let (expected, got) = (honest.block(n).unwrap(), lied_to.block(n).unwrap());
+            let words = |block: &Block| {
+                let rows = block.rows.iter().map(|row| (row.pc, in_words(row, &block.rules)));
+                rows.collect::<Vec<_>>()
+            };
+            assert_eq!(words(&expected), words(&got), "lie {lie}, block {n}");
+        }
+    }
+}
+
+const GO_PROGRAM: &str = r#"
+package main
+import ("fmt"; "os"; "sort")
+type t struct{ a, b int }
+//go:noinline
+func leaf(x int) int { return x*3 + 1 }
+//go:noinline
+func deep(n int, buf [64]int) int {
+	if n == 0 { return leaf(buf[3]) }
+	buf[n&63] = n
+	return deep(n-1, buf) + 1
+}
+func main() {
+	s := []t{{3, 4}, {1, 2}}
+	sort.Slice(s, func(i, j int) bool { return s[i].a < s[j].a })
+	fmt.Println(deep(10, [64]int{}), s, len(os.Args))
+}
+"#;
+
+/// Go's linker writes .debug_frame from the stack deltas of its compiler: another way to the
+/// same facts. Our rows must come from the function table, which a stripped file still has.
+#[test]
+fn go_stack_deltas_agree_with_readelf_and_survive_stripping() {
+    if !has_readelf() {
+        return;
+    }
+    let scratch = Scratch::new("go");
+    scratch.write("main.go", GO_PROGRAM);
+    scratch.write("go.mod", "module x\ngo 1.20\n");
+    let build = |name: &str, options: &[&str]| {
+        run("go", &[&["build", "-o", name], options, &["."]].concat(), &scratch.0)
+    };
+    if !build("plain", &[]) {
+        return;
+    }
+    build("pie", &["-buildmode=pie"]);
+    build("stripped", &["-ldflags=-s"]);
+    for name in ["plain", "pie"] {
+        let path = scratch.0.join(name);
+        let file = ElfFile::open(File::open(&path).unwrap()).unwrap();
+        assert!(file.is_go() && file.go_build_id().is_some());
+        let base = file.image_base();
+        let mut source = RowSource::new(file).unwrap();
+        let mut blocks: HashMap<u32, Block> = HashMap::new();
+        let (mut n, mut n_ends, mut n_switches) = (0, 0, 0);
+        let mut wrong = Vec::new();
+        each_fde(&path, ".debug_frame", |_, end, lines| {
+            for (i, line) in lines.iter().enumerate() {
+                let until = lines.get(i + 1).map_or(end, |next| next.pc);
+                if until <= line.pc || line.cfa.is_empty() {
+                    continue;
+                }
+                let image = until - 1 - base;
+                let number = (image >> 16) as u32;
+                let block = blocks.entry(number).or_insert_with(|| source.block(number).unwrap());
+                let row = row_at(block, image as u16);
+                n += 1;
+                match u32::from(row.kind) {
+                    // Where Go's traceback ends, and where it switches stacks.
+                    abi::HF_RULE_END => n_ends += 1,
+                    abi::HF_RULE_FP => n_switches += 1,
+                    abi::HF_RULE_SIGNAL => {}
+                    _ if in_words(row, &block.rules).0 == line.cfa => {}
+                    _ => wrong.push(format!("{until:#x}: {line:?}: {row:?}")),
+                }
+            }
+            true
+        });
+        let few = &wrong[..wrong.len().min(8)];
+        assert!(wrong.is_empty(), "{name}: {} of {n}: {few:#?}", wrong.len());
+        assert!(n > 5_000, "{name}: only {n}");
+        assert!((3..=40).contains(&n_ends), "{name}: {n_ends} ends");
+        assert!((2..=60).contains(&n_switches), "{name}: {n_switches} switches");
+        println!("{name}: {n} addresses agree, {n_ends} ends, {n_switches} by frame pointer");
+    }
+    let rows = |name: &str| {
+        let file = ElfFile::open(File::open(scratch.0.join(name)).unwrap()).unwrap();
+        let mut source = RowSource::new(file).unwrap();
+        let text = source.block(4).unwrap().rows;
+        text.iter().map(|row| (row.pc, row.kind, row.fp, row.cfa)).collect::<Vec<_>>()
+    };
+    assert!(rows("stripped").len() > 500);
 }
