@@ -22,8 +22,8 @@ int main(int argc, char **argv)
 		return 1;
 	/* A hole behind each mapping, or the kernel would make one of them. */
 	for (long i = 0; i < mappings; i++)
-		if (mmap(room + 8192 * i, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, self,
-			 0) == MAP_FAILED)
+		if (mmap(room + 8192 * i, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED,
+			 self, 0) == MAP_FAILED)
 			return 1;
 	for (long i = 1; i < processes; i++) {
 		pid_t child = fork();

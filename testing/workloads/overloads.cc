@@ -3,7 +3,8 @@
 // until stopped: names that must come out demangled.
 #include "spin.h"
 
-namespace {
+namespace
+{
 volatile double sink;
 
 NOINLINE void integrate(double step)
@@ -13,10 +14,14 @@ NOINLINE void integrate(double step)
 }
 } // namespace
 
-namespace shapes {
+namespace shapes
+{
 template <typename T> struct Circle {
 	T radius;
-	NOINLINE void area(double step) const { CALL((integrate(step * radius), 0)); }
+	NOINLINE void area(double step) const
+	{
+		CALL((integrate(step * radius), 0));
+	}
 };
 } // namespace shapes
 

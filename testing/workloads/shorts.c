@@ -65,7 +65,7 @@ int main(int argc, char **argv)
 	getrusage(RUSAGE_CHILDREN, &usage);
 	printf("%lld %lld\n",
 	       (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000LL +
-		       (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000LL,
+		   (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000LL,
 	       (end.tv_sec - begin.tv_sec) * 1000000000LL + end.tv_nsec - begin.tv_nsec);
 	return 0;
 }

@@ -81,6 +81,97 @@ fn churn_at_a_high_rate_gives_no_wrong_stack() {
     }
 }
 
+/// More side-band records than their buffers hold: other processes stay whole, the books exact.
+#[test]
+fn side_band_overflow() {
+    live!();
+    let storm = program!("mapstorm");
+    let _storms = [Workload::start(&storm, [""; 0]), Workload::start(&storm, [""; 0])];
+    let deep = program!("recursion");
+    let _early = Workload::start(&deep, ["6"]);
+    let mut recorder = Recorder::start(["-d", "5"]);
+    recorder.wait_until_sampling();
+    // One that starts while records of its start are being lost.
+    let _late = Workload::start(&deep, ["6"]);
+    let recording = recorder.finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    recording.assert_books();
+    let mut path = vec!["main"];
+    path.extend(["even", "odd", "even", "odd", "even", "odd", "floor_of_it"]);
+    let running = |stack: &Stack| stack.has("floor_of_it");
+    recording.folded.assert_path("recursion", running, &path);
+    let process = recording.stats().of("recursion");
+    assert!(process.whole * 100 >= process.samples * 95, "{process:?}");
+}
+
+/// The kernel's own count of the program's runs, read from outside after hotframe has gone, is
+/// what hotframe says it took and filtered.
+#[test]
+fn the_kernels_run_count_is_ours() {
+    live!();
+    if !has_program("bpftool") || !Path::new("/sys/fs/bpf").is_dir() {
+        skipped("needs bpftool and /sys/fs/bpf");
+        return;
+    }
+    let script = "mount | grep -q ' /sys/fs/bpf ' || mount -t bpf none /sys/fs/bpf";
+    run("sh", ["-c", script]);
+    let setting = "/proc/sys/kernel/bpf_stats_enabled";
+    struct Restored(&'static str, String);
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            let _ = fs::write(self.0, &self.1);
+        }
+    }
+    let _restored = Restored(setting, fs::read_to_string(setting).expect("a setting"));
+    fs::write(setting, "1").expect("the kernel counts runs");
+    struct Pinned(std::path::PathBuf);
+    impl Drop for Pinned {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+    let programs = || -> Vec<serde_json::Value> {
+        let json = run("bpftool", ["--json", "prog", "show"]);
+        let list: serde_json::Value = serde_json::from_str(&json).expect("bpftool prints JSON");
+        list.as_array().cloned().unwrap_or_default()
+    };
+    let ids = |list: &[serde_json::Value]| -> BTreeSet<u64> {
+        list.iter().filter_map(|program| program["id"].as_u64()).collect()
+    };
+    let split = program!("split");
+    for hz in ["99", "10000"] {
+        let before = ids(&programs());
+        let _burning = Workload::start(&split, [""; 0]);
+        let mut recorder = Recorder::start(["-F", hz, "-d", "4"]);
+        recorder.wait_until_sampling();
+        // The sampler is the one that perf events run and that has run.
+        let id = wait_for("the sampler to have run", || {
+            let of_ours = programs().into_iter().filter(|program| {
+                program["type"] == "perf_event"
+                    && program["id"].as_u64().is_some_and(|id| !before.contains(&id))
+            });
+            let busiest = of_ours.max_by_key(|program| program["run_cnt"].as_u64().unwrap_or(0))?;
+            (busiest["run_cnt"].as_u64()? > 0).then(|| busiest["id"].to_string())
+        });
+        let pin = Pinned(format!("/sys/fs/bpf/hotframe-live-{id}").into());
+        run(
+            "bpftool",
+            ["prog".as_ref(), "pin".as_ref(), "id".as_ref(), id.as_ref(), pin.0.as_os_str()],
+        );
+        let recording = recorder.finish();
+        recording.assert_books();
+        let json = run("bpftool", ["--json", "prog", "show", "id", &id]);
+        let program: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let stats = recording.stats();
+        assert_eq!(
+            program["run_cnt"].as_u64(),
+            Some(stats.count("samples_taken") + stats.sum("samples_filtered")),
+            "{hz} Hz: {}",
+            stats.0
+        );
+    }
+}
+
 /// The memory limit holds, though there is more to know than fits.
 #[test]
 fn memory_limit_holds() {
