@@ -4,6 +4,7 @@
  * it can, until stopped: more side-band records than any buffer holds.
  */
 #include <fcntl.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include "spin.h"
 

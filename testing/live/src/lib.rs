@@ -25,6 +25,7 @@ use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,9 @@ pub fn build(name: &str) -> Option<PathBuf> {
         return None;
     }
     let out = target_dir().join("workloads");
+    // Two tests may want the same program.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = BUILDING.lock();
     let made = Command::new("make")
         .args(["--silent", "-C"])
         .arg(workspace().join("testing/workloads"))
