@@ -14,6 +14,7 @@ const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sa
 const MIN_PX = 0.5;
 /** Boxes narrower than this have no label. */
 const MIN_LABEL_PX = 28;
+const ELLIPSIS_PX = 12;
 const ZOOM_MS = 180;
 
 export interface FlameEvents {
@@ -293,12 +294,11 @@ export class Flame {
       this.labels.set(symbol, text);
     }
     let used = 0;
+    let end = 0;
     for (let i = 0; i < text.length; i++) {
       used += this.textWidth(text[i]!);
-      if (used > width) {
-        const end = i - 1;
-        return end < 2 ? "" : `${text.slice(0, end)}…`;
-      }
+      if (used <= width - ELLIPSIS_PX) end = i + 1;
+      if (used > width) return end < 2 ? "" : `${text.slice(0, end)}…`;
     }
     return text;
   }

@@ -2,15 +2,18 @@
 
 import type { Profile } from "./payload";
 import { el } from "./dom";
-import { duration } from "./text";
+import { duration, shown } from "./text";
 
 /** Processes that get a colour of their own. */
 const TOP = 5;
 const HEIGHT_PX = 56;
+/** Ticks of one CPU that a bucket is long, at least. */
+const MIN_TICKS = 6;
 
 export class Strip {
   readonly element: HTMLElement;
   readonly canvas = el("canvas", { tabindex: "0", role: "slider", "aria-label": "part of the recording" });
+  private readonly names = el("div", { class: "strip-names quiet" });
   private readonly note = el("div", { class: "strip-note quiet" });
   private readonly mode: HTMLButtonElement;
   private by: "process" | "cpu" = "process";
@@ -33,7 +36,8 @@ export class Strip {
       click: () => setMode(this.by === "process" ? "cpu" : "process"),
     });
     this.element = el("section", { class: "strip", "aria-label": "samples over time" },
-      el("div", { class: "strip-side" }, this.mode, this.note), this.canvas);
+      el("div", { class: "strip-side" }, this.mode, this.note),
+      el("div", { class: "strip-plot" }, this.names, this.canvas));
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     const time = (event: PointerEvent) =>
       Math.max(0, Math.min(1, event.offsetX / this.canvas.clientWidth)) * this.length;
@@ -102,9 +106,9 @@ export class Strip {
     const colour = (name: string) => style.getPropertyValue(name);
     context.clearRect(0, 0, width, HEIGHT_PX);
 
-    // Buckets of at least 3 px and of at least two sampling periods.
+    // Buckets of at least 3 px, and long enough that rounding to ticks does not show.
     const period = Math.max(profile.meta.period_ns, 1);
-    const buckets = Math.max(1, Math.min(Math.floor(width / 3), Math.floor(this.length / period / 2)));
+    const buckets = Math.max(1, Math.min(Math.floor(width / 3), Math.floor(this.length / period / MIN_TICKS)));
     const bucketNs = this.length / buckets;
     const step = width / buckets;
     const rowOf = new Int32Array(threads.n).fill(TOP);
@@ -114,11 +118,19 @@ export class Strip {
       const comm = processes.comm[threads.process[samples.thread[i]!]!]!;
       weights.set(comm, (weights.get(comm) ?? 0) + samples.weight[i]!);
     }
+    // The same processes have the same colours, whatever is selected.
     const top = [...weights].sort(([, a], [, b]) => b - a).slice(0, TOP).map(([comm]) => comm);
     for (let t = 0; t < threads.n; t++) {
       const row = top.indexOf(processes.comm[threads.process[t]!]!);
       if (row >= 0) rowOf[t] = row;
     }
+    this.names.replaceChildren(...(this.by === "cpu" ? [] : [
+      ...top.map((comm) => shown(profile.strings.get(comm)) || "(no name)"), ...(weights.size > TOP ? ["others"] : []),
+    ].map((name, row) => {
+      const square = el("i", { class: "swatch" });
+      square.style.background = `var(--strip-${row})`;
+      return el("span", {}, square, el("bdi", {}, name));
+    })));
     if (this.by === "cpu") {
       rows = 1;
       for (let i = 0; i < samples.n; i++) rows = Math.max(rows, samples.cpu[i]! + 1);

@@ -98,6 +98,105 @@ class Ints {
     this.data[this.length] = value;
     return this.length++;
   }
+
+  done(): Int32Array {
+    return this.data.subarray(0, this.length);
+  }
+}
+
+/** Open addressing from a pair of numbers to the entry that has both in its columns. */
+class Pairs {
+  private table = new Int32Array(1024);
+  private n = 0;
+
+  constructor(
+    private readonly a: Ints,
+    private readonly b: Ints,
+  ) {}
+
+  /** Where the entry with this pair is, or would be. */
+  private slot(a: number, b: number): number {
+    const mask = this.table.length - 1;
+    const left = this.a.data;
+    const right = this.b.data;
+    let slot = Math.imul(a, 0x9e3779b1) ^ Math.imul(b, 0x85ebca6b);
+    slot = (slot ^ (slot >>> 15)) & mask;
+    for (let entry; (entry = this.table[slot]!) !== 0; slot = (slot + 1) & mask) {
+      if (left[entry] === a && right[entry] === b) break;
+    }
+    return slot;
+  }
+
+  /** The entry, or 0. */
+  get(a: number, b: number): number {
+    return this.table[this.slot(a, b)]!;
+  }
+
+  add(entry: number): void {
+    if (++this.n * 2 > this.table.length) {
+      const old = this.table;
+      this.table = new Int32Array(old.length * 2);
+      for (const entry of old) {
+        if (entry !== 0) this.table[this.slot(this.a.data[entry]!, this.b.data[entry]!)] = entry;
+      }
+    }
+    this.table[this.slot(this.a.data[entry]!, this.b.data[entry]!)] = entry;
+  }
+}
+
+/** Children that are looked through one by one before they are looked up. */
+const MAX_SCANNED = 8;
+
+/** Nodes while they are made; most have few children, which lie close in memory. */
+class Nodes {
+  readonly parent: Ints;
+  readonly symbol: Ints;
+  readonly firstChild: Ints;
+  readonly nextSibling: Ints;
+  private readonly many: Pairs;
+
+  constructor(capacity: number) {
+    this.parent = new Ints(capacity);
+    this.symbol = new Ints(capacity);
+    this.firstChild = new Ints(capacity);
+    this.nextSibling = new Ints(capacity);
+    this.many = new Pairs(this.parent, this.symbol);
+    this.push(-1, -1);
+  }
+
+  private push(parent: number, symbol: number): number {
+    this.firstChild.push(0);
+    this.nextSibling.push(0);
+    this.symbol.push(symbol);
+    return this.parent.push(parent);
+  }
+
+  /** The child of a node with this symbol, new or known. */
+  child(parent: number, symbol: number): number {
+    const symbols = this.symbol.data;
+    const next = this.nextSibling.data;
+    const first = this.firstChild.data[parent]!;
+    let scanned = 0;
+    let at = first;
+    for (; at !== 0 && scanned < MAX_SCANNED; scanned++) {
+      if (symbols[at] === symbol) return at;
+      at = next[at]!;
+    }
+    if (at !== 0) {
+      const known = this.many.get(parent, symbol);
+      if (known !== 0) return known;
+    }
+    // The newest comes first; what it pushes out of the scanned ones is looked up from now on.
+    const node = this.push(parent, symbol);
+    this.nextSibling.data[node] = first;
+    this.firstChild.data[parent] = node;
+    if (scanned === MAX_SCANNED) {
+      let pushed = node;
+      for (let i = 0; i < MAX_SCANNED; i++) pushed = this.nextSibling.data[pushed]!;
+      this.many.add(pushed);
+    }
+    return node;
+  }
 }
 
 export class CallTree {
@@ -121,34 +220,7 @@ export class CallTree {
   ) {
     const { profile } = symbols;
     const { stacks, frames, samples, threads, processes } = profile;
-    const nodes = { parent: new Ints(stacks.n), symbol: new Ints(stacks.n) };
-    nodes.parent.push(-1);
-    nodes.symbol.push(-1);
-    let mask = 2 ** Math.ceil(Math.log2(Math.max(64, stacks.n * 2))) - 1;
-    let table = new Int32Array(mask + 1);
-    const slotOf = (parent: number, symbol: number) => {
-      let slot = (Math.imul(parent, 0x9e3779b1) ^ Math.imul(symbol, 0x85ebca6b)) >>> 0;
-      slot = (slot ^ (slot >>> 15)) & mask;
-      for (let node; (node = table[slot]!) !== 0; slot = (slot + 1) & mask) {
-        if (nodes.parent.data[node] === parent && nodes.symbol.data[node] === symbol) break;
-      }
-      return slot;
-    };
-    const child = (parent: number, symbol: number) => {
-      const slot = slotOf(parent, symbol);
-      if (table[slot] !== 0) return table[slot]!;
-      nodes.parent.push(parent);
-      const node = nodes.symbol.push(symbol);
-      table[slot] = node;
-      if (node * 2 > mask) {
-        mask = mask * 2 + 1;
-        table = new Int32Array(mask + 1);
-        for (let i = 1; i <= node; i++) {
-          table[slotOf(nodes.parent.data[i]!, nodes.symbol.data[i]!)] = i;
-        }
-      }
-      return node;
-    };
+    const nodes = new Nodes(stacks.n + 64);
     /** The ancestor that a symbol below `parent` repeats, or -1. */
     const repeated = (parent: number, symbol: number) => {
       const up = nodes.parent.data;
@@ -170,57 +242,51 @@ export class CallTree {
       return -1;
     };
 
-    const place = { parent: new Ints(stacks.n), stack: new Ints(stacks.n), node: new Ints(stacks.n) };
-    place.parent.push(-1);
-    place.stack.push(0);
-    place.node.push(0);
-    // Most stacks belong to one group: its place stands in an array, others in a map.
-    const firstGroup = new Int32Array(stacks.n).fill(-1);
-    const firstPlace = new Int32Array(stacks.n);
-    const others = new Map<number, number>();
-    const find = (group: number, stack: number) =>
-      firstGroup[stack] === group ? firstPlace[stack]!
-        : firstGroup[stack] === -1 ? undefined
-          : others.get(group * stacks.n + stack);
+    const capacity = stacks.n + 64;
+    const place = {
+      parent: new Ints(capacity), stack: new Ints(capacity), group: new Ints(capacity), node: new Ints(capacity),
+    };
+    const newPlace = (parent: number, stack: number, group: number, node: number) => {
+      place.parent.push(parent);
+      place.stack.push(stack);
+      place.group.push(group);
+      return place.node.push(node);
+    };
+    newPlace(-1, 0, -1, 0);
+    // Most stacks belong to one group: its place stands in an array, others are looked up.
+    const first = new Int32Array(stacks.n);
+    const others = new Pairs(place.group, place.stack);
+    const find = (group: number, stack: number) => {
+      const at = first[stack]!;
+      return at === 0 ? 0 : place.group.data[at] === group ? at : others.get(group, stack);
+    };
+    const keep = (at: number, stack: number) => {
+      if (first[stack] === 0) first[stack] = at;
+      else others.add(at);
+      return at;
+    };
     const chain: number[] = [];
     const placeOf = (group: number, stack: number) => {
       chain.length = 0;
       let at = find(group, stack);
-      while (at === undefined && stack !== 0) {
+      while (at === 0 && stack !== 0) {
         chain.push(stack);
         stack = stacks.parent[stack]!;
         at = find(group, stack);
       }
-      if (at === undefined) {
-        // The group's own root.
-        place.parent.push(0);
-        place.stack.push(0);
-        at = place.node.push(structure.byProcess ? child(0, group) : 0);
-        others.set(group * stacks.n, at);
-        if (firstGroup[0] === -1) {
-          firstGroup[0] = group;
-          firstPlace[0] = at;
-        }
-      }
+      // The group's own root.
+      if (at === 0) at = keep(newPlace(0, 0, group, structure.byProcess ? nodes.child(0, group) : 0), 0);
       while (chain.length > 0) {
         stack = chain.pop()!;
         const above = place.node.data[at]!;
         const f = frames.function[stacks.frame[stack]!]!;
         let node = above;
-        if (!structure.hidden?.[f]) {
+        if (structure.hidden === null || structure.hidden[f] === 0) {
           const symbol = symbols.ofFunction[f]!;
           const again = structure.collapse ? repeated(above, symbol) : -1;
-          node = again > 0 ? again : child(above, symbol);
+          node = again > 0 ? again : nodes.child(above, symbol);
         }
-        place.parent.push(at);
-        place.stack.push(stack);
-        at = place.node.push(node);
-        if (firstGroup[stack] === -1) {
-          firstGroup[stack] = group;
-          firstPlace[stack] = at;
-        } else {
-          others.set(group * stacks.n + stack, at);
-        }
+        at = keep(newPlace(at, stack, group, node), stack);
       }
       return at;
     };
@@ -237,19 +303,14 @@ export class CallTree {
     }
 
     this.n = nodes.parent.length;
-    this.parent = nodes.parent.data.subarray(0, this.n);
-    this.symbol = nodes.symbol.data.subarray(0, this.n);
+    this.parent = nodes.parent.done();
+    this.symbol = nodes.symbol.done();
+    this.firstChild = nodes.firstChild.done();
+    this.nextSibling = nodes.nextSibling.done();
     this.nPlaces = place.node.length;
-    this.placeParent = place.parent.data.subarray(0, this.nPlaces);
-    this.placeStack = place.stack.data.subarray(0, this.nPlaces);
-    this.placeNode = place.node.data.subarray(0, this.nPlaces);
-    this.firstChild = new Int32Array(this.n);
-    this.nextSibling = new Int32Array(this.n);
-    for (let node = this.n - 1; node > 0; node--) {
-      const parent = this.parent[node]!;
-      this.nextSibling[node] = this.firstChild[parent]!;
-      this.firstChild[parent] = node;
-    }
+    this.placeParent = place.parent.done();
+    this.placeStack = place.stack.done();
+    this.placeNode = place.node.done();
   }
 }
 

@@ -21,23 +21,39 @@ fn main() -> io::Result<()> {
         ["large", stacks, depth] => {
             let number = |text: &str| text.parse().map_err(io::Error::other);
             let stacks = number(stacks)?;
-            synthetic::large(&synthetic::Shape {
-                processes: 40,
-                threads: 4,
-                stacks,
-                depth: number(depth)?,
-                samples: stacks * 2,
-            })
+            let depth = number(depth)?;
+            let shape =
+                synthetic::Shape { processes: 40, threads: 4, stacks, depth, samples: stacks * 2 };
+            one_process_a_stack(synthetic::large(&shape), depth * 2 / 3)
         }
         _ => {
-            return Err(io::Error::other(
-                "usage: page small | real | large STACKS DEPTH",
-            ));
+            return Err(io::Error::other("usage: page small | real | large STACKS DEPTH"));
         }
     };
     let mut out = BufWriter::new(io::stdout().lock());
     html::write(&profile, &mut out)?;
     out.flush()
+}
+
+/// Gives each stack to one process, as it is in life, by its frame at that depth.
+fn one_process_a_stack(mut profile: Profile, depth: u32) -> Profile {
+    let mut branches: Vec<(u32, u32)> = Vec::with_capacity(profile.stacks.len());
+    for (i, stack) in profile.stacks.iter().enumerate() {
+        let (above, branch) = branches.get(stack.parent as usize).copied().unwrap_or_default();
+        branches.push((above + 1, if above < depth { i as u32 } else { branch }));
+    }
+    let n_threads = profile.threads.len() as u32 / profile.processes.len().max(1) as u32;
+    for process in &mut profile.processes {
+        (process.samples, process.whole) = (0, 0);
+    }
+    for (i, thread) in profile.samples.thread.iter_mut().enumerate() {
+        let branch = branches[profile.samples.stack[i] as usize].1;
+        let process = branch as usize % profile.processes.len();
+        *thread = process as u32 * n_threads + i as u32 % n_threads;
+        profile.processes[process].samples += 1;
+        profile.processes[process].whole += 1;
+    }
+    profile
 }
 
 /// Calls, by indentation: `WEIGHT KIND NAME | FILE:LINE | MODULE`. A weight is how many samples
@@ -58,14 +74,8 @@ fn real() -> Profile {
             producer: "hotframe 0.1.0".into(),
             n_cpus: 4,
         },
-        modules: vec![Module {
-            path: 0,
-            build_id: 0,
-        }],
-        stacks: vec![StackNode {
-            parent: 0,
-            frame: 0,
-        }],
+        modules: vec![Module { path: 0, build_id: 0 }],
+        stacks: vec![StackNode { parent: 0, frame: 0 }],
         ..Profile::default()
     };
     let mut leaves: Vec<(u32, u32, u32)> = Vec::new();
@@ -75,31 +85,16 @@ fn real() -> Profile {
         let mut parts = line.split('|').map(str::trim);
         let mut head = parts.next().unwrap_or_default().splitn(3, ' ');
         let weight: u32 = head.next().and_then(|text| text.parse().ok()).unwrap_or(0);
-        let (kind, name) = (
-            head.next().unwrap_or_default(),
-            head.next().unwrap_or_default(),
-        );
+        let (kind, name) = (head.next().unwrap_or_default(), head.next().unwrap_or_default());
         if kind == "process" {
             let comm = profile.strings.intern(name);
             let exe = profile.strings.intern(parts.next().unwrap_or_default());
             let pid = 1200 + profile.processes.len() as u32 * 37;
-            let cgroup = profile
-                .strings
-                .intern("/user.slice/user-1000.slice/session-2.scope");
-            profile.processes.push(Process {
-                pid,
-                comm,
-                exe,
-                cgroup,
-                ..Process::default()
-            });
+            let cgroup = profile.strings.intern("/user.slice/user-1000.slice/session-2.scope");
+            profile.processes.push(Process { pid, comm, exe, cgroup, ..Process::default() });
             for thread in 0..3 {
                 let process = profile.processes.len() as u32 - 1;
-                profile.threads.push(Thread {
-                    tid: pid + thread,
-                    comm,
-                    process,
-                });
+                profile.threads.push(Thread { tid: pid + thread, comm, process });
             }
             path.clear();
             continue;
@@ -112,9 +107,7 @@ fn real() -> Profile {
         let (file, line) = place.rsplit_once(':').unwrap_or((place, "0"));
         let module = Module {
             path: profile.strings.intern(parts.next().unwrap_or_default()),
-            build_id: profile
-                .strings
-                .intern("58749c528985eab03e6700ebc1469fa50aa41219"),
+            build_id: profile.strings.intern("58749c528985eab03e6700ebc1469fa50aa41219"),
         };
         let function = Function {
             name: profile.strings.intern(name),
@@ -122,35 +115,20 @@ fn real() -> Profile {
             file: profile.strings.intern(file),
             start_line: 1,
             module: index(&mut profile.modules, module),
-            kind: Kind::ALL
-                .into_iter()
-                .find(|k| k.name() == kind)
-                .unwrap_or(Kind::Native),
+            kind: Kind::ALL.into_iter().find(|k| k.name() == kind).unwrap_or(Kind::Native),
         };
         let function = index(&mut profile.functions, function);
         path.truncate(depth.saturating_sub(1));
         for step in 0..3 {
-            let line = line
-                .parse()
-                .map_or(0, |line: u32| if line > 0 { line + step * 2 } else { 0 });
+            let line =
+                line.parse().map_or(0, |line: u32| if line > 0 { line + step * 2 } else { 0 });
             let address = u64::from(function) * 256 + u64::from(step) * 16;
-            let frame = index(
-                &mut profile.frames,
-                Frame {
-                    function,
-                    line,
-                    address,
-                    flags: inlined,
-                },
-            );
+            let frame =
+                index(&mut profile.frames, Frame { function, line, address, flags: inlined });
             let parent = path.last().copied().unwrap_or(0);
             profile.stacks.push(StackNode { parent, frame });
             let stack = profile.stacks.len() as u32 - 1;
-            leaves.push((
-                profile.processes.len() as u32 - 1,
-                stack,
-                weight / (step + 1),
-            ));
+            leaves.push((profile.processes.len() as u32 - 1, stack, weight / (step + 1)));
         }
         path.push(profile.stacks.len() as u32 - 3);
     }
@@ -159,13 +137,10 @@ fn real() -> Profile {
 }
 
 fn index<T: PartialEq>(table: &mut Vec<T>, item: T) -> u32 {
-    let at = table
-        .iter()
-        .position(|known| *known == item)
-        .unwrap_or_else(|| {
-            table.push(item);
-            table.len() - 1
-        });
+    let at = table.iter().position(|known| *known == item).unwrap_or_else(|| {
+        table.push(item);
+        table.len() - 1
+    });
     at as u32
 }
 
@@ -200,10 +175,7 @@ fn sample(profile: &mut Profile, leaves: &[(u32, u32, u32)]) {
                 7 => HF_CUT_PROCESS_GONE as u8,
                 _ => 0,
             };
-            profile
-                .samples
-                .time_ns
-                .push(tick * 10_101_010 + u64::from(cpu) * 1_000);
+            profile.samples.time_ns.push(tick * 10_101_010 + u64::from(cpu) * 1_000);
             profile.samples.thread.push(process * 3 + below(3));
             profile.samples.stack.push(stack);
             profile.samples.cpu.push(cpu);
