@@ -1,0 +1,117 @@
+//! The lookup cache of static code: (file, offset) words, shared by all processes.
+//!
+//! A place is 12 bytes (its word, and a reference to its names or none) and 6 to 7 in the index.
+//! Its number stands in the tree of stacks, because exporters need the address; its names may go
+//! at any time, since the file has them.
+
+use crate::budget::{Budget, Refused};
+use crate::column::Column;
+use crate::hash::mix;
+use crate::index::Index;
+use crate::marks::Marks;
+use crate::refs::Ref;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Places {
+    words: Column<u64>,
+    named: Column<u32>,
+    seen: Column<u64>,
+    index: Index,
+    seed: u64,
+}
+
+impl Places {
+    pub(crate) fn new(budget: &Budget, seed: u64) -> Places {
+        let owner = budget.owner("lookup.static");
+        Places {
+            words: Column::new(&owner),
+            named: Column::new(&owner),
+            seen: Column::new(&owner),
+            index: Index::new(&owner),
+            seed,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    #[inline]
+    pub(crate) fn find(&mut self, word: u64) -> Option<u32> {
+        let words = &self.words;
+        let id = self.index.find(mix(self.seed, word), |id| words.at(id) == word)?;
+        if let Some(seen) = self.seen.get_mut(id / 64) {
+            let bit = 1 << (id % 64);
+            if *seen & bit == 0 {
+                *seen |= bit;
+            }
+        }
+        Some(id)
+    }
+
+    pub(crate) fn insert(&mut self, word: u64) -> Result<u32, Refused> {
+        let (seed, words) = (self.seed, &self.words);
+        let hash = mix(seed, word);
+        self.index.reserve(hash, |id| mix(seed, words.at(id)))?;
+        self.words.reserve_one()?;
+        self.named.reserve_one()?;
+        if self.words.len().is_multiple_of(64) {
+            self.seen.push(0)?;
+        }
+        self.named.push(Ref::None.pack())?;
+        let id = self.words.push(word)?;
+        if let Some(seen) = self.seen.get_mut(id / 64) {
+            *seen |= 1 << (id % 64);
+        }
+        let words = &self.words;
+        self.index.insert(hash, id, |id| mix(seed, words.at(id)))?;
+        Ok(id)
+    }
+
+    pub(crate) fn word(&self, id: u32) -> u64 {
+        self.words.at(id)
+    }
+
+    pub(crate) fn named(&self, id: u32) -> Ref {
+        Ref::unpack(self.named.get(id).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn set_named(&mut self, id: u32, named: Ref) {
+        self.named.set(id, named.pack());
+    }
+
+    /// Words without names.
+    pub(crate) fn unnamed(&self) -> impl Iterator<Item = u64> + '_ {
+        let none = Ref::None.pack();
+        self.words.iter().zip(self.named.iter()).filter(move |(_, n)| *n == none).map(|(w, _)| w)
+    }
+
+    /// Forgets the names of places not seen since the last call; how many.
+    pub(crate) fn forget_cold_names(&mut self) -> u64 {
+        let mut n = 0;
+        for id in 0..self.words.len() as u32 {
+            if !self.is_seen(id) && self.named(id) != Ref::None {
+                self.set_named(id, Ref::None);
+                n += 1;
+            }
+        }
+        n
+    }
+
+    pub(crate) fn is_seen(&self, id: u32) -> bool {
+        self.seen.at(id / 64) >> (id % 64) & 1 == 1
+    }
+
+    /// Keeps the marked places, none of them seen; `map` changes what their names refer to.
+    pub(crate) fn compact(&mut self, marks: &Marks, map: impl Fn(Ref) -> Ref) {
+        self.words.compact(marks, |word| word);
+        self.named.compact(marks, |named| map(Ref::unpack(named)).pack());
+        self.seen.truncate(self.words.len().div_ceil(64));
+        for id in 0..self.seen.len() as u32 {
+            self.seen.set(id, 0);
+        }
+        let (seed, words) = (self.seed, &self.words);
+        self.index.rebuild(0..words.len() as u32, |id| mix(seed, words.at(id)));
+    }
+}

@@ -1,0 +1,1115 @@
+//! The store: stacks in, names filled in later, everything out, inside one budget.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::budget::{Budget, Charge, Held, Refused};
+use crate::dynamic::{Dynamic, Incarnation, ProcessKey};
+use crate::hash::{Seed, mix};
+use crate::marks::Marks;
+use crate::names::{Frame, FrameInfo, Function, FunctionInfo, MAX_CHAIN, Module, Names, UNNAMED};
+use crate::places::Places;
+use crate::refs::{MAX_ID, Ref};
+use crate::stacks::{End, Stacks};
+use crate::tombstones::Tombstones;
+use crate::wire::{self, Raw};
+
+/// A stack, by a number that stays until the stack is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StackId(pub u32);
+
+impl StackId {
+    /// Stands for every stack that found no room: one frame that says so.
+    pub const REFUSED: StackId = StackId(0);
+}
+
+/// Why a frame has no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Why {
+    /// The process ended before its memory was read.
+    ProcessGone,
+    /// What the frame points at is no longer what it was.
+    StalePointer,
+    /// The runtime or its version is not known.
+    Unsupported,
+    /// The budget, or the process's share of it, has no room.
+    NoRoom,
+    /// No answer came in time; a later profile will have the name.
+    Late,
+}
+
+impl Why {
+    const ALL: [Why; 5] =
+        [Why::ProcessGone, Why::StalePointer, Why::Unsupported, Why::NoRoom, Why::Late];
+
+    /// What the frame is called then.
+    pub fn label(self) -> &'static str {
+        match self {
+            Why::ProcessGone => "[unnamed: process gone]",
+            Why::StalePointer => "[unnamed: stale pointer]",
+            Why::Unsupported => "[unnamed: unsupported]",
+            Why::NoRoom => "[unnamed: no room in the memory budget]",
+            Why::Late => "[unnamed: not resolved in time]",
+        }
+    }
+}
+
+/// A question to the resolver of dynamic code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// To be given back with the answer.
+    pub id: PendingId,
+    /// Whose memory to read.
+    pub incarnation: Incarnation,
+    /// The frame's words, head first.
+    pub words: Box<[u64]>,
+}
+
+/// A frame that was reserved and waits for its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PendingId {
+    slot: u32,
+    generation: u32,
+}
+
+/// How a store is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Kind of the frames by which the store says something.
+    pub note_kind: u8,
+    /// A process's share is at least this.
+    pub min_share_bytes: u64,
+    /// A process's share is the budget's limit divided by this. Beyond it a process may grow only
+    /// while as much is free for the others.
+    pub share_divisor: u64,
+    /// Evicted dynamic frames whose names are remembered, 16 bytes each.
+    pub tombstones: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { note_kind: 0, min_share_bytes: 1 << 20, share_divisor: 4, tombstones: 4096 }
+    }
+}
+
+/// A frame of a stack, as exporters read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackFrame {
+    /// Its word, where the code is static. Frames inlined at one place share it.
+    pub word: Option<u64>,
+    /// Its frame by value; `None` where no name is known (yet).
+    pub frame: Option<Frame>,
+}
+
+/// A node of the tree of stacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// Number of the caller's node, always below this one's; 0: this is an outermost frame.
+    pub parent: u32,
+    frame: u32,
+}
+
+/// What one part of the store holds and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Its name.
+    pub owner: &'static str,
+    /// Bytes held.
+    pub bytes: u64,
+    /// The most bytes held at once.
+    pub peak_bytes: u64,
+    /// Entries held.
+    pub entries: u64,
+    /// Look-ups that found something.
+    pub hits: u64,
+    /// Look-ups that did not, by cause.
+    pub misses: Vec<(&'static str, u64)>,
+    /// Entries taken out to make room.
+    pub evictions: u64,
+    /// Charges refused.
+    pub refused: u64,
+}
+
+/// What the store did, beside what [`Report`] has by owner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Samples whose stack was known.
+    pub stack_hits: u64,
+    /// Samples whose stack was not known.
+    pub stack_misses: u64,
+    /// Stacks refused for want of room.
+    pub stacks_refused: u64,
+    /// Static frames known, of new stacks.
+    pub static_hits: u64,
+    /// Static frames not known.
+    pub static_misses: u64,
+    /// Dynamic frames known, of new stacks.
+    pub dynamic_hits: u64,
+    /// Dynamic frames met for the first time.
+    pub dynamic_new: u64,
+    /// Dynamic frames that were known once and had been evicted.
+    pub dynamic_evicted: u64,
+    /// Answers without a name.
+    pub unnamed: u64,
+    /// Of those, named after all by a tombstone.
+    pub tombstone_names: u64,
+    /// Names of static code forgotten to make room.
+    pub names_forgotten: u64,
+    /// Sweeps.
+    pub sweeps: u64,
+}
+
+#[derive(Debug)]
+struct Pending {
+    generation: u32,
+    incarnation: Incarnation,
+    words: Box<[u64]>,
+    /// Numbers of the parked stacks that wait.
+    waiting: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Parked {
+    stack: u32,
+    /// The stack's key: its number may be forgotten and given out again meanwhile.
+    key: u64,
+    /// References, leaf first.
+    frames: Box<[u32]>,
+    /// Questions still open.
+    missing: u32,
+}
+
+/// Frames, stacks and names. See the crate's documentation.
+#[derive(Debug)]
+pub struct Store {
+    config: Config,
+    budget: Budget,
+    names: Names,
+    places: Places,
+    dynamic: Dynamic,
+    stacks: Stacks,
+    tombstones: Tombstones,
+    pending: Vec<Option<Pending>>,
+    free_pending: Vec<u32>,
+    questions: VecDeque<u32>,
+    parked: Vec<Option<Parked>>,
+    free_parked: Vec<u32>,
+    /// Pending frames and parked stacks.
+    waiting_charge: Charge,
+    generation: u32,
+    /// Stacks being forgotten, and whether each was sent whole since.
+    forgetting: HashMap<u32, bool>,
+    /// Frames of each `Why`, made when first needed.
+    notes: [Option<u32>; Why::ALL.len()],
+    counters: Counters,
+    /// Refusals to sit out before the next attempt to make room, and how many the last one set.
+    patience: u64,
+    last_patience: u64,
+    scratch: Vec<u32>,
+}
+
+impl Store {
+    /// An empty store that charges `budget`. Allocates nothing before a first sample needs it.
+    pub fn new(budget: &Budget, config: Config) -> Store {
+        let seed = Seed::default();
+        let word_seed = seed.words;
+        Store {
+            names: Names::new(budget, seed),
+            places: Places::new(budget, word_seed),
+            dynamic: Dynamic::new(budget, word_seed),
+            stacks: Stacks::new(budget, word_seed),
+            tombstones: Tombstones::new(&budget.owner("lookup.tombstones"), config.tombstones),
+            pending: Vec::new(),
+            free_pending: Vec::new(),
+            questions: VecDeque::new(),
+            parked: Vec::new(),
+            free_parked: Vec::new(),
+            waiting_charge: budget.owner("frames.pending").charge(),
+            generation: 0,
+            forgetting: HashMap::new(),
+            notes: [None; Why::ALL.len()],
+            counters: Counters::default(),
+            patience: 0,
+            last_patience: 0,
+            scratch: Vec::new(),
+            budget: budget.clone(),
+            config,
+        }
+    }
+
+    /// The number of a process image, new or known.
+    pub fn incarnation(&mut self, key: ProcessKey) -> Incarnation {
+        self.dynamic.incarnation(key)
+    }
+
+    /// To be called when the samples up to a process's exit or exec were handled. What it left
+    /// stays until the next [`Store::sweep`].
+    pub fn exited(&mut self, incarnation: Incarnation) {
+        self.dynamic.exited(incarnation);
+    }
+
+    // ------------------------------------------------------------------------------ recording
+
+    /// The stack of a kernel hash, if it is known. No allocation, no string touched.
+    #[inline]
+    pub fn known_stack(&mut self, incarnation: Incarnation, hash: u64) -> Option<StackId> {
+        // A stack of static frames only is one for all processes. One with dynamic frames
+        // belongs to an incarnation, which the kernel's hash may not cover.
+        let found = match self.stacks.find(hash) {
+            Some(id) => Some(id),
+            None => self.stacks.find(own_key(incarnation, hash)),
+        };
+        match found {
+            Some(id) => {
+                self.counters.stack_hits += 1;
+                Some(StackId(id))
+            }
+            None => None,
+        }
+    }
+
+    /// The stack of a sample: known by its hash, or taken in from its words, leaf first.
+    ///
+    /// What finds no room becomes [`StackId::REFUSED`], and is counted.
+    pub fn record(&mut self, incarnation: Incarnation, hash: u64, words: &[u64]) -> StackId {
+        if let Some(id) = self.known_stack(incarnation, hash) {
+            if let Some(seen) = self.forgetting.get_mut(&id.0) {
+                *seen = true;
+            }
+            return id;
+        }
+        self.counters.stack_misses += 1;
+        let before = self.budget.used_bytes();
+        let id = match self.take_in(incarnation, hash, words) {
+            Ok(id) => id,
+            Err(_) if self.make_room(Cold::Names) => {
+                self.take_in(incarnation, hash, words).unwrap_or(StackId::REFUSED)
+            }
+            Err(_) => StackId::REFUSED,
+        };
+        self.counters.stacks_refused += u64::from(id == StackId::REFUSED);
+        self.book_growth(incarnation, before);
+        id
+    }
+
+    fn take_in(
+        &mut self,
+        incarnation: Incarnation,
+        hash: u64,
+        words: &[u64],
+    ) -> Result<StackId, Refused> {
+        self.make_refused_stack()?;
+        if self.is_over_share(incarnation) && !self.make_room_in_share(incarnation) {
+            return Ok(StackId::REFUSED);
+        }
+        let mut frames = std::mem::take(&mut self.scratch);
+        frames.clear();
+        let result = self.refer(incarnation, words, &mut frames);
+        let result = match result {
+            Ok((dynamic, missing)) => {
+                let key = if dynamic { own_key(incarnation, hash) } else { hash };
+                if missing == 0 {
+                    self.insert_path(&frames)
+                        .and_then(|node| self.stacks.insert(key, End::Node(node)))
+                        .map(StackId)
+                } else {
+                    self.park(key, &frames, missing)
+                }
+            }
+            Err(refused) => Err(refused),
+        };
+        self.scratch = frames;
+        result
+    }
+
+    /// Number 0 is the refused stack: a note frame, made with the first sample.
+    fn make_refused_stack(&mut self) -> Result<(), Refused> {
+        if self.stacks.n_numbers() == 0 {
+            let note = self.names.intern_frame(&self.note_info(Why::NoRoom))?;
+            let node = self.stacks.child(0, Ref::Frame(note).pack())?;
+            self.stacks.insert(REFUSED_KEY, End::Node(node))?;
+        }
+        Ok(())
+    }
+
+    /// References for a stack's frames, leaf first. Whether some are dynamic, and how many
+    /// different ones wait for a resolver.
+    fn refer(
+        &mut self,
+        incarnation: Incarnation,
+        words: &[u64],
+        frames: &mut Vec<u32>,
+    ) -> Result<(bool, u32), Refused> {
+        let (mut dynamic, mut missing) = (false, 0);
+        for raw in wire::frames(words) {
+            match raw {
+                Raw::Static(word) => frames.push(Ref::Place(self.place(word)?).pack()),
+                Raw::Dynamic(words) => {
+                    dynamic = true;
+                    match self.dynamic_frame(incarnation, words)? {
+                        Ref::Chain(at) => {
+                            frames.extend(self.names.chain(at).map(|id| Ref::Frame(id).pack()));
+                        }
+                        pending @ Ref::Pending(_) => {
+                            let packed = pending.pack();
+                            missing += u32::from(!frames.contains(&packed));
+                            frames.push(packed);
+                        }
+                        other => frames.push(other.pack()),
+                    }
+                }
+            }
+        }
+        Ok((dynamic, missing))
+    }
+
+    fn place(&mut self, word: u64) -> Result<u32, Refused> {
+        if let Some(id) = self.places.find(word) {
+            self.counters.static_hits += 1;
+            return Ok(id);
+        }
+        self.counters.static_misses += 1;
+        self.places.insert(word)
+    }
+
+    /// What a dynamic frame is: known, or asked for now.
+    fn dynamic_frame(&mut self, incarnation: Incarnation, words: &[u64]) -> Result<Ref, Refused> {
+        if let Some(known) = self.dynamic.find(incarnation, words) {
+            self.counters.dynamic_hits += 1;
+            return Ok(known);
+        }
+        let hash = self.dynamic.key_hash(incarnation, words);
+        if self.tombstones.find(hash).is_some() {
+            self.counters.dynamic_evicted += 1;
+        } else {
+            self.counters.dynamic_new += 1;
+        }
+        let bytes = pending_bytes(words.len());
+        self.waiting_charge.grow(bytes)?;
+        let slot = self.free_pending.last().copied().unwrap_or(self.pending.len() as u32);
+        if slot >= MAX_ID {
+            self.waiting_charge.shrink(bytes);
+            return Ok(Ref::Frame(self.note(Why::NoRoom)));
+        }
+        if let Err(refused) = self.dynamic.insert(incarnation, words, Ref::Pending(slot)) {
+            self.waiting_charge.shrink(bytes);
+            return Err(refused);
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let pending = Pending {
+            generation: self.generation,
+            incarnation,
+            words: words.into(),
+            waiting: Vec::new(),
+        };
+        put(&mut self.pending, &mut self.free_pending, pending);
+        self.questions.push_back(slot);
+        Ok(Ref::Pending(slot))
+    }
+
+    fn insert_path(&mut self, frames: &[u32]) -> Result<u32, Refused> {
+        frames.iter().rev().try_fold(0, |parent, &frame| self.stacks.child(parent, frame))
+    }
+
+    fn park(&mut self, key: u64, frames: &[u32], missing: u32) -> Result<StackId, Refused> {
+        let bytes = parked_bytes(frames.len(), missing);
+        self.waiting_charge.grow(bytes)?;
+        let number = self.free_parked.last().copied().unwrap_or(self.parked.len() as u32);
+        let stack = match self.stacks.insert(key, End::Parked(number)) {
+            Ok(stack) => stack,
+            Err(refused) => {
+                self.waiting_charge.shrink(bytes);
+                return Err(refused);
+            }
+        };
+        for &frame in frames {
+            if let Ref::Pending(slot) = Ref::unpack(frame)
+                && let Some(Some(pending)) = self.pending.get_mut(slot as usize)
+                && pending.waiting.last() != Some(&number)
+            {
+                pending.waiting.push(number);
+            }
+        }
+        let parked = Parked { stack, key, frames: frames.into(), missing };
+        put(&mut self.parked, &mut self.free_parked, parked);
+        Ok(StackId(stack))
+    }
+
+    // ------------------------------------------------------------------------------ resolving
+
+    /// Up to `max` questions about dynamic code that were not handed out before, oldest first.
+    pub fn take_questions(&mut self, max: usize) -> Vec<Question> {
+        let mut out = Vec::new();
+        while out.len() < max {
+            let Some(slot) = self.questions.pop_front() else {
+                break;
+            };
+            if let Some(Some(pending)) = self.pending.get(slot as usize) {
+                out.push(Question {
+                    id: PendingId { slot, generation: pending.generation },
+                    incarnation: pending.incarnation,
+                    words: pending.words.clone(),
+                });
+            }
+        }
+        if self.questions.is_empty() {
+            self.questions.shrink_to(64);
+        }
+        out
+    }
+
+    /// Questions handed out or not that have no answer yet.
+    pub fn n_pending(&self) -> usize {
+        self.pending.len() - self.free_pending.len()
+    }
+
+    /// Answers a question: the frame, or innermost first the frames inlined at its place and the
+    /// physical one. An answer that comes twice is ignored.
+    pub fn answer(&mut self, id: PendingId, frames: &[FrameInfo<'_>]) {
+        let Some(incarnation) = self.asked(id).map(|pending| pending.incarnation) else {
+            return;
+        };
+        if frames.is_empty() {
+            return self.answer_unnamed(id, Why::Unsupported);
+        }
+        let before = self.budget.used_bytes();
+        let over = self.is_over_share(incarnation) && !self.make_room_in_share(incarnation);
+        let named = if over { None } else { self.named_with_room(Cold::Names, frames) };
+        match named {
+            Some(named) => self.fill(id.slot, named),
+            None => {
+                self.counters.unnamed += 1;
+                let note = self.note(Why::NoRoom);
+                self.fill(id.slot, Ref::Frame(note));
+            }
+        }
+        self.book_growth(incarnation, before);
+    }
+
+    /// Answers a question whose frame could not be read. Where the same frame was named before it
+    /// was evicted, it has that name.
+    pub fn answer_unnamed(&mut self, id: PendingId, why: Why) {
+        let Some(pending) = self.asked(id) else {
+            return;
+        };
+        let hash = self.dynamic.key_hash(pending.incarnation, &pending.words);
+        let value = match self.tombstones.find(hash) {
+            Some(value) => {
+                self.counters.tombstone_names += 1;
+                value
+            }
+            None => {
+                self.counters.unnamed += 1;
+                Ref::Frame(self.note(why))
+            }
+        };
+        self.fill(id.slot, value);
+    }
+
+    fn asked(&self, id: PendingId) -> Option<&Pending> {
+        let pending = self.pending.get(id.slot as usize)?.as_ref()?;
+        (pending.generation == id.generation).then_some(pending)
+    }
+
+    fn named_with_room(&mut self, cold: Cold, frames: &[FrameInfo<'_>]) -> Option<Ref> {
+        match self.named(frames) {
+            Ok(named) => Some(named),
+            Err(_) if self.make_room(cold) => self.named(frames).ok(),
+            Err(_) => None,
+        }
+    }
+
+    fn named(&mut self, frames: &[FrameInfo<'_>]) -> Result<Ref, Refused> {
+        if let [frame] = frames {
+            return self.names.intern_frame(frame).map(Ref::Frame);
+        }
+        let mut ids = Vec::with_capacity(frames.len().min(MAX_CHAIN));
+        // The innermost frames and the physical function are what a reader misses most.
+        let cut = frames.len().saturating_sub(MAX_CHAIN);
+        self.names.n_sanitised += u64::from(cut > 0);
+        let (inner, rest) = frames.split_at(frames.len() - 1 - cut);
+        for frame in inner.iter().chain(rest.last()) {
+            ids.push(self.names.intern_frame(frame)?);
+        }
+        self.names.intern_chain(&ids).map(Ref::Chain)
+    }
+
+    /// Gives a pending frame its value, and every stack that waited for nothing else its path.
+    fn fill(&mut self, slot: u32, value: Ref) {
+        let Some(pending) = take(&mut self.pending, &mut self.free_pending, slot) else {
+            return;
+        };
+        self.waiting_charge.shrink(pending_bytes(pending.words.len()));
+        self.dynamic.set(pending.incarnation, &pending.words, value);
+        let from = Ref::Pending(slot).pack();
+        let to: Vec<u32> = match value {
+            Ref::Chain(at) => self.names.chain(at).map(|id| Ref::Frame(id).pack()).collect(),
+            other => vec![other.pack()],
+        };
+        let mut complete = Vec::new();
+        for number in pending.waiting {
+            let Some(Some(parked)) = self.parked.get_mut(number as usize) else {
+                continue;
+            };
+            let before = parked_bytes(parked.frames.len(), parked.missing);
+            let mut frames = Vec::with_capacity(parked.frames.len() + to.len());
+            for &frame in &parked.frames {
+                if frame == from {
+                    frames.extend_from_slice(&to);
+                } else {
+                    frames.push(frame);
+                }
+            }
+            parked.frames = frames.into();
+            parked.missing = parked.missing.saturating_sub(1);
+            let after = parked_bytes(parked.frames.len(), parked.missing);
+            self.waiting_charge.shrink(before);
+            self.waiting_charge.grow_anyway(after);
+            if parked.missing == 0 {
+                complete.push(number);
+            }
+        }
+        // Only now: making room for a path changes ids, those in `to` too.
+        for number in complete {
+            self.unpark(number);
+        }
+    }
+
+    /// Moves a parked stack into the tree.
+    fn unpark(&mut self, number: u32) {
+        let path = |store: &mut Store| {
+            let Some(Some(parked)) = store.parked.get(number as usize) else {
+                return Ok(0);
+            };
+            let frames = &parked.frames;
+            frames.iter().rev().try_fold(0, |at, &frame| store.stacks.child(at, frame))
+        };
+        let end = match path(self) {
+            Ok(node) => End::Node(node),
+            // A sweep keeps what parked stacks refer to, and tells them the new ids.
+            Err(_) if self.make_room(Cold::Names) => path(self).map_or(End::Free, End::Node),
+            Err(_) => End::Free,
+        };
+        let end = match end {
+            End::Free => {
+                self.counters.stacks_refused += 1;
+                self.stacks.end(StackId::REFUSED.0)
+            }
+            other => other,
+        };
+        let Some(parked) = take(&mut self.parked, &mut self.free_parked, number) else {
+            return;
+        };
+        self.waiting_charge.shrink(parked_bytes(parked.frames.len(), parked.missing));
+        if self.stacks.end(parked.stack) != End::Free && self.stacks.key(parked.stack) == parked.key
+        {
+            self.stacks.set_end(parked.stack, end);
+        }
+    }
+
+    /// Makes every stack that still waits readable now, with frames that say so. The questions
+    /// stay open, and an answer still gives the stack its names, for what is exported later. How
+    /// many questions are open.
+    pub fn settle(&mut self) -> usize {
+        let late = Ref::Frame(self.note(Why::Late)).pack();
+        for number in 0..self.parked.len() {
+            let Some(Some(parked)) = self.parked.get(number) else {
+                continue;
+            };
+            let (stack, key) = (parked.stack, parked.key);
+            let shown = |frame: u32| match Ref::unpack(frame) {
+                Ref::Pending(_) => late,
+                _ => frame,
+            };
+            let frames = parked.frames.iter().rev();
+            let path = frames.map(|&frame| shown(frame));
+            let node = path.clone().try_fold(0, |at, frame| self.stacks.child(at, frame));
+            if self.stacks.end(stack) == End::Free || self.stacks.key(stack) != key {
+                continue;
+            }
+            let end = node.map_or(self.stacks.end(StackId::REFUSED.0), End::Node);
+            self.stacks.set_end(stack, end);
+        }
+        self.n_pending()
+    }
+
+    /// Up to `max` words of static code without names, ordered so that those of one file stand
+    /// together; see [`group`](crate::group).
+    pub fn unnamed_words(&self, max: usize) -> Vec<u64> {
+        let mut words: Vec<u64> = self.places.unnamed().take(max).collect();
+        words.sort_unstable_by_key(|&word| wire::naming_order(word));
+        words
+    }
+
+    /// Names a place in static code: innermost first the frames inlined there, and the physical
+    /// one. Whether there was room; words that no stack has are ignored.
+    pub fn name_word(&mut self, word: u64, frames: &[FrameInfo<'_>]) -> bool {
+        let Some(id) = self.places.find(word) else {
+            return true;
+        };
+        if frames.is_empty() {
+            return true;
+        }
+        // Names that a caller gives one after the other must not push each other out.
+        match self.named_with_room(Cold::Nothing, frames) {
+            Some(named) => {
+                // Making room may have moved the place.
+                let id = self.places.find(word).unwrap_or(id);
+                self.places.set_named(id, named);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The frame that says why something has no name.
+    fn note(&mut self, why: Why) -> u32 {
+        let at = Why::ALL.iter().position(|&w| w == why).unwrap_or_default();
+        if let Some(Some(id)) = self.notes.get(at) {
+            return *id;
+        }
+        let info = self.note_info(why);
+        // Without room for five short texts, frame 0 stands in.
+        let Ok(id) = self.names.intern_frame(&info) else {
+            return 0;
+        };
+        if let Some(slot) = self.notes.get_mut(at) {
+            *slot = Some(id);
+        }
+        id
+    }
+
+    fn note_info(&self, why: Why) -> FrameInfo<'static> {
+        FrameInfo {
+            function: FunctionInfo {
+                name: why.label().as_bytes(),
+                kind: self.config.note_kind,
+                ..FunctionInfo::default()
+            },
+            line: 0,
+            flags: UNNAMED,
+        }
+    }
+
+    // ------------------------------------------------------------------------------- the budget
+
+    /// A process that holds more than its share may grow only while a share is free for others.
+    fn is_over_share(&self, incarnation: Incarnation) -> bool {
+        let Some(process) = self.dynamic.processes.get(&incarnation.0) else {
+            return false;
+        };
+        let share = self.budget.limit_bytes() / self.config.share_divisor.max(1);
+        process.bytes() > share.max(self.config.min_share_bytes) && self.budget.free_bytes() < share
+    }
+
+    /// Books what the tables grew by on a process.
+    fn book_growth(&mut self, incarnation: Incarnation, before_bytes: u64) {
+        let grown = self.budget.used_bytes().saturating_sub(before_bytes);
+        if grown > 0
+            && let Some(process) = self.dynamic.processes.get_mut(&incarnation.0)
+        {
+            process.identity_bytes += grown;
+        }
+    }
+
+    /// A process is over its share: half of its own entries go. Whether it is inside now.
+    fn make_room_in_share(&mut self, incarnation: Incarnation) -> bool {
+        if self.be_patient() {
+            return false;
+        }
+        let own = self.dynamic.processes.get(&incarnation.0).map_or(0, |p| p.entries);
+        let tombstones = &mut self.tombstones;
+        self.dynamic.evict_own(incarnation, own.div_ceil(2) as usize, |hash, value| {
+            tombstones.add(hash, value)
+        });
+        self.sweep_now();
+        let inside = !self.is_over_share(incarnation);
+        self.end_patience(inside);
+        inside
+    }
+
+    /// Something was refused: cold names of static code go where `cold` allows it, then a quarter
+    /// of the dynamic entries. Whether that is worth another try.
+    fn make_room(&mut self, cold: Cold) -> bool {
+        if self.be_patient() {
+            return false;
+        }
+        let before = self.budget.used_bytes();
+        if cold == Cold::Names {
+            self.counters.names_forgotten += self.places.forget_cold_names();
+        }
+        self.sweep_now();
+        let enough = |budget: &Budget| budget.free_bytes() >= budget.limit_bytes() / 16;
+        if !enough(&self.budget) {
+            let n = self.dynamic.len().div_ceil(4);
+            let tombstones = &mut self.tombstones;
+            self.dynamic.evict(n, |hash, value| tombstones.add(hash, value));
+            self.sweep_now();
+        }
+        let better = self.budget.used_bytes() < before && self.budget.free_bytes() > 0;
+        self.end_patience(better && enough(&self.budget));
+        better
+    }
+
+    /// After an attempt that gained little, refusals are passed on for a while: a sweep costs time
+    /// in proportion to the store.
+    fn be_patient(&mut self) -> bool {
+        let wait = self.patience > 0;
+        self.patience = self.patience.saturating_sub(1);
+        wait
+    }
+
+    fn end_patience(&mut self, gained: bool) {
+        self.last_patience = if gained { 0 } else { (self.last_patience * 2).clamp(64, 1 << 16) };
+        self.patience = self.last_patience;
+    }
+
+    /// To be called between profiles, when the last one was exported and forgotten stacks are
+    /// forgotten: frees what no stack and no lookup cache needs, and what dead processes left.
+    /// Stacks keep their numbers; numbers of functions, modules and nodes change.
+    pub fn sweep(&mut self) {
+        self.dynamic.drop_dead();
+        self.sweep_now();
+        self.patience = 0;
+        self.last_patience = 0;
+    }
+
+    fn sweep_now(&mut self) {
+        self.counters.sweeps += 1;
+        let before = self.budget.used_bytes();
+        let mut names = self.names.new_marks();
+        let node_marks = {
+            let mut marks = self.stacks.marks();
+            marks.rank();
+            marks
+        };
+        let mut places = Marks::new(self.places.len());
+        for id in 0..self.places.len() as u32 {
+            if self.places.is_seen(id) {
+                places.mark(id);
+            }
+        }
+        let mut mark = |names: &mut _, reference: Ref| match reference {
+            Ref::Frame(id) => mark_frame(names, id),
+            Ref::Chain(at) => self.names.mark_chain(names, at),
+            Ref::Place(id) => {
+                places.mark(id);
+            }
+            Ref::Pending(_) | Ref::None => {}
+        };
+        for id in 1..self.stacks.n_nodes() as u32 {
+            if node_marks.has(id) {
+                mark(&mut names, Ref::unpack(self.stacks.node(id).1));
+            }
+        }
+        for parked in self.parked.iter().flatten() {
+            for &frame in &parked.frames {
+                mark(&mut names, Ref::unpack(frame));
+            }
+        }
+        for value in self.dynamic.values() {
+            mark(&mut names, value);
+        }
+        for value in self.tombstones.values() {
+            mark(&mut names, value);
+        }
+        for id in self.notes.iter().flatten() {
+            mark(&mut names, Ref::Frame(*id));
+        }
+        for id in 0..self.places.len() as u32 {
+            if places.has(id) {
+                match self.places.named(id) {
+                    Ref::Frame(id) => mark_frame(&mut names, id),
+                    Ref::Chain(at) => self.names.mark_chain(&mut names, at),
+                    _ => {}
+                }
+            }
+        }
+        places.rank();
+        self.names.compact(&mut names);
+        let map = |reference: Ref| match reference {
+            Ref::Frame(id) => names.frames.new_id(id).map_or(Ref::None, Ref::Frame),
+            Ref::Chain(at) => names.chains.new_id(at).map_or(Ref::None, Ref::Chain),
+            Ref::Place(id) => places.new_id(id).map_or(Ref::None, Ref::Place),
+            other => other,
+        };
+        self.places.compact(&places, map);
+        self.dynamic.compact(map);
+        self.tombstones.map(map);
+        self.stacks.compact(&node_marks, |frame| map(Ref::unpack(frame)).pack());
+        for frame in self.parked.iter_mut().flatten().flat_map(|parked| &mut parked.frames) {
+            *frame = map(Ref::unpack(*frame)).pack();
+        }
+        for id in self.notes.iter_mut().flatten() {
+            *id = names.frames.new_id(*id).unwrap_or_default();
+        }
+        // What a process brought shrinks with the whole.
+        let after = self.budget.used_bytes();
+        for process in self.dynamic.processes.values_mut() {
+            let scaled = u128::from(process.identity_bytes) * u128::from(after.min(before));
+            process.identity_bytes = (scaled / u128::from(before.max(1))) as u64;
+        }
+    }
+
+    // ------------------------------------------------------------------------------- forgetting
+
+    /// Begins to forget up to `n` stacks that were not seen lately: their numbers and kernel
+    /// hashes. The caller then deletes the kernel's keys, waits for a grace period, handles every
+    /// record up to the producer position that it reads after it, exports the profiles that use
+    /// them, and calls [`Store::finish_forget`].
+    pub fn begin_forget(&mut self, n: usize) -> Vec<StackId> {
+        let cold: Vec<u32> =
+            self.stacks.cold(n).into_iter().filter(|&id| id != StackId::REFUSED.0).collect();
+        self.forgetting.extend(cold.iter().map(|&id| (id, false)));
+        cold.into_iter().map(StackId).collect()
+    }
+
+    /// Forgets the stacks that [`Store::begin_forget`] gave, except those sent whole since then:
+    /// the kernel knows them again. How many were forgotten.
+    pub fn finish_forget(&mut self) -> usize {
+        let mut n = 0;
+        for (id, sent_again) in std::mem::take(&mut self.forgetting) {
+            if sent_again {
+                continue;
+            }
+            n += usize::from(self.forget(StackId(id)));
+        }
+        n
+    }
+
+    /// Forgets one stack, which nothing uses any more. Its number may be given out again.
+    pub fn forget(&mut self, stack: StackId) -> bool {
+        if stack == StackId::REFUSED {
+            return false;
+        }
+        if let End::Parked(number) = self.stacks.end(stack.0)
+            && let Some(parked) = take(&mut self.parked, &mut self.free_parked, number)
+        {
+            self.waiting_charge.shrink(parked_bytes(parked.frames.len(), parked.missing));
+            for pending in self.pending.iter_mut().flatten() {
+                pending.waiting.retain(|&waiting| waiting != number);
+            }
+        }
+        self.stacks.remove(stack.0)
+    }
+
+    // ------------------------------------------------------------------------------ reading out
+
+    /// One more than the highest number of a stack.
+    pub fn n_stacks(&self) -> usize {
+        self.stacks.n_numbers()
+    }
+
+    /// Nodes of the tree; numbers 1 up to this, exclusive, are frames.
+    pub fn n_nodes(&self) -> usize {
+        self.stacks.n_nodes()
+    }
+
+    /// A node of the tree.
+    pub fn node(&self, number: u32) -> Node {
+        let (parent, frame) = self.stacks.node(number);
+        Node { parent, frame }
+    }
+
+    /// The leaf's node of a stack; `None` for one that waits for names ([`Store::settle`]) or was
+    /// forgotten.
+    pub fn leaf(&self, stack: StackId) -> Option<u32> {
+        match self.stacks.end(stack.0) {
+            End::Node(node) => Some(node),
+            End::Parked(_) | End::Free => None,
+        }
+    }
+
+    /// What stands at a node: one frame, or innermost first those inlined at its place and the
+    /// physical one.
+    pub fn frames_at(&self, node: Node) -> impl Iterator<Item = StackFrame> + '_ {
+        let (word, named) = match Ref::unpack(node.frame) {
+            Ref::Place(id) => (Some(self.places.word(id)), self.places.named(id)),
+            other => (None, other),
+        };
+        let (one, chain) = match named {
+            Ref::Frame(id) => (Some(Some(self.names.frame(id))), None),
+            Ref::Chain(at) => (None, Some(at)),
+            _ => (Some(None), None),
+        };
+        let chain = chain.into_iter().flat_map(|at| self.names.chain(at));
+        one.into_iter()
+            .chain(chain.map(|id| Some(self.names.frame(id))))
+            .map(move |frame| StackFrame { word, frame })
+    }
+
+    /// The frames of a stack, leaf first, inlined ones included. Empty for a stack that waits or
+    /// was forgotten.
+    pub fn stack(&self, stack: StackId) -> impl Iterator<Item = StackFrame> + '_ {
+        let mut at = self.leaf(stack).unwrap_or(0);
+        let nodes = std::iter::from_fn(move || {
+            if at == 0 {
+                return None;
+            }
+            let node = self.node(at);
+            at = node.parent;
+            Some(node)
+        });
+        nodes.flat_map(|node| self.frames_at(node))
+    }
+
+    /// Functions; their numbers are 0 up to this, exclusive.
+    pub fn n_functions(&self) -> usize {
+        self.names.n_functions()
+    }
+
+    /// A function.
+    pub fn function(&self, number: u32) -> Function<'_> {
+        self.names.function(number)
+    }
+
+    /// Modules; 0 is the one of code that has none.
+    pub fn n_modules(&self) -> usize {
+        self.names.n_modules()
+    }
+
+    /// A module.
+    pub fn module(&self, number: u32) -> Module<'_> {
+        self.names.module(number)
+    }
+
+    /// What the store did.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Texts, lines and inline chains that could not be kept as they came.
+    pub fn n_sanitised(&self) -> u64 {
+        self.names.n_sanitised
+    }
+
+    /// Bytes of the distinct texts themselves.
+    pub fn text_bytes(&self) -> u64 {
+        self.names.strings.text_bytes()
+    }
+
+    /// Distinct frames by value.
+    pub fn n_frames(&self) -> usize {
+        self.names.n_frames()
+    }
+
+    /// What each part holds and did.
+    pub fn report(&self) -> Vec<Report> {
+        let c = &self.counters;
+        let report = |held: Held| {
+            let (entries, hits, misses, evictions) = match held.owner {
+                "frames.strings" => (self.names.strings.len(), 0, vec![], 0),
+                "frames.functions" => (self.names.n_functions(), 0, vec![], 0),
+                "frames.frames" => (self.names.n_frames(), 0, vec![], 0),
+                "frames.chains" => (self.names.n_chains(), 0, vec![], 0),
+                "frames.pending" => (self.n_pending(), 0, vec![], 0),
+                "stacks.nodes" => (self.n_nodes(), 0, vec![], 0),
+                "stacks.by_hash" => (
+                    self.stacks.n_stacks(),
+                    c.stack_hits,
+                    vec![
+                        ("new", c.stack_misses - c.stacks_refused.min(c.stack_misses)),
+                        ("refused", c.stacks_refused),
+                    ],
+                    0,
+                ),
+                "lookup.static" => (
+                    self.places.len(),
+                    c.static_hits,
+                    vec![("new", c.static_misses)],
+                    c.names_forgotten,
+                ),
+                "lookup.dynamic" => (
+                    self.dynamic.len(),
+                    c.dynamic_hits,
+                    vec![("new", c.dynamic_new), ("evicted", c.dynamic_evicted)],
+                    self.dynamic.evictions,
+                ),
+                "lookup.processes" => (self.dynamic.processes.len(), 0, vec![], 0),
+                "lookup.tombstones" => (self.tombstones.len(), c.tombstone_names, vec![], 0),
+                _ => (0, 0, vec![], 0),
+            };
+            Report {
+                owner: held.owner,
+                bytes: held.bytes,
+                peak_bytes: held.peak_bytes,
+                entries: entries as u64,
+                hits,
+                misses,
+                evictions,
+                refused: held.refused,
+            }
+        };
+        self.budget.held().into_iter().filter(|held| is_ours(held.owner)).map(report).collect()
+    }
+
+    /// Whether a static word is known; what the recording path does per frame of a new stack.
+    #[inline]
+    pub fn is_known_word(&mut self, word: u64) -> bool {
+        self.places.find(word).is_some()
+    }
+
+    /// The frame by value of a dynamic frame that is known, innermost if frames are inlined there.
+    #[inline]
+    pub fn known_frame(&mut self, incarnation: Incarnation, words: &[u64]) -> Option<Frame> {
+        match self.dynamic.find(incarnation, words)? {
+            Ref::Frame(id) => Some(self.names.frame(id)),
+            Ref::Chain(at) => self.names.chain(at).next().map(|id| self.names.frame(id)),
+            _ => None,
+        }
+    }
+}
+
+/// What may be forgotten to make room, beside dynamic entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cold {
+    /// Names of static code that no sample met since the last sweep.
+    Names,
+    Nothing,
+}
+
+/// The key of the refused stack; a kernel hash that equals it is a chance of 2^-64.
+const REFUSED_KEY: u64 = 0x5fe1_f05e_d000_0001;
+
+/// The key of a stack that belongs to one incarnation.
+#[inline]
+fn own_key(incarnation: Incarnation, hash: u64) -> u64 {
+    mix(hash, u64::from(incarnation.0) | 1 << 40)
+}
+
+fn is_ours(owner: &str) -> bool {
+    ["frames.", "stacks.", "lookup."].iter().any(|prefix| owner.starts_with(prefix))
+}
+
+fn mark_frame(names: &mut crate::names::NameMarks, id: u32) {
+    names.frames.mark(id);
+}
+
+/// Real bytes of a pending frame: its slot, its words, its question.
+fn pending_bytes(n_words: usize) -> usize {
+    size_of::<Option<Pending>>() + n_words * 8 + 16
+}
+
+/// Real bytes of a parked stack: its slot, its frames, its number in each question it waits for.
+fn parked_bytes(n_frames: usize, missing: u32) -> usize {
+    size_of::<Option<Parked>>() + n_frames * 4 + missing as usize * 8
+}
+
+/// Puts an item where `free` says, or at the end.
+fn put<T>(items: &mut Vec<Option<T>>, free: &mut Vec<u32>, item: T) {
+    match free.pop().and_then(|at| items.get_mut(at as usize)) {
+        Some(slot) => *slot = Some(item),
+        None => items.push(Some(item)),
+    }
+}
+
+/// Takes an item out and lists its place as free.
+fn take<T>(items: &mut Vec<Option<T>>, free: &mut Vec<u32>, at: u32) -> Option<T> {
+    let item = items.get_mut(at as usize)?.take()?;
+    free.push(at);
+    if free.len() == items.len() {
+        *items = Vec::new();
+        *free = Vec::new();
+    }
+    Some(item)
+}

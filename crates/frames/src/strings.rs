@@ -1,0 +1,295 @@
+//! Every text once: an arena of bytes and dense ids.
+//!
+//! # Layout
+//! Chunks of 16 KiB hold `length, bytes` one behind the other; the length is LEB128, one or two
+//! bytes. A length of 0 says that the rest of the chunk is empty and the next text begins the next
+//! chunk. Only each eighth text has its position written down; one of the seven behind it is found
+//! by skipping. That costs 1.5 to 2.5 bytes a text, and 6 to 7 in the index.
+//!
+//! Id 0 is the empty text and takes nothing.
+
+use crate::budget::{Charge, Owner, Refused};
+use crate::column::Column;
+use crate::hash::Seed;
+use crate::index::Index;
+use crate::marks::Marks;
+
+const CHUNK_BYTES: usize = 16 << 10;
+const GROUP: u32 = 8;
+/// A text and its length fit one chunk, and two LEB128 bytes say the length.
+const MAX_BYTES: usize = CHUNK_BYTES - 2;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Strings {
+    arena: Arena,
+    index: Index,
+    owner: Owner,
+}
+
+#[derive(Debug)]
+struct Arena {
+    chunks: Vec<Box<[u8]>>,
+    /// Where the next text goes, in the last chunk.
+    end: usize,
+    /// Positions of the texts 1, 9, 17, …
+    groups: Column<u32>,
+    /// Texts, the empty one not counted.
+    n_texts: u32,
+    /// Bytes of all texts, without lengths.
+    text_bytes: u64,
+    charge: Charge,
+}
+
+impl Strings {
+    pub(crate) fn new(owner: &Owner) -> Strings {
+        Strings { arena: Arena::new(owner), index: Index::new(owner), owner: owner.clone() }
+    }
+
+    /// Texts held, the empty one not counted.
+    pub(crate) fn len(&self) -> usize {
+        self.arena.n_texts as usize
+    }
+
+    /// Bytes of the texts themselves.
+    pub(crate) fn text_bytes(&self) -> u64 {
+        self.arena.text_bytes
+    }
+
+    /// The id of a text, new or known. Texts longer than 16,382 bytes are cut.
+    pub(crate) fn intern(&mut self, seed: &Seed, text: &str) -> Result<u32, Refused> {
+        let text = &text[..text.floor_char_boundary(MAX_BYTES)];
+        if text.is_empty() {
+            return Ok(0);
+        }
+        let hash = seed.text(text.as_bytes());
+        if let Some(id) = self.index.find(hash, |id| self.arena.get(id) == text) {
+            return Ok(id);
+        }
+        let arena = &self.arena;
+        self.index.reserve(hash, |id| seed.text(arena.get(id).as_bytes()))?;
+        let id = self.arena.push(text, false)?;
+        let arena = &self.arena;
+        self.index.insert(hash, id, |id| seed.text(arena.get(id).as_bytes()))?;
+        Ok(id)
+    }
+
+    pub(crate) fn get(&self, id: u32) -> &str {
+        self.arena.get(id)
+    }
+
+    pub(crate) fn marks(&self) -> Marks {
+        let mut marks = Marks::new(self.len() + 1);
+        marks.mark(0);
+        marks
+    }
+
+    /// Keeps the marked texts; their ids become `marks.new_id`.
+    pub(crate) fn compact(&mut self, seed: &Seed, marks: &Marks) {
+        let mut old = std::mem::replace(&mut self.arena, Arena::new(&self.owner));
+        let mut id = 0;
+        let mut chunks = std::mem::take(&mut old.chunks).into_iter();
+        // One chunk at a time is freed as its texts have moved.
+        for chunk in &mut chunks {
+            for text in texts_of(&chunk) {
+                id += 1;
+                if id <= old.n_texts && marks.has(id) {
+                    self.arena.push_anyway(text);
+                }
+            }
+            old.charge.shrink(CHUNK_COST);
+        }
+        drop(old);
+        let arena = &self.arena;
+        self.index.rebuild(1..arena.n_texts + 1, |id| seed.text(arena.get(id).as_bytes()));
+    }
+}
+
+const CHUNK_COST: usize = CHUNK_BYTES + size_of::<Box<[u8]>>();
+
+impl Arena {
+    fn new(owner: &Owner) -> Arena {
+        Arena {
+            chunks: Vec::new(),
+            end: CHUNK_BYTES,
+            groups: Column::new(owner),
+            n_texts: 0,
+            text_bytes: 0,
+            charge: owner.charge(),
+        }
+    }
+
+    fn push(&mut self, text: &str, anyway: bool) -> Result<u32, Refused> {
+        let length_bytes = if text.len() < 0x80 { 1 } else { 2 };
+        if self.end + length_bytes + text.len() > CHUNK_BYTES {
+            if anyway {
+                self.charge.grow_anyway(CHUNK_COST);
+            } else {
+                self.groups.reserve_one()?;
+                self.charge.grow(CHUNK_COST)?;
+            }
+            self.chunks.push(vec![0; CHUNK_BYTES].into_boxed_slice());
+            self.end = 0;
+        }
+        let position = (self.chunks.len() - 1) * CHUNK_BYTES + self.end;
+        if self.n_texts.is_multiple_of(GROUP) {
+            if anyway {
+                self.groups.push_anyway(position as u32);
+            } else {
+                self.groups.push(position as u32)?;
+            }
+        }
+        let mut record = [0u8; 2];
+        record[0] = text.len() as u8;
+        if length_bytes == 2 {
+            record = [text.len() as u8 | 0x80, (text.len() >> 7) as u8];
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            let body = self.end + length_bytes;
+            if let Some(slot) = chunk.get_mut(self.end..body) {
+                slot.copy_from_slice(&record[..length_bytes]);
+            }
+            if let Some(slot) = chunk.get_mut(body..body + text.len()) {
+                slot.copy_from_slice(text.as_bytes());
+            }
+            self.end = body + text.len();
+        }
+        self.n_texts += 1;
+        self.text_bytes += text.len() as u64;
+        Ok(self.n_texts)
+    }
+
+    fn push_anyway(&mut self, text: &str) {
+        // A forced push is never refused.
+        let _ = self.push(text, true);
+    }
+
+    fn get(&self, id: u32) -> &str {
+        if id == 0 || id > self.n_texts {
+            return "";
+        }
+        let number = id - 1;
+        let position = self.groups.at(number / GROUP) as usize;
+        let mut chunk = position / CHUNK_BYTES;
+        let mut texts =
+            self.chunks.get(chunk).map(|c| Texts { rest: &c[position % CHUNK_BYTES..] });
+        let mut left = number % GROUP;
+        loop {
+            match texts.as_mut().and_then(Texts::next) {
+                Some(text) if left == 0 => return text,
+                Some(_) => left -= 1,
+                None => {
+                    chunk += 1;
+                    texts = match self.chunks.get(chunk) {
+                        Some(c) => Some(Texts { rest: c }),
+                        None => return "",
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn texts_of(chunk: &[u8]) -> Texts<'_> {
+    Texts { rest: chunk }
+}
+
+/// The texts from some point of a chunk on.
+struct Texts<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Texts<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let (&low, rest) = self.rest.split_first()?;
+        let (len, rest) = match low {
+            0 => return None,
+            1..0x80 => (usize::from(low), rest),
+            _ => {
+                let (&high, rest) = rest.split_first()?;
+                (usize::from(low & 0x7f) | usize::from(high) << 7, rest)
+            }
+        };
+        let (text, rest) = rest.split_at_checked(len)?;
+        self.rest = rest;
+        // What was pushed was a str; checking costs less than a reason to trust it.
+        Some(std::str::from_utf8(text).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    fn name(i: u32) -> String {
+        format!("com.example.Service{i}::{}", "x".repeat((i as usize * 37) % 200))
+    }
+
+    #[test]
+    fn texts_are_kept_once_and_survive_compaction() {
+        let budget = Budget::new(u64::MAX);
+        let seed = Seed::default();
+        let mut strings = Strings::new(&budget.owner("strings"));
+        assert_eq!(budget.used_bytes(), 0, "nothing before the first text");
+        for round in 0..2 {
+            for i in 0..5_000 {
+                assert_eq!(strings.intern(&seed, &name(i)).unwrap(), i + 1, "round {round}");
+            }
+        }
+        assert_eq!(strings.intern(&seed, "").unwrap(), 0);
+        for i in 0..5_000 {
+            assert_eq!(strings.get(i + 1), name(i));
+        }
+        assert_eq!((strings.get(0), strings.get(5_001), strings.get(u32::MAX)), ("", "", ""));
+        let overhead = budget.used_bytes() as f64 - strings.text_bytes() as f64;
+        assert!(overhead / 5_000.0 < 12.0, "{} bytes a text", overhead / 5_000.0);
+
+        let mut marks = strings.marks();
+        for i in (0..5_000).step_by(7) {
+            marks.mark(i + 1);
+        }
+        marks.rank();
+        let before = budget.used_bytes();
+        strings.compact(&seed, &marks);
+        assert!(budget.used_bytes() < before / 5);
+        for i in (0..5_000).step_by(7) {
+            let id = marks.new_id(i + 1).unwrap();
+            assert_eq!(strings.get(id), name(i));
+            assert_eq!(strings.intern(&seed, &name(i)).unwrap(), id);
+        }
+        assert_eq!(strings.len(), 5_000usize.div_ceil(7));
+        drop(strings);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
+    fn a_full_budget_refuses_and_keeps_what_is_there() {
+        let budget = Budget::new(100_000);
+        let seed = Seed::default();
+        let mut strings = Strings::new(&budget.owner("strings"));
+        let mut kept = 0;
+        let refused = loop {
+            match strings.intern(&seed, &name(kept)) {
+                Ok(_) => kept += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(refused.owner, "strings");
+        assert!(kept > 500 && budget.used_bytes() <= 100_000);
+        for i in 0..kept {
+            assert_eq!(strings.intern(&seed, &name(i)).unwrap(), i + 1);
+        }
+    }
+
+    #[test]
+    fn the_longest_text_is_cut_at_a_character() {
+        let budget = Budget::new(u64::MAX);
+        let seed = Seed::default();
+        let mut strings = Strings::new(&budget.owner("strings"));
+        let id = strings.intern(&seed, &"€".repeat(10_000)).unwrap();
+        assert_eq!(strings.get(id).len(), 16_380);
+    }
+}

@@ -1,0 +1,310 @@
+//! What a user of the store relies on: names come later and stay, processes are told apart, the
+//! budget holds.
+
+use hotframe_frames::*;
+
+fn dynamic(data: &[u64]) -> Vec<u64> {
+    let mut words = vec![3 << 60 | 4 << 48 | (data.len() as u64) << 40];
+    words.extend_from_slice(data);
+    words
+}
+
+fn native(file: u64, offset: u64) -> u64 {
+    1 << 60 | file << 32 | offset
+}
+
+fn function(name: &[u8]) -> FunctionInfo<'_> {
+    FunctionInfo { name, file: b"a.c", start_line: 1, kind: 4, ..Default::default() }
+}
+
+fn frame(name: &[u8], line: u32) -> FrameInfo<'_> {
+    FrameInfo { function: function(name), line, flags: 0 }
+}
+
+fn process(store: &mut Store, tgid: u32, exec_id: u32) -> Incarnation {
+    store.incarnation(ProcessKey { tgid, start_ns: 1, exec_id })
+}
+
+fn names(store: &Store, stack: StackId) -> Vec<String> {
+    store
+        .stack(stack)
+        .map(|f| match (f.frame, f.word) {
+            (Some(frame), _) => store.function(frame.function).name.to_owned(),
+            (None, Some(word)) => format!("{word:#x}"),
+            (None, None) => "?".to_owned(),
+        })
+        .collect()
+}
+
+/// Answers every question with a name made of its words.
+fn answer_all(store: &mut Store) {
+    loop {
+        let questions = store.take_questions(16);
+        if questions.is_empty() {
+            return;
+        }
+        for q in questions {
+            let name = format!("f{:x}", q.words[1]);
+            store.answer(q.id, &[frame(name.as_bytes(), 5)]);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_allocated_before_a_sample_needs_it() {
+    let budget = Budget::new(1 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    assert_eq!(budget.used_bytes(), 0);
+    process(&mut store, 1, 0);
+    assert!(budget.used_bytes() < 512, "{}", budget.used_bytes());
+}
+
+#[test]
+fn a_stack_waits_for_its_names_and_is_whole_then() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    let mut words = dynamic(&[0x10, 1]);
+    words.extend(dynamic(&[0x20, 2]));
+    words.extend(dynamic(&[0x10, 1]));
+    words.push(native(7, 0x40));
+    let stack = store.record(p, 99, &words);
+    assert_eq!(store.n_pending(), 2, "a recursive frame is asked for once");
+    assert_eq!(names(&store, stack).len(), 0);
+    assert_eq!(store.record(p, 99, &words), stack);
+    let questions = store.take_questions(10);
+    assert_eq!(&*questions[0].words, &dynamic(&[0x10, 1])[..]);
+    // The first one has two frames inlined into it.
+    let inlined = FrameInfo { flags: INLINED, ..frame(b"inner", 3) };
+    store.answer(questions[0].id, &[inlined, frame(b"outer", 4)]);
+    store.answer(questions[0].id, &[frame(b"again", 4)]);
+    store.answer(questions[1].id, &[frame(b"mid", 9)]);
+    let expect = ["inner", "outer", "mid", "inner", "outer", "0x1000000700000040"];
+    assert_eq!(names(&store, stack), expect);
+    assert!(store.name_word(native(7, 0x40), &[inlined, frame(b"main", 1)]));
+    assert_eq!(names(&store, stack)[5..], ["inner", "main"]);
+    let at: Vec<_> = store.stack(stack).map(|f| f.word).collect();
+    assert_eq!(at[5..], [Some(native(7, 0x40)); 2]);
+    store.sweep();
+    assert_eq!(names(&store, stack)[..2], ["inner", "outer"]);
+    assert_eq!(names(&store, stack)[5..], ["inner", "main"]);
+    assert_eq!(store.known_stack(p, 99), Some(stack));
+    assert_eq!(store.n_pending(), 0);
+}
+
+/// Lesson of a peer's reused pid: equal words of another process image are another frame.
+#[test]
+fn a_reused_pid_or_an_exec_never_yields_an_old_name() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let words = dynamic(&[0x10, 1]);
+    let first = process(&mut store, 1, 0);
+    let stack = store.record(first, 5, &words);
+    let q = store.take_questions(1).remove(0);
+    store.answer(q.id, &[frame(b"old", 1)]);
+    let exec = process(&mut store, 1, 1);
+    assert_ne!(first, exec);
+    assert_eq!(store.known_stack(exec, 5), None);
+    let other = store.record(exec, 5, &words);
+    let q = store.take_questions(1).remove(0);
+    assert_eq!(q.incarnation, exec);
+    store.answer(q.id, &[frame(b"new", 1)]);
+    // The old image ended; the same pid, start and exec id is a new image now.
+    store.exited(first);
+    let third = process(&mut store, 1, 0);
+    assert_ne!(first, third);
+    assert_eq!(store.known_stack(third, 5), None);
+    assert_eq!(names(&store, stack), ["old"]);
+    assert_eq!(names(&store, other), ["new"]);
+    store.sweep();
+    assert_eq!(names(&store, stack), ["old"], "stacks outlive their process");
+    assert_eq!(store.known_frame(first, &words), None);
+}
+
+#[test]
+fn a_stalled_resolver_stops_neither_sampling_nor_export() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    let stacks: Vec<_> = (0..1000)
+        .map(|i| {
+            let mut words = dynamic(&[i, 0]);
+            words.push(native(1, 8));
+            store.record(p, i, &words)
+        })
+        .collect();
+    let questions = store.take_questions(usize::MAX);
+    assert_eq!(store.settle(), 1000);
+    for &stack in &stacks {
+        assert_eq!(names(&store, stack)[0], Why::Late.label());
+    }
+    // The answers come after the export: the next one has the names.
+    for q in questions {
+        let name = format!("late{}", q.words[1]);
+        store.answer(q.id, &[frame(name.as_bytes(), 1)]);
+    }
+    for (i, &stack) in stacks.iter().enumerate() {
+        assert_eq!(names(&store, stack)[0], format!("late{i}"));
+        assert_eq!(store.known_stack(p, i as u64), Some(stack));
+    }
+    let waiting = store.report().into_iter().find(|r| r.owner == "frames.pending").unwrap();
+    assert_eq!((waiting.bytes, waiting.entries), (0, 0));
+}
+
+#[test]
+fn a_process_that_dies_at_once_keeps_what_was_read() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    let mut words = dynamic(&[1]);
+    words.extend(dynamic(&[2]));
+    words.extend(dynamic(&[3]));
+    let stack = store.record(p, 1, &words);
+    store.exited(p);
+    let q = store.take_questions(3);
+    store.answer(q[0].id, &[frame(b"read", 1)]);
+    store.answer_unnamed(q[1].id, Why::ProcessGone);
+    store.answer_unnamed(q[2].id, Why::ProcessGone);
+    let gone = Why::ProcessGone.label();
+    assert_eq!(names(&store, stack), ["read", gone, gone]);
+    let nodes = store.n_frames();
+    assert!(nodes <= 3, "one frame a reason, not one a pointer: {nodes}");
+    assert!(store.stack(stack).skip(1).all(|f| f.frame.unwrap().flags & UNNAMED != 0));
+}
+
+/// What 300 identical workers cost beside one: entries to look up, no identity.
+#[test]
+fn identical_workers_share_identity() {
+    let identity = |n: u32| {
+        let budget = Budget::new(64 << 20);
+        let mut store = Store::new(&budget, Config::default());
+        for tgid in 0..n {
+            let p = process(&mut store, tgid, 0);
+            for i in 0..2000u64 {
+                let words = dynamic(&[0x7f00_0000 + i * 64, i]);
+                store.record(p, i, &words);
+            }
+            answer_all(&mut store);
+        }
+        let of = |prefix: &str| -> u64 {
+            let reports = store.report();
+            reports.iter().filter(|r| r.owner.starts_with(prefix)).map(|r| r.bytes).sum()
+        };
+        (of("frames."), of("lookup.dynamic"), of("stacks.nodes"))
+    };
+    let (one, _, nodes_one) = identity(1);
+    let (all, lookup, nodes_all) = identity(300);
+    assert!(all * 100 < one * 105, "{one} for one, {all} for 300");
+    assert!(nodes_all * 100 < nodes_one * 105, "{nodes_one} {nodes_all}");
+    assert!(lookup / (300 * 2000) <= 48, "{} bytes an entry", lookup as f64 / 600_000.0);
+}
+
+#[test]
+fn a_full_budget_refuses_stacks_and_says_so() {
+    let budget = Budget::new(300_000);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    let mut kept = Vec::new();
+    let mut refused = 0;
+    for i in 0..50_000u64 {
+        let words = [native(1, i * 4), native(1, 4 + i / 7 * 8), native(2, 4)];
+        match store.record(p, i + 1, &words) {
+            StackId::REFUSED => refused += 1,
+            stack => kept.push((stack, words)),
+        }
+        assert!(budget.used_bytes() <= 300_000);
+    }
+    assert!(kept.len() > 2000 && refused > 10_000, "{} {refused}", kept.len());
+    assert_eq!(store.counters().stacks_refused, refused);
+    assert_eq!(names(&store, StackId::REFUSED), [Why::NoRoom.label()]);
+    for (stack, words) in kept {
+        let got: Vec<_> = store.stack(stack).filter_map(|f| f.word).collect();
+        assert_eq!(got, words);
+    }
+}
+
+#[test]
+fn a_lowered_budget_evicts_and_keeps_every_name_in_use() {
+    let budget = Budget::new(64 << 20);
+    let mut store = Store::new(&budget, Config { tombstones: 64, ..Config::default() });
+    let p = process(&mut store, 1, 0);
+    let hot = store.record(p, 1, &dynamic(&[1]));
+    answer_all(&mut store);
+    for i in 2..30_000u64 {
+        let stack = store.record(p, i, &dynamic(&[i]));
+        answer_all(&mut store);
+        store.forget(stack);
+    }
+    let before = budget.used_bytes();
+    budget.set_limit_bytes(before / 2);
+    for i in 30_000..31_000u64 {
+        store.record(p, i, &dynamic(&[i]));
+        answer_all(&mut store);
+    }
+    assert!(budget.used_bytes() <= before / 2, "{} of {before}", budget.used_bytes());
+    assert_eq!(names(&store, hot), ["f1"]);
+    assert!(store.report().iter().any(|r| r.owner == "lookup.dynamic" && r.evictions > 0));
+}
+
+#[test]
+fn a_forgotten_stack_is_sent_whole_again() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    let a = store.record(p, 10, &[native(1, 4)]);
+    let b = store.record(p, 11, &[native(1, 8)]);
+    assert_eq!(store.begin_forget(10), []);
+    let cold = store.begin_forget(10);
+    assert_eq!(cold, [a, b]);
+    // Between the deletion of the kernel's key and the drain, the kernel sent `a` whole again.
+    assert_eq!(store.record(p, 10, &[native(1, 4)]), a);
+    assert_eq!(store.finish_forget(), 1);
+    assert_eq!(store.known_stack(p, 10), Some(a));
+    assert_eq!(store.known_stack(p, 11), None);
+    store.sweep();
+    assert_eq!(names(&store, a), ["0x1000000100000004"]);
+    let again = store.record(p, 11, &[native(1, 8)]);
+    assert_eq!(names(&store, again), ["0x1000000100000008"]);
+}
+
+#[test]
+fn bad_names_are_kept_tame() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    let huge = vec![b'n'; 1 << 20];
+    let bad: [&[u8]; 6] = [b"", b"\0", b"a\0b", b"\xff\xfe", b"x\n\x1b[2J", &huge];
+    for (i, name) in bad.iter().enumerate() {
+        let stack = store.record(p, i as u64 + 1, &dynamic(&[i as u64]));
+        let q = store.take_questions(1).remove(0);
+        let function = FunctionInfo { system_name: b"_Z\0x", ..function(name) };
+        // A chain that repeats one frame, as a resolver caught in a cycle would send it.
+        let one = FrameInfo { function, line: u32::MAX, flags: INLINED };
+        store.answer(q.id, &vec![one; 10_000]);
+        let got: Vec<_> = store.stack(stack).map(|f| f.frame.unwrap()).collect();
+        assert_eq!(got.len(), MAX_CHAIN);
+        let function = store.function(got[0].function);
+        assert!(function.name.len() <= MAX_TEXT_BYTES);
+        assert!(!function.name.chars().any(char::is_control));
+        assert_eq!(function.system_name, Some("_Z\u{fffd}x"));
+        assert_eq!(got[0].line, 0);
+    }
+    assert!(store.n_sanitised() > 5);
+    // A head that promises more words than there are, and words of every kind.
+    store.record(p, 100, &[3 << 60 | 255 << 40, 1]);
+    for kind in 0..16u64 {
+        store.record(p, 200 + kind, &[kind << 60 | 1, 2, 3, 4]);
+    }
+}
+
+#[test]
+fn long_dynamic_keys_are_told_apart() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    let mut data: Vec<u64> = (0..200).collect();
+    store.record(p, 1, &dynamic(&data));
+    data[150] += 1;
+    store.record(p, 2, &dynamic(&data));
+    assert_eq!(store.n_pending(), 2);
+}
