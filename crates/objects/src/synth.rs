@@ -83,9 +83,9 @@ impl State {
             order.into_iter().find_map(|register| Some((register, self.get(register)?)))?;
         let reg = *DWARF.get(register)?;
         let fp = match self.saved_rbp {
-            _ if !self.rbp_changed => Saved::Same,
             Some(off) => Saved::At(off),
-            None => Saved::Undefined,
+            None if self.rbp_changed => Saved::Undefined,
+            None => Saved::Same,
         };
         debug_assert_eq!(arch.sp, 7);
         Some(Unwind { cfa: Cfa::Reg { reg, off }, fp, ra: Saved::At(-8) })
@@ -345,11 +345,11 @@ mod tests {
             rules(&code).unwrap(),
             [
                 (0, 7, 8, Saved::Same),
-                (5, 7, 16, Saved::Same),
-                (6, 7, 24, Saved::Same),
-                (10, 7, 32, Saved::Same),
-                (14, 7, 24, Saved::Same),
-                (15, 7, 16, Saved::Same),
+                (5, 7, 16, Saved::At(-16)),
+                (6, 7, 24, Saved::At(-16)),
+                (10, 7, 32, Saved::At(-16)),
+                (14, 7, 24, Saved::At(-16)),
+                (15, 7, 16, Saved::At(-16)),
                 (16, 7, 8, Saved::Same),
             ]
         );
@@ -363,8 +363,7 @@ mod tests {
             rules(&code).unwrap(),
             [
                 (0, 7, 8, Saved::Same),
-                (1, 7, 16, Saved::Same),
-                (4, 7, 16, Saved::At(-16)),
+                (1, 7, 16, Saved::At(-16)),
                 (8, 6, 16, Saved::At(-16)),
                 (11, 7, 8, Saved::Same),
             ]

@@ -437,3 +437,65 @@ fn go_stack_deltas_agree_with_readelf_and_survive_stripping() {
     };
     assert!(rows("stripped").len() > 500);
 }
+
+/// Call frame information taken away, the rows synthesised from the code alone must say what it
+/// said: of the functions that could be followed, nearly all addresses.
+#[test]
+fn synthesised_rows_agree_with_what_the_compiler_wrote() {
+    if !has_readelf() {
+        return;
+    }
+    for name in ["libc.so.6", "libcrypto.so.3"] {
+        let Some(path) = library(name) else { continue };
+        let mut bytes = std::fs::read(&path).unwrap();
+        let file = ElfFile::open(bytes.clone()).unwrap();
+        for section in [".eh_frame", ".eh_frame_hdr"] {
+            let section = file.section(section).unwrap();
+            let from = section.offset as usize;
+            bytes[from..from + section.size as usize].fill(0);
+        }
+        let file = ElfFile::open(bytes).unwrap();
+        let base = file.image_base();
+        let mut source = RowSource::new(file).unwrap();
+        let mut blocks: HashMap<u32, Block> = HashMap::new();
+        let (mut n, mut n_none, mut n_cfa, mut n_fp) = (0, 0, 0, 0);
+        each_fde(&path, ".eh_frame", |_, end, lines| {
+            for (i, line) in lines.iter().enumerate() {
+                let until = lines.get(i + 1).map_or(end, |next| next.pc);
+                if until <= line.pc || line.cfa.is_empty() {
+                    continue;
+                }
+                let image = line.pc - base;
+                let number = (image >> 16) as u32;
+                let block = blocks.entry(number).or_insert_with(|| source.block(number).unwrap());
+                let row = row_at(block, image as u16);
+                n += 1;
+                if row.kind & 0x80 == 0 {
+                    n_none += 1;
+                    continue;
+                }
+                let row = abi::hf_row { kind: row.kind & 0x7f, ..*row };
+                let (cfa, fp, _) = in_words(&row, &block.rules);
+                let rbp = if matches!(line.rbp.as_str(), "-" | "s") { "u" } else { &line.rbp };
+                // Compilers leave rbp's slot described when it was popped from it.
+                let number = |text: &str| text.rsplit(['+', '-']).next()?.parse::<i64>().ok();
+                let popped = row.fp == 0 && number(&line.cfa) < number(rbp);
+                let fp_agrees = fp == rbp || popped;
+                // Where both are known the compiler may prefer the frame pointer.
+                let by_other = line.cfa.starts_with("rbp") && cfa.starts_with("rsp");
+                let cfa_agrees = cfa == line.cfa || by_other;
+                if !(cfa_agrees && fp_agrees) && n_cfa + n_fp < 8 {
+                    println!("{name} {:#x}: {line:?}, but {cfa} {fp}", line.pc);
+                }
+                n_cfa += usize::from(!cfa_agrees);
+                n_fp += usize::from(cfa_agrees && !fp_agrees);
+            }
+            true
+        });
+        let followed = n - n_none;
+        println!("{name}: {n} rules, {followed} followed, {n_cfa} CFAs and {n_fp} rbps differ");
+        assert!(followed > 2_000, "{name}: only {followed} of {n} followed");
+        assert!(n_cfa * 50 <= followed, "{name}: {n_cfa} of {followed} CFAs differ");
+        assert!(n_fp * 50 <= followed, "{name}: {n_fp} of {followed} rbps differ");
+    }
+}
