@@ -789,6 +789,7 @@ fn bytes_to_jump(code: &[u8], arch: Arch) -> u64 {
     while decoder.can_decode() {
         let instruction = decoder.decode();
         if instruction.is_invalid()
+            || instruction.mnemonic() == iced_x86::Mnemonic::Hlt
             || !matches!(instruction.flow_control(), Next | Call | IndirectCall)
         {
             break;
@@ -796,3 +797,7 @@ fn bytes_to_jump(code: &[u8], arch: Arch) -> u64 {
     }
     decoder.position() as u64
 }
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

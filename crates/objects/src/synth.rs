@@ -127,6 +127,7 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                     u32::try_from(target).ok().filter(|&to| (to as usize) < code.len())
                 };
                 match instruction.flow_control() {
+                    FlowControl::Next if instruction.mnemonic() == Mnemonic::Hlt => break,
                     FlowControl::Next => step(&mut state, &instruction, &mut info),
                     FlowControl::ConditionalBranch | FlowControl::XbeginXabortXend => {
                         if let Some(to) = target() {

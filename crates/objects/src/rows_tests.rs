@@ -1,0 +1,368 @@
+use super::*;
+
+const TEXT: u64 = 0x1000;
+const EH_FRAME: u64 = 0x3000;
+const X86: u16 = 62;
+const ARM: u16 = 183;
+
+/// An ELF file from its parts: text at 0x1000, `.eh_frame` at 0x3000 without a search table, and
+/// functions as symbols.
+struct Image {
+    machine: u16,
+    text: Vec<u8>,
+    eh_frame: Vec<u8>,
+    functions: Vec<(u64, u64)>,
+    entry: u64,
+    file_type: u16,
+}
+
+impl Image {
+    fn new(machine: u16) -> Self {
+        let text = vec![0x90; 0x1000];
+        Self { machine, text, eh_frame: vec![], functions: vec![], entry: 0, file_type: 3 }
+    }
+
+    fn cie(&mut self, augmentation: &[u8], data: &[u8], instructions: &[u8]) -> u64 {
+        let at = self.eh_frame.len() as u64;
+        let ra = if self.machine == X86 { 16 } else { 30 };
+        let mut contents = vec![0, 0, 0, 0, 1];
+        contents.extend(augmentation);
+        // code alignment 1, data alignment -8
+        contents.extend([0, 1, 0x78, ra]);
+        if augmentation.starts_with(b"z") {
+            contents.push(data.len() as u8);
+            contents.extend(data);
+        }
+        contents.extend(instructions);
+        self.eh_frame.extend((contents.len() as u32).to_le_bytes());
+        self.eh_frame.extend(contents);
+        at
+    }
+
+    /// Its pointers are absolute.
+    fn fde(&mut self, cie: u64, start: u64, size: u64, instructions: &[u8]) {
+        let at = self.eh_frame.len() as u64;
+        let mut contents = ((at + 4 - cie) as u32).to_le_bytes().to_vec();
+        contents.extend(start.to_le_bytes());
+        contents.extend(size.to_le_bytes());
+        contents.push(0);
+        contents.extend(instructions);
+        self.eh_frame.extend((contents.len() as u32).to_le_bytes());
+        self.eh_frame.extend(contents);
+    }
+
+    fn code(&mut self, at: u64, code: &[u8]) {
+        let at = (at - TEXT) as usize;
+        self.text[at..at + code.len()].copy_from_slice(code);
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut out = vec![0; 0x5000];
+        let mut put = |at: u64, bytes: &[u8]| {
+            out[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+        };
+        put(0, &[0x7f, b'E', b'L', b'F', 2, 1, 1]);
+        put(16, &self.file_type.to_le_bytes());
+        put(18, &self.machine.to_le_bytes());
+        put(24, &self.entry.to_le_bytes());
+        put(32, &64u64.to_le_bytes());
+        put(40, &0x4000u64.to_le_bytes());
+        put(54, &56u16.to_le_bytes());
+        put(56, &1u16.to_le_bytes());
+        put(58, &64u16.to_le_bytes());
+        put(60, &4u16.to_le_bytes());
+        put(62, &3u16.to_le_bytes());
+        // One segment, read and execute, the file as it is.
+        put(64, &1u32.to_le_bytes());
+        put(68, &5u32.to_le_bytes());
+        put(96, &0x3000u64.to_le_bytes());
+        put(104, &0x3000u64.to_le_bytes());
+        put(TEXT, &self.text);
+        put(EH_FRAME, &self.eh_frame);
+        let mut symbols = vec![0; 24];
+        for &(start, size) in &self.functions {
+            symbols.extend([0, 0, 0, 0, 0x12, 0, 1, 0]);
+            symbols.extend(start.to_le_bytes());
+            symbols.extend(size.to_le_bytes());
+        }
+        put(0x2000, &symbols);
+        let names = b"\0.eh_frame\0.symtab\0";
+        put(0x4200, names);
+        let mut section = |i: u64, name: u32, kind: u32, at: u64, size: u64| {
+            let head = 0x4000 + i * 64;
+            put(head, &name.to_le_bytes());
+            put(head + 4, &kind.to_le_bytes());
+            put(head + 16, &at.to_le_bytes());
+            put(head + 24, &at.to_le_bytes());
+            put(head + 32, &size.to_le_bytes());
+        };
+        section(1, 1, 1, EH_FRAME, self.eh_frame.len() as u64);
+        section(2, 11, 2, 0x2000, symbols.len() as u64);
+        section(3, 0, 3, 0x4200, names.len() as u64);
+        out
+    }
+
+    fn block(&self) -> Block {
+        let mut source = RowSource::new(ElfFile::open(self.bytes()).unwrap()).unwrap();
+        assert_eq!(source.n_blocks(), 1);
+        source.block(0).unwrap()
+    }
+
+    /// (pc, kind, fp, cfa) from the text on.
+    fn rows(&self) -> Vec<(u64, u32, i8, i32)> {
+        let block = self.block();
+        assert_eq!(block.rows[0].pc, 0);
+        assert!(block.rows.windows(2).all(|pair| pair[0].pc < pair[1].pc));
+        let rows = block.rows.iter().skip(1);
+        rows.map(|row| (u64::from(row.pc), u32::from(row.kind), row.fp, row.cfa)).collect()
+    }
+}
+
+/// `DW_CFA_def_cfa rsp+8; DW_CFA_offset rip, 1`
+const X86_INITIAL: &[u8] = &[0x0c, 7, 8, 0x90, 1];
+
+#[test]
+fn gaps_padding_and_equal_neighbours() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    // push %rbp at the first byte, described; then one padding of 4, one gap of 32, one neighbour.
+    image.fde(cie, 0x1000, 0x1c, &[0x41, 0x0e, 16, 0x86, 2]);
+    image.fde(cie, 0x1020, 0x10, &[]);
+    image.fde(cie, 0x1050, 0x10, &[]);
+    image.fde(cie, 0x1060, 0x10, &[]);
+    assert_eq!(
+        image.rows(),
+        [
+            (0x1000, abi::HF_RULE_SP, 0, 8),
+            (0x1001, abi::HF_RULE_SP, -2, 16),
+            (0x1020, abi::HF_RULE_SP, 0, 8),
+            (0x1030, abi::HF_RULE_NONE, 0, 0),
+            (0x1050, abi::HF_RULE_SP, 0, 8),
+            (0x1070, abi::HF_RULE_NONE, 0, 0),
+        ]
+    );
+}
+
+#[test]
+fn a_bad_entry_costs_itself() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    let strange = image.cie(b"zRx", &[0, 0], X86_INITIAL);
+    let tagged = image.cie(b"zRBG", &[0], X86_INITIAL);
+    image.fde(cie, 0x1000, 0x10, &[]);
+    // An unknown instruction.
+    image.fde(cie, 0x1010, 0x10, &[0x41, 0x3f]);
+    image.fde(cie, 0x1020, 0x10, &[0x0e, 24]);
+    // An unknown letter: where it stands is not known, since the CIE is not.
+    image.fde(strange, 0x1030, 0x10, &[]);
+    image.fde(tagged, 0x1040, 0x10, &[]);
+    // Cut short; nested saves without an end are no fault.
+    image.fde(cie, 0x1050, 0x10, &[0x0c, 7]);
+    image.fde(cie, 0x1060, 0x10, &[0x0a, 0x0a, 0x0a, 0x0e, 64, 0x41, 0x0b, 0x41, 0x0b, 0x0b]);
+    let rows = image.rows();
+    assert_eq!(
+        rows,
+        [
+            (0x1000, abi::HF_RULE_SP, 0, 8),
+            (0x1010, abi::HF_RULE_BAD, 0, 0),
+            (0x1020, abi::HF_RULE_SP, 0, 24),
+            // The gap that the unreadable entry left.
+            (0x1030, abi::HF_RULE_NONE, 0, 0),
+            (0x1040, abi::HF_RULE_SP, 0, 8),
+            (0x1050, abi::HF_RULE_BAD, 0, 0),
+            (0x1060, abi::HF_RULE_SP, 0, 64),
+            (0x1061, abi::HF_RULE_SP, 0, 8),
+            (0x1070, abi::HF_RULE_NONE, 0, 0),
+        ]
+    );
+    assert_eq!(image.block().stats.bad_fdes, 2);
+}
+
+#[test]
+fn rules_that_do_not_fit_a_row() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    // CFA = r10 + 0, rbp at *(rbp + 0): gcc's realigned frame
+    image.fde(cie, 0x1000, 0x10, &[0x0c, 10, 0, 0x10, 6, 2, 0x76, 0]);
+    // CFA = *(rbp - 8) + 0
+    image.fde(cie, 0x1010, 0x10, &[0x0f, 3, 0x76, 0x78, 0x06]);
+    // The return address in rdi (vfork), rbp undefined, rbp 2000 bytes below the CFA.
+    image.fde(cie, 0x1020, 0x10, &[0x09, 16, 5]);
+    image.fde(cie, 0x1030, 0x10, &[0x07, 6]);
+    image.fde(cie, 0x1040, 0x10, &[0x86, 0xfa, 0x01]);
+    // Undefined: the outermost.
+    image.fde(cie, 0x1050, 0x10, &[0x07, 16]);
+    // Two registers in one address.
+    image.fde(cie, 0x1060, 0x10, &[0x0f, 5, 0x77, 0, 0x79, 0, 0x22]);
+    let block = image.block();
+    let kinds: Vec<(u16, u32, i8, i32)> =
+        block.rows.iter().skip(1).map(|r| (r.pc, u32::from(r.kind), r.fp, r.cfa)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (0x1000, abi::HF_RULE_SIDE, 0, 0),
+            (0x1010, abi::HF_RULE_SIDE, 0, 1),
+            (0x1020, abi::HF_RULE_SIDE, 0, 2),
+            (0x1030, abi::HF_RULE_SP, 127, 8),
+            (0x1040, abi::HF_RULE_SIDE, 0, 3),
+            (0x1050, abi::HF_RULE_END, 0, 0),
+            (0x1060, abi::HF_RULE_BAD, 0, 0),
+            (0x1070, abi::HF_RULE_NONE, 0, 0),
+        ]
+    );
+    assert_eq!(block.stats.inexpressible, 1);
+    let of = |i: usize| {
+        let rule = &block.rules[i];
+        let ops = (rule.cfa_op, rule.fp_op, rule.ra_op).into();
+        let [cfa, fp, ra]: [u8; 3] = ops;
+        let regs = [rule.cfa_reg, rule.fp_reg, rule.ra_reg];
+        let offs = [rule.cfa_off, rule.fp_off, rule.ra_off];
+        ([u32::from(cfa), u32::from(fp), u32::from(ra)], regs, offs)
+    };
+    use abi::{HF_OP_CFA_DEREF, HF_OP_DEREF, HF_OP_REG, HF_OP_SAME};
+    assert_eq!(of(0), ([HF_OP_REG, HF_OP_DEREF, HF_OP_CFA_DEREF], [10, 6, 0], [0, 0, -8]));
+    assert_eq!(of(1), ([HF_OP_DEREF, HF_OP_SAME, HF_OP_CFA_DEREF], [6, 0, 0], [-8, 0, -8]));
+    assert_eq!(of(2), ([HF_OP_REG, HF_OP_SAME, HF_OP_REG], [7, 0, 5], [8, 0, 0]));
+    assert_eq!(of(3), ([HF_OP_REG, HF_OP_CFA_DEREF, HF_OP_CFA_DEREF], [7, 0, 0], [8, -2000, -8]));
+}
+
+#[test]
+fn arm64_rules() {
+    let mut image = Image::new(ARM);
+    // CFA = sp
+    let cie = image.cie(b"zR", &[0], &[0x0c, 31, 0]);
+    // paciasp; stp x29, x30, [sp, #-32]!; mov x29, sp: x29 at CFA - 32, x30 at CFA - 24
+    image.fde(cie, 0x1000, 0x20, &[0x44, 0x2d, 0x44, 0x0e, 32, 0x9d, 4, 0x9e, 3, 0x44, 0x0d, 29]);
+    // x30 alone, then apart from x29
+    image.fde(cie, 0x1020, 0x10, &[0x44, 0x0e, 16, 0x9e, 2]);
+    image.fde(cie, 0x1030, 0x10, &[0x0e, 32, 0x9d, 4, 0x9e, 1]);
+    // A signal trampoline: its code tells, and it begins one byte early.
+    image.fde(cie, 0x1080, 0x8, &[]);
+    image.code(0x1080, &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]);
+    let rows = image.rows();
+    const IN_LR: u32 = abi::HF_RULE_SP | abi::HF_RULE_RA_IN_LR;
+    assert_eq!(
+        rows,
+        [
+            (0x1000, IN_LR, 0, 0),
+            (0x1008, abi::HF_RULE_SP, -4, 32),
+            (0x100c, abi::HF_RULE_FP, -4, 32),
+            (0x1020, IN_LR, 0, 0),
+            (0x1024, abi::HF_RULE_SIDE, 0, 0),
+            (0x1030, abi::HF_RULE_SIDE, 0, 1),
+            (0x1040, abi::HF_RULE_NONE, 0, 0),
+            (0x107f, abi::HF_RULE_SIGNAL, 0, 304),
+            (0x1088, abi::HF_RULE_NONE, 0, 0),
+        ]
+    );
+    let rule = image.block().rules[1];
+    assert_eq!((rule.cfa_reg, rule.cfa_off, rule.fp_off, rule.ra_off), (31, 32, -32, -8));
+}
+
+#[test]
+fn functions_that_only_a_symbol_knows() {
+    let mut image = Image::new(X86);
+    // push %rbx; pop %rbx; ret
+    image.code(0x1100, &[0x53, 0x5b, 0xc3]);
+    // and $-64, %rsp; nop; ret: lost
+    image.code(0x1200, &[0x48, 0x83, 0xe4, 0xc0, 0x90, 0xc3]);
+    // mov $15, %rax; syscall, without a symbol (musl)
+    image.code(0x1300, &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05]);
+    image.functions = vec![(0x1100, 3), (0x1200, 6), (0x1280, 0)];
+    const SYNTHESISED: u32 = abi::HF_RULE_SP | abi::HF_RULE_HEURISTIC;
+    assert_eq!(
+        image.rows(),
+        [
+            (0x1100, SYNTHESISED, 0, 8),
+            (0x1101, SYNTHESISED, 0, 16),
+            (0x1102, SYNTHESISED, 0, 8),
+            (0x1103, abi::HF_RULE_NONE, 0, 0),
+            (0x1200, abi::HF_RULE_NONE, 0, 1),
+            (0x1206, abi::HF_RULE_NONE, 0, 0),
+            (0x1280, abi::HF_RULE_NONE, 0, 1),
+            (0x1281, abi::HF_RULE_NONE, 0, 0),
+            (0x12ff, abi::HF_RULE_SIGNAL, 0, 40),
+            (0x1309, abi::HF_RULE_NONE, 0, 0),
+        ]
+    );
+    let stats = image.block().stats;
+    assert_eq!((stats.synthesised, stats.given_up), (1, 2));
+}
+
+#[test]
+fn the_entry_point_ends_the_stack_if_it_is_one() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    image.fde(cie, 0x1000, 0x20, &[0x44, 0x0e, 16]);
+    image.entry = 0x1000;
+    // A library's first function is none.
+    assert_eq!(image.rows()[0], (0x1000, abi::HF_RULE_SP, 0, 8));
+    image.file_type = 2;
+    let whole = [(0x1000, abi::HF_RULE_END, 0, 0), (0x1020, abi::HF_RULE_NONE, 0, 0)];
+    assert_eq!(image.rows(), whole);
+    // Undescribed: xor %ebp, %ebp; mov %rsp, %rdi; call; hlt
+    image.file_type = 3;
+    image.entry = 0x1100;
+    image.code(0x1100, &[0x31, 0xed, 0x48, 0x89, 0xe7, 0xe8, 0, 0, 0, 0, 0xf4]);
+    assert_eq!(image.rows()[3..], [(0x1100, abi::HF_RULE_END, 0, 0), (0x110b, 0, 0, 0)]);
+}
+
+/// What an entry claims costs nothing beyond its bytes, and each block is as small as its text.
+#[test]
+fn hostile_entries_cost_bounded_time() {
+    let begin = std::time::Instant::now();
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    // Overlaps, wrapping ends, the whole address space, zero lengths, and CIEs that are FDEs.
+    for i in 0..40 {
+        image.fde(cie, 0x1000 + i, u64::MAX - 0x2000, &[0x41, 0x0e, 16]);
+        image.fde(cie, 0x1000, 0, &[]);
+        image.fde(cie, u64::MAX - i, 1 << 63, &[]);
+        image.fde(cie + i, 0x1800, 0x10, &[0x01]);
+    }
+    let rows = image.rows();
+    assert!(rows.len() < 200, "{rows:?}");
+    let bytes = image.bytes();
+    let mut source = RowSource::new(ElfFile::open(bytes.clone()).unwrap()).unwrap();
+    assert!(source.heap_bytes() < 1 << 20);
+    assert_eq!(source.block(u32::MAX).unwrap().rows.len(), 1);
+    // Every byte of the headers, and of the entries, as large and as small as it gets.
+    for at in (0..120).chain(EH_FRAME as usize..EH_FRAME as usize + 400).chain(0x4000..0x4100) {
+        for value in [0, 1, 0x7f, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] = value;
+            let Ok(file) = ElfFile::open(damaged) else { continue };
+            file.map_bias(0x7f00_0000_0000, 0x1000);
+            let Ok(mut source) = RowSource::new(file) else { continue };
+            assert!(source.n_blocks() <= abi::HF_MAX_BLOCKS);
+            assert!(source.heap_bytes() < 4 << 20);
+            for n in [0, source.n_blocks() / 2, source.n_blocks().saturating_sub(1)] {
+                let block = source.block(n).unwrap();
+                assert_eq!(block.rows[0].pc, 0);
+                assert!(block.rows.windows(2).all(|pair| pair[0].pc < pair[1].pc));
+                assert!(block.rows.len() <= abi::HF_MAX_ROWS_PER_BLOCK as usize);
+            }
+        }
+    }
+    // Truncated anywhere.
+    for len in (0..bytes.len()).step_by(61) {
+        if let Ok(file) = ElfFile::open(bytes[..len].to_vec())
+            && let Ok(mut source) = RowSource::new(file)
+        {
+            source.block(0).unwrap();
+        }
+    }
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+}
+
+/// A row per byte is more than a block holds.
+#[test]
+fn a_block_holds_no_more_rows_than_it_may() {
+    let mut rows = Rows::new(0x10000, 0x20000);
+    for pc in 0..0x10000u64 {
+        rows.push(0x10000 + pc, Rule::plain(1, pc as i32, 0));
+    }
+    assert_eq!(rows.rows.len(), abi::HF_MAX_ROWS_PER_BLOCK as usize);
+    assert_eq!(rows.rows.last().map(|row| u32::from(row.kind)), Some(abi::HF_RULE_BAD));
+    assert!(rows.truncated > 0);
+}
