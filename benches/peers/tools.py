@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from measure import Failed
@@ -36,13 +37,14 @@ def install(package, program):
         return
     if not shutil.which("apt-get"):
         raise Unavailable(f"{program} is not installed")
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", package]
-    print("+ " + " ".join(command), flush=True)
-    if os.environ.get("NO_INSTALL") == "1":
-        raise Unavailable(f"{program} is not installed and NO_INSTALL=1")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if subprocess.run(command, env=environment).returncode:
-        raise Unavailable(f"apt could not install {package}")
+    for command in (["apt-get", "update"],
+                    ["apt-get", "install", "--yes", "--no-install-recommends", package]):
+        print("+ " + " ".join(command), file=sys.stderr, flush=True)
+        if os.environ.get("NO_INSTALL") == "1":
+            raise Unavailable(f"{program} is not installed and NO_INSTALL=1")
+        if subprocess.run(command, env=environment, stdout=sys.stderr).returncode:
+            raise Unavailable(f"apt could not install {package}")
 
 
 def cargo_install(crate, version, program):
@@ -55,7 +57,7 @@ def cargo_install(crate, version, program):
     CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / f"{crate}.log"
     command = ["cargo", "install", "--locked", "--root", str(CACHE), f"{crate}@{version}"]
-    print("+ " + " ".join(command), flush=True)
+    print("+ " + " ".join(command), file=sys.stderr, flush=True)
     # Not with our toolchain file or target directory: their build is their own.
     environment = {key: value for key, value in os.environ.items()
                    if key not in ("CARGO_TARGET_DIR", "RUSTFLAGS", "RUSTUP_TOOLCHAIN")}
