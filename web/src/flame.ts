@@ -46,6 +46,8 @@ export class Flame {
   private left = 0;
   private right = 1;
   private rows = 1;
+  /** Where the root's row begins (or ends, upward), in CSS pixels of the canvas. */
+  private origin = 0;
   private zoomed: ViewNode | null = null;
   private selected: ViewNode | null = null;
   private hovered: ViewNode | null = null;
@@ -194,8 +196,8 @@ export class Flame {
     return mask === null ? [] : this.boxes.filter(({ node }) => node.symbol >= 0 && mask[node.symbol] === 1);
   }
 
-  /** Where a node stands on the page, in CSS pixels of the canvas; null if it is not drawn. */
-  rectangle(node: ViewNode): { x: number; y: number; width: number; height: number } | null {
+  /** Where a node stands, in CSS pixels of the canvas; null if it is not drawn. */
+  private rectangle(node: ViewNode): { x: number; y: number; width: number; height: number } | null {
     const box = this.boxes.find((box) => box.node === node);
     if (box === undefined) return null;
     return { x: box.x, y: this.yOf(box.row), width: box.width, height: ROW_PX };
@@ -242,6 +244,7 @@ export class Flame {
   }
 
   private reveal(node: ViewNode): void {
+    this.measure();
     const y = this.yOf(node.depth);
     const height = this.element.clientHeight;
     if (y < 0) this.element.scrollTop += y - ROW_PX;
@@ -250,11 +253,17 @@ export class Flame {
 
   /** Top of a row relative to the canvas. */
   private yOf(row: number): number {
-    const total = Math.max(this.rows * ROW_PX, this.element.clientHeight);
-    return (this.upward ? total - (row + 1) * ROW_PX : row * ROW_PX) - this.element.scrollTop;
+    return this.upward ? this.origin - (row + 1) * ROW_PX : this.origin + row * ROW_PX;
+  }
+
+  /** Reads where the rows are; asking the page for it in a loop would lay it out again and again. */
+  private measure(): void {
+    const { scrollTop, clientHeight } = this.element;
+    this.origin = (this.upward ? Math.max(this.rows * ROW_PX, clientHeight) : 0) - scrollTop;
   }
 
   private at(event: MouseEvent): ViewNode | null {
+    this.measure();
     const { offsetX: x, offsetY: y } = event;
     for (const box of this.boxes) {
       const top = this.yOf(box.row);
@@ -355,6 +364,7 @@ export class Flame {
       this.spacer.style.height = `${Math.max(0, rows * ROW_PX - height)}px`;
       if (this.upward) this.element.scrollTop = this.element.scrollHeight - before;
     }
+    this.measure();
 
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const style = getComputedStyle(element);
@@ -439,6 +449,7 @@ export class Flame {
 
   /** Top of a row, in CSS pixels of the canvas. */
   top(row: number): number {
+    this.measure();
     return this.yOf(row);
   }
 
