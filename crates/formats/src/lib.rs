@@ -24,11 +24,14 @@ mod limits;
 mod tree;
 mod wire;
 
+pub mod canonical;
 pub mod folded;
 pub mod html;
+pub mod otlp;
 pub mod pprof;
 pub mod synthetic;
 
 pub use assemble::{Assembler, Row};
+pub use canonical::canonical;
 pub use error::{At, Error, Fault};
 pub use limits::Limits;

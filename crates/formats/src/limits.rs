@@ -21,7 +21,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             bytes: 512 << 20,
-            table_entries: 16 << 20,
+            table_entries: 8 << 20,
             stack_nodes: 16 << 20,
             frame_mentions: 1 << 30,
             samples: 64 << 20,

@@ -39,10 +39,6 @@ impl Message {
         }
     }
 
-    pub(crate) fn int(&mut self, field: u32, value: i64) {
-        self.uint(field, value as u64);
-    }
-
     /// A number of a `oneof`, which says by its presence that it is the one.
     pub(crate) fn int_present(&mut self, field: u32, value: i64) {
         self.tag(field, VARINT);
@@ -144,11 +140,7 @@ enum Value<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(format: &'static str, bytes: &'a [u8]) -> Reader<'a> {
-        Reader {
-            format,
-            bytes,
-            offset: 0,
-        }
+        Reader { format, bytes, offset: 0 }
     }
 
     /// An error at this place.
@@ -186,12 +178,18 @@ impl<'a> Reader<'a> {
             }
             _ => return Err(bad_tag()),
         };
-        Ok(Some(Field {
-            number,
-            format: self.format,
-            offset,
-            value,
-        }))
+        Ok(Some(Field { number, format: self.format, offset, value }))
+    }
+
+    /// Calls `visit` with every field.
+    pub(crate) fn each(
+        mut self,
+        mut visit: impl FnMut(Field<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        while let Some(field) = self.field()? {
+            visit(field)?;
+        }
+        Ok(())
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
@@ -257,11 +255,7 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn message(&self) -> Result<Reader<'a>, Error> {
-        Ok(Reader {
-            format: self.format,
-            bytes: self.bytes()?,
-            offset: self.offset,
-        })
+        Ok(Reader { format: self.format, bytes: self.bytes()?, offset: self.offset })
     }
 
     /// Calls `each` for every value of a repeated number, packed or not.
@@ -307,26 +301,16 @@ impl<'a> Field<'a> {
             Value::Len(_) => LEN,
             Value::Fixed32 => FIXED32,
         };
-        self.fault(Fault::WireType {
-            field: self.number,
-            wire,
-        })
+        self.fault(Fault::WireType { field: self.number, wire })
     }
 }
 
 fn content(format: &'static str, offset: u64, fault: Fault) -> Error {
-    Error::Content {
-        format,
-        at: At::Byte(offset),
-        fault,
-    }
+    Error::Content { format, at: At::Byte(offset), fault }
 }
 
 fn u64_le(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |value, &byte| value << 8 | u64::from(byte))
+    bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
 #[cfg(test)]
@@ -348,16 +332,13 @@ mod tests {
     #[test]
     fn extremes_and_cuts() {
         let mut message = Message::default();
-        message.int(1, -1);
+        message.int_present(1, -1);
         message.fixed64(2, u64::MAX);
         message.packed(3, [0, u64::MAX, 127, 128].into_iter());
         let bytes = message.as_bytes();
         let mut reader = Reader::new("x", bytes);
         assert_eq!(reader.field().unwrap().unwrap().int().unwrap(), -1);
-        assert_eq!(
-            reader.field().unwrap().unwrap().fixed64().unwrap(),
-            u64::MAX
-        );
+        assert_eq!(reader.field().unwrap().unwrap().fixed64().unwrap(), u64::MAX);
         let mut got = Vec::new();
         let packed = reader.field().unwrap().unwrap();
         packed
@@ -379,13 +360,8 @@ mod tests {
             };
             assert!(failed || [11, 20].contains(&len), "cut at {len}");
         }
-        let long = [
-            0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
-        ];
+        let long = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
         let error = Reader::new("x", &long).field().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "x, byte 1: a number is longer than 64 bits"
-        );
+        assert_eq!(error.to_string(), "x, byte 1: a number is longer than 64 bits");
     }
 }

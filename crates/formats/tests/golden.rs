@@ -8,9 +8,7 @@ use hotframe_formats::{Error, folded, pprof, synthetic};
 fn check(name: &str, write: impl FnOnce(&Profile, &mut Vec<u8>) -> Result<(), Error>) {
     let mut bytes = Vec::new();
     write(&synthetic::small(), &mut bytes).expect("writing into memory");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &bytes).expect("the golden folder can be written");
     }
@@ -33,9 +31,7 @@ fn inflated(bytes: &mut Vec<u8>) {
 
 #[test]
 fn folded() {
-    check("small.folded", |profile, out| {
-        folded::write(profile, folded::Options::default(), out)
-    });
+    check("small.folded", |profile, out| folded::write(profile, folded::Options::default(), out));
     check("small.plain.folded", |profile, out| {
         folded::write(profile, folded::Options { annotate: false }, out)
     });

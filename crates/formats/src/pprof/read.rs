@@ -43,36 +43,26 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
     };
     // Fields come in any order and refer to each other: strings first, then what refers to them.
     let mut head = Head::default();
-    each(file, |field| tables.head(&mut head, field))?;
+    file.each(|field| tables.head(&mut head, field))?;
     let value = head.value(&file, &tables)?;
-    each(file, |field| match field.number {
+    file.each(|field| match field.number {
         3 => tables.mapping(field),
         _ => Ok(()),
     })?;
-    each(file, |field| match field.number {
+    file.each(|field| match field.number {
         5 => tables.function(field),
         _ => Ok(()),
     })?;
-    each(file, |field| match field.number {
+    file.each(|field| match field.number {
         4 => tables.location(field),
         _ => Ok(()),
     })?;
-    each(file, |field| match field.number {
+    file.each(|field| match field.number {
         2 => tables.sample(field, &value),
         _ => Ok(()),
     })?;
     tables.a.count_processes();
     Ok(tables.a.profile)
-}
-
-fn each<'a>(
-    mut reader: Reader<'a>,
-    mut visit: impl FnMut(Field<'a>) -> Result<(), Error>,
-) -> Result<(), Error> {
-    while let Some(field) = reader.field()? {
-        visit(field)?;
-    }
-    Ok(())
 }
 
 #[derive(Default)]
@@ -94,9 +84,7 @@ struct ValueOf {
 impl Head {
     fn value(&self, file: &Reader, tables: &Tables) -> Result<ValueOf, Error> {
         let text = |id: u64| {
-            tables
-                .text(id)
-                .ok_or_else(|| file.fault(index_fault("the string table", id)))
+            tables.text(id).ok_or_else(|| file.fault(index_fault("the string table", id)))
         };
         let mut names = Vec::new();
         for &(kind, unit) in &self.types {
@@ -105,11 +93,7 @@ impl Head {
         let default = text(self.default_type)?;
         let period_unit = text(self.period_type.1)?;
         let index = (names.iter().position(|name| name.0 == "samples"))
-            .or_else(|| {
-                names
-                    .iter()
-                    .position(|name| !default.is_empty() && name.0 == default)
-            })
+            .or_else(|| names.iter().position(|name| !default.is_empty() && name.0 == default))
             .or(names.len().checked_sub(1));
         let Some(index) = index else {
             return Err(file.fault(Fault::NoSampleType));
@@ -143,10 +127,7 @@ struct Tables<'a> {
 }
 
 fn index_fault(table: &'static str, index: u64) -> Fault {
-    Fault::Index {
-        table,
-        index: index as i64,
-    }
+    Fault::Index { table, index: index as i64 }
 }
 
 impl<'a> Tables<'a> {
@@ -162,9 +143,7 @@ impl<'a> Tables<'a> {
     /// The string that a field names, interned.
     fn string(&mut self, field: &Field) -> Result<u32, Error> {
         let id = field.uint()?;
-        let text = self
-            .text(id)
-            .ok_or_else(|| field.fault(index_fault("the string table", id)))?;
+        let text = self.text(id).ok_or_else(|| field.fault(index_fault("the string table", id)))?;
         Ok(self.a.string(&text))
     }
 
@@ -172,17 +151,13 @@ impl<'a> Tables<'a> {
         if have < self.limit {
             return Ok(());
         }
-        Err(Error::TooLarge {
-            format: NAME,
-            what,
-            limit: self.limit as u64,
-        })
+        Err(Error::TooLarge { format: NAME, what, limit: self.limit as u64 })
     }
 
     fn head(&mut self, head: &mut Head, field: Field<'a>) -> Result<(), Error> {
         let value_type = || -> Result<(u64, u64), Error> {
             let mut value_type = (0, 0);
-            each(field.message()?, |part| {
+            field.message()?.each(|part| {
                 match part.number {
                     1 => value_type.0 = part.uint()?,
                     2 => value_type.1 = part.uint()?,
@@ -217,7 +192,7 @@ impl<'a> Tables<'a> {
     fn mapping(&mut self, field: Field<'a>) -> Result<(), Error> {
         self.room(self.mappings.len(), "mappings")?;
         let (mut id, mut path, mut build_id) = (0, 0, 0);
-        each(field.message()?, |part| {
+        field.message()?.each(|part| {
             match part.number {
                 1 => id = part.uint()?,
                 5 => path = self.string(&part)?,
@@ -238,7 +213,7 @@ impl<'a> Tables<'a> {
     fn function(&mut self, field: Field<'a>) -> Result<(), Error> {
         self.room(self.functions.len(), "functions")?;
         let (mut id, mut name, mut system_name, mut file, mut start_line) = (0, 0, 0, 0, 0);
-        each(field.message()?, |part| {
+        field.message()?.each(|part| {
             match part.number {
                 1 => id = part.uint()?,
                 2 => name = self.string(&part)?,
@@ -254,27 +229,21 @@ impl<'a> Tables<'a> {
         }
         let kind = kind_of_file(self.a.profile.strings.get(file));
         let function = (name, system_name, file, start_line, kind);
-        unique(
-            &mut self.functions,
-            "the function table",
-            id,
-            function,
-            &field,
-        )
+        unique(&mut self.functions, "the function table", id, function, &field)
     }
 
     fn location(&mut self, field: Field<'a>) -> Result<(), Error> {
         self.room(self.locations.len(), "locations")?;
         let (mut id, mut mapping, mut address) = (0, 0, 0);
         let mut lines: Vec<(u64, u32)> = Vec::new();
-        each(field.message()?, |part| {
+        field.message()?.each(|part| {
             match part.number {
                 1 => id = part.uint()?,
                 2 => mapping = part.uint()?,
                 3 => address = part.uint()?,
                 4 => {
                     let mut line = (0, 0);
-                    each(part.message()?, |part| {
+                    part.message()?.each(|part| {
                         match part.number {
                             1 => line.0 = part.uint()?,
                             2 => line.1 = line_number(part.int()?),
@@ -309,12 +278,7 @@ impl<'a> Tables<'a> {
                 module,
                 kind,
             });
-            let frame = Frame {
-                function,
-                line: 0,
-                address,
-                flags: FRAME_UNNAMED,
-            };
+            let frame = Frame { function, line: 0, address, flags: FRAME_UNNAMED };
             self.frames.push(self.a.frame(frame));
         }
         for (i, &(function, line)) in lines.iter().enumerate() {
@@ -323,28 +287,13 @@ impl<'a> Tables<'a> {
                 return Err(field.fault(index_fault("the function table", function)));
             };
             let kind = kind_of(kind, &path);
-            let mut flags = if i + 1 < lines.len() {
-                FRAME_INLINED
-            } else {
-                0
-            };
+            let mut flags = if i + 1 < lines.len() { FRAME_INLINED } else { 0 };
             if self.a.profile.strings.get(name) == placeholder {
                 flags |= FRAME_UNNAMED;
             }
-            let function = self.a.function(Function {
-                name,
-                system_name,
-                file,
-                start_line,
-                module,
-                kind,
-            });
-            self.frames.push(self.a.frame(Frame {
-                function,
-                line,
-                address,
-                flags,
-            }));
+            let function =
+                self.a.function(Function { name, system_name, file, start_line, module, kind });
+            self.frames.push(self.a.frame(Frame { function, line, address, flags }));
         }
         let range = (start, self.frames.len() as u32);
         unique(&mut self.locations, "the location table", id, range, &field)
@@ -354,7 +303,7 @@ impl<'a> Tables<'a> {
         let mut ids = Vec::new();
         let mut values = Vec::new();
         let (mut pid, mut tid, mut comm) = (None, None, None);
-        each(field.message()?, |part| {
+        field.message()?.each(|part| {
             match part.number {
                 1 => part.uints(|id| {
                     ids.push(id);
@@ -380,16 +329,11 @@ impl<'a> Tables<'a> {
             Ok(())
         })?;
         if values.len() != value.n_types {
-            let fault = Fault::ValueCount {
-                found: values.len(),
-                expected: value.n_types,
-            };
+            let fault = Fault::ValueCount { found: values.len(), expected: value.n_types };
             return Err(field.fault(fault));
         }
         let Ok(weight) = u64::try_from(values[value.index]) else {
-            return Err(field.fault(Fault::Negative {
-                value: values[value.index],
-            }));
+            return Err(field.fault(Fault::Negative { value: values[value.index] }));
         };
         let weight = weight / value.divisor;
         let mut stack = 0;
@@ -405,14 +349,7 @@ impl<'a> Tables<'a> {
             return Ok(());
         }
         let thread = self.thread(pid.unwrap_or(0), tid.unwrap_or(0), comm.as_deref())?;
-        self.a.sample(Row {
-            time_ns: 0,
-            thread,
-            stack,
-            cpu: 0,
-            cut: 0,
-            weight,
-        })
+        self.a.sample(Row { time_ns: 0, thread, stack, cpu: 0, cut: 0, weight })
     }
 
     fn thread(&mut self, pid: u32, tid: u32, comm: Option<&str>) -> Result<u32, Error> {
@@ -421,13 +358,10 @@ impl<'a> Tables<'a> {
             None => self.default_comm,
         };
         self.room(self.processes.len(), "processes")?;
-        let process = *self.processes.entry(pid).or_insert_with(|| {
-            self.a.process(Process {
-                pid,
-                comm,
-                ..Process::default()
-            })
-        });
+        let process = *self
+            .processes
+            .entry(pid)
+            .or_insert_with(|| self.a.process(Process { pid, comm, ..Process::default() }));
         if tid == pid {
             self.a.profile.processes[process as usize].comm = comm;
         }
@@ -439,21 +373,14 @@ impl<'a> Tables<'a> {
     fn label(
         &self,
         field: &Field<'a>,
-    ) -> Result<
-        (
-            std::borrow::Cow<'a, str>,
-            Option<std::borrow::Cow<'a, str>>,
-            Option<u32>,
-        ),
-        Error,
-    > {
+    ) -> Result<(std::borrow::Cow<'a, str>, Option<std::borrow::Cow<'a, str>>, Option<u32>), Error>
+    {
         let (mut key, mut text, mut number) = ("".into(), None, None);
         let lookup = |part: &Field| {
             let id = part.uint()?;
-            self.text(id)
-                .ok_or_else(|| part.fault(index_fault("the string table", id)))
+            self.text(id).ok_or_else(|| part.fault(index_fault("the string table", id)))
         };
-        each(field.message()?, |part| {
+        field.message()?.each(|part| {
             match part.number {
                 1 => key = lookup(&part)?,
                 2 => text = Some(lookup(&part)?),

@@ -73,23 +73,14 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
     // Locations refer to mappings, so these are numbered now and written when it is known what
     // their locations have.
     let mapping_ids = number_mappings(profile);
-    let mut has = vec![
-        Has {
-            functions: true,
-            files: true,
-            lines: true,
-            inlines: false,
-            used: false
-        };
-        profile.modules.len()
-    ];
+    let mut has =
+        vec![
+            Has { functions: true, files: true, lines: true, inlines: false, used: false };
+            profile.modules.len()
+        ];
 
-    let keys = [
-        file.string("pid")?,
-        file.string("tid")?,
-        file.string("comm")?,
-        file.string("kind")?,
-    ];
+    let keys =
+        [file.string("pid")?, file.string("tid")?, file.string("comm")?, file.string("kind")?];
     let mut functions = vec![false; profile.functions.len()];
     let mut locations = Locations::new(profile, |inlined, caller| {
         inlined.0.address == caller.0.address && inlined.1.module == caller.1.module
@@ -144,11 +135,8 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
         let thread = &profile.threads[thread as usize];
         let pid = profile.processes[thread.process as usize].pid;
         let leaf = profile.walk(stack).next();
-        let mut labels = vec![
-            pid.to_string(),
-            thread.tid.to_string(),
-            text(thread.comm).to_owned(),
-        ];
+        let mut labels =
+            vec![pid.to_string(), thread.tid.to_string(), text(thread.comm).to_owned()];
         labels.extend(leaf.map(|frame| {
             let function = profile.frames[frame as usize].function;
             profile.functions[function as usize].kind.name().to_owned()
@@ -169,9 +157,7 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
         file.flush()?;
     }
 
-    let mut by_id: Vec<_> = (mapping_ids.iter().enumerate())
-        .filter(|(_, id)| **id != 0)
-        .collect();
+    let mut by_id: Vec<_> = (mapping_ids.iter().enumerate()).filter(|(_, id)| **id != 0).collect();
     by_id.sort_by_key(|(_, id)| **id);
     for (module, &id) in by_id {
         let has = has[module];
@@ -226,11 +212,7 @@ struct File<'w, W: Write> {
 
 impl<'w, W: Write> File<'w, W> {
     fn new(out: &'w mut W) -> io::Result<File<'w, W>> {
-        let mut file = File {
-            out,
-            message: Message::default(),
-            strings: HashMap::new(),
-        };
+        let mut file = File { out, message: Message::default(), strings: HashMap::new() };
         file.string("")?;
         Ok(file)
     }

@@ -1,0 +1,121 @@
+//! What is written comes back: all of it from a lossless format, what the format can say from
+//! another.
+
+mod common;
+
+use common::{assert_same, dump};
+use hotframe_formats::{canonical, folded, otlp, pprof, synthetic};
+
+/// The one numbering is reached in one step, whatever the numbering before.
+#[test]
+fn canonical_is_one() {
+    for profile in [synthetic::small(), some_thousand_stacks()] {
+        let once = canonical(&profile).unwrap();
+        assert_same(&canonical(&once).unwrap(), &once);
+        let samples = &profile.samples;
+        assert_eq!(sum(&once), sum(&profile));
+
+        // The same samples in the opposite order of rows.
+        let mut turned = profile.clone();
+        turned.samples.time_ns = samples.time_ns.iter().rev().copied().collect();
+        turned.samples.thread = samples.thread.iter().rev().copied().collect();
+        turned.samples.stack = samples.stack.iter().rev().copied().collect();
+        turned.samples.cpu = samples.cpu.iter().rev().copied().collect();
+        turned.samples.cut = samples.cut.iter().rev().copied().collect();
+        turned.samples.weight = samples.weight.iter().rev().copied().collect();
+        assert_same(&canonical(&turned).unwrap(), &once);
+    }
+}
+
+/// An OTLP file is lossless.
+#[test]
+fn otlp_keeps_everything() {
+    for profile in [synthetic::small(), some_thousand_stacks()] {
+        let mut bytes = Vec::new();
+        otlp::write(&profile, otlp::Options::default(), &mut bytes).unwrap();
+        assert_same(&otlp::read(&bytes).unwrap(), &canonical(&profile).unwrap());
+    }
+}
+
+/// Weights so large that a stamp for each tick would not fit take the other shape, and come back.
+#[test]
+fn otlp_keeps_huge_weights() {
+    let mut profile = synthetic::small();
+    profile.samples.weight[0] = u32::MAX;
+    let mut bytes = Vec::new();
+    otlp::write(&profile, otlp::Options::default(), &mut bytes).unwrap();
+    assert!(bytes.len() < 100_000);
+    assert_same(&otlp::read(&bytes).unwrap(), &canonical(&profile).unwrap());
+}
+
+/// Folded text read and written again is the same text.
+#[test]
+fn folded_is_stable() {
+    let text = |profile: &hotframe_core::profile::Profile| {
+        let mut bytes = Vec::new();
+        folded::write(profile, folded::Options::default(), &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    for profile in [synthetic::small(), some_thousand_stacks()] {
+        let once = text(&profile);
+        let total: u64 = (once.lines())
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .sum();
+        assert_eq!(total, sum(&profile));
+        assert_eq!(text(&folded::read(once.as_bytes()).unwrap()), once);
+    }
+}
+
+/// pprof keeps functions, lines, modules, threads and totals: the folded form before and after is
+/// one, but for the kinds that pprof cannot say. Reading and writing settles after one round.
+#[test]
+fn pprof_keeps_what_it_can_say() {
+    for profile in [synthetic::small(), some_thousand_stacks()] {
+        let mut bytes = Vec::new();
+        pprof::write(&profile, pprof::Options::default(), &mut bytes).unwrap();
+        let read = pprof::read(&bytes).unwrap();
+        let plain = |profile: &hotframe_core::profile::Profile| {
+            let mut bytes = Vec::new();
+            folded::write(profile, folded::Options { annotate: false }, &mut bytes).unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        assert_eq!(plain(&read), plain(&profile));
+        assert_eq!(read.meta.period_ns, profile.meta.period_ns);
+        let build_ids =
+            |profile: &hotframe_core::profile::Profile| -> std::collections::BTreeSet<String> {
+                (profile.modules.iter())
+                    .map(|module| profile.strings.get(module.build_id).to_owned())
+                    .collect()
+            };
+        assert_eq!(build_ids(&read), build_ids(&profile));
+        let mut again = Vec::new();
+        pprof::write(&read, pprof::Options::default(), &mut again).unwrap();
+        let settled = pprof::read(&again).unwrap();
+        assert_eq!(dump(&canonical(&settled).unwrap()), dump(&canonical(&read).unwrap()));
+    }
+}
+
+/// From a lossy file to OTLP and back loses no more.
+#[test]
+fn otlp_of_a_profile_without_times() {
+    let text = b"app;main;a 3\napp;main;b 4000000000\nsh 1\n";
+    let profile = folded::read(text).unwrap();
+    let mut bytes = Vec::new();
+    otlp::write(&profile, otlp::Options::default(), &mut bytes).unwrap();
+    assert!(bytes.len() < 2_000);
+    assert_same(&otlp::read(&bytes).unwrap(), &canonical(&profile).unwrap());
+}
+
+fn sum(profile: &hotframe_core::profile::Profile) -> u64 {
+    profile.samples.weight.iter().map(|&weight| u64::from(weight)).sum()
+}
+
+fn some_thousand_stacks() -> hotframe_core::profile::Profile {
+    synthetic::large(&synthetic::Shape {
+        processes: 7,
+        threads: 3,
+        stacks: 2_000,
+        depth: 40,
+        samples: 9_000,
+    })
+}
