@@ -250,3 +250,35 @@ fn a_process_that_died_keeps_its_names() {
     let process = recording.stats().of("shortlived");
     assert!(process.whole * 10 >= process.samples * 9, "{process:?}");
 }
+
+/// Go's pprof, naming an address-only export by itself, finds what we find.
+#[test]
+fn go_pprof_finds_the_same_names() {
+    live!();
+    if !has_program("go") || !has_program("nm") {
+        skipped("needs go and binutils");
+        return;
+    }
+    let workload = Workload::start(&program!("recursion"), ["8"]);
+    let scratch = Scratch::new();
+    let bare = scratch.path("bare.pb.gz");
+    let pid = workload.pid().to_string();
+    let recording = Recorder::with(["-p", &pid, "-d", "2", "--address-only", "-o"], |command| {
+        command.arg(&bare);
+    })
+    .finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    let bare = bare.display().to_string();
+    let top =
+        run("go", ["tool", "pprof", "-symbolize=local", "-sample_index=0", "-top", "-cum", &bare]);
+    // Lines of FLAT FLAT% SUM% CUM CUM% NAME, a sample counted once however often it recurs.
+    for name in ["main", "even", "odd", "floor_of_it"] {
+        let theirs: u64 = top
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|words| words.get(5) == Some(&name))
+            .and_then(|words| words.get(3)?.parse().ok())
+            .unwrap_or_else(|| panic!("pprof finds no {name}:\n{top}"));
+        assert_eq!(theirs, recording.folded.samples(|stack| stack.has(name)), "{name}");
+    }
+}

@@ -391,10 +391,8 @@ fn names_are_demangled() {
 fn audit_agrees() {
     live!();
     let workload = Workload::start(&program!("recursion"), ["40"]);
-    let recording =
-        record_until(&["-p", &workload.pid().to_string(), "--audit", "50"], |recording| {
-            recording.stats().count("audit.checked") >= 50
-        });
+    let args = ["-F", "997", "-p", &workload.pid().to_string(), "--audit", "20"];
+    let recording = record_until(&args, |recording| recording.stats().count("audit.checked") >= 20);
     let stats = recording.stats();
     assert_eq!(stats.count("audit.agreed"), stats.count("audit.checked"), "{}", stats.0["audit"]);
 }
