@@ -40,7 +40,7 @@ export function fill(kind: string, shade: number, dark: boolean): string {
   let known = fills.get(key);
   if (known === undefined) {
     const { hue, chroma, light } = HUES[kind] ?? OTHER;
-    const lightness = (dark ? light * 0.58 + 0.02 : light) + (shade - 1) * (dark ? 0.018 : 0.02);
+    const lightness = (dark ? Math.min(light * 0.58 + 0.02, 0.49) : light) + (shade - 1) * (dark ? 0.018 : 0.02);
     known = hex(lightness, dark ? chroma * 0.85 : chroma, hue);
     fills.set(key, known);
   }

@@ -3,9 +3,12 @@
 // HOTFRAME_PAGES names a folder with small.html, real.html, large-50000-40.html and
 // large-100000-60.html (crates/formats/examples/page.rs); PICTURES, if set, one for screenshots.
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 
 const pages = process.env.HOTFRAME_PAGES;
@@ -286,15 +289,30 @@ describe("the page in a browser", { skip }, () => {
   });
 
   test("a damaged payload is an error in words", async () => {
-    const { page, context } = await open("real", { ready: false });
-    await page.waitForFunction(() => window.hotframe !== undefined);
-    const text = await page.evaluate(async () => {
-      const frame = document.createElement("p");
-      document.body.append(frame);
-      return document.getElementById("hotframe-payload") === null;
-    });
-    assert.ok(text, "the payload's memory is given back");
-    await context.close();
+    const whole = readFileSync(`${pages}/small.html`, "utf8");
+    const payload = /id="hotframe-payload">([^<]*)</.exec(whole)[1];
+    const bytes = gunzipSync(Buffer.from(payload, "base64"));
+    const later = Buffer.from(bytes);
+    later[8] = 7;
+    const spoilt = Buffer.from(bytes);
+    spoilt[12] = 0xff;
+    const folder = mkdtempSync(join(tmpdir(), "hotframe-page-"));
+    const cases = {
+      cut: payload.slice(0, payload.length / 2 & ~3), foreign: "aGVsbG8=", odd: "%%%",
+      later: gzipSync(later).toString("base64"), spoilt: gzipSync(spoilt).toString("base64"),
+    };
+    for (const [name, inside] of Object.entries(cases)) {
+      const path = join(folder, `${name}.html`);
+      writeFileSync(path, whole.replace(payload, () => inside));
+      const page = await browser.newPage();
+      await page.goto(pathToFileURL(path).href);
+      await page.waitForSelector(".empty");
+      const text = await page.locator(".empty").textContent();
+      assert.match(text, /^The profile in this page cannot be shown: ./, name);
+      if (name === "later") assert.match(text, /version 7, this page reads 1/);
+      await page.close();
+    }
+    rmSync(folder, { recursive: true });
   });
 
   for (const [name, limitMs] of [["large-50000-40", 4000], ["large-100000-60", 6000]]) {
