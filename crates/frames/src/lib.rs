@@ -61,6 +61,7 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+pub mod capture;
 mod column;
 mod dynamic;
 mod hash;

@@ -1043,10 +1043,59 @@ impl Store {
         self.budget.held().into_iter().filter(|held| is_ours(held.owner)).map(report).collect()
     }
 
-    /// Whether a static word is known; what the recording path does per frame of a new stack.
+    /// Takes a frame in together with its names, before or without a stack that holds it: from a
+    /// symbol map that lists them, for instance. Innermost first, as for [`Store::answer`].
+    /// Whether there was room.
+    pub fn learn(
+        &mut self,
+        incarnation: Incarnation,
+        words: &[u64],
+        frames: &[FrameInfo<'_>],
+    ) -> bool {
+        if frames.is_empty() {
+            return true;
+        }
+        match wire::frames(words).next() {
+            Some(Raw::Static(word)) => {
+                let learn = |store: &mut Store| -> Result<(), Refused> {
+                    let named = store.named(frames)?;
+                    let id = store.place(word)?;
+                    store.places.set_named(id, named);
+                    Ok(())
+                };
+                learn(self).is_ok() || self.make_room(Cold::Names) && learn(self).is_ok()
+            }
+            Some(Raw::Dynamic(words)) => {
+                let before = self.budget.used_bytes();
+                if self.is_over_share(incarnation) && !self.make_room_in_share(incarnation) {
+                    return false;
+                }
+                let learn = |store: &mut Store| -> Result<(), Refused> {
+                    let named = store.named(frames)?;
+                    if store.dynamic.set(incarnation, words, named) {
+                        return Ok(());
+                    }
+                    store.dynamic.insert(incarnation, words, named)
+                };
+                let learnt =
+                    learn(self).is_ok() || self.make_room(Cold::Names) && learn(self).is_ok();
+                self.book_growth(incarnation, before);
+                learnt
+            }
+            None => true,
+        }
+    }
+
+    /// The frame by value of a place in static code that has a name, innermost if frames are
+    /// inlined there.
     #[inline]
-    pub fn is_known_word(&mut self, word: u64) -> bool {
-        self.places.find(word).is_some()
+    pub fn known_word(&mut self, word: u64) -> Option<Frame> {
+        let id = self.places.find(word)?;
+        match self.places.named(id) {
+            Ref::Frame(id) => Some(self.names.frame(id)),
+            Ref::Chain(at) => self.names.chain(at).next().map(|id| self.names.frame(id)),
+            _ => None,
+        }
     }
 
     /// The frame by value of a dynamic frame that is known, innermost if frames are inlined there.
