@@ -42,27 +42,39 @@ static __always_inline struct hf_counters *hf_my_counters(void)
 
 /* --------------------------------------------------------------- identity */
 
+/* MAX_PID_NS_LEVEL of include/linux/pid_namespace.h @ v6.12 */
+#define HF_MAX_PID_LEVELS 32
+
 /* A struct pid's number in hotframe's namespace; 0: not visible there. */
 static __always_inline __u32 hf_pid_nr(struct pid *pid)
 {
-	__u32 level = hf_config.ns_level;
-	struct upid upid = {};
-	const void *at;
+	__u32 levels, i;
+	const void *numbers;
 
-	if (!pid || BPF_CORE_READ(pid, level) < level)
+	if (!pid)
 		return 0;
-	at = (const void *)pid + bpf_core_field_offset(struct pid, numbers) +
-	     (__u64)level * bpf_core_type_size(struct upid);
-	bpf_core_read(&upid.nr, sizeof(upid.nr), &((struct upid *)at)->nr);
-	bpf_core_read(&upid.ns, sizeof(upid.ns), &((struct upid *)at)->ns);
-	if (BPF_CORE_READ(upid.ns, ns.inum) != (__u32)hf_config.ns_inum)
-		return 0;
-	return upid.nr;
+	levels = BPF_CORE_READ(pid, level);
+	numbers = (const void *)pid + bpf_core_field_offset(struct pid, numbers);
+	/* From the outermost in; level 0 is the initial namespace. */
+	for (i = 1; i <= HF_MAX_PID_LEVELS; i++) {
+		const struct upid *upid = numbers + (__u64)i * bpf_core_type_size(struct upid);
+		struct pid_namespace *ns = NULL;
+		int nr = 0;
+
+		if (i > levels)
+			break;
+		bpf_core_read(&ns, sizeof(ns), &upid->ns);
+		if (BPF_CORE_READ(ns, ns.inum) != (__u32)hf_config.ns_inum)
+			continue;
+		bpf_core_read(&nr, sizeof(nr), &upid->nr);
+		return nr;
+	}
+	return 0;
 }
 
 static __always_inline __u32 hf_tgid_nr(struct task_struct *task)
 {
-	if (hf_config.ns_level == 0)
+	if (!hf_config.ns_inum)
 		return BPF_CORE_READ(task, tgid);
 	return hf_pid_nr(BPF_CORE_READ(task, group_leader, thread_pid));
 }
@@ -441,7 +453,7 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 		filtered = HF_FILTERED_IDLE;
 		goto filtered;
 	}
-	if (hf_config.ns_level == 0) {
+	if (!hf_config.ns_inum) {
 		tgid = id >> 32;
 		tid = (__u32)id;
 	} else {

@@ -505,8 +505,7 @@ const _: () = {
     zerocopy :: KnownLayout,
 )]
 pub struct hf_config {
-    pub ns_inum: __u64,
-    pub ns_level: __u32,
+    pub ns_inum: __u32,
     pub n_comms: __u32,
     pub filter_pids: __u8,
     pub filter_cgroups: __u8,
@@ -521,30 +520,29 @@ pub struct hf_config {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_config"][::core::mem::size_of::<hf_config>() - 304usize];
+    ["Size of hf_config"][::core::mem::size_of::<hf_config>() - 296usize];
     ["Alignment of hf_config"][::core::mem::align_of::<hf_config>() - 8usize];
     ["Offset of field: hf_config::ns_inum"][::core::mem::offset_of!(hf_config, ns_inum) - 0usize];
-    ["Offset of field: hf_config::ns_level"][::core::mem::offset_of!(hf_config, ns_level) - 8usize];
-    ["Offset of field: hf_config::n_comms"][::core::mem::offset_of!(hf_config, n_comms) - 12usize];
+    ["Offset of field: hf_config::n_comms"][::core::mem::offset_of!(hf_config, n_comms) - 4usize];
     ["Offset of field: hf_config::filter_pids"]
-        [::core::mem::offset_of!(hf_config, filter_pids) - 16usize];
+        [::core::mem::offset_of!(hf_config, filter_pids) - 8usize];
     ["Offset of field: hf_config::filter_cgroups"]
-        [::core::mem::offset_of!(hf_config, filter_cgroups) - 17usize];
+        [::core::mem::offset_of!(hf_config, filter_cgroups) - 9usize];
     ["Offset of field: hf_config::cgroup_v1"]
-        [::core::mem::offset_of!(hf_config, cgroup_v1) - 18usize];
+        [::core::mem::offset_of!(hf_config, cgroup_v1) - 10usize];
     ["Offset of field: hf_config::cgroup_subsys"]
-        [::core::mem::offset_of!(hf_config, cgroup_subsys) - 19usize];
+        [::core::mem::offset_of!(hf_config, cgroup_subsys) - 11usize];
     ["Offset of field: hf_config::max_frames"]
-        [::core::mem::offset_of!(hf_config, max_frames) - 20usize];
+        [::core::mem::offset_of!(hf_config, max_frames) - 12usize];
     ["Offset of field: hf_config::time_cap_ns"]
-        [::core::mem::offset_of!(hf_config, time_cap_ns) - 24usize];
+        [::core::mem::offset_of!(hf_config, time_cap_ns) - 16usize];
     ["Offset of field: hf_config::slice_bytes_per_s"]
-        [::core::mem::offset_of!(hf_config, slice_bytes_per_s) - 32usize];
+        [::core::mem::offset_of!(hf_config, slice_bytes_per_s) - 24usize];
     ["Offset of field: hf_config::audit_every"]
-        [::core::mem::offset_of!(hf_config, audit_every) - 40usize];
+        [::core::mem::offset_of!(hf_config, audit_every) - 32usize];
     ["Offset of field: hf_config::mem_bytes"]
-        [::core::mem::offset_of!(hf_config, mem_bytes) - 44usize];
-    ["Offset of field: hf_config::comms"][::core::mem::offset_of!(hf_config, comms) - 48usize];
+        [::core::mem::offset_of!(hf_config, mem_bytes) - 36usize];
+    ["Offset of field: hf_config::comms"][::core::mem::offset_of!(hf_config, comms) - 40usize];
 };
 #[repr(C)]
 #[derive(
@@ -607,20 +605,7 @@ const _: () = {
     ["Offset of field: hf_counters::slice_window_bytes"]
         [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 176usize];
 };
-pub const CUT_NAMES: [&str; 12] = [
-    "none",
-    "no_unwind_info",
-    "bad_unwind_info",
-    "unknown_mapping",
-    "stale_map",
-    "stack_unreadable",
-    "bad_return_address",
-    "zero_ra",
-    "too_deep",
-    "time",
-    "budget",
-    "process_gone",
-];
+pub const CUT_NAMES: [&str; 12] = ["none", "no_unwind_info", "bad_unwind_info", "unknown_mapping", "stale_map", "stack_unreadable", "bad_return_address", "zero_ra", "too_deep", "time", "budget", "process_gone"];
 pub const FILTERED_NAMES: [&str; 6] = ["idle", "pid", "cgroup", "comm", "namespace", "self"];
 pub const LOST_NAMES: [&str; 3] = ["ring_full", "no_scratch", "tail_call"];
 pub const MISSING_NAMES: [&str; 4] = ["none", "space", "mapping", "rows"];

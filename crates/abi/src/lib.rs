@@ -73,10 +73,6 @@ impl FrameWord {
 
     /// Words of data that follow it.
     pub fn n_data_words(self) -> usize {
-        if self.kind() == HF_FRAME_DYNAMIC {
-            ((self.0 >> 40) & 0xff) as usize
-        } else {
-            0
-        }
+        if self.kind() == HF_FRAME_DYNAMIC { ((self.0 >> 40) & 0xff) as usize } else { 0 }
     }
 }

@@ -10,7 +10,7 @@
 
 use crate::{Error, map::Mapped};
 use perf_event_open_sys::{bindings as sys, ioctls, perf_event_open};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 fn open(attr: &mut sys::perf_event_attr, cpu: u32) -> Result<OwnedFd, Error> {
@@ -123,8 +123,8 @@ impl SidebandRing {
     }
 
     /// The descriptor to poll.
-    pub fn fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Bytes of kernel memory the ring takes.

@@ -352,6 +352,18 @@ impl Kernel {
     }
 }
 
+/// Number of a cgroup controller in `css_set.subsys`: the value of `NAME_cgrp_id` in the running
+/// kernel's `enum cgroup_subsys_id`.
+pub fn cgroup_subsys(controller: &str) -> Option<u8> {
+    use libbpf_rs::btf::types::Enum;
+    let btf = libbpf_rs::btf::Btf::from_vmlinux().ok()?;
+    let ids: Enum<'_> = btf.type_by_name("cgroup_subsys_id")?;
+    let wanted = format!("{controller}_cgrp_id");
+    ids.iter()
+        .find(|member| member.name.is_some_and(|name| name.to_string_lossy() == wanted))
+        .and_then(|member| u8::try_from(member.value).ok())
+}
+
 fn open(fallbacks: Fallbacks) -> Result<OpenObject, Error> {
     let bytes = if fallbacks.no_arena { ARRAY_OBJECT } else { ARENA_OBJECT };
     ObjectBuilder::default().open_memory(bytes).map_err(bpf("opening the kernel half"))

@@ -42,6 +42,11 @@ impl Ring {
         unsafe { &*self.producer.ptr().cast::<AtomicU64>() }.load(Ordering::Acquire)
     }
 
+    /// Bytes of kernel memory the ring takes.
+    pub fn bytes(&self) -> usize {
+        (self.mask + 1) as usize
+    }
+
     fn consumer(&self) -> &AtomicU64 {
         // SAFETY: the first word of the consumer's page, mapped writable as long as `self` lives.
         unsafe { &*self.consumer.ptr().cast::<AtomicU64>() }

@@ -107,6 +107,10 @@ pub struct Recording {
     pub nodes: Vec<Node>,
     /// Samples.
     pub samples: Columns,
+    /// Bytes of heap beyond which no new stack is kept.
+    pub limit_bytes: usize,
+    /// The limit was reached.
+    pub is_full: bool,
     by_incarnation: HashMap<Incarnation, u32>,
     by_thread: HashMap<Thread, u32>,
     by_node: HashMap<Node, u32>,
@@ -120,6 +124,8 @@ impl Default for Recording {
             threads: Vec::new(),
             nodes: vec![Node { parent: 0, low: 0, high: 0 }],
             samples: Columns::default(),
+            limit_bytes: usize::MAX,
+            is_full: false,
             by_incarnation: HashMap::new(),
             by_thread: HashMap::new(),
             by_node: HashMap::new(),
@@ -205,6 +211,16 @@ impl Recording {
             };
         }
         parent
+    }
+
+    /// Looks whether the limit is reached: once a pass, since adding up costs.
+    pub fn check_limit(&mut self) {
+        self.is_full = self.heap_bytes() > self.limit_bytes;
+    }
+
+    /// Is there room for this stack, or is it known?
+    pub fn has_room(&self, hash: u64) -> bool {
+        !self.is_full || self.by_hash.contains_key(&hash)
     }
 
     /// Bytes of heap held.

@@ -238,19 +238,13 @@ impl Namer {
         let short = file.path.rsplit('/').next().unwrap_or(&file.path).to_owned();
         for (addr, frames) in addrs.into_iter().zip(named) {
             for &word in by_addr.get(&addr).into_iter().flatten() {
-                let heuristic = if word.flags() & abi::HF_FRAME_HEURISTIC != 0 {
-                    FRAME_HEURISTIC
-                } else {
-                    0
-                };
+                let heuristic =
+                    if word.flags() & abi::HF_FRAME_HEURISTIC != 0 { FRAME_HEURISTIC } else { 0 };
                 let ids = if frames.is_empty() {
                     let name = format!("{short}+{:#x}", addr - base);
                     vec![self.unnamed(&name, module, kind, addr, heuristic)]
                 } else {
-                    frames
-                        .iter()
-                        .map(|frame| self.named(frame, module, addr, heuristic))
-                        .collect()
+                    frames.iter().map(|frame| self.named(frame, module, addr, heuristic)).collect()
                 };
                 self.by_word.insert(word, ids);
             }

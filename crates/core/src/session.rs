@@ -104,6 +104,8 @@ pub struct Session {
     pub kernel_symbols: BTreeMap<u64, AnnouncedSymbol>,
     /// Processes that ended since this was last emptied.
     pub exited: Vec<u32>,
+    /// Parent and child of forks since this was last emptied.
+    pub forked: Vec<(u32, u32)>,
     auditor: Option<Auditor>,
     stacks: HashMap<u64, Stack>,
     slices: HashMap<u32, abi::hf_slice>,
@@ -123,6 +125,7 @@ impl Session {
             counts: Counts::default(),
             kernel_symbols: BTreeMap::new(),
             exited: Vec::new(),
+            forked: Vec::new(),
             auditor,
             stacks: HashMap::new(),
             slices: HashMap::new(),
@@ -150,6 +153,11 @@ impl Session {
                     self.kernel_symbols.insert(*start, symbol);
                 }
                 continue;
+            }
+            if let Event::Fork { pid, parent_pid, .. } = record.event
+                && pid != parent_pid
+            {
+                self.forked.push((parent_pid, pid));
             }
             if let Event::Exit { pid, tid } = record.event
                 && pid == tid
@@ -189,6 +197,7 @@ impl Session {
                 self.publish(pid);
             }
         }
+        self.recording.check_limit();
         self.processes.sweep(now_ns);
         for blob in std::mem::take(&mut self.processes.dropped_blobs) {
             self.tables.remove_blob(blob);
@@ -366,6 +375,12 @@ impl Session {
         heuristic: bool,
     ) {
         let weight = u64::from(head.weight);
+        // Without room the sample stays, and says why it has no stack.
+        let (words, hash, cut) = if self.recording.has_room(hash) {
+            (words, hash, cut)
+        } else {
+            (&[][..], 0, abi::HF_CUT_BUDGET as u8)
+        };
         self.counts.samples += weight;
         if u32::from(cut) == abi::HF_CUT_NONE {
             self.counts.whole += weight;

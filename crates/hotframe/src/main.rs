@@ -1,1 +1,58 @@
-fn main() {}
+//! hotframe: a whole-system profiler. One file per subcommand; this one only chooses.
+#![forbid(unsafe_code)]
+
+mod audit;
+mod cli;
+mod command;
+mod filter;
+mod output;
+mod record;
+mod stats;
+mod summary;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(code) = command::gate() {
+        return code;
+    }
+    let cli = cli::Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("HOTFRAME_LOG")
+                .unwrap_or_else(|_| "error".into()),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    let result = match cli.command {
+        cli::Command::Record(options) => record::run(&options),
+    };
+    match result {
+        Ok(code) => code,
+        Err(cause) => {
+            eprintln!("hotframe: {cause:#}");
+            let code = cause.downcast_ref::<Exit>().map_or(1, |exit| exit.code);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// A failure with an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Exit {
+    /// The code.
+    pub code: u8,
+    /// What to say.
+    pub message: String,
+}
+
+impl Exit {
+    /// Wrong usage: 2.
+    pub fn usage(message: impl Into<String>) -> anyhow::Error {
+        Exit { code: 2, message: message.into() }.into()
+    }
+}

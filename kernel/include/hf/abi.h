@@ -361,8 +361,7 @@ struct hf_space_record {
 #define HF_MAX_COMMS 16
 /* Read-only to the kernel half, written once before it is loaded. */
 struct hf_config {
-	__u64 ns_inum; /* inode of hotframe's pid namespace */
-	__u32 ns_level;
+	__u32 ns_inum; /* inode of hotframe's pid namespace; 0: the initial one */
 	__u32 n_comms; /* thread names to record; 0: all */
 	__u8 filter_pids; /* only processes in hf_pids */
 	__u8 filter_cgroups; /* only tasks below a cgroup in hf_cgroups */

@@ -1,0 +1,122 @@
+//! The command line: one definition an option, for parsing and help.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A whole-system profiler: kernel and native frames of every process in one stack, named on the
+/// host, inside one byte budget.
+#[derive(Debug, Parser)]
+#[command(name = "hotframe", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record what runs and write a flame graph.
+    ///
+    /// Records until the command given after `--` and all that it started have ended, or for the
+    /// duration, or until Ctrl-C. Needs root, or CAP_BPF and CAP_PERFMON.
+    ///
+    /// Examples:
+    ///   hotframe record -d 10                         the whole machine, to ./hotframe.html
+    ///   hotframe record -o make.html -- make -j4      a build
+    ///   hotframe record -p 1234 -d 30 -o a.pb.gz      one process and its children
+    ///   hotframe record -d 5 -o - --format folded     text to stdout
+    #[command(verbatim_doc_comment)]
+    Record(Box<Record>),
+}
+
+/// Options of `hotframe record`.
+#[derive(Debug, Args)]
+pub struct Record {
+    /// Stop after so many seconds
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<f64>,
+    /// Samples a second and CPU
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=20000))]
+    pub frequency: u32,
+    /// Record this process with its threads and descendants; repeatable
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Record what runs below this cgroup: a path, or the beginning of a container's id; repeatable
+    #[arg(long, value_name = "PATH|ID")]
+    pub cgroup: Vec<String>,
+    /// Record threads of this name (its first 15 bytes, exact); repeatable
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<String>,
+    /// Write here; .html, .pb.gz or .folded; `-` is stdout; repeatable [default: hotframe.html]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Vec<PathBuf>,
+    /// Format of what goes to stdout: html, pprof or folded
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Bound on all memory, the kernel's maps included: bytes, or with K, M or G
+    #[arg(long, value_name = "SIZE", default_value = "60M")]
+    pub memory: String,
+    /// Write the books as JSON
+    #[arg(long, value_name = "FILE")]
+    pub stats: Option<PathBuf>,
+    /// Compare one walk in N with an independent unwinder
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub audit: u32,
+    /// Run the command as this user [default: who called sudo]
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Leave frames that lie in files unnamed in .pb.gz, for other tools to name
+    #[arg(long, hide = true)]
+    pub address_only: bool,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Command to record, with its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('s').parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 1e9 => Ok(seconds),
+        _ => Err("expected a number of seconds above 0".into()),
+    }
+}
+
+/// Parses `64M`, `64MiB`, `1g`, `70000000`.
+pub fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definitions agree with themselves.
+    #[test]
+    fn definitions() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    /// Sizes as people write them.
+    #[test]
+    fn sizes() {
+        assert_eq!(size("60M"), Some(60 << 20));
+        assert_eq!(size("1GiB"), Some(1 << 30));
+        assert_eq!(size("4096"), Some(4096));
+        assert_eq!(size("12x"), None);
+        assert_eq!(size(""), None);
+        assert_eq!(size("99999999999999G"), None);
+    }
+}

@@ -1,0 +1,654 @@
+//! `hotframe record`: from a command line to written files.
+//!
+//! In: options. Out: the files, the books, an exit code. Everything that can be wrong is found
+//! before anything is recorded; what was recorded is written even when one of the files cannot be.
+
+use crate::cli::Record as Options;
+use crate::command::Target;
+use crate::output::Output;
+use crate::stats::{Agent, Books};
+use crate::{Exit, audit, cli, filter, output, summary};
+use anyhow::Context as _;
+use hotframe_abi as abi;
+use hotframe_bpf::memory::Memory;
+use hotframe_bpf::ring::Ring;
+use hotframe_bpf::{Config, Fallbacks, Kernel};
+use hotframe_core::profile::{Meta, Profile};
+use hotframe_core::resolve;
+use hotframe_core::session::Session;
+use hotframe_core::tables::Tables;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::time::{ClockId, clock_gettime};
+use std::collections::BTreeSet;
+use std::io::{IsTerminal as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::process::ExitCode;
+use std::time::Duration;
+use zerocopy::FromZeros as _;
+
+/// Between two passes when nothing wakes the reader.
+const PASS: Duration = Duration::from_millis(100);
+/// Passes at the beginning, while rows are being loaded, are closer together.
+const FIRST_PASSES: Duration = Duration::from_millis(20);
+const FIRST_PASSES_NS: u64 = 1_000_000_000;
+/// How often CPUs coming and going are looked for.
+const CPUS_NS: u64 = 1_000_000_000;
+/// Bytes of stacks that one CPU may send in a second.
+const SLICE_BYTES_PER_S: u64 = 8 << 20;
+/// Longest walk. A thousand cold frames take a fifth of it.
+const TIME_CAP_NS: u64 = 2_000_000;
+/// `si_code` of signals that the kernel sends, a terminal's among them.
+const SI_KERNEL: i32 = 0x80;
+
+/// How `--memory` is divided. Every share is in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shares {
+    tables: u32,
+    ring: u32,
+    sideband_pages: usize,
+    profile: u64,
+}
+
+impl Shares {
+    /// hotframe itself: code, heap before the first sample, symbol data of one file.
+    const BASE: u64 = 12 << 20;
+    /// Maps whose size does not depend on anything.
+    const MAPS: u64 = 2 << 20;
+    const SIDEBAND_PAGES: usize = 64;
+    const TABLES_MIN: u64 = 2 << 20;
+    const PROFILE_MIN: u64 = 2 << 20;
+
+    fn per_cpu(sideband_pages: usize) -> u64 {
+        // A walk, a row cache, a side-band ring.
+        (16 << 10) + (32 << 10) + (1 + sideband_pages as u64) * 4096
+    }
+
+    /// The least that works: 18 MiB and 98 KiB a CPU.
+    fn minimum(n_cpus: u64) -> u64 {
+        Self::BASE
+            + Self::MAPS
+            + Self::TABLES_MIN
+            + Self::PROFILE_MIN
+            + (256 << 10)
+            + n_cpus * Self::per_cpu(16)
+    }
+
+    fn of(budget: u64, n_cpus: u64, hz: u32) -> Option<Shares> {
+        if budget < Self::minimum(n_cpus) {
+            return None;
+        }
+        let roomy = budget >= Self::minimum(n_cpus) + n_cpus * Self::per_cpu(Self::SIDEBAND_PAGES);
+        let sideband_pages = if roomy { Self::SIDEBAND_PAGES } else { 16 };
+        // A quarter of a second of samples of 600 bytes, and some stacks.
+        let wanted = u64::from(hz) * n_cpus * 150 + (768 << 10);
+        let mut ring = wanted.next_power_of_two().clamp(256 << 10, 64 << 20);
+        while ring > 256 << 10 && ring > budget / 16 {
+            ring /= 2;
+        }
+        let rest = budget
+            - Self::BASE
+            - Self::MAPS
+            - n_cpus * Self::per_cpu(sideband_pages)
+            - ring.min(budget / 16);
+        let tables = (rest * 2 / 5).clamp(Self::TABLES_MIN, 1 << 30) >> 20 << 20;
+        Some(Shares {
+            tables: tables as u32,
+            ring: ring as u32,
+            sideband_pages,
+            profile: rest.saturating_sub(tables),
+        })
+    }
+}
+
+/// What `HOTFRAME_FORCE` asks for: `tailcalls`, `no-arena`, `ring=BYTES`.
+#[derive(Debug, Default)]
+struct Force {
+    fallbacks: Fallbacks,
+    ring_bytes: Option<u32>,
+}
+
+impl Force {
+    fn from_env() -> anyhow::Result<Force> {
+        let mut force = Force::default();
+        let text = std::env::var("HOTFRAME_FORCE").unwrap_or_default();
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            match word {
+                "tailcalls" => force.fallbacks.tail_calls = true,
+                "no-arena" => force.fallbacks.no_arena = true,
+                _ => match word.strip_prefix("ring=").and_then(|n| n.parse().ok()) {
+                    Some(bytes) => force.ring_bytes = Some(bytes),
+                    None => {
+                        return Err(Exit::usage(format!(
+                            "HOTFRAME_FORCE: {word:?} is not tailcalls, no-arena or ring=BYTES"
+                        )));
+                    }
+                },
+            }
+        }
+        Ok(force)
+    }
+}
+
+fn now_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}
+
+/// Runs the subcommand.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let began_ns = now_ns();
+    let force = Force::from_env()?;
+    let outputs = output::choose(&options.output, options.format.as_deref())?;
+    if let Some(path) = &options.stats {
+        output::probe(path)?;
+    }
+    let n_cpus = hotframe_bpf::events::online_cpus()?.len() as u64;
+    let (budget, mut shares) = memory_shares(&options.memory, n_cpus, options.frequency)?;
+    shares.ring = force.ring_bytes.unwrap_or(shares.ring);
+    let (comms, n_comms) = filter::comms(&options.comm)?;
+    filter::check_pids(&options.pid)?;
+    let cgroups = filter::cgroups(&options.cgroup)?;
+    if options.user.is_some() && options.command.is_empty() {
+        return Err(Exit::usage("--user needs a command"));
+    }
+    raise_descriptor_limit();
+
+    let signals = block_signals()?;
+    let mut target = match options.command.is_empty() {
+        true => None,
+        false => Some(Target::start(&options.command, options.user.as_deref())?),
+    };
+    let mut settings = abi::hf_config::new_zeroed();
+    settings.ns_inum = own_pid_namespace();
+    settings.n_comms = n_comms;
+    settings.comms = comms;
+    settings.filter_pids = (target.is_some() || !options.pid.is_empty()).into();
+    settings.filter_cgroups = (!cgroups.is_empty()).into();
+    settings.max_frames = if force.fallbacks.tail_calls { 512 } else { abi::HF_MAX_FRAMES };
+    settings.time_cap_ns = TIME_CAP_NS;
+    settings.slice_bytes_per_s = SLICE_BYTES_PER_S;
+    settings.audit_every = options.audit;
+    if let Some(controller) = cgroups.first().and_then(|cgroup| cgroup.controller.as_deref()) {
+        settings.cgroup_v1 = 1;
+        settings.cgroup_subsys = hotframe_bpf::kernel::cgroup_subsys(controller)
+            .with_context(|| format!("this kernel has no cgroup controller {controller}"))?;
+    }
+    let config = Config {
+        hz: options.frequency,
+        memory_bytes: shares.tables,
+        ring_bytes: shares.ring,
+        sideband_pages: shares.sideband_pages,
+        settings,
+        force: force.fallbacks,
+    };
+    let started = start(&config, options, &cgroups, &mut target);
+    let (kernel, memory, ring, targets) = match started {
+        Ok(parts) => parts,
+        Err(cause) => {
+            if let Some(target) = &mut target {
+                target.kill();
+            }
+            return Err(explain(cause));
+        }
+    };
+    let mut session = Session::new(
+        Tables::new(Box::new(memory)),
+        (options.audit > 0).then(audit::auditor).flatten(),
+    );
+    session.recording.limit_bytes = shares.profile as usize;
+    let mut recorder = Recorder {
+        kernel,
+        ring,
+        session,
+        signals,
+        targets,
+        follows_children: target.is_some(),
+        exit_code: None,
+    };
+    let start_ns = now_ns();
+    let start_unix_ns = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64);
+    recorder.kernel.start()?;
+    if let Some(target) = &mut target {
+        target.release()?;
+    }
+    recorder.run(options, start_ns, &mut target)?;
+    recorder.kernel.stop();
+    let duration_ns = now_ns() - start_ns;
+    recorder.drain_all();
+
+    let meta = Meta {
+        start_unix_ns,
+        duration_ns,
+        period_ns: 1_000_000_000 / u64::from(options.frequency),
+        host: nix::unistd::gethostname()
+            .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
+        kernel: uname(|name| name.release().to_string_lossy().into_owned()),
+        arch: uname(|name| name.machine().to_string_lossy().into_owned()),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        producer: format!("hotframe {}", env!("CARGO_PKG_VERSION")),
+        n_cpus: n_cpus as u32,
+    };
+    let failures = recorder.write(options, &outputs, meta, start_ns, began_ns, budget)?;
+    // With -d the command may still run: its code is ours.
+    let code = match (&mut target, recorder.exit_code) {
+        (Some(target), None) => Some(target.wait()),
+        (_, code) => code,
+    };
+    for failure in &failures {
+        eprintln!("hotframe: {failure:#}");
+    }
+    Ok(match code {
+        _ if !failures.is_empty() => ExitCode::FAILURE,
+        Some(code) => ExitCode::from(code),
+        None => ExitCode::SUCCESS,
+    })
+}
+
+fn memory_shares(text: &str, n_cpus: u64, hz: u32) -> anyhow::Result<(u64, Shares)> {
+    let budget = cli::size(text).ok_or_else(|| {
+        Exit::usage(format!("--memory {text}: expected bytes, or a number with K, M or G"))
+    })?;
+    let shares = Shares::of(budget, n_cpus, hz).ok_or_else(|| {
+        let least = Shares::minimum(n_cpus).div_ceil(1 << 20);
+        Exit::usage(format!("--memory {text}: at least {least}M are needed with {n_cpus} CPUs"))
+    })?;
+    Ok((budget, shares))
+}
+
+fn uname(field: impl Fn(&nix::sys::utsname::UtsName) -> String) -> String {
+    nix::sys::utsname::uname().map_or_else(|_| String::new(), |name| field(&name))
+}
+
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 16), hard);
+    }
+}
+
+/// Signals come by descriptor from here on.
+fn block_signals() -> anyhow::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+        set.add(signal);
+    }
+    set.thread_block().context("blocking signals")?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context("opening a signal descriptor")
+}
+
+/// Inode of our pid namespace; 0 for the initial one (PROC_PID_INIT_INO, proc_ns.h @ v6.12).
+fn own_pid_namespace() -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    const INITIAL: u64 = 0xEFFF_FFFC;
+    std::fs::metadata("/proc/self/ns/pid")
+        .ok()
+        .map(|meta| meta.ino())
+        .filter(|&inode| inode != INITIAL)
+        .map_or(0, |inode| inode as u32)
+}
+
+type Started = (Kernel, Memory, Ring, BTreeSet<u32>);
+
+fn start(
+    config: &Config,
+    options: &Options,
+    cgroups: &[filter::Cgroup],
+    target: &mut Option<Target>,
+) -> Result<Started, hotframe_bpf::Error> {
+    let (kernel, memory, ring) = Kernel::load(config)?;
+    for cgroup in cgroups {
+        kernel.add_cgroup(cgroup.inode)?;
+    }
+    let mut targets = BTreeSet::new();
+    if let Some(target) = target {
+        kernel.add_pid(target.pid)?;
+        targets.insert(target.pid);
+    }
+    if !options.pid.is_empty() {
+        filter::add_with_descendants(&kernel, &options.pid)?;
+        targets.extend(&options.pid);
+    }
+    Ok((kernel, memory, ring, targets))
+}
+
+/// What to do about a failure to start.
+fn explain(cause: hotframe_bpf::Error) -> anyhow::Error {
+    if !cause.is_permission() {
+        return cause.into();
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or(0);
+    // include/uapi/linux/capability.h @ v6.12
+    let missing: Vec<&str> = [("CAP_PERFMON", 38), ("CAP_BPF", 39)]
+        .into_iter()
+        .filter(|(_, bit)| held >> bit & 1 == 0)
+        .map(|(name, _)| name)
+        .collect();
+    if missing.is_empty() {
+        return anyhow::Error::from(cause)
+            .context("the kernel refused although CAP_BPF and CAP_PERFMON are held (lockdown?)");
+    }
+    let exe = std::env::current_exe()
+        .map_or_else(|_| "hotframe".into(), |path| path.display().to_string());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    anyhow::anyhow!(
+        "missing {}. Run it as root:\n  sudo {exe} {}\nor give it what it needs:\n  sudo setcap \
+         cap_bpf,cap_perfmon,cap_sys_ptrace,cap_syslog,cap_checkpoint_restore,cap_dac_read_search+ep {exe}",
+        missing.join(" and "),
+        arguments.join(" ")
+    )
+}
+
+/// A recording under way.
+struct Recorder {
+    kernel: Kernel,
+    ring: Ring,
+    session: Session,
+    signals: SignalFd,
+    /// Processes whose end ends the recording.
+    targets: BTreeSet<u32>,
+    /// With a command its descendants count too.
+    follows_children: bool,
+    /// The command's, once it has ended.
+    exit_code: Option<u8>,
+}
+
+impl Recorder {
+    fn run(
+        &mut self,
+        options: &Options,
+        start_ns: u64,
+        target: &mut Option<Target>,
+    ) -> anyhow::Result<()> {
+        let until_ns =
+            options.duration.map_or(u64::MAX, |seconds| start_ns + (seconds * 1e9) as u64);
+        let has_targets = !self.targets.is_empty();
+        let shows_progress = !options.quiet && std::io::stderr().is_terminal();
+        let mut cpus_ns = start_ns + CPUS_NS;
+        let mut shown_ns = 0;
+        loop {
+            let now = now_ns();
+            if now >= until_ns || (has_targets && self.targets.is_empty()) {
+                break;
+            }
+            let pass = if now - start_ns < FIRST_PASSES_NS { FIRST_PASSES } else { PASS };
+            let wait = pass.min(Duration::from_nanos(until_ns - now));
+            if self.wait(wait)? && self.take_signals(target)? {
+                break;
+            }
+            self.pass();
+            let now = now_ns();
+            if now >= cpus_ns {
+                cpus_ns = now + CPUS_NS;
+                self.kernel.follow_cpus(true)?;
+                self.look_after_targets();
+            }
+            if shows_progress && now - shown_ns > 500_000_000 {
+                shown_ns = now;
+                eprint!(
+                    "\r{:.0} s, {} samples \x1b[K",
+                    (now - start_ns) as f64 / 1e9,
+                    self.session.counts.samples
+                );
+                let _ = std::io::stderr().flush();
+            }
+        }
+        if shows_progress {
+            eprint!("\r\x1b[K");
+        }
+        Ok(())
+    }
+
+    /// Waits for a signal, side-band records, or the time. True: a signal.
+    fn wait(&mut self, time: Duration) -> anyhow::Result<bool> {
+        let sideband: Vec<BorrowedFd<'_>> =
+            self.kernel.sidebands().iter().map(|ring| ring.as_fd()).collect();
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(sideband.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let timeout = PollTimeout::try_from(time.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
+        match nix::poll::poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(cause) => return Err(cause).context("waiting for events"),
+        }
+        Ok(fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)))
+    }
+
+    /// True: the recording ends.
+    fn take_signals(&mut self, target: &mut Option<Target>) -> anyhow::Result<bool> {
+        let mut ends = false;
+        while let Some(info) = self.signals.read_signal().context("reading signals")? {
+            if info.ssi_signo == Signal::SIGCHLD as u32 {
+                if let Some(target) = target
+                    && self.exit_code.is_none()
+                {
+                    self.exit_code = target.poll();
+                }
+                continue;
+            }
+            ends = true;
+            // A terminal sends it to the command as well; anybody else only to us.
+            if let Some(target) = target
+                && info.ssi_code != SI_KERNEL
+                && let Ok(signal) = Signal::try_from(info.ssi_signo as i32)
+            {
+                let pid = nix::unistd::Pid::from_raw(target.pid as i32);
+                let _ = nix::sys::signal::kill(pid, signal);
+            }
+        }
+        if ends {
+            // From here on a second one aborts.
+            let mut set = SigSet::empty();
+            set.add(Signal::SIGINT);
+            set.add(Signal::SIGTERM);
+            let _ = set.thread_unblock();
+        }
+        Ok(ends)
+    }
+
+    /// All side-band records first, then the ring up to where it stood before them.
+    fn pass(&mut self) {
+        let until = self.ring.producer();
+        let session = &mut self.session;
+        for ring in self.kernel.sidebands() {
+            ring.drain(|record| session.sideband(record));
+        }
+        session.apply_sideband();
+        let now = now_ns();
+        self.ring.drain(until, |record| session.record(record, now));
+        session.end_pass(now);
+        for (parent, child) in std::mem::take(&mut session.forked) {
+            if self.follows_children && self.targets.contains(&parent) {
+                self.targets.insert(child);
+            }
+        }
+        for pid in std::mem::take(&mut self.session.exited) {
+            self.kernel.remove_pid(pid);
+            self.targets.remove(&pid);
+        }
+    }
+
+    /// An end that no record told of, after lost ones.
+    fn look_after_targets(&mut self) {
+        self.targets.retain(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+                stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+            })
+        });
+    }
+
+    fn drain_all(&mut self) {
+        // A walk that was running when its clock stopped is over within the time cap.
+        std::thread::sleep(Duration::from_nanos(TIME_CAP_NS));
+        for _ in 0..100 {
+            self.pass();
+            if self.ring.backlog_bytes() == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Names and writes everything; returns what failed.
+    fn write(
+        &mut self,
+        options: &Options,
+        outputs: &[Output],
+        meta: Meta,
+        start_ns: u64,
+        began_ns: u64,
+        budget: u64,
+    ) -> anyhow::Result<Vec<anyhow::Error>> {
+        let kernel = self.kernel.counters()?;
+        let ticks_expected = self.kernel.ticks_expected();
+        let tables = self.session.tables.stats();
+        let shows_progress = !options.quiet && std::io::stderr().is_terminal();
+        let (mut profile, outcome) = resolve::resolve(
+            resolve::Input {
+                recording: &self.session.recording,
+                files: &self.session.files,
+                kernel_symbols: &self.session.kernel_symbols,
+                meta,
+                start_ns,
+                debuginfod: hotframe_symbols::Debuginfod::from_environment(),
+            },
+            &mut |done, all| {
+                if shows_progress {
+                    eprint!("\rnaming: {done} of {all} files \x1b[K");
+                    if done == all {
+                        eprint!("\r\x1b[K");
+                    }
+                    let _ = std::io::stderr().flush();
+                }
+            },
+        );
+        let owners = vec![
+            ("tables", tables.touched_bytes),
+            ("ring", self.ring.bytes() as u64),
+            ("profile", self.session.recording.heap_bytes() as u64),
+            ("processes", self.session.processes.heap_bytes() as u64),
+            ("files", self.session.files.heap_bytes() as u64),
+        ];
+        let map_bytes = self.kernel.map_bytes(tables.touched_bytes);
+        let first = self.session.counts.first_user_stack_ns;
+        let agent = || Agent {
+            cpu_seconds: cpu_seconds(),
+            rss_peak_bytes: rss_peak_bytes(),
+            map_bytes,
+            budget_bytes: budget,
+            first_sample_seconds: (first > 0).then(|| first.saturating_sub(began_ns) as f64 / 1e9),
+            owners: owners.clone(),
+        };
+        let stats = |session: &Session, agent: &Agent| {
+            Books {
+                ticks_expected,
+                kernel: &kernel,
+                counts: &session.counts,
+                recording: &session.recording,
+                outcome: &outcome,
+                agent,
+                tables,
+            }
+            .json()
+        };
+        profile.stats = stats(&self.session, &agent());
+        let mut failures = Vec::new();
+        let mut written = Vec::new();
+        for output in outputs {
+            match output::write(output, &profile, options.address_only) {
+                Ok(()) => written.push(output.path.display().to_string()),
+                Err(cause) => failures.push(cause),
+            }
+        }
+        // Once more, so that naming and writing are in it.
+        let books = stats(&self.session, &agent());
+        if let Some(path) = &options.stats {
+            let result = output::write_file(path, |out| {
+                serde_json::to_writer_pretty(&mut *out, &books)?;
+                Ok(writeln!(out)?)
+            });
+            if let Err(cause) = result {
+                failures.push(cause);
+            }
+        }
+        if !options.quiet {
+            self.say(&profile, &books, &written);
+        }
+        Ok(failures)
+    }
+
+    fn say(&self, profile: &Profile, books: &serde_json::Value, written: &[String]) {
+        if profile.samples.time_ns.is_empty() {
+            eprintln!("no samples: nothing that was to be recorded ran");
+        } else {
+            eprint!("{}", summary::summary(profile, books));
+        }
+        let files: Vec<&str> =
+            written.iter().map(String::as_str).filter(|path| *path != "-").collect();
+        if !files.is_empty() {
+            eprintln!("wrote {}", files.join(", "));
+        }
+    }
+}
+
+/// User and system time of this process and its children.
+fn cpu_seconds() -> (f64, f64) {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike as _;
+    // The recorded command is a child too, but it is not ours: only what was waited for counts in
+    // RUSAGE_CHILDREN, so the symboliser's children are taken from there when no command ran.
+    let own = getrusage(UsageWho::RUSAGE_SELF).ok();
+    own.map_or((0.0, 0.0), |usage| {
+        (
+            usage.user_time().num_microseconds() as f64 / 1e6,
+            usage.system_time().num_microseconds() as f64 / 1e6,
+        )
+    })
+}
+
+/// VmHWM of this process.
+fn rss_peak_bytes() -> u64 {
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+        })
+        .map_or(0, |kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The stated minimum works, one byte less does not, and the shares never exceed the budget.
+    #[test]
+    fn shares() {
+        for n_cpus in [1, 2, 16, 128] {
+            let least = Shares::minimum(n_cpus);
+            assert_eq!(Shares::of(least - 1, n_cpus, 99), None);
+            for budget in [least, least + (1 << 20), 60 << 20, 200 << 20, 4 << 30] {
+                if budget < least {
+                    continue;
+                }
+                let shares = Shares::of(budget, n_cpus, 99).expect("enough");
+                let sum = Shares::BASE
+                    + Shares::MAPS
+                    + u64::from(shares.tables)
+                    + u64::from(shares.ring)
+                    + shares.profile
+                    + n_cpus * Shares::per_cpu(shares.sideband_pages);
+                assert!(sum <= budget + (1 << 20), "{n_cpus} CPUs, {budget}: {shares:?}");
+                assert!(shares.ring.is_power_of_two());
+            }
+        }
+    }
+}

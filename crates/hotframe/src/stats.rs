@@ -1,0 +1,146 @@
+//! The books as JSON: `--stats`, with stable keys, all counts in samples.
+
+use hotframe_abi as abi;
+use hotframe_core::recording::Recording;
+use hotframe_core::resolve::Outcome;
+use hotframe_core::session::Counts;
+use hotframe_core::tables::TableStats;
+use serde_json::{Map, Value, json};
+
+/// Everything the books are made of.
+pub struct Books<'a> {
+    /// Ticks that were due.
+    pub ticks_expected: u64,
+    /// The kernel half's counters.
+    pub kernel: &'a abi::hf_counters,
+    /// The session's.
+    pub counts: &'a Counts,
+    /// What was recorded.
+    pub recording: &'a Recording,
+    /// What naming did.
+    pub outcome: &'a Outcome,
+    /// hotframe's own cost.
+    pub agent: &'a Agent,
+    /// Tables in shared memory.
+    pub tables: TableStats,
+}
+
+/// hotframe's own cost.
+#[derive(Debug, Clone, Default)]
+pub struct Agent {
+    /// User and system time, children included, in seconds.
+    pub cpu_seconds: (f64, f64),
+    /// VmHWM.
+    pub rss_peak_bytes: u64,
+    /// Maps, populated arena pages, perf rings.
+    pub map_bytes: u64,
+    /// `--memory`.
+    pub budget_bytes: u64,
+    /// From our start to the first sample with a whole user stack.
+    pub first_sample_seconds: Option<f64>,
+    /// Bytes by owner.
+    pub owners: Vec<(&'static str, u64)>,
+}
+
+fn by_name(names: &[&str], values: &[u64], skip: usize) -> Value {
+    names
+        .iter()
+        .zip(values)
+        .skip(skip)
+        .map(|(name, value)| ((*name).to_owned(), json!(value)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+impl Books<'_> {
+    /// Samples that were filtered.
+    pub fn filtered(&self) -> u64 {
+        self.kernel.filtered.iter().sum()
+    }
+
+
+    /// Ticks that never ran the program.
+    pub fn missed(&self) -> u64 {
+        self.ticks_expected.saturating_sub(self.filtered() + self.kernel.taken)
+    }
+
+    /// The JSON of `--stats`.
+    pub fn json(&self) -> Value {
+        let kernel = self.kernel;
+        let counts = self.counts;
+        let mut lost = by_name(&abi::LOST_NAMES, &kernel.lost, 0);
+        // What the kernel emitted and user space never saw whole.
+        lost["undecodable"] = json!(kernel.emitted.saturating_sub(counts.samples));
+        let frames: Map<String, Value> = self
+            .outcome
+            .frames
+            .iter()
+            .map(|(kind, (total, named))| {
+                ((*kind).to_owned(), json!({"total": total, "named": named}))
+            })
+            .collect();
+        let processes: Vec<Value> = self
+            .recording
+            .processes
+            .iter()
+            .map(|process| {
+                json!({
+                    "pid": process.incarnation.pid,
+                    "comm": process.facts.comm,
+                    "exe": process.facts.exe,
+                    "cgroup": process.facts.cgroup,
+                    "samples": process.samples,
+                    "whole": process.whole,
+                    "cut": by_name(&abi::CUT_NAMES, &process.cut, 1),
+                })
+            })
+            .collect();
+        let agent = self.agent;
+        json!({
+            // A tick more than were due can run between the last reading of a clock and its end.
+            "ticks_expected": self.ticks_expected.max(self.filtered() + kernel.taken),
+            "ticks_missed": self.missed(),
+            "samples_filtered": by_name(&abi::FILTERED_NAMES, &kernel.filtered, 0),
+            "samples_taken": kernel.taken,
+            "samples_emitted": counts.samples,
+            "samples_lost": lost,
+            "stacks_whole": counts.whole,
+            "stacks_cut": by_name(&abi::CUT_NAMES, &counts.cut, 1),
+            "stacks_heuristic": counts.heuristic,
+            "stacks_from_slice": counts.from_slice,
+            "slices_refused": kernel.slices_refused,
+            "frames": frames,
+            "processes": processes,
+            "agent": {
+                "cpu_user_seconds": agent.cpu_seconds.0,
+                "cpu_system_seconds": agent.cpu_seconds.1,
+                "rss_peak_bytes": agent.rss_peak_bytes,
+                "map_bytes": agent.map_bytes,
+                "budget_bytes": agent.budget_bytes,
+                "first_sample_seconds": agent.first_sample_seconds,
+            },
+            "bpf": {
+                "run_ns": kernel.run_ns,
+                "run_count": kernel.runs + kernel.hook_runs,
+                "frames": kernel.frames,
+                "row_cache_hits": kernel.cache_hits,
+                "row_cache_misses": kernel.cache_misses,
+            },
+            "tables": {
+                "used_bytes": self.tables.used_bytes,
+                "touched_bytes": self.tables.touched_bytes,
+                "blocks": self.tables.blocks,
+                "rows": self.tables.rows,
+                "evictions": self.tables.evictions,
+                "refused": self.tables.refused,
+            },
+            "memory": agent
+                .owners
+                .iter()
+                .map(|(owner, bytes)| ((*owner).to_owned(), json!({"bytes": bytes})))
+                .collect::<Map<_, _>>(),
+            "audit": {"checked": counts.audited, "agreed": counts.agreed},
+            "problems": self.outcome.problems,
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! What a person reads at the end: the hottest functions and processes, and the books.
+
+use hotframe_abi as abi;
+use hotframe_core::profile::{Kind, Profile};
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+
+/// Lines of each table.
+const TOP: usize = 10;
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
+/// Makes text safe for a terminal: no control characters, bounded.
+fn clean(text: &str, width: usize) -> String {
+    let mut out: String =
+        text.chars().map(|c| if c.is_control() { '?' } else { c }).take(width + 1).collect();
+    if out.chars().count() > width {
+        out = out.chars().take(width - 1).chain(['…']).collect();
+    }
+    out
+}
+
+/// The summary of a profile and its books.
+pub fn summary(profile: &Profile, stats: &Value) -> String {
+    let mut out = String::new();
+    let total: u64 = profile.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
+    let mut own: HashMap<u32, u64> = HashMap::new();
+    let mut whole: HashMap<u32, u64> = HashMap::new();
+    let mut stacks: HashMap<u32, u64> = HashMap::new();
+    let mut processes: HashMap<u32, u64> = HashMap::new();
+    for (at, &stack) in profile.samples.stack.iter().enumerate() {
+        let weight = u64::from(profile.samples.weight[at]);
+        *stacks.entry(stack).or_default() += weight;
+        let thread = profile.samples.thread[at] as usize;
+        *processes.entry(profile.threads[thread].process).or_default() += weight;
+    }
+    let mut seen = HashSet::new();
+    for (&stack, &weight) in &stacks {
+        seen.clear();
+        for (depth, frame) in profile.walk(stack).enumerate() {
+            let function = profile.frames[frame as usize].function;
+            if depth == 0 {
+                *own.entry(function).or_default() += weight;
+            }
+            if seen.insert(function) {
+                *whole.entry(function).or_default() += weight;
+            }
+        }
+    }
+    let mut functions: Vec<(u32, u64)> = own.into_iter().collect();
+    functions.sort_by_key(|&(function, weight)| (std::cmp::Reverse(weight), function));
+    let _ = writeln!(out, "hottest functions      own    total");
+    for &(function, weight) in functions.iter().take(TOP) {
+        let facts = &profile.functions[function as usize];
+        let module = profile.strings.get(profile.modules[facts.module as usize].path);
+        let module = module.rsplit('/').next().unwrap_or(module);
+        let module = if facts.kind == Kind::Kernel && module.starts_with("[kernel") {
+            "kernel"
+        } else {
+            module
+        };
+        let _ = writeln!(
+            out,
+            "                   {:>6.1} % {:>6.1} %  {}  ({})",
+            percent(weight, total),
+            percent(whole.get(&function).copied().unwrap_or(0), total),
+            clean(profile.strings.get(facts.name), 60),
+            clean(module, 30)
+        );
+    }
+    let mut processes: Vec<(u32, u64)> = processes.into_iter().collect();
+    processes.sort_by_key(|&(process, weight)| (std::cmp::Reverse(weight), process));
+    let _ = writeln!(out, "hottest processes  samples    whole");
+    for &(process, weight) in processes.iter().take(TOP) {
+        let facts = &profile.processes[process as usize];
+        let _ = writeln!(
+            out,
+            "                   {:>6.1} % {:>6.1} %  {} ({})",
+            percent(weight, total),
+            percent(facts.whole, facts.samples),
+            clean(profile.strings.get(facts.comm), 20),
+            facts.pid
+        );
+    }
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let emitted = number(&stats["samples_emitted"]);
+    let cut: Vec<String> = abi::CUT_NAMES
+        .iter()
+        .skip(1)
+        .filter(|name| number(&stats["stacks_cut"][**name]) > 0)
+        .map(|name| format!("{} {}", number(&stats["stacks_cut"][*name]), name))
+        .collect();
+    let lost: u64 = stats["samples_lost"]
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.values())
+        .map(number)
+        .sum();
+    let (frames, named) = stats["frames"]
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.values())
+        .fold((0, 0), |(total, sum), kind| {
+            (total + number(&kind["total"]), sum + number(&kind["named"]))
+        });
+    let _ = writeln!(
+        out,
+        "{emitted} samples: {:.1} % whole stacks{}; {:.1} % of frames named; {} ticks missed, {lost} samples lost",
+        percent(number(&stats["stacks_whole"]), emitted),
+        if cut.is_empty() { String::new() } else { format!(" (cut: {})", cut.join(", ")) },
+        percent(named, frames),
+        number(&stats["ticks_missed"]),
+    );
+    let agent = &stats["agent"];
+    let float = |value: &Value| value.as_f64().unwrap_or(0.0);
+    let _ = writeln!(
+        out,
+        "hotframe itself: {:.2} s of CPU and {:.3} s in the kernel's programs; {:.0} MiB at most, maps {:.0} MiB",
+        float(&agent["cpu_user_seconds"]) + float(&agent["cpu_system_seconds"]),
+        number(&stats["bpf"]["run_ns"]) as f64 / 1e9,
+        number(&agent["rss_peak_bytes"]) as f64 / f64::from(1 << 20),
+        number(&agent["map_bytes"]) as f64 / f64::from(1 << 20),
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    /// Names that would move the cursor are shown as text, and long ones are cut.
+    #[test]
+    fn clean_names() {
+        assert_eq!(super::clean("a\x1b[2Jb", 20), "a?[2Jb");
+        assert_eq!(super::clean("abcdef", 4), "abc…");
+    }
+}
