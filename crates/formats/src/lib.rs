@@ -20,6 +20,7 @@
 mod assemble;
 mod error;
 mod gzip;
+mod json;
 mod limits;
 mod tree;
 mod wire;
@@ -28,7 +29,10 @@ pub mod canonical;
 pub mod folded;
 pub mod html;
 pub mod otlp;
+pub mod perfscript;
 pub mod pprof;
+pub mod speedscope;
+pub mod svg;
 pub mod synthetic;
 
 pub use assemble::{Assembler, Row};

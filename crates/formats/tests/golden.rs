@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hotframe_core::profile::Profile;
-use hotframe_formats::{Error, folded, pprof, synthetic};
+use hotframe_formats::{Error, folded, otlp, pprof, speedscope, svg, synthetic};
 
 fn check(name: &str, write: impl FnOnce(&Profile, &mut Vec<u8>) -> Result<(), Error>) {
     let mut bytes = Vec::new();
@@ -49,4 +49,19 @@ fn pprof() {
         inflated(out);
         Ok(())
     });
+}
+
+#[test]
+fn otlp() {
+    check("small.otlp", |profile, out| otlp::write(profile, otlp::Options::default(), out));
+}
+
+#[test]
+fn speedscope() {
+    check("small.speedscope.json", |profile, out| speedscope::write(profile, out));
+}
+
+#[test]
+fn svg() {
+    check("small.svg", |profile, out| svg::write(profile, svg::Options::default(), out));
 }

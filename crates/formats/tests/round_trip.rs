@@ -4,7 +4,7 @@
 mod common;
 
 use common::{assert_same, dump};
-use hotframe_formats::{canonical, folded, otlp, pprof, synthetic};
+use hotframe_formats::{canonical, folded, otlp, perfscript, pprof, synthetic};
 
 /// The one numbering is reached in one step, whatever the numbering before.
 #[test]
@@ -118,4 +118,36 @@ fn some_thousand_stacks() -> hotframe_core::profile::Profile {
         depth: 40,
         samples: 9_000,
     })
+}
+
+/// What `perf script` prints, as folded text.
+#[test]
+fn perf_script_reads() {
+    let text = b"# a comment
+clang 4711/4712 [003] 12.000001:   10101010 cpu-clock:pppH: 
+\tffffffff81000010 do_syscall_64+0x10 ([kernel.kallsyms])
+\t    7f0000001180 app::hash(int) (inlined)
+\t    7f0000001180 app::run(int, g (*)(void))+0x4 (/usr/bin/a (deleted))
+\t    7f0000009999 [unknown] (/usr/bin/a (deleted))
+
+clang 4711/4712 [003] 12.010001:   10101010 cpu-clock:pppH: 
+\t    7f0000001180 app::run(int, g (*)(void))+0x4 (/usr/bin/a (deleted))
+  run.cc:12
+";
+    let profile = perfscript::read(text).unwrap();
+    let mut folded = Vec::new();
+    folded::write(&profile, folded::Options::default(), &mut folded).unwrap();
+    assert_eq!(
+        String::from_utf8(folded).unwrap(),
+        "clang;a (deleted)+0x7f0000009999;app::run(int, g (*)(void));app::hash(int)_[i];do_syscall_64_[k] 1\n\
+         clang;app::run(int, g (*)(void)) 1\n"
+    );
+    assert_eq!(profile.meta.period_ns, 10_101_010);
+    assert_eq!(profile.samples.time_ns, [0, 10_000_000]);
+    assert_eq!(profile.samples.cpu, [3, 3]);
+    let error = perfscript::read(b"clang 1 1.0: x:\n\t 12 f (a)\n\nrubbish\n").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "perf script text, line 4: neither the head of a sample nor a frame: \"rubbish\""
+    );
 }
