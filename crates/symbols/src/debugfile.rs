@@ -147,7 +147,7 @@ pub(crate) fn has_dwarf(elf: &Elf) -> bool {
 }
 
 pub(crate) fn has_symtab(elf: &Elf) -> bool {
-    elf.sections.iter().any(|s| s.kind == SHT_SYMTAB && s.size > 24)
+    elf.sections().iter().any(|s| s.kind == SHT_SYMTAB && s.size > 24)
 }
 
 /// A separate debug file.
@@ -158,13 +158,10 @@ pub(crate) struct Found {
 
 /// The debug file of `elf`.
 pub(crate) fn find(elf: &Elf, context: &Context, report: &mut Report) -> Option<Found> {
-    let build_id = report.note(elf.build_id()).flatten();
-    let same_id = |other: &Elf| match (&build_id, other.build_id()) {
-        (Some(mine), Ok(Some(theirs))) => Some(*mine == theirs),
-        _ => None,
-    };
+    let build_id = elf.build_id();
+    let same_id = |other: &Elf| Some(build_id? == other.build_id()?);
     let useful = |other: &Elf| has_dwarf(other) || (has_symtab(other) && !has_symtab(elf));
-    if let Some(id) = &build_id {
+    if let Some(id) = build_id {
         for path in build_id_paths(context, id) {
             for file in open_all(context, &path) {
                 if let Ok(other) = file.and_then(Elf::new)
@@ -185,14 +182,14 @@ pub(crate) fn find(elf: &Elf, context: &Context, report: &mut Report) -> Option<
                 if let Ok(other) = file.and_then(Elf::new)
                     && useful(&other)
                     && same_id(&other)
-                        .unwrap_or_else(|| checksum(&other.bytes).is_ok_and(|c| c == crc))
+                        .unwrap_or_else(|| checksum(other.reader()).is_ok_and(|c| c == crc))
                 {
                     return Some(Found { elf: other, path: path.clone() });
                 }
             }
         }
     }
-    let (Some(server), Some(id)) = (&context.debuginfod, &build_id) else {
+    let (Some(server), Some(id)) = (&context.debuginfod, build_id) else {
         return None;
     };
     let (file, path) = report.note(server.fetch(id)).flatten()?;
@@ -240,7 +237,7 @@ fn open(
         .map_err(io::Error::from)?
         .into();
     if !file.metadata()?.is_file() {
-        return Err(Error::NotElf);
+        return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
     }
     Ok(Bytes::of_file(file)?)
 }
@@ -322,7 +319,7 @@ fn supplementary(elf: &Elf, path: &Path, context: &Context) -> Result<Option<Elf
     for path in paths {
         for bytes in open_all(context, &path) {
             if let Ok(other) = bytes.and_then(Elf::new)
-                && other.build_id().is_ok_and(|theirs| theirs.as_ref() == Some(&id))
+                && other.build_id() == Some(&id)
             {
                 return Ok(Some(other));
             }

@@ -28,7 +28,7 @@ use gimli::Reader as _;
 
 use crate::bytes::{Bytes, u32_at, u64_at};
 use crate::demangle::{SYMBOL_MAX_BYTES, bounded};
-use crate::elf::{Elf, SHF_EXECINSTR, SHT_RELA};
+use crate::elf::{Elf, SHF_ALLOC, SHF_EXECINSTR, SHT_RELA};
 use crate::reader::Reader;
 use crate::{Error, Kind, NamedFrame};
 
@@ -147,7 +147,7 @@ fn open(elf: &Elf) -> Result<Option<Table>> {
             .into_iter()
             .flatten()
             .find(executable)
-            .or_else(|| elf.section(".text").map(|s| s.address))
+            .or_else(|| elf.section(".text").map(|s| s.addr))
             .ok_or(Error::Go { what: "where the text begins is not known" })?;
         function_data = data.filter(|&d| elf.section_at(d).is_some());
     }
@@ -170,11 +170,11 @@ fn open(elf: &Elf) -> Result<Option<Table>> {
 
 /// Address and bytes of the table.
 fn find(elf: &Elf) -> Result<Option<(u64, Bytes)>> {
-    for section in &elf.sections {
+    for section in elf.sections() {
         if section.name == ".gopclntab" || section.name == ".data.rel.ro.gopclntab" {
             let bytes = elf.raw(section);
             if bytes.len() > 0 {
-                return Ok(Some((section.address, bytes)));
+                return Ok(Some((section.addr, bytes)));
             }
         }
     }
@@ -191,7 +191,7 @@ fn find(elf: &Elf) -> Result<Option<(u64, Bytes)>> {
             && matches!(w, [_, _, _, _, 0, 0, 1 | 2 | 4, 8])
     };
     let found = find_words(&bytes, 8, is_header)?;
-    Ok(found.map(|at| (section.address + at, bytes.slice(at, u64::MAX))))
+    Ok(found.map(|at| (section.addr + at, bytes.slice(at, u64::MAX))))
 }
 
 /// Offset of the first 8-aligned place whose `len` bytes satisfy `test`.
@@ -219,7 +219,7 @@ fn module_data(elf: &Elf, table: u64, names: u64) -> Result<Option<u64>> {
         };
         let is_module = |w: &[u8]| u64_at(w, 0) == table && u64_at(w, 8) == names;
         if let Some(at) = find_words(&elf.raw(section), 16, is_module)? {
-            return Ok(Some(section.address + at));
+            return Ok(Some(section.addr + at));
         }
     }
     let mut tables = Vec::new();
@@ -240,7 +240,8 @@ fn relocations(elf: &Elf, mut each: impl FnMut(u64, u64)) -> Result<()> {
     const RECORD_BYTES: usize = 24;
     const R_X86_64_RELATIVE: u32 = 8;
     const R_AARCH64_RELATIVE: u32 = 1027;
-    for section in elf.sections.iter().filter(|s| s.kind == SHT_RELA && s.flags & 2 != 0) {
+    for section in elf.sections().iter().filter(|s| s.kind == SHT_RELA && s.flags & SHF_ALLOC != 0)
+    {
         let bytes = elf.raw(section);
         let mut buffer = vec![0; 2048 * RECORD_BYTES];
         let mut at = 0;

@@ -24,7 +24,11 @@
 //! stabs and CTF.
 //!
 //! # Cost
-//! See `benches/` for time; peak memory of a batch is a few MiB whatever the file's size.
+//! 3,000 random addresses on one core of a 2-core VM, median of three, with a warm page cache:
+//! librustc_driver (154 MB, `.symtab`) 20 ms; LLVM 22 (200 MB, `.symtab`) 70 ms; LLVM 14 (110 MB,
+//! `.dynsym`) 8 ms; terraform-provider-aws (707 MB, Go) 46 ms. Peak RSS of the whole process 4 to
+//! 7 MB in each case. With DWARF (44 MB of it, C++, every unit wanted, 3 inlined calls an address)
+//! 610 ms and 11.5 MB, 1 s and 12.5 MB when it is compressed. `examples/name.rs` measures.
 
 #![forbid(unsafe_code)]
 
@@ -58,9 +62,9 @@ use crate::symtab::{Completeness, Search, Winner};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Not a 64-bit little-endian ELF file.
-    #[error("not a 64-bit little-endian ELF file")]
-    NotElf,
+    /// Not an ELF file that we read.
+    #[error("reading ELF headers")]
+    Elf(#[from] hotframe_objects::Error),
     /// Reading the file failed.
     #[error("reading")]
     Io(#[from] io::Error),

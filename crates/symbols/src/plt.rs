@@ -13,10 +13,12 @@
 
 use std::collections::HashMap;
 
+use hotframe_objects::Machine;
+
 use crate::Error;
 use crate::bytes::{u32_at, u64_at};
 use crate::demangle::SYMBOL_MAX_BYTES;
-use crate::elf::{EM_AARCH64, EM_X86_64, Elf, SHT_RELA};
+use crate::elf::{Elf, SHT_RELA};
 
 const STUB_BYTES: usize = 16;
 const RELOCATION_BYTES: usize = 24;
@@ -33,29 +35,29 @@ pub(crate) fn name(
         let Some(section) = elf.section_at(address).filter(|s| s.name.starts_with(".plt")) else {
             continue;
         };
-        let stub_bytes = match section.entry_size {
+        let stub_bytes = match section.entsize {
             8 => 8,
             _ => STUB_BYTES,
         };
-        let within = address - section.address;
+        let within = address - section.addr;
         let start = within - within % stub_bytes as u64;
         let stub = elf.raw(section).prefix(start, stub_bytes)?;
-        if let Some(slot) = slot(elf.machine, &stub, section.address.wrapping_add(start)) {
+        if let Some(slot) = slot(elf.machine(), &stub, section.addr.wrapping_add(start)) {
             wanted.entry(slot).or_default().push(index);
         }
     }
     if wanted.is_empty() {
         return Ok(());
     }
-    let (glob_dat, jump_slot) = match elf.machine {
-        EM_AARCH64 => (1025, 1026),
+    let (glob_dat, jump_slot) = match elf.machine() {
+        Machine::Arm64 => (1025, 1026),
         _ => (6, 7),
     };
-    for section in elf.sections.iter().filter(|s| s.kind == SHT_RELA) {
-        let Some(symbols) = elf.sections.get(section.link as usize) else {
+    for section in elf.sections().iter().filter(|s| s.kind == SHT_RELA) {
+        let Some(symbols) = elf.sections().get(section.link as usize) else {
             continue;
         };
-        let Some(strings) = elf.sections.get(symbols.link as usize) else {
+        let Some(strings) = elf.sections().get(symbols.link as usize) else {
             continue;
         };
         let (symbols, strings) = (elf.raw(symbols), elf.raw(strings));
@@ -94,16 +96,16 @@ pub(crate) fn name(
 }
 
 /// The GOT slot that the stub at `start` jumps through.
-fn slot(machine: u16, stub: &[u8], start: u64) -> Option<u64> {
+fn slot(machine: Machine, stub: &[u8], start: u64) -> Option<u64> {
     match machine {
-        EM_X86_64 => {
+        Machine::X86_64 => {
             // jmp *disp(%rip), with endbr64 or a bnd prefix before it.
             let at = stub.windows(2).position(|w| w == [0xff, 0x25])?;
             let disp = stub.get(at + 2..)?.first_chunk().map(|b| i32::from_le_bytes(*b))?;
             let next = start.wrapping_add(at as u64 + 6);
             Some(next.wrapping_add_signed(i64::from(disp)))
         }
-        EM_AARCH64 => {
+        Machine::Arm64 => {
             // adrp x16, page; ldr x17, [x16, #offset], after an optional bti.
             let words: Vec<u32> = stub.chunks_exact(4).map(|w| u32_at(w, 0)).collect();
             let at = words.iter().position(|w| w & 0x9f00_001f == 0x9000_0010)?;
@@ -127,24 +129,29 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(machine: u16, start: u64, stub: &[u8], expect: Option<u64>) {
+    fn check(machine: Machine, start: u64, stub: &[u8], expect: Option<u64>) {
         assert_eq!(slot(machine, stub, start), expect);
     }
 
     #[test]
     fn stubs_of_all_shapes_show_their_slot() {
         // jmp *0x2fe2(%rip); push $0; jmp .plt
-        check(62, 0x1020, b"\xff\x25\xe2\x2f\0\0\x68\0\0\0\0\xe9\xe0\xff\xff\xff", Some(0x4008));
+        check(
+            Machine::X86_64,
+            0x1020,
+            b"\xff\x25\xe2\x2f\0\0\x68\0\0\0\0\xe9\xe0\xff\xff\xff",
+            Some(0x4008),
+        );
         // endbr64; bnd jmp *0x2f75(%rip)
         check(
-            62,
+            Machine::X86_64,
             0x1050,
             b"\xf3\x0f\x1e\xfa\xf2\xff\x25\x75\x2f\0\0\x0f\x1f\x44\0\0",
             Some(0x3fd0),
         );
         // push 0x2fca(%rip); jmp *…: the first entry has a slot too, which no symbol's relocation has
         check(
-            62,
+            Machine::X86_64,
             0x1000,
             b"\xc3\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90",
             None,
@@ -156,6 +163,6 @@ mod tests {
     fn an_arm64_stub_shows_its_slot() {
         let stub = [0x9000_0090_u32, 0xf940_0611, 0x9100_2210, 0xd61f_0220];
         let bytes: Vec<u8> = stub.iter().flat_map(|w| w.to_le_bytes()).collect();
-        check(183, 0x620, &bytes, Some(0x1_0000 + 8));
+        check(Machine::Arm64, 0x620, &bytes, Some(0x1_0000 + 8));
     }
 }

@@ -21,10 +21,12 @@
 use std::io;
 use std::time::Instant;
 
+use hotframe_objects::Machine;
+
 use crate::Error;
 use crate::bytes::{Bytes, u16_at, u32_at, u64_at};
 use crate::demangle::SYMBOL_MAX_BYTES;
-use crate::elf::{EM_AARCH64, Elf, SHF_EXECINSTR, SHT_DYNSYM, SHT_SYMTAB};
+use crate::elf::{Elf, SHF_EXECINSTR, SHT_DYNSYM, SHT_SYMTAB, holds};
 
 const SYMBOL_BYTES: usize = 24;
 const CHUNK_SYMBOLS: usize = 2730;
@@ -98,8 +100,8 @@ impl<'a> Search<'a> {
     pub(crate) fn add(&mut self, elf: &Elf, completeness: Completeness) -> Result<usize, Error> {
         let mut n_tables = 0;
         for kind in [SHT_SYMTAB, SHT_DYNSYM] {
-            for section in elf.sections.iter().filter(|s| s.kind == kind) {
-                let Some(strings) = elf.sections.get(section.link as usize) else {
+            for section in elf.sections().iter().filter(|s| s.kind == kind) {
+                let Some(strings) = elf.sections().get(section.link as usize) else {
                     continue;
                 };
                 let symbols = elf.raw(section);
@@ -181,7 +183,7 @@ impl<'a> Search<'a> {
                     index += 1;
                 }
             }
-        } else if elf.machine == EM_AARCH64 && local && self.is_mapping_symbol(&candidate)? {
+        } else if elf.machine() == Machine::Arm64 && local && self.is_mapping_symbol(&candidate)? {
             return Ok(false);
         }
         let gap = self.gaps[first];
@@ -189,14 +191,14 @@ impl<'a> Search<'a> {
             return Ok(local);
         }
         let same = gap.start == Some(candidate.value);
-        let extent = elf.sections.get(usize::from(section)).filter(|s| {
-            s.flags & SHF_EXECINSTR != 0 && s.contains(candidate.value) && s.contains(next)
+        let extent = elf.sections().get(usize::from(section)).filter(|s| {
+            s.flags & SHF_EXECINSTR != 0 && holds(s, candidate.value) && holds(s, next)
         });
         let label = match extent {
             // A sized symbol at the same place tells where this code ends.
             _ if candidate.size > 0 || (same && gap.label.is_none()) => None,
             Some(section) if labels && kind != STT_OBJECT && candidate.name != 0 => {
-                let end = section.address.saturating_add(section.size);
+                let end = section.addr.saturating_add(section.size);
                 match gap.label {
                     Some((old, _)) if same && !self.prefer(&candidate, Some(&old))? => gap.label,
                     _ => Some((candidate, end)),

@@ -543,6 +543,9 @@ fn main() { std::process::exit(deep::inlined(std::env::args().count()) as i32 & 
     }
 }
 
+/// Function, file, line.
+type GoFrame = (String, String, u32);
+
 /// The test program prints what the runtime itself says of its stack, inlined calls included.
 #[test]
 fn go_agrees_with_its_runtime_and_its_tool() {
@@ -620,7 +623,7 @@ func main() { outer(len(os.Args)) }
         let path = directory.join(format!("g{at}"));
         let main = functions(&path).into_iter().find(|f| f.2 == "main.main").unwrap().0;
         let printed = run(&directory, &format!("./g{at} {main:x}"));
-        let mut stacks: Vec<(u64, Vec<(String, String, u32)>)> = Vec::new();
+        let mut stacks: Vec<(u64, Vec<GoFrame>)> = Vec::new();
         let mut fresh = true;
         for line in printed.lines() {
             let f: Vec<&str> = line.split(' ').collect();
@@ -637,7 +640,7 @@ func main() { outer(len(os.Args)) }
             for (address, expect) in &stacks {
                 let frames = name(&path, &[*address]).remove(address).unwrap();
                 assert!(frames.iter().all(|f| f.kind == Kind::Go));
-                let got: Vec<(String, String, u32)> = frames
+                let got: Vec<GoFrame> = frames
                     .iter()
                     .map(|f| (f.name.clone(), f.file.as_deref().unwrap().to_owned(), f.line))
                     .collect();
