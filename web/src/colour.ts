@@ -14,17 +14,17 @@ interface Hue {
 const HUES: Record<string, Hue> = {
   kernel: { hue: 55, chroma: 0.12, light: 0.78 },
   native: { hue: 240, chroma: 0.08, light: 0.8 },
-  rust: { hue: 35, chroma: 0.13, light: 0.68 },
+  rust: { hue: 35, chroma: 0.13, light: 0.7 },
   go: { hue: 200, chroma: 0.09, light: 0.72 },
   jvm: { hue: 165, chroma: 0.11, light: 0.72 },
   cpython: { hue: 100, chroma: 0.13, light: 0.86 },
   v8js: { hue: 110, chroma: 0.13, light: 0.74 },
   ruby: { hue: 15, chroma: 0.13, light: 0.74 },
   php: { hue: 285, chroma: 0.09, light: 0.74 },
-  perl: { hue: 265, chroma: 0.1, light: 0.66 },
+  perl: { hue: 275, chroma: 0.07, light: 0.72 },
   beam: { hue: 345, chroma: 0.11, light: 0.72 },
   dotnet: { hue: 305, chroma: 0.11, light: 0.68 },
-  luajit: { hue: 260, chroma: 0.11, light: 0.62 },
+  luajit: { hue: 260, chroma: 0.1, light: 0.68 },
   jit: { hue: 140, chroma: 0.09, light: 0.82 },
 };
 const OTHER: Hue = { hue: 250, chroma: 0.008, light: 0.86 };

@@ -9,7 +9,7 @@
 //! writer copies it and puts the payload where its marker stands: the bytes of [`payload`],
 //! gzipped, in base64, in a `<script>` that no browser executes. Names travel only inside these
 //! bytes, so whatever they hold cannot end the element, and the page shows them as text.
-//! Everything streams: the writer's memory does not grow with the profile.
+//! The writer holds one section at a time and streams the rest.
 //!
 //! # Sources
 //! Layout of the bytes: [`payload`]; its other reader is `web/src/payload.ts`. RFC 1952 (gzip),
@@ -22,7 +22,8 @@
 //! Pages edited by hand so that the payload's element changed.
 //!
 //! # Cost
-//! Mostly gzip: about 30 MB/s of payload, which itself is 3–6 bytes per sample and per stack node.
+//! 100,000 stacks 60 deep (1.5 M stack nodes, 200,000 samples): 8.9 MB of payload, about 5 bytes
+//! per node and sample, a page of 6 MB; under half a second to write.
 
 pub mod payload;
 
@@ -75,10 +76,7 @@ pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     })?;
     out.write_all(before.as_bytes())?;
     out.write_all(OPEN.as_bytes())?;
-    let mut packed = GzEncoder::new(
-        EncoderWriter::new(&mut *out, &STANDARD),
-        Compression::new(6),
-    );
+    let mut packed = GzEncoder::new(EncoderWriter::new(&mut *out, &STANDARD), Compression::new(6));
     payload::write(profile, &mut packed)?;
     packed.finish()?.finish()?;
     out.write_all(CLOSE.as_bytes())?;

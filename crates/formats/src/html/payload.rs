@@ -196,11 +196,7 @@ pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
 
     let table = &profile.stacks;
     let mut at = Column::new(table.len());
-    at.column(
-        (0u32..)
-            .zip(table)
-            .map(|(i, s)| i.wrapping_sub(s.parent).into()),
-    );
+    at.column((0u32..).zip(table).map(|(i, s)| i.wrapping_sub(s.parent).into()));
     at.deltas(table.iter().map(|s| s.frame));
     section(out, STACKS, &at.bytes)?;
 
@@ -213,11 +209,7 @@ pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     at.column(table.iter().map(|p| p.samples));
     at.column(table.iter().map(|p| p.whole));
     for reason in 0..CUT_NAMES.len() {
-        at.column(
-            table
-                .iter()
-                .map(|p| p.cut.get(reason).copied().unwrap_or(0)),
-        );
+        at.column(table.iter().map(|p| p.cut.get(reason).copied().unwrap_or(0)));
     }
     section(out, PROCESSES, &at.bytes)?;
 
@@ -285,10 +277,7 @@ impl Column {
         for value in values {
             let step = value.wrapping_sub(last) as i32;
             last = value;
-            put(
-                &mut self.bytes,
-                (((step << 1) ^ (step >> 31)) as u32).into(),
-            );
+            put(&mut self.bytes, (((step << 1) ^ (step >> 31)) as u32).into());
         }
     }
 }
@@ -320,10 +309,8 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(PayloadError::TooLarge);
     }
-    let mut rest = Reader {
-        bytes: bytes.strip_prefix(MAGIC).ok_or(PayloadError::Magic)?,
-        section: "header",
-    };
+    let mut rest =
+        Reader { bytes: bytes.strip_prefix(MAGIC).ok_or(PayloadError::Magic)?, section: "header" };
     let found = rest.varint()?;
     if found != VERSION {
         return Err(PayloadError::Version { found });
@@ -344,11 +331,7 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
         }
     }
     let open = |id: u64| Reader {
-        bytes: sections
-            .get(id as usize)
-            .copied()
-            .flatten()
-            .unwrap_or_default(),
+        bytes: sections.get(id as usize).copied().flatten().unwrap_or_default(),
         section: SECTION_NAMES.get(id as usize).copied().unwrap_or_default(),
     };
 
@@ -363,11 +346,8 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
     let path = at.below("path", n, n_strings)?;
     let build_id = at.below("build_id", n, n_strings)?;
     at.end()?;
-    profile.modules = path
-        .into_iter()
-        .zip(build_id)
-        .map(|(path, build_id)| Module { path, build_id })
-        .collect();
+    profile.modules =
+        path.into_iter().zip(build_id).map(|(path, build_id)| Module { path, build_id }).collect();
 
     let mut at = open(FUNCTIONS);
     let n = at.count(6)?;
@@ -386,11 +366,7 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
             file: get(&file, i),
             start_line: get(&start_line, i),
             module: get(&module, i),
-            kind: names
-                .kinds
-                .get(get(&kind, i) as usize)
-                .copied()
-                .unwrap_or(Kind::Note),
+            kind: names.kinds.get(get(&kind, i) as usize).copied().unwrap_or(Kind::Note),
         });
     }
 
@@ -454,11 +430,7 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
     at.end()?;
     profile.threads.reserve_exact(n);
     for (i, tid) in tid.into_iter().enumerate() {
-        profile.threads.push(Thread {
-            tid,
-            comm: get(&comm, i),
-            process: get(&process, i),
-        });
+        profile.threads.push(Thread { tid, comm: get(&comm, i), process: get(&process, i) });
     }
 
     let mut at = open(SAMPLES);
@@ -475,10 +447,8 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
     let cpu = at.below("cpu", n, 1 << 16)?;
     profile.samples.cpu = cpu.into_iter().map(|x| x as u16).collect();
     let cut = at.below("cut", n, names.cuts.len() as u64)?;
-    profile.samples.cut = cut
-        .into_iter()
-        .map(|x| names.cuts.get(x as usize).copied().unwrap_or(0))
-        .collect();
+    profile.samples.cut =
+        cut.into_iter().map(|x| names.cuts.get(x as usize).copied().unwrap_or(0)).collect();
     profile.samples.weight = at.below("weight", n, NO_BOUND)?;
     at.end()?;
     Ok(profile)
@@ -500,13 +470,7 @@ struct Names {
 
 fn read_meta(mut at: Reader, meta: &mut Meta) -> Result<Names, PayloadError> {
     let value = at.json()?;
-    let text = |key: &str| {
-        value
-            .get(key)
-            .and_then(Value::as_str)
-            .unwrap_or("")
-            .to_string()
-    };
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_string();
     let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or(0);
     *meta = Meta {
         start_unix_ns: number("start_unix_ns"),
@@ -520,16 +484,10 @@ fn read_meta(mut at: Reader, meta: &mut Meta) -> Result<Names, PayloadError> {
         n_cpus: u32::try_from(number("n_cpus")).unwrap_or(u32::MAX),
     };
     let list = |key: &str| {
-        let items = value
-            .get(key)
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
+        let items = value.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         items.iter().map(|item| item.as_str().unwrap_or_default())
     };
-    let unknown = |what, name: &str| PayloadError::Unknown {
-        what,
-        name: name.to_string(),
-    };
+    let unknown = |what, name: &str| PayloadError::Unknown { what, name: name.to_string() };
     Ok(Names {
         kinds: list("kinds")
             .map(|name| {
@@ -540,9 +498,7 @@ fn read_meta(mut at: Reader, meta: &mut Meta) -> Result<Names, PayloadError> {
         cuts: list("cuts")
             .map(|name| {
                 let reason = CUT_NAMES.iter().position(|known| *known == name);
-                reason
-                    .map(|reason| reason as u8)
-                    .ok_or_else(|| unknown("cut reason", name))
+                reason.map(|reason| reason as u8).ok_or_else(|| unknown("cut reason", name))
             })
             .collect::<Result<_, _>>()?,
     })
@@ -552,16 +508,10 @@ fn read_strings(mut at: Reader, profile: &mut Profile) -> Result<(), PayloadErro
     let n = at.count(1)?;
     let lengths = at.below("length", n, NO_BOUND)?;
     for (entry, length) in lengths.into_iter().enumerate() {
-        let text =
-            std::str::from_utf8(at.take(length.into())?).map_err(|_| PayloadError::Text {
-                entry,
-                what: "not UTF-8",
-            })?;
+        let text = std::str::from_utf8(at.take(length.into())?)
+            .map_err(|_| PayloadError::Text { entry, what: "not UTF-8" })?;
         if profile.strings.intern(text) as usize != entry {
-            return Err(PayloadError::Text {
-                entry,
-                what: "out of place or there twice",
-            });
+            return Err(PayloadError::Text { entry, what: "out of place or there twice" });
         }
     }
     at.end()
@@ -575,24 +525,12 @@ fn read_stacks(mut at: Reader, profile: &mut Profile) -> Result<(), PayloadError
     at.end()?;
     profile.stacks.reserve_exact(n);
     for (entry, (back, frame)) in back.into_iter().zip(frame).enumerate() {
-        let in_place = if entry == 0 {
-            back == 0
-        } else {
-            back >= 1 && back as usize <= entry
-        };
+        let in_place = if entry == 0 { back == 0 } else { back >= 1 && back as usize <= entry };
         if !in_place {
             let (section, column) = ("stacks", "parent");
-            return Err(PayloadError::Range {
-                section,
-                column,
-                entry,
-                value: back.into(),
-            });
+            return Err(PayloadError::Range { section, column, entry, value: back.into() });
         }
-        profile.stacks.push(StackNode {
-            parent: entry as u32 - back,
-            frame,
-        });
+        profile.stacks.push(StackNode { parent: entry as u32 - back, frame });
     }
     Ok(())
 }
@@ -605,9 +543,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn short(&self) -> PayloadError {
-        PayloadError::Short {
-            section: self.section,
-        }
+        PayloadError::Short { section: self.section }
     }
 
     fn varint(&mut self) -> Result<u64, PayloadError> {
@@ -623,9 +559,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: u64) -> Result<&'a [u8], PayloadError> {
-        let split = usize::try_from(len)
-            .ok()
-            .and_then(|len| self.bytes.split_at_checked(len));
+        let split = usize::try_from(len).ok().and_then(|len| self.bytes.split_at_checked(len));
         let (head, tail) = split.ok_or_else(|| self.short())?;
         self.bytes = tail;
         Ok(head)
@@ -655,12 +589,7 @@ impl<'a> Reader<'a> {
         for entry in 0..n {
             let value = self.varint()?;
             if value >= bound {
-                return Err(PayloadError::Range {
-                    section: self.section,
-                    column,
-                    entry,
-                    value,
-                });
+                return Err(PayloadError::Range { section: self.section, column, entry, value });
             }
             values.push(value as u32);
         }
@@ -680,12 +609,7 @@ impl<'a> Reader<'a> {
             last = last.wrapping_add((*value >> 1) ^ (*value & 1).wrapping_neg());
             if u64::from(last) >= bound {
                 let (section, value) = (self.section, last.into());
-                return Err(PayloadError::Range {
-                    section,
-                    column,
-                    entry,
-                    value,
-                });
+                return Err(PayloadError::Range { section, column, entry, value });
             }
             *value = last;
         }
@@ -703,10 +627,7 @@ impl<'a> Reader<'a> {
     fn end(&self) -> Result<(), PayloadError> {
         match self.bytes.len() {
             0 => Ok(()),
-            bytes => Err(PayloadError::Long {
-                section: self.section,
-                bytes,
-            }),
+            bytes => Err(PayloadError::Long { section: self.section, bytes }),
         }
     }
 }

@@ -38,18 +38,8 @@ fn all_of(profile: &Profile) -> String {
 /// What is written is read again, every field of it, with the same numbering.
 #[test]
 fn lossless() {
-    let large = Shape {
-        processes: 20,
-        threads: 3,
-        stacks: 3000,
-        depth: 40,
-        samples: 10_000,
-    };
-    for profile in [
-        Profile::default(),
-        synthetic::small(),
-        synthetic::large(&large),
-    ] {
+    let large = Shape { processes: 20, threads: 3, stacks: 3000, depth: 40, samples: 10_000 };
+    for profile in [Profile::default(), synthetic::small(), synthetic::large(&large)] {
         let back = read(&page(&profile)).unwrap();
         assert_eq!(all_of(&back), all_of(&profile));
     }
@@ -59,10 +49,7 @@ fn lossless() {
 #[test]
 fn lossless_at_the_ends_of_types() {
     let mut profile = synthetic::small();
-    for (i, value) in [u64::MAX, 0, 1 << 63, u64::from(u32::MAX)]
-        .into_iter()
-        .enumerate()
-    {
+    for (i, value) in [u64::MAX, 0, 1 << 63, u64::from(u32::MAX)].into_iter().enumerate() {
         profile.frames[i].address = value;
         profile.frames[i].line = value as u32;
         profile.samples.time_ns[i] = value;
@@ -82,11 +69,7 @@ fn names_stay_inside_the_payload() {
     let (before, rest) = text.split_once(OPEN).unwrap();
     let (inside, after) = rest.split_once(CLOSE).unwrap();
     assert_eq!(format!("{before}{MARKER}{after}"), PAGE);
-    assert!(
-        inside
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
-    );
+    assert!(inside.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b)));
     for name in HOSTILE_NAMES.iter().filter(|name| name.len() > 6) {
         assert!(!text.contains(name), "{name:?} stands in the page itself");
     }
@@ -95,15 +78,9 @@ fn names_stay_inside_the_payload() {
 /// The page loads nothing: its policy allows no network, and its own script by its hash only.
 #[test]
 fn the_policy_allows_no_network() {
-    let policy = PAGE
-        .split_once("Content-Security-Policy\" content=\"")
-        .unwrap()
-        .1;
+    let policy = PAGE.split_once("Content-Security-Policy\" content=\"").unwrap().1;
     let policy = policy.split_once('"').unwrap().0;
-    assert!(
-        policy.starts_with("default-src 'none'; script-src 'sha256-"),
-        "{policy}"
-    );
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
     assert!(!policy.contains("unsafe") && !policy.contains("http") && !policy.contains('*'));
     assert_eq!(PAGE.matches(MARKER).count(), 1);
 }
@@ -176,11 +153,7 @@ fn walk_all(profile: &Profile) {
             let _ = &profile.functions[profile.frames[frame as usize].function as usize];
         }
         let _ = &profile.threads[profile.samples.thread[i] as usize];
-        let _ = (
-            profile.samples.time_ns[i],
-            profile.samples.cpu[i],
-            profile.samples.weight[i],
-        );
+        let _ = (profile.samples.time_ns[i], profile.samples.cpu[i], profile.samples.weight[i]);
         let _ = hotframe_abi::CUT_NAMES[usize::from(profile.samples.cut[i])];
     }
 }
@@ -203,37 +176,19 @@ fn check_payload(sections: &[Vec<u8>], expect: &str) {
 #[test]
 fn hostile_payloads_say_what_is_wrong() {
     let err = |bytes: &[u8]| payload::read(bytes).map(|_| ()).unwrap_err().to_string();
-    assert_eq!(
-        err(b"hotspot\x01"),
-        "the payload does not begin as one of hotframe's"
-    );
-    assert_eq!(
-        err(b"hotframe\x07"),
-        "the payload has version 7, this hotframe reads up to 1"
-    );
+    assert_eq!(err(b"hotspot\x01"), "the payload does not begin as one of hotframe's");
+    assert_eq!(err(b"hotframe\x07"), "the payload has version 7, this hotframe reads up to 1");
     check_payload(&[section(2, b"\x7f")], "section strings ends early");
-    check_payload(
-        &[section(2, b"\x02\x00\x00")],
-        "string 1 is out of place or there twice",
-    );
+    check_payload(&[section(2, b"\x02\x00\x00")], "string 1 is out of place or there twice");
     check_payload(&[section(2, b"\x02\x00\x01\xff")], "string 1 is not UTF-8");
     check_payload(
         &[section(3, b"\x01\x05\x00")],
         "section modules: path 5 of entry 0 is out of range",
     );
     check_payload(&[section(10, b"{")], "section stats is not JSON");
-    check_payload(
-        &[section(10, b"1"), section(10, b"1")],
-        "section stats comes twice",
-    );
-    check_payload(
-        &[section(1, br#"{"kinds":["cobol"]}"#)],
-        "unknown kind `cobol`",
-    );
-    check_payload(
-        &[section(1, br#"{"cuts":["bored"]}"#)],
-        "unknown cut reason `bored`",
-    );
+    check_payload(&[section(10, b"1"), section(10, b"1")], "section stats comes twice");
+    check_payload(&[section(1, br#"{"kinds":["cobol"]}"#)], "unknown kind `cobol`");
+    check_payload(&[section(1, br#"{"cuts":["bored"]}"#)], "unknown cut reason `bored`");
     // A stack that is its own parent, one whose parent comes after it.
     check_payload(
         &[section(6, b"\x02\x00\x00\x00\x00")],
@@ -243,10 +198,7 @@ fn hostile_payloads_say_what_is_wrong() {
         &[section(6, b"\x02\x00\x02\x00\x00")],
         "section stacks: parent 2 of entry 1 is out of range",
     );
-    check_payload(
-        &[section(6, b"\x01\x00\x00\x00")],
-        "section stacks has 1 bytes too many",
-    );
+    check_payload(&[section(6, b"\x01\x00\x00\x00")], "section stacks has 1 bytes too many");
     check_payload(
         &[section(9, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")],
         "section samples ends early",
@@ -258,8 +210,5 @@ fn hostile_payloads_say_what_is_wrong() {
 fn unknown_sections_are_skipped() {
     let mut bytes = plain(&synthetic::small());
     bytes.extend(section(77, b"later"));
-    assert_eq!(
-        all_of(&payload::read(&bytes).unwrap()),
-        all_of(&synthetic::small())
-    );
+    assert_eq!(all_of(&payload::read(&bytes).unwrap()), all_of(&synthetic::small()));
 }
