@@ -42,16 +42,10 @@ pub struct Row {
 impl Assembler {
     /// An empty profile; `format` is the name that errors carry.
     pub fn new(format: &'static str, limits: Limits) -> Assembler {
-        let none = Module {
-            path: 0,
-            build_id: 0,
-        };
+        let none = Module { path: 0, build_id: 0 };
         let profile = Profile {
             modules: vec![none.clone()],
-            stacks: vec![StackNode {
-                parent: 0,
-                frame: 0,
-            }],
+            stacks: vec![StackNode { parent: 0, frame: 0 }],
             ..Profile::default()
         };
         Assembler {
@@ -74,10 +68,7 @@ impl Assembler {
 
     /// The index of a module.
     pub fn module(&mut self, path: &str, build_id: &str) -> u32 {
-        let module = Module {
-            path: self.string(path),
-            build_id: self.string(build_id),
-        };
+        let module = Module { path: self.string(path), build_id: self.string(build_id) };
         intern(&mut self.modules, &mut self.profile.modules, module)
     }
 
@@ -185,11 +176,7 @@ impl Assembler {
     }
 
     fn too_large(&self, what: &'static str, limit: u64) -> Error {
-        Error::TooLarge {
-            format: self.format,
-            what,
-            limit,
-        }
+        Error::TooLarge { format: self.format, what, limit }
     }
 }
 

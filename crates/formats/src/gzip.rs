@@ -14,11 +14,7 @@ pub(crate) fn inflate<'a>(
     bytes: &'a [u8],
     limits: &Limits,
 ) -> Result<Cow<'a, [u8]>, Error> {
-    let too_large = || Error::TooLarge {
-        format,
-        what: "bytes",
-        limit: limits.bytes as u64,
-    };
+    let too_large = || Error::TooLarge { format, what: "bytes", limit: limits.bytes as u64 };
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return match bytes.len() <= limits.bytes {
             true => Ok(Cow::Borrowed(bytes)),
@@ -30,11 +26,7 @@ pub(crate) fn inflate<'a>(
         .take(limits.bytes as u64 + 1)
         .read_to_end(&mut inflated);
     if let Err(cause) = result {
-        return Err(Error::Decompress {
-            format,
-            offset: inflated.len() as u64,
-            cause,
-        });
+        return Err(Error::Decompress { format, offset: inflated.len() as u64, cause });
     }
     match inflated.len() <= limits.bytes {
         true => Ok(Cow::Owned(inflated)),

@@ -26,6 +26,7 @@ mod tree;
 mod wire;
 
 pub mod canonical;
+pub mod firefox;
 pub mod folded;
 pub mod html;
 pub mod otlp;

@@ -72,14 +72,9 @@ fn meta(duration_ns: u64) -> Meta {
 fn build_small() -> Result<Profile, Error> {
     let mut a = Assembler::new("synthetic", Limits::default());
     a.profile.meta = meta(2_000_000_000);
-    let kernel = a.module(
-        "[kernel.kallsyms]",
-        "8f1f0ea2d5ff1c2d0c4b1f5b0c7f5a3e1c0d9b77",
-    );
-    let libc = a.module(
-        "/usr/lib/x86_64-linux-gnu/libc.so.6",
-        "58749c528985eab03e6700ebc1469fa50aa41219",
-    );
+    let kernel = a.module("[kernel.kallsyms]", "8f1f0ea2d5ff1c2d0c4b1f5b0c7f5a3e1c0d9b77");
+    let libc =
+        a.module("/usr/lib/x86_64-linux-gnu/libc.so.6", "58749c528985eab03e6700ebc1469fa50aa41219");
     let app = a.module("/usr/bin/app", "0123456789abcdef0123456789abcdef01234567");
     let go = a.module("/opt/go tool", "Xa9/Yb8/Zc7-d6");
     let bare = a.module("/opt/plugin;with\"odd'<name>.so", "");
@@ -96,12 +91,7 @@ fn build_small() -> Result<Profile, Error> {
         a.function(function)
     };
     let frame = |a: &mut Assembler, function, line, address, flags| {
-        a.frame(Frame {
-            function,
-            line,
-            address,
-            flags,
-        })
+        a.frame(Frame { function, line, address, flags })
     };
     let push = |a: &mut Assembler, outer_first: &[u32]| -> Result<u32, Error> {
         let mut at = 0;
@@ -141,36 +131,15 @@ fn build_small() -> Result<Profile, Error> {
         88,
     );
     let next = frame(&mut a, f, 93, 0x2400, FRAME_HEURISTIC);
-    let f = function(
-        &mut a,
-        Kind::Kernel,
-        kernel,
-        "entry_SYSCALL_64_after_hwframe",
-        "",
-        0,
-    );
+    let f = function(&mut a, Kind::Kernel, kernel, "entry_SYSCALL_64_after_hwframe", "", 0);
     let entry = frame(&mut a, f, 0, 0xffff_ffff_8120_0076, 0);
     let f = function(&mut a, Kind::Kernel, kernel, "do_sys_poll", "", 0);
     let poll = frame(&mut a, f, 0, 0xffff_ffff_813a_1c00, 0);
-    let f = function(
-        &mut a,
-        Kind::Native,
-        bare,
-        "plugin;with\"odd'<name>.so+0x77",
-        "",
-        0,
-    );
+    let f = function(&mut a, Kind::Native, bare, "plugin;with\"odd'<name>.so+0x77", "", 0);
     let unnamed = frame(&mut a, f, 0, 0x77, FRAME_UNNAMED);
     let f = function(&mut a, Kind::Native, libc, "libc.so.6+0x9f000", "", 0);
     let unnamed_libc = frame(&mut a, f, 0, 0x9f000, FRAME_UNNAMED);
-    let f = function(
-        &mut a,
-        Kind::Go,
-        go,
-        "main.(*Server).serve",
-        "/src/serve.go",
-        30,
-    );
+    let f = function(&mut a, Kind::Go, go, "main.(*Server).serve", "/src/serve.go", 30);
     let serve = frame(&mut a, f, 31, 0x48_1000, 0);
     let f = function(&mut a, Kind::Jit, 0, "jitted_blob", "", 0);
     let jit = frame(&mut a, f, 0, 0x7f00_0000_1000, 0);
@@ -178,27 +147,13 @@ fn build_small() -> Result<Profile, Error> {
     let note = frame(&mut a, f, 0, 0, 0);
 
     let app_process = {
-        let (comm, exe, cgroup) = (
-            a.string("app"),
-            a.string("/usr/bin/app"),
-            a.string("/system.slice/app.service"),
-        );
-        a.process(Process {
-            pid: 100,
-            comm,
-            exe,
-            cgroup,
-            ..Process::default()
-        })
+        let (comm, exe, cgroup) =
+            (a.string("app"), a.string("/usr/bin/app"), a.string("/system.slice/app.service"));
+        a.process(Process { pid: 100, comm, exe, cgroup, ..Process::default() })
     };
     let shell = {
         let (comm, exe) = (a.string("sh"), a.string("/usr/bin/dash"));
-        a.process(Process {
-            pid: 200,
-            comm,
-            exe,
-            ..Process::default()
-        })
+        a.process(Process { pid: 200, comm, exe, ..Process::default() })
     };
     let tool = {
         let (comm, exe, cgroup) = (
@@ -206,13 +161,7 @@ fn build_small() -> Result<Profile, Error> {
             a.string("/opt/go tool"),
             a.string("/docker/3f4c1b2a9d8e7f60515243342526171809fafbfcfdfeff000102030405060708"),
         );
-        a.process(Process {
-            pid: 200,
-            comm,
-            exe,
-            cgroup,
-            ..Process::default()
-        })
+        a.process(Process { pid: 200, comm, exe, cgroup, ..Process::default() })
     };
     let comm = a.string("app");
     let main_thread = a.thread(app_process, 100, comm);
@@ -235,45 +184,17 @@ fn build_small() -> Result<Profile, Error> {
     let mut time_ns = 1_000;
     let mut add = |a: &mut Assembler, thread, stack, cpu, cut, weight| {
         time_ns += 10_101_010;
-        a.sample(Row {
-            time_ns,
-            thread,
-            stack,
-            cpu,
-            cut,
-            weight,
-        })
+        a.sample(Row { time_ns, thread, stack, cpu, cut, weight })
     };
     for _ in 0..3 {
         add(&mut a, main_thread, inlined, 0, 0, 1)?;
         add(&mut a, worker, kernel_stack, 1, 0, 1)?;
     }
     add(&mut a, main_thread, shorter, 2, 0, 5)?;
-    add(
-        &mut a,
-        renamed,
-        cut,
-        3,
-        hotframe_abi::HF_CUT_STACK_UNREADABLE as u8,
-        2,
-    )?;
+    add(&mut a, renamed, cut, 3, hotframe_abi::HF_CUT_STACK_UNREADABLE as u8, 2)?;
     add(&mut a, shell_thread, unnamed_leaf, 0, 0, 1)?;
-    add(
-        &mut a,
-        tool_thread,
-        go_stack,
-        1,
-        hotframe_abi::HF_CUT_TOO_DEEP as u8,
-        1,
-    )?;
-    add(
-        &mut a,
-        shell_thread,
-        0,
-        0,
-        hotframe_abi::HF_CUT_PROCESS_GONE as u8,
-        1,
-    )?;
+    add(&mut a, tool_thread, go_stack, 1, hotframe_abi::HF_CUT_TOO_DEEP as u8, 1)?;
+    add(&mut a, shell_thread, 0, 0, hotframe_abi::HF_CUT_PROCESS_GONE as u8, 1)?;
     for (i, name) in HOSTILE_NAMES.iter().enumerate() {
         let kind = Kind::ALL[i + 2];
         let f = function(&mut a, kind, 0, name, "dir/odd <file>&\"'.py", i as u32);
@@ -290,12 +211,7 @@ fn build_small() -> Result<Profile, Error> {
         weight: 1,
     };
     a.sample(twin)?;
-    a.sample(Row {
-        thread: worker,
-        stack: kernel_stack,
-        cpu: 1,
-        ..twin
-    })?;
+    a.sample(Row { thread: worker, stack: kernel_stack, cpu: 1, ..twin })?;
     a.count_processes();
     a.profile.stats = serde_json::json!({
         "samples_taken": 30, "samples_lost": {"ring_full": 0}, "agent": {"cpu_user_seconds": 0.25}
@@ -314,22 +230,13 @@ fn build_large(shape: &Shape) -> Result<Profile, Error> {
         random ^= random << 17;
         (random % u64::from(n.max(1))) as u32
     };
-    let kinds = [
-        Kind::Native,
-        Kind::Native,
-        Kind::Rust,
-        Kind::Go,
-        Kind::Jvm,
-        Kind::Cpython,
-        Kind::Kernel,
-    ];
+    let kinds =
+        [Kind::Native, Kind::Native, Kind::Rust, Kind::Go, Kind::Jvm, Kind::Cpython, Kind::Kernel];
     let n_functions = (shape.stacks / 8).clamp(16, 20_000);
     let mut frames = Vec::new();
     for i in 0..n_functions {
-        let module = a.module(
-            &format!("/usr/lib/libsynthetic{}.so", i % 40),
-            &format!("{:040x}", i % 40),
-        );
+        let module =
+            a.module(&format!("/usr/lib/libsynthetic{}.so", i % 40), &format!("{:040x}", i % 40));
         let kind = kinds[i as usize % kinds.len()];
         let name = a.string(&format!(
             "project::component{}::Class{}<int, std::string>::method_number_{i}(unsigned long)",
@@ -337,14 +244,8 @@ fn build_large(shape: &Shape) -> Result<Profile, Error> {
             i % 211
         ));
         let file = a.string(&format!("src/component{}/class{}.cc", i % 17, i % 211));
-        let function = a.function(Function {
-            name,
-            system_name: 0,
-            file,
-            start_line: i,
-            module,
-            kind,
-        });
+        let function =
+            a.function(Function { name, system_name: 0, file, start_line: i, module, kind });
         for call in 0..2 {
             frames.push(a.frame(Frame {
                 function,
@@ -362,11 +263,7 @@ fn build_large(shape: &Shape) -> Result<Profile, Error> {
             _ => stacks[below(i) as usize],
         };
         let keep = shape.depth / 2 + below(shape.depth / 2);
-        let drop = if i == 0 {
-            0
-        } else {
-            shape.depth.saturating_sub(keep)
-        };
+        let drop = if i == 0 { 0 } else { shape.depth.saturating_sub(keep) };
         for _ in 0..drop {
             at = a.profile.stacks[at as usize].parent;
         }
@@ -379,16 +276,8 @@ fn build_large(shape: &Shape) -> Result<Profile, Error> {
     }
     let mut threads = Vec::new();
     for p in 0..shape.processes.max(1) {
-        let (comm, exe) = (
-            a.string(&format!("proc-{p}")),
-            a.string(&format!("/usr/bin/proc-{p}")),
-        );
-        let process = a.process(Process {
-            pid: 1000 + p * 100,
-            comm,
-            exe,
-            ..Process::default()
-        });
+        let (comm, exe) = (a.string(&format!("proc-{p}")), a.string(&format!("/usr/bin/proc-{p}")));
+        let process = a.process(Process { pid: 1000 + p * 100, comm, exe, ..Process::default() });
         for t in 0..shape.threads.max(1) {
             let comm = a.string(&format!("thread-{t}"));
             threads.push(a.thread(process, 1000 + p * 100 + t, comm));

@@ -110,9 +110,7 @@ impl<'p> Locations<'p> {
 
 /// The last component of a path.
 pub(crate) fn base_name(path: &str) -> &str {
-    path.rsplit('/')
-        .find(|part| !part.is_empty())
-        .unwrap_or(path)
+    path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path)
 }
 
 /// What a frame without a symbol is called.

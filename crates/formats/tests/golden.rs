@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hotframe_core::profile::Profile;
-use hotframe_formats::{Error, folded, otlp, pprof, speedscope, svg, synthetic};
+use hotframe_formats::{Error, firefox, folded, otlp, pprof, speedscope, svg, synthetic};
 
 fn check(name: &str, write: impl FnOnce(&Profile, &mut Vec<u8>) -> Result<(), Error>) {
     let mut bytes = Vec::new();
@@ -64,4 +64,9 @@ fn speedscope() {
 #[test]
 fn svg() {
     check("small.svg", |profile, out| svg::write(profile, svg::Options::default(), out));
+}
+
+#[test]
+fn firefox() {
+    check("small.firefox.json", |profile, out| firefox::write(profile, out));
 }

@@ -29,15 +29,9 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let fault = |fault| Error::Content {
-            format: NAME,
-            at: At::Line(i as u64 + 1),
-            fault,
-        };
+        let fault = |fault| Error::Content { format: NAME, at: At::Line(i as u64 + 1), fault };
         let Some((names, count)) = line.rsplit_once(' ') else {
-            return Err(fault(Fault::Truncated {
-                what: "a line without a count",
-            }));
+            return Err(fault(Fault::Truncated { what: "a line without a count" }));
         };
         let Ok(weight) = count.parse::<u64>() else {
             return Err(fault(Fault::Number {
@@ -48,12 +42,9 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
         let mut names = names.split(';');
         let comm = names.next().unwrap_or("");
         let comm = a.string(comm);
-        let process = *processes.entry(comm).or_insert_with(|| {
-            a.process(Process {
-                comm,
-                ..Process::default()
-            })
-        });
+        let process = *processes
+            .entry(comm)
+            .or_insert_with(|| a.process(Process { comm, ..Process::default() }));
         let thread = a.thread(process, 0, comm);
         let mut stack = 0;
         for name in names {
@@ -67,31 +58,15 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
                 module: 0,
                 kind,
             });
-            let frame = a.frame(Frame {
-                function,
-                line: 0,
-                address: 0,
-                flags,
-            });
+            let frame = a.frame(Frame { function, line: 0, address: 0, flags });
             stack = a.node(stack, frame)?;
         }
         if weight > 0 {
-            a.sample(Row {
-                time_ns: 0,
-                thread,
-                stack,
-                cpu: 0,
-                cut: 0,
-                weight,
-            })?;
+            a.sample(Row { time_ns: 0, thread, stack, cpu: 0, cut: 0, weight })?;
         }
     }
     if a.profile.samples.stack.is_empty() {
-        return Err(Error::Content {
-            format: NAME,
-            at: At::Line(1),
-            fault: Fault::Empty,
-        });
+        return Err(Error::Content { format: NAME, at: At::Line(1), fault: Fault::Empty });
     }
     a.count_processes();
     Ok(a.profile)
@@ -99,11 +74,9 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
 
 /// The name without its annotation, and what that says.
 fn annotated(name: &str) -> (&str, Kind, u8) {
-    for (suffix, kind, flags) in [
-        ("_[k]", Kind::Kernel, 0),
-        ("_[j]", Kind::Jit, 0),
-        ("_[i]", Kind::Native, FRAME_INLINED),
-    ] {
+    for (suffix, kind, flags) in
+        [("_[k]", Kind::Kernel, 0), ("_[j]", Kind::Jit, 0), ("_[i]", Kind::Native, FRAME_INLINED)]
+    {
         if let Some(name) = name.strip_suffix(suffix) {
             return (name, kind, flags);
         }
