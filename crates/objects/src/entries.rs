@@ -221,7 +221,7 @@ impl Entries {
             }
             &Index::Table { offset, n, base } => {
                 let table = TableReader { reader, offset, n, base, vaddr: self.vaddr };
-                for at in 0..n {
+                for at in 0..n.min(MAX_SCANNED as u64) {
                     let Some((start, _)) = table.pair(&mut self.table_window, at)? else {
                         break;
                     };
@@ -418,7 +418,7 @@ impl<R: ReadAt> TableReader<'_, R> {
         while n > 1 {
             let half = n / 2;
             let mut pair = [0; 8];
-            if fill(self.reader, &mut pair, self.offset + (from + half) * 8)? < 8 {
+            if fill(self.reader, &mut pair, self.offset.saturating_add((from + half) * 8))? < 8 {
                 return Ok(false);
             }
             let Some((start, _)) = self.parse(&pair) else {
@@ -478,6 +478,6 @@ impl<R: ReadAt> TableReader<'_, R> {
         if index >= self.n {
             return Ok(None);
         }
-        Ok(self.parse(window.get(self.reader, self.offset + index * 8, 8)?))
+        Ok(self.parse(window.get(self.reader, self.offset.saturating_add(index * 8), 8)?))
     }
 }

@@ -22,7 +22,7 @@ const CHUNK: usize = 64 << 10;
 /// Functions held: 2 MiB. libcrypto, libc and libavcodec have some hundreds.
 const MAX_HELD: usize = 256 << 10;
 /// Bytes of symbols read: Chromium with all its symbols has 40 MB.
-const MAX_TABLE_BYTES: u64 = 256 << 20;
+const MAX_TABLE_BYTES: u64 = 96 << 20;
 
 const STT_FUNC: u8 = 2;
 const STT_GNU_IFUNC: u8 = 10;

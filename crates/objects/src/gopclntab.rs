@@ -37,6 +37,8 @@ const FLAG_SP_WRITE: u8 = 2;
 const MAX_PCSP_BYTES: usize = 64 << 10;
 /// Bytes searched for a table or module data that no section names.
 const MAX_SEARCH_BYTES: u64 = 256 << 20;
+/// Places that look like a table's header: each may cost a search for its module data.
+const MAX_CANDIDATES: usize = 8;
 const SEARCH_STEP: usize = 1 << 20;
 /// Functions of one block: they are aligned to 16, or 1 in hostile files.
 const MAX_FOUND: usize = 65_536;
@@ -105,16 +107,17 @@ impl GoTable {
         }
         // No section: files without section headers, or of a linker that names it otherwise.
         let mut found = None;
+        let mut candidates = 0;
         let header = |bytes: &[u8]| {
             matches!(bytes, [0xf0 | 0xf1 | 0xfa | 0xfb, 0xff, 0xff, 0xff, 0, 0, 1 | 4, 8, ..])
         };
         search(file, |offset, vaddr, bytes| {
-            if header(bytes)
-                && let Some(table) = Self::at(file, offset, vaddr)?
-            {
+            let is_header = header(bytes);
+            candidates += usize::from(is_header);
+            if is_header && let Some(table) = Self::at(file, offset, vaddr)? {
                 found = Some(table);
             }
-            Ok(found.is_some())
+            Ok(found.is_some() || candidates >= MAX_CANDIDATES)
         })?;
         Ok(found)
     }
@@ -234,10 +237,16 @@ impl GoTable {
         if self.compact() { 8 } else { 16 }
     }
 
+    /// Where an entry of the function table is in the file.
+    fn entry_offset(&self, index: u64) -> u64 {
+        let table = self.offset.saturating_add(self.functab);
+        table.saturating_add(index.saturating_mul(self.entry_bytes()))
+    }
+
     fn entry_at(&self, reader: &impl ReadAt, index: u64) -> Result<Option<u64>, Error> {
         let mut bytes = [0; 16];
         let n = if self.compact() { 4 } else { 8 };
-        let at = self.offset + self.functab + index * self.entry_bytes();
+        let at = self.entry_offset(index);
         let got = fill(reader, bytes.get_mut(..n).unwrap_or_default(), at)?;
         Ok(self.parse_entry(bytes.get(..got).unwrap_or_default()).map(|(entry, _)| entry))
     }
@@ -267,7 +276,7 @@ impl GoTable {
         let mut end_before = 0;
         for index in (from..self.n_functions).take(MAX_FOUND) {
             let size = self.entry_bytes();
-            let at = self.offset + self.functab + index * size;
+            let at = self.entry_offset(index);
             let bytes = self.table_window.get(reader, at, 2 * size as usize)?;
             let (first, second) = bytes.split_at(bytes.len().min(size as usize));
             let (first, second) = (first.to_vec(), second.to_vec());
@@ -286,7 +295,9 @@ impl GoTable {
             end_before = end;
             if end > low {
                 let base = if self.version == Version::Go12 { 0 } else { self.functab };
-                if let Some(function) = self.function(reader, start, end, base + func)? {
+                if let Some(function) =
+                    self.function(reader, start, end, base.saturating_add(func))?
+                {
                     found(function)?;
                 }
             }
@@ -430,7 +441,7 @@ fn search<R: ReadAt>(
             for i in (skew..bytes.len().min(SEARCH_STEP)).step_by(8) {
                 let Some(rest) = bytes.get(i..) else { break };
                 let vaddr = segment.vaddr.wrapping_add(at).wrapping_add(i as u64);
-                if visit(here + i as u64, vaddr, rest)? {
+                if visit(here.saturating_add(i as u64), vaddr, rest)? {
                     return Ok(());
                 }
             }

@@ -452,7 +452,7 @@ impl Builder {
         let n = bytes_to_jump(code, self.arch);
         let first = self.rules.len();
         self.rules.push((entry, Rule::END));
-        self.fill(vec![Span { start: entry, end: entry + n, first, n: 1 }]);
+        self.fill(vec![Span { start: entry, end: entry.saturating_add(n), first, n: 1 }]);
         Ok(())
     }
 
@@ -489,11 +489,11 @@ impl Builder {
             let got = file.read_vaddr(&mut code, from)?;
             let code = code.get(..got).unwrap_or_default();
             for at in find_sigreturn(code, self.arch) {
-                let start = from + at as u64;
+                let start = from.saturating_add(at as u64);
                 let first = self.rules.len();
                 self.rules.push((start.saturating_sub(1), Rule::sigreturn(self.arch)));
                 // Up to the system call, which does not return.
-                let end = start + 9;
+                let end = start.saturating_add(9);
                 spans.push(Span { start: start.saturating_sub(1), end, first, n: 1 });
             }
         }
@@ -532,7 +532,7 @@ impl Builder {
                         let rule = unwind.map_or(Rule::NONE, |unwind| {
                             self.side.rule(&unwind, false, self.arch).heuristic()
                         });
-                        self.rules.push((function.start + u64::from(at), rule));
+                        self.rules.push((function.start.saturating_add(u64::from(at)), rule));
                     }
                 }
             }
@@ -543,7 +543,8 @@ impl Builder {
                 self.stats.synthesised += 1;
             }
             // A symbol without a size says where a function starts, and no more.
-            let end = if function.size == 0 { function.start + 1 } else { end.min(next) };
+            let end =
+                if function.size == 0 { function.start.saturating_add(1) } else { end.min(next) };
             let n = self.rules.len() - first;
             spans.push(Span { start: function.start, end, first, n });
         }
