@@ -313,7 +313,7 @@ impl Builder {
             let end = if self.work_bytes > MAX_BLOCK_WORK_BYTES {
                 None
             } else {
-                match self.run(file, reader, entries, entry, (low, until))? {
+                match self.run(reader, entries, entry, (low, until))? {
                     Ran::Well(end) => {
                         self.stats.fdes += 1;
                         Some(end)
@@ -357,7 +357,6 @@ impl Builder {
     /// Runs an entry, keeping the rules of addresses in `clip`.
     fn run<R: ReadAt>(
         &mut self,
-        _file: &ElfFile<R>,
         reader: &R,
         entries: &mut Entries,
         entry: Entry,
