@@ -1,7 +1,7 @@
 // The page in Debian's Chromium, over pages that the Rust writer made.
 //
-// HOTFRAME_PAGES names a folder with small.html, real.html, large-50000-40.html and
-// large-100000-60.html (crates/formats/examples/page.rs); PICTURES, if set, one for screenshots.
+// HOTFRAME_PAGES names the folder of them, which run.mjs fills by crates/formats/examples/page.rs;
+// PICTURES, if set, one for screenshots.
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

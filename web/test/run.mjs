@@ -1,16 +1,33 @@
 // Runs the unit tests (bundled by esbuild, run by Node's own runner), or with `--browser` those
-// that need pages and Chromium.
+// that need Chromium, over pages that the Rust writer makes now (or those of HOTFRAME_PAGES).
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 
 const here = new URL(".", import.meta.url).pathname;
-if (process.argv.includes("--browser")) {
-  const { status } = spawnSync(process.execPath, ["--test", "--test-reporter=spec", join(here, "browser.mjs")], { stdio: "inherit" });
-  process.exit(status ?? 1);
+if (process.argv.includes("--browser")) process.exit(browser());
+
+function browser() {
+  const given = process.env.HOTFRAME_PAGES;
+  const pages = given ?? mkdtempSync(join(tmpdir(), "hotframe-pages-"));
+  const run = (program, args, options) => spawnSync(program, args, { stdio: "inherit", ...options }).status ?? 1;
+  try {
+    for (const words of given ? [] : ["small", "real", "large 50000 40", "large 100000 60"]) {
+      const file = openSync(join(pages, `${words.replaceAll(" ", "-")}.html`), "w");
+      const made = run("cargo", ["run", "--quiet", "--release", "-p", "hotframe-formats", "--example", "page", "--", ...words.split(" ")],
+        { cwd: join(here, "../.."), stdio: ["ignore", file, "inherit"] });
+      closeSync(file);
+      if (made !== 0) return made;
+    }
+    return run(process.execPath, ["--test", "--test-reporter=spec", join(here, "browser.mjs")],
+      { env: { ...process.env, HOTFRAME_PAGES: pages } });
+  } finally {
+    if (!given) rmSync(pages, { recursive: true });
+  }
 }
+
 const out = mkdtempSync(join(tmpdir(), "hotframe-page-"));
 await build({
   entryPoints: readdirSync(here).filter((name) => name.endsWith(".test.ts")).map((name) => join(here, name)),
