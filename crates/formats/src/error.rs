@@ -157,6 +157,21 @@ pub enum Error {
         /// What.
         fault: Fault,
     },
+    /// The format is not for that.
+    #[error("{format} cannot be {what}")]
+    Unsupported {
+        /// The format's name.
+        format: &'static str,
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A page is wrong.
+    #[error("page")]
+    Html(
+        #[source]
+        #[from]
+        crate::html::Error,
+    ),
     /// The content is larger than the [`Limits`](crate::Limits).
     #[error("{format}: more than {limit} {what}")]
     TooLarge {

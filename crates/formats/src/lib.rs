@@ -19,6 +19,7 @@
 
 mod assemble;
 mod error;
+mod format;
 mod gzip;
 mod json;
 mod limits;
@@ -39,4 +40,5 @@ pub mod synthetic;
 pub use assemble::{Assembler, Row};
 pub use canonical::canonical;
 pub use error::{At, Error, Fault};
+pub use format::{Format, Keeps};
 pub use limits::Limits;

@@ -15,6 +15,7 @@
 
 mod read;
 
+pub(crate) use read::is_head;
 pub use read::{read, read_within};
 
 pub(crate) const NAME: &str = "perf script text";

@@ -206,6 +206,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether a line is the head of a sample.
+pub(crate) fn is_head(line: &str) -> bool {
+    head(line).is_some()
+}
+
 /// `comm pid/tid [cpu] seconds: period event:`, found from the time, as a comm may hold anything.
 fn head(line: &str) -> Option<Head<'_>> {
     let mut from = 0;
