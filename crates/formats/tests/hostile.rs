@@ -95,10 +95,10 @@ fn damaged() {
 fn foreign() {
     for (format, read, _) in READERS {
         for (other, ..) in READERS {
-            if other != format {
-                if let Ok(profile) = read(&sample(other)) {
-                    use_it(&profile);
-                }
+            if other != format
+                && let Ok(profile) = read(&sample(other))
+            {
+                use_it(&profile);
             }
         }
         for junk in

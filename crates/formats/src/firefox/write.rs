@@ -117,7 +117,8 @@ fn write_meta(profile: &Profile, busiest: Option<usize>, out: &mut impl Write) -
 /// The tables of one thread, numbered by first use.
 #[derive(Default)]
 struct Tables {
-    strings: Numbered<u32>,
+    /// Text, and whether only the last component of that path is meant.
+    strings: Numbered<(u32, bool)>,
     functions: Numbered<u32>,
     modules: Numbered<u32>,
     /// Frame and inline depth.
@@ -150,13 +151,13 @@ impl Tables {
             let function = profile.frames[frame as usize].function;
             self.functions.number(function);
             let of = &profile.functions[function as usize];
-            self.strings.number(of.name);
+            self.strings.number((of.name, false));
             if of.file != 0 {
-                self.strings.number(of.file);
+                self.strings.number((of.file, false));
             }
             if of.module != 0 {
                 self.modules.number(of.module);
-                self.strings.number(profile.modules[of.module as usize].path);
+                self.strings.number((profile.modules[of.module as usize].path, true));
             }
             let frame = self.frames.number((frame, depth));
             self.stacks.number(node);
@@ -231,7 +232,7 @@ fn write_thread(
 
     let functions = || t.functions.entries.iter().map(|&id| &profile.functions[id as usize]);
     write!(out, "}},\n\"funcTable\":{{\"length\":{}", t.functions.entries.len())?;
-    column(out, "name", functions().map(|function| t.strings.index[&function.name]))?;
+    column(out, "name", functions().map(|function| t.strings.index[&(function.name, false)]))?;
     column(out, "isJS", functions().map(|_| false))?;
     column(out, "relevantForJS", functions().map(|_| false))?;
     column(
@@ -247,7 +248,7 @@ fn write_thread(
         "fileName",
         functions().map(|function| match function.file {
             0 => Nullable(None),
-            file => Nullable(Some(t.strings.index[&file])),
+            file => Nullable(Some(t.strings.index[&(file, false)])),
         }),
     )?;
     column(out, "lineNumber", functions().map(|function| Known(function.start_line)))?;
@@ -260,7 +261,7 @@ fn write_thread(
     column(
         out,
         "name",
-        modules().map(|module| t.strings.index[&profile.modules[module as usize].path]),
+        modules().map(|module| t.strings.index[&(profile.modules[module as usize].path, true)]),
     )?;
     column(out, "host", modules().map(|_| "null"))?;
     // Type 1 is a library.
@@ -292,11 +293,12 @@ fn write_thread(
         )?;
     }
     out.write_all(b"},\n\"stringArray\":[")?;
-    for (i, &id) in t.strings.entries.iter().enumerate() {
+    for (i, &(id, base)) in t.strings.entries.iter().enumerate() {
         if i > 0 {
             out.write_all(b",")?;
         }
-        text(out, profile.strings.get(id))?;
+        let whole = profile.strings.get(id);
+        text(out, if base { base_name(whole) } else { whole })?;
     }
     out.write_all(b"]}")
 }
