@@ -198,6 +198,9 @@ impl Kernel {
                 _ => continue,
             };
             map.set_max_entries(entries).map_err(bpf("sizing a map"))?;
+            if name == "hf_memory" && !fallbacks.no_arena {
+                map.set_map_extra(abi::HF_ARENA_ADDR).map_err(bpf("placing the arena"))?;
+            }
         }
         Ok(())
     }

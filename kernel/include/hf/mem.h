@@ -29,11 +29,13 @@ static inline const void *hf_mem(__u32 off, __u32 bytes)
 
 #define HF_ARENA_MAX_PAGES 65536
 
+/* User space sets map_extra to HF_ARENA_ADDR before load: compilers before
+ * clang 15 cannot say 64 bits in a map's definition. */
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARENA);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, HF_ARENA_MAX_PAGES); /* set to the budget's share at load */
-	__ulong(map_extra, HF_ARENA_ADDR);
 } hf_memory SEC(".maps");
 
 /* An arena belongs to a program that names its map. */
