@@ -18,6 +18,8 @@ pub(crate) struct Places {
     named: Column<u32>,
     seen: Column<u64>,
     index: Index,
+    /// Where the search for cold names goes on.
+    hand: u32,
     seed: u64,
 }
 
@@ -29,6 +31,7 @@ impl Places {
             named: Column::new(&owner),
             seen: Column::new(&owner),
             index: Index::new(&owner),
+            hand: 0,
             seed,
         }
     }
@@ -87,30 +90,54 @@ impl Places {
         self.words.iter().zip(self.named.iter()).filter(move |(_, n)| *n == none).map(|(w, _)| w)
     }
 
-    /// Forgets the names of places not seen since the last call; how many.
-    pub(crate) fn forget_cold_names(&mut self) -> u64 {
-        let mut n = 0;
-        for id in 0..self.words.len() as u32 {
-            if !self.is_seen(id) && self.named(id) != Ref::None {
+    /// Forgets the names of up to `n` places that were not seen since the hand passed them last;
+    /// how many.
+    pub(crate) fn forget_cold_names(&mut self, n: usize) -> u64 {
+        let total = self.words.len() as u32;
+        let mut forgotten = 0;
+        for _ in 0..2 * u64::from(total) {
+            if forgotten == n {
+                break;
+            }
+            let id = if self.hand < total { self.hand } else { 0 };
+            self.hand = id + 1;
+            if self.named(id) == Ref::None {
+                continue;
+            }
+            if self.is_seen(id) {
+                self.set_seen(id, false);
+            } else {
                 self.set_named(id, Ref::None);
-                n += 1;
+                forgotten += 1;
             }
         }
-        n
+        forgotten as u64
     }
 
-    pub(crate) fn is_seen(&self, id: u32) -> bool {
+    fn is_seen(&self, id: u32) -> bool {
         self.seen.at(id / 64) >> (id % 64) & 1 == 1
     }
 
-    /// Keeps the marked places, none of them seen; `map` changes what their names refer to.
+    fn set_seen(&mut self, id: u32, seen: bool) {
+        if let Some(word) = self.seen.get_mut(id / 64) {
+            *word = *word & !(1 << (id % 64)) | u64::from(seen) << (id % 64);
+        }
+    }
+
+    /// Keeps the marked places; `map` changes what their names refer to.
     pub(crate) fn compact(&mut self, marks: &Marks, map: impl Fn(Ref) -> Ref) {
+        let mut to = 0;
+        for id in 0..self.words.len() as u32 {
+            if marks.has(id) {
+                let seen = self.is_seen(id);
+                self.set_seen(to, seen);
+                to += 1;
+            }
+        }
         self.words.compact(marks, |word| word);
         self.named.compact(marks, |named| map(Ref::unpack(named)).pack());
         self.seen.truncate(self.words.len().div_ceil(64));
-        for id in 0..self.seen.len() as u32 {
-            self.seen.set(id, 0);
-        }
+        self.hand = 0;
         let (seed, words) = (self.seed, &self.words);
         self.index.rebuild(0..words.len() as u32, |id| mix(seed, words.at(id)));
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::budget::{Budget, Charge, Held, Refused};
-use crate::dynamic::{Dynamic, Incarnation, ProcessKey};
+use crate::dynamic::{Dynamic, Incarnation, Process, ProcessKey};
 use crate::hash::{Seed, mix};
 use crate::marks::Marks;
 use crate::names::{Frame, FrameInfo, Function, FunctionInfo, MAX_CHAIN, Module, Names, UNNAMED};
@@ -79,8 +79,8 @@ pub struct Config {
     pub note_kind: u8,
     /// A process's share is at least this.
     pub min_share_bytes: u64,
-    /// A process's share is the budget's limit divided by this. Beyond it a process may grow only
-    /// while as much is free for the others.
+    /// A process's share is the budget's limit divided by this. Beyond it a process's own entries
+    /// go first, and its stacks are taken in only while an eighth of the budget is free.
     pub share_divisor: u64,
     /// Evicted dynamic frames whose names are remembered, 16 bytes each.
     pub tombstones: usize,
@@ -299,7 +299,9 @@ impl Store {
         words: &[u64],
     ) -> Result<StackId, Refused> {
         self.make_refused_stack()?;
-        if self.is_over_share(incarnation) && !self.make_room_in_share(incarnation) {
+        if self.is_over_share(incarnation)
+            && !(self.make_room(Cold::Nothing) && !self.is_over_share(incarnation))
+        {
             return Ok(StackId::REFUSED);
         }
         let mut frames = std::mem::take(&mut self.scratch);
@@ -473,7 +475,8 @@ impl Store {
             return self.answer_unnamed(id, Why::Unsupported);
         }
         let before = self.budget.used_bytes();
-        let over = self.is_over_share(incarnation) && !self.make_room_in_share(incarnation);
+        let over = self.is_over_share(incarnation)
+            && !(self.make_room(Cold::Nothing) && !self.is_over_share(incarnation));
         let named = if over { None } else { self.named_with_room(Cold::Names, frames) };
         match named {
             Some(named) => self.fill(id.slot, named),
@@ -693,13 +696,16 @@ impl Store {
 
     // ------------------------------------------------------------------------------- the budget
 
-    /// A process that holds more than its share may grow only while a share is free for others.
-    fn is_over_share(&self, incarnation: Incarnation) -> bool {
-        let Some(process) = self.dynamic.processes.get(&incarnation.0) else {
-            return false;
-        };
+    /// Whether a process holds more than its share while others have something to lose.
+    fn is_hog(&self, process: &Process) -> bool {
         let share = self.budget.limit_bytes() / self.config.share_divisor.max(1);
-        process.bytes() > share.max(self.config.min_share_bytes) && self.budget.free_bytes() < share
+        process.bytes() > share.max(self.config.min_share_bytes) && self.dynamic.processes.len() > 1
+    }
+
+    /// A process over its share may grow only while an eighth of the budget is free for others.
+    fn is_over_share(&self, incarnation: Incarnation) -> bool {
+        self.dynamic.processes.get(&incarnation.0).is_some_and(|p| self.is_hog(p))
+            && self.budget.free_bytes() < self.budget.limit_bytes() / 8
     }
 
     /// Books what the tables grew by on a process.
@@ -712,42 +718,35 @@ impl Store {
         }
     }
 
-    /// A process is over its share: half of its own entries go. Whether it is inside now.
-    fn make_room_in_share(&mut self, incarnation: Incarnation) -> bool {
-        if self.be_patient() {
-            return false;
-        }
-        let own = self.dynamic.processes.get(&incarnation.0).map_or(0, |p| p.entries);
-        let tombstones = &mut self.tombstones;
-        self.dynamic.evict_own(incarnation, own.div_ceil(2) as usize, |hash, value| {
-            tombstones.add(hash, value)
-        });
-        self.sweep_now();
-        let inside = !self.is_over_share(incarnation);
-        self.end_patience(inside);
-        inside
-    }
-
-    /// Something was refused: cold names of static code go where `cold` allows it, then a quarter
-    /// of the dynamic entries. Whether that is worth another try.
+    /// Something was refused: a part of the names of static code goes, the coldest, where
+    /// `cold` allows it; and a part of the dynamic entries, those of processes over their share
+    /// first. Whether that is worth another try.
     fn make_room(&mut self, cold: Cold) -> bool {
         if self.be_patient() {
             return false;
         }
         let before = self.budget.used_bytes();
         if cold == Cold::Names {
-            self.counters.names_forgotten += self.places.forget_cold_names();
+            let n = self.places.len().div_ceil(EVICTED_PART);
+            self.counters.names_forgotten += self.places.forget_cold_names(n);
         }
+        let mut n = self.dynamic.len().div_ceil(EVICTED_PART);
+        let processes = &self.dynamic.processes;
+        let hogs: Vec<u32> = processes
+            .iter()
+            .filter(|(_, process)| self.is_hog(process))
+            .map(|(&incarnation, _)| incarnation)
+            .collect();
+        let tombstones = &mut self.tombstones;
+        let mut note = |hash, value| tombstones.add(hash, value);
+        for incarnation in hogs {
+            n -= self.dynamic.evict_own(Incarnation(incarnation), n, &mut note);
+        }
+        self.dynamic.evict(n, &mut note);
         self.sweep_now();
-        let enough = |budget: &Budget| budget.free_bytes() >= budget.limit_bytes() / 16;
-        if !enough(&self.budget) {
-            let n = self.dynamic.len().div_ceil(4);
-            let tombstones = &mut self.tombstones;
-            self.dynamic.evict(n, |hash, value| tombstones.add(hash, value));
-            self.sweep_now();
-        }
         let better = self.budget.used_bytes() < before && self.budget.free_bytes() > 0;
-        self.end_patience(better && enough(&self.budget));
+        let gained = self.budget.free_bytes() >= self.budget.limit_bytes() / 64;
+        self.end_patience(better && gained);
         better
     }
 
@@ -785,7 +784,7 @@ impl Store {
         };
         let mut places = Marks::new(self.places.len());
         for id in 0..self.places.len() as u32 {
-            if self.places.is_seen(id) {
+            if self.places.named(id) != Ref::None {
                 places.mark(id);
             }
         }
@@ -1067,9 +1066,6 @@ impl Store {
             }
             Some(Raw::Dynamic(words)) => {
                 let before = self.budget.used_bytes();
-                if self.is_over_share(incarnation) && !self.make_room_in_share(incarnation) {
-                    return false;
-                }
                 let learn = |store: &mut Store| -> Result<(), Refused> {
                     let named = store.named(frames)?;
                     if store.dynamic.set(incarnation, words, named) {
@@ -1108,6 +1104,10 @@ impl Store {
         }
     }
 }
+
+/// One entry of so many goes at once: a sweep's time is spread over that many inserts, and on
+/// average half of them stand empty.
+const EVICTED_PART: usize = 12;
 
 /// What may be forgotten to make room, beside dynamic entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
