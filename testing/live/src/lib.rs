@@ -244,6 +244,20 @@ impl Stack {
     }
 }
 
+/// A path in a failing test's message: its ends, when it is long.
+fn abridged<S: AsRef<str>>(path: &[S]) -> String {
+    let names: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
+    match names.as_slice() {
+        [first @ .., _, _, _, _, _, _] if first.len() > 20 => format!(
+            "{};…({} frames);{}",
+            names[..8].join(";"),
+            names.len() - 16,
+            names[names.len() - 8..].join(";")
+        ),
+        _ => names.join(";"),
+    }
+}
+
 /// A `.folded` file.
 #[derive(Debug, Clone, Default)]
 pub struct Folded {
@@ -295,10 +309,10 @@ impl Folded {
             seen += stack.count;
             assert!(
                 stack.has_path(path),
-                "a stack of {comm} ({} samples) lacks the path {:?}:\n{}",
+                "a stack of {comm} ({} samples) lacks the path {}:\n{}",
                 stack.count,
-                path.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
-                stack.frames.join("\n")
+                abridged(path),
+                abridged(&stack.frames)
             );
         }
         assert!(seen > 0, "no sample of {comm} to look at among:\n{}", self.summary());
