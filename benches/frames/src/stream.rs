@@ -277,7 +277,7 @@ fn jvm(name: &str, positions: u64, mixed: bool) -> Stream {
             .collect::<Vec<_>>();
         places.push(frames);
     }
-    for _ in 0..3_000_000 {
+    for _ in 0..1_000_000 {
         let method = &places[random.zipf(METHODS) as usize];
         let frame = method[random.below(method.len() as u64) as usize];
         stream.steps.push(Step::Meet(frame));
@@ -307,7 +307,7 @@ fn workers(n: u64) -> Stream {
             .collect();
         frames.push(own);
     }
-    for _ in 0..3_000_000 {
+    for _ in 0..1_000_000 {
         let own = &frames[random.below(n) as usize];
         stream.steps.push(Step::Meet(own[random.zipf(FUNCTIONS) as usize]));
     }
@@ -378,10 +378,8 @@ fn lambdas() -> Stream {
         };
         let frame = stream.frame(hog, dynamic(0x7f00_0000_0000 + i * 64, i, 0), vec![name]);
         stream.steps.push(Step::Meet(frame));
-        for _ in 0..3 {
-            let other = others[random.zipf(others.len() as u64) as usize];
-            stream.steps.push(Step::Meet(other));
-        }
+        let other = others[random.zipf(others.len() as u64) as usize];
+        stream.steps.push(Step::Meet(other));
     }
     stream
 }
@@ -422,18 +420,18 @@ fn zipf() -> Stream {
     let mut random = Random(6);
     let process = stream.process(1);
     let frames: Vec<u32> = (0..1_000_000).map(|i| flat(&mut stream, process, i, 200)).collect();
-    for _ in 0..3_000_000 {
+    for _ in 0..1_000_000 {
         stream.steps.push(Step::Meet(frames[random.zipf(frames.len() as u64) as usize]));
     }
     stream
 }
 
-/// A minute of 1,000 new processes a second, each a script of 40 functions out of 800.
+/// Twenty seconds of 1,000 new processes a second, each a script of 40 functions out of 800.
 fn churn() -> Stream {
     let mut stream = Stream::named("churn");
     let mut random = Random(7);
     let mut living = std::collections::VecDeque::new();
-    for i in 0..60_000u32 {
+    for i in 0..20_000u32 {
         let process = stream.process(1_000 + i % 30_000);
         let from = random.zipf(760);
         let own: Vec<u32> = (from..from + 40)

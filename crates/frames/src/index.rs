@@ -149,8 +149,8 @@ impl Index {
         // Forced charges are not refused.
         let _ = self.make_shards(true);
         for (shard, count) in self.shards.iter_mut().zip(counts) {
-            // A load of 0.8, so that the next few inserts do not grow at once.
-            let n_slots = if count == 0 { 0 } else { count + count / 4 + 2 };
+            // The highest load that inserts leave: never more slots than there were.
+            let n_slots = if count == 0 { 0 } else { (count * 8).div_ceil(7).max(count + 1) };
             self.charge.grow_anyway(n_slots * SLOT_BYTES);
             shard.resize(n_slots, &hash_of);
         }

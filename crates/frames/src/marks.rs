@@ -30,6 +30,11 @@ impl Marks {
         self.words.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
     }
 
+    /// How many ids are marked.
+    pub(crate) fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// To be called once, after the last mark and before `new_id`.
     pub(crate) fn rank(&mut self) {
         let mut total = 0;

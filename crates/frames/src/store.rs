@@ -299,9 +299,7 @@ impl Store {
         words: &[u64],
     ) -> Result<StackId, Refused> {
         self.make_refused_stack()?;
-        if self.is_over_share(incarnation)
-            && !(self.make_room(Cold::Nothing) && !self.is_over_share(incarnation))
-        {
+        if self.stays_over_share(incarnation) {
             return Ok(StackId::REFUSED);
         }
         let mut frames = std::mem::take(&mut self.scratch);
@@ -475,8 +473,7 @@ impl Store {
             return self.answer_unnamed(id, Why::Unsupported);
         }
         let before = self.budget.used_bytes();
-        let over = self.is_over_share(incarnation)
-            && !(self.make_room(Cold::Nothing) && !self.is_over_share(incarnation));
+        let over = self.stays_over_share(incarnation);
         let named = if over { None } else { self.named_with_room(Cold::Names, frames) };
         match named {
             Some(named) => self.fill(id.slot, named),
@@ -708,6 +705,14 @@ impl Store {
             && self.budget.free_bytes() < self.budget.limit_bytes() / 8
     }
 
+    /// The same after an attempt to make room.
+    fn stays_over_share(&mut self, incarnation: Incarnation) -> bool {
+        self.is_over_share(incarnation) && {
+            self.make_room(Cold::Nothing);
+            self.is_over_share(incarnation)
+        }
+    }
+
     /// Books what the tables grew by on a process.
     fn book_growth(&mut self, incarnation: Incarnation, before_bytes: u64) {
         let grown = self.budget.used_bytes().saturating_sub(before_bytes);
@@ -726,11 +731,17 @@ impl Store {
             return false;
         }
         let before = self.budget.used_bytes();
+        // A budget that was lowered is reached in one step as far as caches can give.
+        let over = u128::from(before.saturating_sub(self.budget.limit_bytes()));
+        let part = |len: usize| {
+            let for_over = len as u128 * over / u128::from(before.max(1));
+            (len.div_ceil(EVICTED_PART) + for_over as usize).min(len)
+        };
         if cold == Cold::Names {
-            let n = self.places.len().div_ceil(EVICTED_PART);
+            let n = part(self.places.len());
             self.counters.names_forgotten += self.places.forget_cold_names(n);
         }
-        let mut n = self.dynamic.len().div_ceil(EVICTED_PART);
+        let mut n = part(self.dynamic.len());
         let processes = &self.dynamic.processes;
         let hogs: Vec<u32> = processes
             .iter()

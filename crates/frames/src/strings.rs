@@ -86,6 +86,9 @@ impl Strings {
 
     /// Keeps the marked texts; their ids become `marks.new_id`.
     pub(crate) fn compact(&mut self, seed: &Seed, marks: &Marks) {
+        if marks.count() == self.len() + 1 {
+            return;
+        }
         let mut old = std::mem::replace(&mut self.arena, Arena::new(&self.owner));
         let mut id = 0;
         let mut chunks = std::mem::take(&mut old.chunks).into_iter();
