@@ -19,6 +19,6 @@ int main(int argc, char **argv)
 
 	CALL((image_work(), 0));
 	snprintf(next, sizeof(next), "%d", (argc > 1 ? atoi(argv[1]) : 0) + 1);
-	execl("/proc/self/exe", "execchain", next, (char *)NULL);
+	EXEC_SELF(next);
 	return 1;
 }

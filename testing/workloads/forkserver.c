@@ -26,7 +26,7 @@ NOINLINE static void serve(int by_vfork)
 
 		if (child == 0) {
 			if (by_vfork) {
-				execl("/proc/self/exe", "forkserver", "child", (char *)NULL);
+				EXEC_SELF("child");
 				_exit(1);
 			}
 			CALL((child_work(), 0));

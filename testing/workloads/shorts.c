@@ -52,7 +52,7 @@ int main(int argc, char **argv)
 			pid_t child = vfork();
 
 			if (child == 0) {
-				execl("/proc/self/exe", "shorts", "child", (char *)NULL);
+				EXEC_SELF("child");
 				_exit(1);
 			}
 			started++;

@@ -28,4 +28,13 @@
 		__asm__ volatile("" ::: "memory");                                                 \
 	} while (0)
 
+/* Becomes this program again, with one argument. By its path, since the name
+ * of a thread that runs /proc/self/exe would be `exe`. */
+#define EXEC_SELF(argument)                                                                        \
+	do {                                                                                       \
+		char self_[4096] = {0};                                                            \
+		if (readlink("/proc/self/exe", self_, sizeof(self_) - 1) > 0)                      \
+			execl(self_, self_, argument, (char *)NULL);                               \
+	} while (0)
+
 #endif
