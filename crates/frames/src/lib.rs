@@ -60,6 +60,10 @@
 //! is held, and one bit and a half a row while it lasts.
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod budget;
 pub mod capture;
 mod column;

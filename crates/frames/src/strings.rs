@@ -63,14 +63,14 @@ impl Strings {
             return Ok(0);
         }
         let hash = seed.text(text.as_bytes());
-        if let Some(id) = self.index.find(hash, |id| self.arena.get(id) == text) {
+        if let Some(id) = self.index.find(hash, |id| self.arena.bytes(id) == text.as_bytes()) {
             return Ok(id);
         }
         let arena = &self.arena;
-        self.index.reserve(hash, |id| seed.text(arena.get(id).as_bytes()))?;
-        let id = self.arena.push(text, false)?;
+        self.index.reserve(hash, |id| seed.text(arena.bytes(id)))?;
+        let id = self.arena.push(text.as_bytes(), false)?;
         let arena = &self.arena;
-        self.index.insert(hash, id, |id| seed.text(arena.get(id).as_bytes()))?;
+        self.index.insert(hash, id, |id| seed.text(arena.bytes(id)))?;
         Ok(id)
     }
 
@@ -104,7 +104,7 @@ impl Strings {
         }
         drop(old);
         let arena = &self.arena;
-        self.index.rebuild(1..arena.n_texts + 1, |id| seed.text(arena.get(id).as_bytes()));
+        self.index.rebuild(1..arena.n_texts + 1, |id| seed.text(arena.bytes(id)));
     }
 }
 
@@ -122,7 +122,7 @@ impl Arena {
         }
     }
 
-    fn push(&mut self, text: &str, anyway: bool) -> Result<u32, Refused> {
+    fn push(&mut self, text: &[u8], anyway: bool) -> Result<u32, Refused> {
         let length_bytes = if text.len() < 0x80 { 1 } else { 2 };
         if self.end + length_bytes + text.len() > CHUNK_BYTES {
             if anyway {
@@ -153,7 +153,7 @@ impl Arena {
                 slot.copy_from_slice(&record[..length_bytes]);
             }
             if let Some(slot) = chunk.get_mut(body..body + text.len()) {
-                slot.copy_from_slice(text.as_bytes());
+                slot.copy_from_slice(text);
             }
             self.end = body + text.len();
         }
@@ -162,14 +162,19 @@ impl Arena {
         Ok(self.n_texts)
     }
 
-    fn push_anyway(&mut self, text: &str) {
+    fn push_anyway(&mut self, text: &[u8]) {
         // A forced push is never refused.
         let _ = self.push(text, true);
     }
 
     fn get(&self, id: u32) -> &str {
+        // What was pushed was a str; checking costs less than a reason to trust it.
+        std::str::from_utf8(self.bytes(id)).unwrap_or_default()
+    }
+
+    fn bytes(&self, id: u32) -> &[u8] {
         if id == 0 || id > self.n_texts {
-            return "";
+            return b"";
         }
         let number = id - 1;
         let position = self.groups.at(number / GROUP) as usize;
@@ -185,7 +190,7 @@ impl Arena {
                     chunk += 1;
                     texts = match self.chunks.get(chunk) {
                         Some(c) => Some(Texts { rest: c }),
-                        None => return "",
+                        None => return b"",
                     };
                 }
             }
@@ -203,9 +208,9 @@ struct Texts<'a> {
 }
 
 impl<'a> Iterator for Texts<'a> {
-    type Item = &'a str;
+    type Item = &'a [u8];
 
-    fn next(&mut self) -> Option<&'a str> {
+    fn next(&mut self) -> Option<&'a [u8]> {
         let (&low, rest) = self.rest.split_first()?;
         let (len, rest) = match low {
             0 => return None,
@@ -217,8 +222,7 @@ impl<'a> Iterator for Texts<'a> {
         };
         let (text, rest) = rest.split_at_checked(len)?;
         self.rest = rest;
-        // What was pushed was a str; checking costs less than a reason to trust it.
-        Some(std::str::from_utf8(text).unwrap_or_default())
+        Some(text)
     }
 }
 
