@@ -192,7 +192,7 @@ impl Random {
     }
 
     fn below(&mut self, n: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(n) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
 
     /// A rank below `n`, log-uniform: Zipf's law with exponent 1 in its continuous form. Ranks are
@@ -392,7 +392,7 @@ fn flat(stream: &mut Stream, process: u32, i: u64, n_files: u64) -> u32 {
         line: (i % 100 * 10 + 2) as u32,
         kind: 1,
     };
-    let words = if i % 2 == 0 {
+    let words = if i.is_multiple_of(2) {
         native(i % n_files, i * 16)
     } else {
         dynamic(0x5500_0000_0000 + i * 48, i, 0)
