@@ -11,7 +11,7 @@
  *
  * A sample is filtered before anything of it is read. It ends as one record:
  * hf_sample with its words, or, when tables are missing, hf_slice with the
- * stack copied before it. Nobody is woken: user space polls.
+ * stack copied before it. Nobody is woken but for slices: user space polls.
  *
  * User half: crates/bpf (loading, decoding), crates/core (what records mean).
  */
@@ -155,14 +155,20 @@ static __always_inline void hf_find_space(struct hf_walk *w)
 	struct hf_space *space = bpf_map_lookup_elem(&hf_spaces, &w->mm);
 	const struct hf_blob *blob;
 
+	struct mm_struct *mm = (struct mm_struct *)w->mm;
+	__u64 start_stack = BPF_CORE_READ(mm, start_stack);
+
 	w->n_mappings = 0;
 	w->blob_id = 0;
 	w->blob_off = 0;
 	w->sample.space_id = 0;
 	w->sample.blob_id = 0;
-	if (!space) {
+	if (!start_stack)
+		return; /* an exec that has not come so far */
+	if (!space || space->start_stack != start_stack) {
 		struct hf_space fresh = {
 		    .space_id = __sync_fetch_and_add(&hf_next_space_id, 1),
+		    .start_stack = start_stack,
 		};
 
 		if (!bpf_map_update_elem(&hf_spaces, &w->mm, &fresh, BPF_ANY))
@@ -185,7 +191,7 @@ static __always_inline void hf_find_space(struct hf_walk *w)
 /* ----------------------------------------------------------------- output */
 
 /* Copies the stack from its pointer's page up, as far as it can be read. The
- * record's size is the least of four that holds `want`. Returns its number. */
+ * record's size is the least of six that holds `want`. Returns its number. */
 static __always_inline __u64 hf_copy_pages(struct hf_stack *stack, __u64 from, const __u32 pages,
 					   struct hf_counters *counters)
 {
@@ -254,6 +260,8 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 	HF_TRY_COPY(4)
 	HF_TRY_COPY(8)
 	HF_TRY_COPY(16)
+	HF_TRY_COPY(32)
+	HF_TRY_COPY(64)
 	return 0;
 }
 
@@ -298,13 +306,16 @@ static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *
 static __always_inline void hf_finish(struct hf_walk *w)
 {
 	struct hf_counters *counters = hf_my_counters();
+	__u64 wake = BPF_RB_NO_WAKEUP;
 	__u32 bytes, n;
 
 	if (!counters)
 		return;
 	if (w->missing != HF_MISSING_NONE) {
 		if (!hf_send_slice(w, counters, 0)) {
-			/* The words follow as a sample record of their own. */
+			/* Rare, and worth a wake-up: what is loaded within a
+			 * millisecond is there at the next tick. */
+			wake = BPF_RB_FORCE_WAKEUP;
 			counters->slices++;
 			w->sample.flags |= HF_SAMPLE_SLICED;
 		} else {
@@ -324,7 +335,7 @@ static __always_inline void hf_finish(struct hf_walk *w)
 	hf_barrier(bytes);
 	if (bytes > sizeof(w->sample) + sizeof(w->words))
 		bytes = sizeof(w->sample) + sizeof(w->words);
-	if (bpf_ringbuf_output(&hf_ring, &w->sample, bytes, BPF_RB_NO_WAKEUP))
+	if (bpf_ringbuf_output(&hf_ring, &w->sample, bytes, wake))
 		counters->lost[HF_LOST_RING_FULL]++;
 	else
 		counters->emitted++;
@@ -557,14 +568,19 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 		compat = BPF_CORE_READ(regs, cs);
 		/* After a call into the kernel the pc is behind the syscall
 		 * instruction, as a return address is behind a call. */
-		w->pc_is_return = (__s64)BPF_CORE_READ(regs, orig_ax) >= 0;
 		struct pt_regs copy;
 
 		bpf_core_read(&copy, sizeof(copy), regs);
+		w->pc_is_return = (__s64)copy.orig_ax >= 0;
+		if (copy.orig_ax == HF_NR_EXECVE || copy.orig_ax == HF_NR_EXECVEAT)
+			w->sample.flags |= HF_SAMPLE_IN_EXEC;
 		HF_COPY_REGS(w, &copy);
 #else
-		compat = BPF_CORE_READ(regs, pstate);
 		w->pc_is_return = 0;
+		compat = BPF_CORE_READ(regs, syscallno);
+		if (compat == HF_NR_EXECVE || compat == HF_NR_EXECVEAT)
+			w->sample.flags |= HF_SAMPLE_IN_EXEC;
+		compat = BPF_CORE_READ(regs, pstate);
 		bpf_core_read(w->regs, 31 * 8, &regs->regs);
 		w->regs[31] = BPF_CORE_READ(regs, sp);
 		w->regs[32] = BPF_CORE_READ(regs, pc);
@@ -651,7 +667,8 @@ int BPF_PROG(hf_on_exec, struct task_struct *task, int old_pid, struct linux_bin
 {
 	__u64 t0 = bpf_ktime_get_ns();
 	struct hf_counters *counters = hf_my_counters();
-	__u64 mm = (__u64)BPF_CORE_READ(task, mm);
+	struct mm_struct *new_mm = BPF_CORE_READ(task, mm);
+	__u64 mm = (__u64)new_mm;
 	__u32 tgid = hf_tgid_nr(task);
 	struct hf_space space = {};
 	struct hf_space_record record = {
@@ -669,6 +686,7 @@ int BPF_PROG(hf_on_exec, struct task_struct *task, int old_pid, struct linux_bin
 	if (hf_config.filter_cgroups && !hf_in_cgroups(task))
 		goto out;
 	space.space_id = __sync_fetch_and_add(&hf_next_space_id, 1);
+	space.start_stack = BPF_CORE_READ(new_mm, start_stack);
 	record.space_id = space.space_id;
 	if (bpf_map_update_elem(&hf_spaces, &mm, &space, BPF_ANY))
 		goto out;

@@ -37,6 +37,7 @@ pub const HF_SAMPLE_KTHREAD: u32 = 2;
 pub const HF_SAMPLE_IN_KERNEL: u32 = 4;
 pub const HF_SAMPLE_AUDIT: u32 = 8;
 pub const HF_SAMPLE_SLICED: u32 = 16;
+pub const HF_SAMPLE_IN_EXEC: u32 = 32;
 pub const HF_COMM_BYTES: u32 = 16;
 pub const HF_MAX_FRAMES: u32 = 1024;
 pub const HF_MAX_STEPS: u32 = 4096;
@@ -44,7 +45,7 @@ pub const HF_MAX_KERNEL_FRAMES: u32 = 127;
 pub const HF_MAX_WORDS: u32 = 1280;
 pub const HF_STACK_PAGE_SHIFT: u32 = 12;
 pub const HF_STACK_PAGE_BYTES: u32 = 4096;
-pub const HF_STACK_MAX_PAGES: u32 = 16;
+pub const HF_STACK_MAX_PAGES: u32 = 64;
 pub const HF_MAX_COMMS: u32 = 16;
 pub type __s8 = ::core::ffi::c_schar;
 pub type __u8 = ::core::ffi::c_uchar;
@@ -135,15 +136,18 @@ pub struct hf_space {
     pub blob_off: __u32,
     pub blob_id: __u32,
     pub reserved: __u32,
+    pub start_stack: __u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_space"][::core::mem::size_of::<hf_space>() - 16usize];
-    ["Alignment of hf_space"][::core::mem::align_of::<hf_space>() - 4usize];
+    ["Size of hf_space"][::core::mem::size_of::<hf_space>() - 24usize];
+    ["Alignment of hf_space"][::core::mem::align_of::<hf_space>() - 8usize];
     ["Offset of field: hf_space::space_id"][::core::mem::offset_of!(hf_space, space_id) - 0usize];
     ["Offset of field: hf_space::blob_off"][::core::mem::offset_of!(hf_space, blob_off) - 4usize];
     ["Offset of field: hf_space::blob_id"][::core::mem::offset_of!(hf_space, blob_id) - 8usize];
     ["Offset of field: hf_space::reserved"][::core::mem::offset_of!(hf_space, reserved) - 12usize];
+    ["Offset of field: hf_space::start_stack"]
+        [::core::mem::offset_of!(hf_space, start_stack) - 16usize];
 };
 #[repr(C)]
 #[derive(
@@ -565,8 +569,6 @@ pub struct hf_counters {
     pub lost: [__u64; 3usize],
     pub space_records_lost: __u64,
     pub hook_runs: __u64,
-    pub cache_hits: __u64,
-    pub cache_misses: __u64,
     pub frames: __u64,
     pub stack_seq: __u64,
     pub slice_window_ns: __u64,
@@ -574,7 +576,7 @@ pub struct hf_counters {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 184usize];
+    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 168usize];
     ["Alignment of hf_counters"][::core::mem::align_of::<hf_counters>() - 8usize];
     ["Offset of field: hf_counters::runs"][::core::mem::offset_of!(hf_counters, runs) - 0usize];
     ["Offset of field: hf_counters::run_ns"][::core::mem::offset_of!(hf_counters, run_ns) - 8usize];
@@ -592,18 +594,14 @@ const _: () = {
         [::core::mem::offset_of!(hf_counters, space_records_lost) - 120usize];
     ["Offset of field: hf_counters::hook_runs"]
         [::core::mem::offset_of!(hf_counters, hook_runs) - 128usize];
-    ["Offset of field: hf_counters::cache_hits"]
-        [::core::mem::offset_of!(hf_counters, cache_hits) - 136usize];
-    ["Offset of field: hf_counters::cache_misses"]
-        [::core::mem::offset_of!(hf_counters, cache_misses) - 144usize];
     ["Offset of field: hf_counters::frames"]
-        [::core::mem::offset_of!(hf_counters, frames) - 152usize];
+        [::core::mem::offset_of!(hf_counters, frames) - 136usize];
     ["Offset of field: hf_counters::stack_seq"]
-        [::core::mem::offset_of!(hf_counters, stack_seq) - 160usize];
+        [::core::mem::offset_of!(hf_counters, stack_seq) - 144usize];
     ["Offset of field: hf_counters::slice_window_ns"]
-        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 168usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 152usize];
     ["Offset of field: hf_counters::slice_window_bytes"]
-        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 176usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 160usize];
 };
 pub const CUT_NAMES: [&str; 12] = ["none", "no_unwind_info", "bad_unwind_info", "unknown_mapping", "stale_map", "stack_unreadable", "bad_return_address", "zero_ra", "too_deep", "time", "budget", "process_gone"];
 pub const FILTERED_NAMES: [&str; 6] = ["idle", "pid", "cgroup", "comm", "namespace", "self"];

@@ -152,7 +152,7 @@ impl Kernel {
             .update(&PROG_WALK.to_ne_bytes(), &walk_fd.to_ne_bytes(), MapFlags::ANY)
             .map_err(bpf("filling the program array"))?;
         let memory = Self::map_memory(&object, config, fallbacks)?;
-        let ring = Ring::new(map(&object, "hf_ring")?.as_fd().as_raw_fd(), config.ring_bytes)?;
+        let ring = Ring::new(map(&object, "hf_ring")?.as_fd(), config.ring_bytes)?;
         let mut links = Vec::new();
         for program in object.progs_mut() {
             if program.prog_type() == ProgramType::Tracing {

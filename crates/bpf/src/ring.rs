@@ -10,7 +10,7 @@
 //! header of two u32: length with BUSY (bit 31) and DISCARD (bit 30), and a page offset.
 
 use crate::{Error, map::Mapped};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const BUSY: u32 = 1 << 31;
@@ -24,22 +24,34 @@ pub struct Ring {
     producer: Mapped,
     mask: u64,
     page_bytes: usize,
+    fd: OwnedFd,
 }
 
 impl Ring {
     /// Maps the ring of `bytes` (a power of two, as the map was made).
-    pub(crate) fn new(fd: RawFd, bytes: u32) -> Result<Ring, Error> {
+    pub(crate) fn new(fd: BorrowedFd<'_>, bytes: u32) -> Result<Ring, Error> {
         // SAFETY: sysconf has no preconditions.
         let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let owned = fd
+            .try_clone_to_owned()
+            .map_err(|cause| Error::Os { what: "keeping the ring's descriptor", cause })?;
+        let fd = fd.as_raw_fd();
         let consumer = Mapped::new(fd, page_bytes, 0, true)?;
         let producer = Mapped::new(fd, page_bytes + 2 * bytes as usize, page_bytes as i64, false)?;
-        Ok(Ring { consumer, producer, mask: u64::from(bytes) - 1, page_bytes })
+        let fd = owned;
+        Ok(Ring { consumer, producer, mask: u64::from(bytes) - 1, page_bytes, fd })
     }
 
     /// Bytes written by the kernel half since the ring was made.
     pub fn producer(&self) -> u64 {
         // SAFETY: the first word of the producer's page, which the kernel alone writes.
         unsafe { &*self.producer.ptr().cast::<AtomicU64>() }.load(Ordering::Acquire)
+    }
+
+    /// The descriptor to poll: readable when the kernel half asked for attention, or when records
+    /// lie there as the polling begins.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Bytes of kernel memory the ring takes.

@@ -58,6 +58,9 @@ pub struct Process {
     pub comm: String,
     /// When it ended.
     pub exited_ns: Option<u64>,
+    /// Number of its image: an exec makes a new one, a fork copies it.
+    image: u64,
+    parent: u32,
     reread_at_ns: u64,
     reread_wait_ns: u64,
 }
@@ -73,6 +76,8 @@ impl Process {
             stale_before_blob: 0,
             comm: String::new(),
             exited_ns: None,
+            image: 0,
+            parent: 0,
             reread_at_ns: 0,
             reread_wait_ns: REREAD_MIN_NS,
         }
@@ -83,6 +88,7 @@ impl Process {
 #[derive(Debug, Default)]
 pub struct Processes {
     processes: HashMap<u32, Process>,
+    next_image: u64,
     /// Side-band records that were lost.
     pub lost_events: u64,
     /// Blobs of processes that ended or changed, to be freed.
@@ -143,6 +149,8 @@ impl Processes {
                 if *exec {
                     let mut fresh = Process::new();
                     fresh.is_complete = true;
+                    self.next_image += 1;
+                    fresh.image = self.next_image;
                     let old = self.processes.insert(*pid, fresh);
                     self.dropped_blobs.extend(old.and_then(|old| old.blob));
                 }
@@ -153,10 +161,8 @@ impl Processes {
             }
             Event::Fork { pid, parent_pid, .. } => {
                 if pid != parent_pid {
-                    let mut child = match self.processes.get(parent_pid) {
-                        Some(parent) => parent.clone(),
-                        None => Process::new(),
-                    };
+                    let mut child = self.entry(*parent_pid).clone();
+                    child.parent = *parent_pid;
                     child.space_id = 0;
                     child.blob = None;
                     child.exited_ns = None;

@@ -357,7 +357,32 @@ impl Session {
         }
         let heuristic =
             walk.is_heuristic() || u32::from(head.flags) & abi::HF_SAMPLE_HEURISTIC != 0;
-        let words = walk.words().to_vec();
+        if cut.0 != abi::HF_CUT_NONE {
+            tracing::debug!(
+                pid,
+                reason = abi::CUT_NAMES[cut.0 as usize],
+                pc = format_args!("{:#x}", cut.1),
+                sp = format_args!("{:#x}", slice.regs[abi::HF_X86_RSP as usize]),
+                missing = abi::MISSING_NAMES[usize::from(slice.missing) % 4],
+                stack_bytes = stack.as_ref().map(|stack| stack.bytes.len()),
+                mappings = self.processes.get(pid).map(|process| process.mappings.len()),
+                "a walk ended here"
+            );
+        }
+        let mut words = walk.words().to_vec();
+        let n_kernel = usize::from(head.n_kernel);
+        if u32::from(head.flags) & abi::HF_SAMPLE_IN_EXEC != 0
+            && cut.0 != abi::HF_CUT_NONE
+            && words.len() <= n_kernel + 1
+        {
+            // The new image has no frame yet and the old one none any more: the kernel's are all.
+            words.truncate(n_kernel);
+            let hash = words.iter().fold(abi::HF_SAMPLE_IN_EXEC.into(), |hash: u64, word| {
+                (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)
+            });
+            self.finish(head, &words, hash, abi::HF_CUT_NONE as u8, 0, false);
+            return;
+        }
         // The kernel half hashes alike, so that the same stack is one, however it was walked. A
         // reason that was found here is mixed in.
         let hash =

@@ -28,17 +28,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 use zerocopy::FromZeros as _;
 
-/// Between two passes when nothing wakes the reader.
+/// Between two passes when nothing wakes the reader: side-band records and slices do.
 const PASS: Duration = Duration::from_millis(100);
-/// Passes at the beginning, while rows are being loaded, are closer together.
-const FIRST_PASSES: Duration = Duration::from_millis(20);
-const FIRST_PASSES_NS: u64 = 1_000_000_000;
 /// How often CPUs coming and going are looked for.
 const CPUS_NS: u64 = 1_000_000_000;
 /// Bytes of stacks that one CPU may send in a second.
 const SLICE_BYTES_PER_S: u64 = 8 << 20;
 /// Longest walk. A thousand cold frames take a fifth of it.
-const TIME_CAP_NS: u64 = 2_000_000;
+pub(crate) const TIME_CAP_NS: u64 = 2_000_000;
 /// `si_code` of signals that the kernel sends, a terminal's among them.
 const SI_KERNEL: i32 = 0x80;
 
@@ -81,8 +78,8 @@ impl Shares {
         }
         let roomy = budget >= Self::minimum(n_cpus) + n_cpus * Self::per_cpu(Self::SIDEBAND_PAGES);
         let sideband_pages = if roomy { Self::SIDEBAND_PAGES } else { 16 };
-        // A quarter of a second of samples of 600 bytes, and some stacks.
-        let wanted = u64::from(hz) * n_cpus * 150 + (768 << 10);
+        // A quarter of a second of samples of 600 bytes, and six of the largest stacks.
+        let wanted = u64::from(hz) * n_cpus * 150 + (1536 << 10);
         let mut ring = wanted.next_power_of_two().clamp(256 << 10, 64 << 20);
         while ring > 256 << 10 && ring > budget / 16 {
             ring /= 2;
@@ -284,7 +281,7 @@ fn block_signals() -> anyhow::Result<SignalFd> {
 }
 
 /// Inode of our pid namespace; 0 for the initial one (PROC_PID_INIT_INO, proc_ns.h @ v6.12).
-fn own_pid_namespace() -> u32 {
+pub(crate) fn own_pid_namespace() -> u32 {
     use std::os::unix::fs::MetadataExt as _;
     const INITIAL: u64 = 0xEFFF_FFFC;
     std::fs::metadata("/proc/self/ns/pid")
@@ -381,8 +378,7 @@ impl Recorder {
             if now >= until_ns || (has_targets && self.targets.is_empty()) {
                 break;
             }
-            let pass = if now - start_ns < FIRST_PASSES_NS { FIRST_PASSES } else { PASS };
-            let wait = pass.min(Duration::from_nanos(until_ns - now));
+            let wait = PASS.min(Duration::from_nanos(until_ns - now));
             if self.wait(wait)? && self.take_signals(target)? {
                 break;
             }
@@ -413,7 +409,10 @@ impl Recorder {
     fn wait(&mut self, time: Duration) -> anyhow::Result<bool> {
         let sideband: Vec<BorrowedFd<'_>> =
             self.kernel.sidebands().iter().map(|ring| ring.as_fd()).collect();
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.ring.as_fd(), PollFlags::POLLIN),
+        ];
         fds.extend(sideband.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let timeout = PollTimeout::try_from(time.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
         match nix::poll::poll(&mut fds, timeout) {

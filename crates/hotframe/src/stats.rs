@@ -58,7 +58,6 @@ impl Books<'_> {
         self.kernel.filtered.iter().sum()
     }
 
-
     /// Ticks that never ran the program.
     pub fn missed(&self) -> u64 {
         self.ticks_expected.saturating_sub(self.filtered() + self.kernel.taken)
@@ -123,8 +122,6 @@ impl Books<'_> {
                 "run_ns": kernel.run_ns,
                 "run_count": kernel.runs + kernel.hook_runs,
                 "frames": kernel.frames,
-                "row_cache_hits": kernel.cache_hits,
-                "row_cache_misses": kernel.cache_misses,
             },
             "tables": {
                 "used_bytes": self.tables.used_bytes,

@@ -24,8 +24,10 @@ const MAX_HELD: usize = 256 << 10;
 /// Bytes of symbols read: Chromium with all its symbols has 40 MB.
 const MAX_TABLE_BYTES: u64 = 96 << 20;
 
+const STT_NOTYPE: u8 = 0;
 const STT_FUNC: u8 = 2;
 const STT_GNU_IFUNC: u8 = 10;
+const STB_LOCAL: u8 = 0;
 
 /// A function without unwind information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +143,8 @@ fn parse(bytes: &[u8]) -> Option<Function> {
     let mut cursor = Cursor::new(bytes);
     let (_name, info, _other, section) = (cursor.u32()?, cursor.u8()?, cursor.u8()?, cursor.u16()?);
     let (start, size) = (cursor.u64()?, cursor.u64()?);
-    let is_function = matches!(info & 15, STT_FUNC | STT_GNU_IFUNC);
+    // A bare label of hand-written assembly has no type. Local ones are mostly targets of jumps.
+    let is_function = matches!(info & 15, STT_FUNC | STT_GNU_IFUNC)
+        || info & 15 == STT_NOTYPE && info >> 4 != STB_LOCAL;
     (is_function && section != 0).then_some(Function { start, size })
 }

@@ -38,6 +38,8 @@ use crate::synth;
 
 /// A gap up to this is padding between functions, which are aligned to 16.
 const PADDING_BYTES: u64 = 15;
+/// Longest function that is followed when its symbol has no size.
+const UNSIZED_MAX_BYTES: u64 = 16 << 10;
 /// Bytes of entries run for a block. libLLVM's fullest block has 60 KB; beyond it entries are bad.
 const MAX_BLOCK_WORK_BYTES: usize = 16 << 20;
 /// Bytes of code followed for a block (`synth.rs`).
@@ -518,7 +520,13 @@ impl Builder {
                 continue;
             }
             let first = self.rules.len();
-            let size = usize::try_from(function.size).unwrap_or(usize::MAX);
+            let extent = match function.size {
+                0 => {
+                    self.unsized_extent(file, function.start, wanted.peek().map(|next| next.start))
+                }
+                size => size,
+            };
+            let size = usize::try_from(extent).unwrap_or(usize::MAX);
             let follow = self.arch.machine == Machine::X86_64
                 && (1..=synth::MAX_CODE_BYTES).contains(&size)
                 && decoded < MAX_DECODED_BYTES;
@@ -535,20 +543,47 @@ impl Builder {
                     }
                 }
             }
-            if self.rules.len() == first {
+            let is_followed = self.rules.len() > first;
+            if !is_followed {
                 self.stats.given_up += 1;
                 self.rules.push((function.start, Rule::NONE_FUNCTION));
             } else {
                 self.stats.synthesised += 1;
             }
-            // A symbol without a size says where a function starts, and no more.
-            let end =
-                if function.size == 0 { function.start.saturating_add(1) } else { end.min(next) };
+            let end = if function.size > 0 {
+                end.min(next)
+            } else if is_followed {
+                function.start.saturating_add(extent)
+            } else {
+                // It says where a function starts, and no more.
+                function.start.saturating_add(1)
+            };
             let n = self.rules.len() - first;
             spans.push(Span { start: function.start, end, first, n });
         }
         self.fill(disjoint(spans));
         Ok(())
+    }
+
+    /// How far a function may reach whose symbol does not say: to the next one, to the next text
+    /// that anything describes, or to the end of its section.
+    fn unsized_extent<R: ReadAt>(
+        &self,
+        file: &ElfFile<R>,
+        start: u64,
+        next_function: Option<u64>,
+    ) -> u64 {
+        let after = self.spans.partition_point(|span| span.start <= start);
+        let section = file.sections().iter().find(|section| {
+            section.addr != 0 && start >= section.addr && start - section.addr < section.size
+        });
+        let ends = [
+            next_function,
+            self.spans.get(after).map(|span| span.start),
+            section.map(|section| section.addr.saturating_add(section.size)),
+            Some(start.saturating_add(UNSIZED_MAX_BYTES)),
+        ];
+        ends.into_iter().flatten().min().unwrap_or(start).saturating_sub(start)
     }
 
     fn covers(&self, pc: u64) -> bool {

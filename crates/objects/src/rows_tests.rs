@@ -279,8 +279,8 @@ fn functions_that_only_a_symbol_knows() {
             (0x1103, abi::HF_RULE_NONE, 0, 0),
             (0x1200, abi::HF_RULE_NONE, 0, 1),
             (0x1206, abi::HF_RULE_NONE, 0, 0),
-            (0x1280, abi::HF_RULE_NONE, 0, 1),
-            (0x1281, abi::HF_RULE_NONE, 0, 0),
+            // Without a size it reaches to what comes next.
+            (0x1280, SYNTHESISED, 0, 8),
             (0x12ff, abi::HF_RULE_SIGNAL, 0, 40),
             (0x1309, abi::HF_RULE_NONE, 0, 0),
         ]

@@ -30,8 +30,8 @@ use crate::demangle::demangle;
 
 /// Longest kallsyms line that is read: KSYM_NAME_LEN is 512.
 const LINE_MAX_BYTES: u64 = 1024;
-/// Nearly all images of BPF programs are shorter; two of them in turn are mapped closer than this.
-const IMAGE_MAX_BYTES: u64 = 64 << 10;
+/// No image of a BPF program is longer: a million instructions are refused, most take four bytes.
+const IMAGE_MAX_BYTES: u64 = 4 << 20;
 
 /// A symbol that the kernel announced, or that the caller knows better.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -151,6 +151,9 @@ struct hf_space {
 	__u32 blob_off;
 	__u32 blob_id;
 	__u32 reserved;
+	/* The mm's start_stack: an exec has its mm before it tells anybody, so
+	 * that an address that was used before is found out by this. */
+	__u64 start_stack;
 };
 
 /* One executable mapping of an address space. */
@@ -288,6 +291,9 @@ enum hf_origin {
 #define HF_SAMPLE_AUDIT 8
 /* The walk goes on in user space: the slice came just before. */
 #define HF_SAMPLE_SLICED 16
+/* The tick hit the kernel inside of execve: the registers may be those of the
+ * image before, of which nothing is mapped any more. */
+#define HF_SAMPLE_IN_EXEC 32
 
 #define HF_COMM_BYTES 16
 #define HF_MAX_FRAMES 1024
@@ -336,7 +342,9 @@ struct hf_slice {
 /* Whole pages of a stack, from the page of the stack pointer up. */
 #define HF_STACK_PAGE_SHIFT 12
 #define HF_STACK_PAGE_BYTES (1U << HF_STACK_PAGE_SHIFT)
-#define HF_STACK_MAX_PAGES 16
+/* 256 KiB: rustc's and other recursive programs' stacks come whole also while
+ * their rows are being loaded; most copies are a few pages. */
+#define HF_STACK_MAX_PAGES 64
 struct hf_stack {
 	__u8 type; /* HF_RECORD_STACK */
 	__u8 reserved[3];
@@ -389,8 +397,6 @@ struct hf_counters {
 	__u64 lost[HF_LOST_COUNT];
 	__u64 space_records_lost;
 	__u64 hook_runs;
-	__u64 cache_hits;
-	__u64 cache_misses;
 	__u64 frames;
 	__u64 stack_seq;
 	__u64 slice_window_ns;

@@ -17,4 +17,13 @@
 #define PF_USER_WORKER 0x00004000
 #define PF_KTHREAD 0x00200000
 
+/* arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h */
+#if defined(__TARGET_ARCH_x86)
+#define HF_NR_EXECVE 59
+#define HF_NR_EXECVEAT 322
+#else
+#define HF_NR_EXECVE 221
+#define HF_NR_EXECVEAT 281
+#endif
+
 #endif /* HF_COMPAT_H */
