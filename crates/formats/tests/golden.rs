@@ -58,7 +58,7 @@ fn otlp() {
 
 #[test]
 fn speedscope() {
-    check("small.speedscope.json", |profile, out| speedscope::write(profile, out));
+    check("small.speedscope.json", speedscope::write);
 }
 
 #[test]
@@ -68,5 +68,5 @@ fn svg() {
 
 #[test]
 fn firefox() {
-    check("small.firefox.json", |profile, out| firefox::write(profile, out));
+    check("small.firefox.json", firefox::write);
 }

@@ -58,12 +58,27 @@ fn folded_is_stable() {
     };
     for profile in [synthetic::small(), some_thousand_stacks()] {
         let once = text(&profile);
+        // In the order of bytes of the stacks, and no stack twice.
+        let stacks: Vec<&str> = once.lines().map(|line| line.rsplit_once(' ').unwrap().0).collect();
+        assert!(stacks.is_sorted_by(|left, right| left < right));
         let total: u64 = (once.lines())
             .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
             .sum();
         assert_eq!(total, sum(&profile));
         assert_eq!(text(&folded::read(once.as_bytes()).unwrap()), once);
     }
+}
+
+/// Names that begin alike, where what follows sorts before and behind the separator.
+#[test]
+fn folded_sorts_by_bytes() {
+    let sorted = "a 1\na(b) 1\na(b);x 1\na:;x 1\na;a 1\na;a b 1\na;a;c 1\na;a<b>;c 1\na<b> 1\n";
+    let mut turned: Vec<&str> = sorted.lines().rev().collect();
+    turned.push("a;a 4");
+    let mut bytes = Vec::new();
+    let profile = folded::read(turned.join("\n").as_bytes()).unwrap();
+    folded::write(&profile, folded::Options::default(), &mut bytes).unwrap();
+    assert_eq!(String::from_utf8(bytes).unwrap(), sorted.replace("a;a 1", "a;a 5"));
 }
 
 /// pprof keeps functions, lines, modules, threads and totals: the folded form before and after is
