@@ -49,7 +49,8 @@ pub fn root() -> PathBuf {
 /// A command's standard output; its failure, with all that it said, is the test's.
 pub fn output(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|cause| panic!("{command:?}: {cause}"));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
     out.into_owned()
 }
