@@ -28,6 +28,25 @@ pub enum Command {
     ///   hotframe record -d 5 -o - --format folded     text to stdout
     #[command(verbatim_doc_comment)]
     Record(Box<Record>),
+    /// Say whether recording will work here, what is missing, and what would mend it.
+    ///
+    /// The exit code is 0 only when `hotframe record` will work.
+    Doctor(Doctor),
+    /// Write a shell's completions to stdout.
+    ///
+    /// Examples:
+    ///   hotframe completions bash > /etc/bash_completion.d/hotframe
+    ///   hotframe completions zsh > /usr/local/share/zsh/site-functions/_hotframe
+    ///   hotframe completions fish > ~/.config/fish/completions/hotframe.fish
+    #[command(verbatim_doc_comment)]
+    Completions(Completions),
+    /// Write the manual pages.
+    ///
+    /// Examples:
+    ///   hotframe man | man -l -                    read it
+    ///   hotframe man /usr/local/share/man/man1     install a page for each subcommand
+    #[command(verbatim_doc_comment)]
+    Man(Man),
 }
 
 /// Options of `hotframe record`.
@@ -75,6 +94,30 @@ pub struct Record {
     /// Command to record, with its arguments
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// Options of `hotframe doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `hotframe completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Options of `hotframe man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Write a page a subcommand here [default: hotframe(1) to stdout]
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

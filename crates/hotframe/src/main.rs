@@ -4,7 +4,9 @@
 mod audit;
 mod cli;
 mod command;
+mod doctor;
 mod filter;
+mod manual;
 mod output;
 mod record;
 mod stats;
@@ -29,6 +31,9 @@ fn main() -> ExitCode {
         .init();
     let result = match cli.command {
         cli::Command::Record(options) => record::run(&options),
+        cli::Command::Doctor(options) => doctor::run(&options),
+        cli::Command::Completions(options) => manual::completions(options.shell),
+        cli::Command::Man(options) => manual::pages(options.directory.as_deref()),
     };
     match result {
         Ok(code) => code,

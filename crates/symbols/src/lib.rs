@@ -41,6 +41,7 @@ mod go;
 mod kernel;
 mod plt;
 mod reader;
+mod sources;
 mod symtab;
 
 use std::fs::File;
@@ -51,6 +52,7 @@ use std::time::{Duration, Instant};
 
 pub use crate::debugfile::Debuginfod;
 pub use crate::kernel::{KernelName, KernelSymbol, symbolize_kernel};
+pub use crate::sources::{Sources, defines, sources};
 
 use crate::bytes::Bytes;
 use crate::demangle::{bounded, demangle};

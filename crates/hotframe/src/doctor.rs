@@ -1,0 +1,976 @@
+//! `hotframe doctor`: will `record` work here, what is missing, and what would mend it.
+//!
+//! In: this machine. Out: findings as text or JSON, each problem with the command that mends it;
+//! exit code 0 only when `record` will work.
+//!
+//! # How it works
+//! Features are tried, not looked up: the kernel half is loaded with a small configuration, sampled
+//! with for a moment and freed, in the form that this kernel gets and in the older one. What a
+//! capability buys is checked the same way where that is possible. For the processes that use CPU
+//! time meanwhile, their code files are opened and asked what they could be named from, and which
+//! runtime they are, by the symbols that they define.
+//!
+//! # Sources
+//! capabilities(7); kernel/capability.c, kernel/kallsyms.c, security/lockdown @ v6.12; proc(5) for
+//! `stat`, `maps` and `hidepid`; debuginfod(8).
+//!
+//! # Cost
+//! About a second, most of it the verifier; at most [`PROCESSES_MAX`] processes and [`FILES_MAX`]
+//! files are opened.
+
+use crate::cli::Doctor as Options;
+use crate::record;
+use hotframe_abi as abi;
+use hotframe_bpf::{Config, Fallbacks, Kernel};
+use hotframe_symbols as symbols;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use zerocopy::FromZeros as _;
+
+/// Processes whose code is looked at: those that used most CPU time.
+const PROCESSES_MAX: usize = 32;
+/// Code files that are opened.
+const FILES_MAX: usize = 256;
+/// Time in which processes are watched for what they use, at least.
+const WATCH: Duration = Duration::from_millis(500);
+/// How long the trial recording may take until it has a sample.
+const TRIAL: Duration = Duration::from_secs(1);
+/// Unnamed files that the text lists; JSON lists all.
+const FILES_SHOWN: usize = 10;
+/// Width of the second column.
+const TOPIC_WIDTH: usize = 24;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    /// As it should be.
+    Ok,
+    /// Worth knowing; nothing to mend.
+    Note,
+    /// `record` works but lacks something.
+    Missing,
+    /// `record` will not work.
+    Fatal,
+}
+
+impl Level {
+    fn mark(self) -> &'static str {
+        match self {
+            Level::Ok => "ok  ",
+            Level::Note => "note",
+            Level::Missing => "miss",
+            Level::Fatal => "FAIL",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    topic: String,
+    level: Level,
+    text: String,
+    /// A command, or the shortest words that say what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+/// A file of code that runs now, and what names it.
+#[derive(Debug, Clone, Serialize)]
+struct CodeReport {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build_id: Option<String>,
+    /// CPU time of the processes that map it while they were watched, as a share of all.
+    cpu_share: f64,
+    names: Names,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debug_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// What a file's code can be named with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Names {
+    /// It cannot be read, or has no symbols at all.
+    None,
+    /// Exported functions.
+    Exported,
+    /// All functions.
+    Functions,
+    /// All functions, with inlined calls, files and lines.
+    Lines,
+}
+
+/// A process that runs code which does not lie in a file, or interprets some.
+#[derive(Debug, Clone, Serialize)]
+struct RuntimeReport {
+    pid: u32,
+    comm: String,
+    /// By the symbols of its files; none: a JIT that is not known by any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<&'static str>,
+    /// Executable memory without a file behind it, in bytes.
+    generated_bytes: u64,
+    /// Its perf map, if it leaves one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    perf_map: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    works: bool,
+    findings: Vec<Finding>,
+    code: Vec<CodeReport>,
+    runtimes: Vec<RuntimeReport>,
+}
+
+/// Runs the subcommand.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let watch = Watch::start();
+    let mut doctor = Doctor { findings: Vec::new() };
+    doctor.kernel();
+    doctor.capabilities();
+    doctor.trials();
+    doctor.kernel_symbols();
+    doctor.lockdown();
+    doctor.namespaces();
+    doctor.cgroups();
+    doctor.visibility();
+    let processes = watch.finish();
+    let (code, runtimes) = Survey::of(&processes);
+    doctor.code(&code);
+    doctor.runtimes(&runtimes);
+    let works = doctor.findings.iter().all(|finding| finding.level != Level::Fatal);
+    let report = Report { works, findings: doctor.findings, code, runtimes };
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        out.write_all(text(&report).as_bytes())?;
+    }
+    Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn text(report: &Report) -> String {
+    let mut out = String::new();
+    let indent = " ".repeat(5 + TOPIC_WIDTH);
+    for (at, finding) in report.findings.iter().enumerate() {
+        let mut lines = finding.text.lines();
+        let first = lines.next().unwrap_or_default();
+        let _ = writeln!(out, "{} {:TOPIC_WIDTH$}{first}", finding.level.mark(), finding.topic);
+        for line in lines {
+            let _ = writeln!(out, "{indent}{line}");
+        }
+        // What mends several in a row is said once, below the last.
+        let next = report.findings.get(at + 1).and_then(|next| next.fix.as_ref());
+        if let Some(fix) = finding.fix.as_ref().filter(|fix| Some(*fix) != next) {
+            for line in fix.lines() {
+                let _ = writeln!(out, "{indent}→ {line}");
+            }
+        }
+    }
+    let missing = report.findings.iter().filter(|one| one.level == Level::Missing).count();
+    let _ = match (report.works, missing) {
+        (true, 0) => writeln!(out, "\nhotframe record will work."),
+        (true, _) => writeln!(out, "\nhotframe record will work, without what is marked \"miss\"."),
+        (false, _) => writeln!(out, "\nhotframe record will not work: see FAIL above."),
+    };
+    out
+}
+
+/// Capabilities: name, bit (include/uapi/linux/capability.h @ v6.12), whether nothing works
+/// without, what it buys.
+const CAPABILITIES: [(&str, u32, bool, &str); 6] = [
+    ("CAP_BPF", 39, true, "loads the kernel half"),
+    ("CAP_PERFMON", 38, true, "opens perf events and reads stacks"),
+    ("CAP_SYS_PTRACE", 19, false, "other users' mappings and memory: their stacks, their names"),
+    ("CAP_SYSLOG", 34, false, "kernel addresses: names of kernel functions"),
+    ("CAP_CHECKPOINT_RESTORE", 40, false, "files that were deleted or replaced while they run"),
+    (
+        "CAP_DAC_READ_SEARCH",
+        2,
+        false,
+        "binaries, debug files and perf maps that only their owner may read",
+    ),
+];
+/// Implies the three that were split off from it: capable.h, `bpf_capable()` and its siblings.
+const CAP_SYS_ADMIN: u32 = 21;
+
+fn exe() -> String {
+    std::env::current_exe().map_or_else(|_| "hotframe".into(), |path| path.display().to_string())
+}
+
+fn setcap() -> String {
+    let names: Vec<String> =
+        CAPABILITIES.iter().map(|(name, ..)| name.to_ascii_lowercase()).collect();
+    format!("sudo setcap {}+ep {}", names.join(","), exe())
+}
+
+fn as_root() -> String {
+    format!("sudo {} record …\nor, once: {}", exe(), setcap())
+}
+
+fn effective_capabilities() -> u64 {
+    fs::read_to_string("/proc/self/status")
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+fn is_held(held: u64, bit: u32) -> bool {
+    let split_off = [39, 38, 40].contains(&bit);
+    held >> bit & 1 == 1 || (split_off && held >> CAP_SYS_ADMIN & 1 == 1)
+}
+
+struct Doctor {
+    findings: Vec<Finding>,
+}
+
+impl Doctor {
+    fn say(&mut self, topic: &str, level: Level, text: impl Into<String>) -> &mut Finding {
+        self.findings.push(Finding { topic: topic.into(), level, text: text.into(), fix: None });
+        let last = self.findings.len() - 1;
+        &mut self.findings[last]
+    }
+
+    fn kernel(&mut self) {
+        let (release, machine) = nix::sys::utsname::uname().map_or_else(
+            |_| (String::new(), String::new()),
+            |name| {
+                (
+                    name.release().to_string_lossy().into_owned(),
+                    name.machine().to_string_lossy().into_owned(),
+                )
+            },
+        );
+        let is_old = version(&release).is_some_and(|version| version < (5, 15));
+        let level = if is_old { Level::Missing } else { Level::Ok };
+        let finding = self.say("kernel", level, format!("Linux {release}, {machine}"));
+        if is_old {
+            finding.fix = Some("hotframe is made for Linux 5.15 or later".into());
+        }
+        let btf = "/sys/kernel/btf/vmlinux";
+        match fs::metadata(btf) {
+            Ok(meta) => {
+                self.say("BTF", Level::Ok, format!("{btf}, {} KiB", meta.len() >> 10));
+            }
+            Err(cause) => {
+                let finding = self.say("BTF", Level::Fatal, format!("{btf}: {cause}"));
+                finding.fix = Some(
+                    "a kernel built with CONFIG_DEBUG_INFO_BTF=y; in a container, /sys mounted"
+                        .into(),
+                );
+            }
+        }
+    }
+
+    fn capabilities(&mut self) {
+        let held = effective_capabilities();
+        let mut lacks_any = false;
+        for (name, bit, is_required, buys) in CAPABILITIES {
+            if is_held(held, bit) {
+                continue;
+            }
+            lacks_any = true;
+            let level = if is_required { Level::Fatal } else { Level::Missing };
+            let finding = self.say(name, level, format!("not held: {buys}"));
+            finding.fix = Some(if is_required { as_root() } else { setcap() });
+        }
+        if !lacks_any {
+            self.say("capabilities", Level::Ok, "all six that hotframe can use are held");
+        }
+        // Capabilities of another user namespace do not count for BPF and perf.
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let fields: Vec<&str> = map.split_ascii_whitespace().collect();
+        if !fields.is_empty() && fields != ["0", "0", "4294967295"] {
+            let finding = self.say(
+                "user namespace",
+                Level::Fatal,
+                "not the host's: its root has no rights on BPF and perf events",
+            );
+            finding.fix = Some("run it outside of the rootless container".into());
+        }
+    }
+
+    /// Loads the kernel half in both forms, and samples with the first.
+    fn trials(&mut self) {
+        let newest = self.trial("BPF", Fallbacks::default(), true);
+        let oldest = Fallbacks { tail_calls: true, no_arena: true };
+        if newest.is_some_and(|used| used != oldest) {
+            self.trial("BPF, older form", oldest, false);
+        }
+    }
+
+    fn trial(&mut self, topic: &str, force: Fallbacks, is_required: bool) -> Option<Fallbacks> {
+        let mut settings = abi::hf_config::new_zeroed();
+        settings.ns_inum = record::own_pid_namespace();
+        settings.max_frames = if force.tail_calls { 512 } else { abi::HF_MAX_FRAMES };
+        settings.time_cap_ns = record::TIME_CAP_NS;
+        let config = Config {
+            hz: 199,
+            memory_bytes: 2 << 20,
+            ring_bytes: 256 << 10,
+            sideband_pages: 16,
+            settings,
+            force,
+        };
+        let began = Instant::now();
+        // The other form costs nothing when this one works.
+        let bad = if is_required { Level::Fatal } else { Level::Note };
+        let loaded = match Kernel::load(&config) {
+            Ok(loaded) => loaded,
+            Err(cause) => {
+                let finding = self.say(topic, bad, cause.to_string());
+                finding.fix = is_required.then(|| refusal(&cause));
+                return None;
+            }
+        };
+        let load_ms = began.elapsed().as_millis();
+        let (kernel, memory, ring) = loaded;
+        let fallbacks = kernel.fallbacks;
+        let form = format!(
+            "{} and {}, loaded and verified in {load_ms} ms",
+            if fallbacks.tail_calls { "tail calls" } else { "bpf_loop" },
+            if fallbacks.no_arena { "an array" } else { "an arena" },
+        );
+        let sampled = kernel.start().and_then(|()| {
+            let until = Instant::now() + TRIAL;
+            while Instant::now() < until && kernel.counters()?.taken == 0 {
+                // Something must run to be sampled, and not in a system call of BPF's.
+                let tick = Instant::now() + Duration::from_millis(10);
+                while Instant::now() < tick {
+                    std::hint::spin_loop();
+                }
+            }
+            kernel.stop();
+            kernel.counters()
+        });
+        match sampled {
+            Ok(counters) if counters.taken > 0 => {
+                self.say(topic, Level::Ok, form);
+                if is_required {
+                    let n = kernel.n_cpus();
+                    let plural = if n == 1 { "" } else { "s" };
+                    let text = format!("clock and side-band on {n} CPU{plural}, ticks arrive");
+                    self.say("perf events", Level::Ok, text);
+                }
+            }
+            Ok(_) => {
+                let finding =
+                    self.say(topic, bad, format!("{form}; no tick in {} s", TRIAL.as_secs()));
+                finding.fix =
+                    Some("please report this with the output of hotframe doctor --json".into());
+            }
+            Err(cause) => {
+                let finding = self.say(topic, bad, cause.to_string());
+                finding.fix = Some(refusal(&cause));
+            }
+        }
+        // The ring and the memory are maps of the kernel half: they go first.
+        drop((ring, memory));
+        Some(fallbacks)
+    }
+
+    fn kernel_symbols(&mut self) {
+        let topic = "kernel symbols";
+        let restrict = fs::read_to_string("/proc/sys/kernel/kptr_restrict").unwrap_or_default();
+        let restrict = restrict.trim();
+        match has_kernel_addresses() {
+            Ok(true) => {
+                let text = format!("/proc/kallsyms shows addresses (kptr_restrict {restrict})");
+                self.say(topic, Level::Ok, text);
+            }
+            Ok(false) => {
+                let text =
+                    format!("addresses are hidden (kptr_restrict {restrict}): no kernel names");
+                // 2 hides them from everybody (kallsyms_show_value).
+                self.say(topic, Level::Missing, text).fix = Some(if restrict == "2" {
+                    "sudo sysctl kernel.kptr_restrict=1".into()
+                } else {
+                    setcap()
+                });
+            }
+            Err(cause) => {
+                let text = format!("/proc/kallsyms: {cause}: kernel functions stay unnamed");
+                self.say(topic, Level::Missing, text).fix = Some(
+                    "a kernel built with CONFIG_KALLSYMS=y; in a container, /proc mounted whole"
+                        .into(),
+                );
+            }
+        }
+    }
+
+    fn lockdown(&mut self) {
+        let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+        let mode = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+        match mode.map(|(mode, _)| mode) {
+            Some("confidentiality") => {
+                let finding = self.say(
+                    "lockdown",
+                    Level::Fatal,
+                    "confidentiality: BPF may not read kernel memory, perf may not sample",
+                );
+                finding.fix = Some(
+                    "boot with lockdown=integrity, or without lockdown= and Secure Boot".into(),
+                );
+            }
+            Some(mode) => {
+                self.say("lockdown", Level::Ok, mode);
+            }
+            None => {
+                self.say("lockdown", Level::Ok, "not active");
+            }
+        }
+    }
+
+    fn namespaces(&mut self) {
+        if record::own_pid_namespace() == 0 {
+            self.say("pid namespace", Level::Ok, "the host's: every process is seen");
+        } else {
+            let finding = self.say(
+                "pid namespace",
+                Level::Missing,
+                "not the host's: processes outside of it are not recorded",
+            );
+            finding.fix = Some("docker run --pid=host …, or hostPID: true".into());
+        }
+    }
+
+    fn cgroups(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let types: Vec<&str> =
+            mounts.lines().filter_map(|line| line.split_once(" - ")?.1.split(' ').next()).collect();
+        let (v2, v1) = (types.contains(&"cgroup2"), types.contains(&"cgroup"));
+        let text = match (v2, v1) {
+            (true, false) => "version 2",
+            (true, true) => "versions 1 and 2: --cgroup finds both",
+            (false, true) => "version 1",
+            (false, false) => {
+                let finding =
+                    self.say("cgroups", Level::Missing, "not mounted: --cgroup finds nothing");
+                finding.fix = Some("sudo mount -t cgroup2 none /sys/fs/cgroup".into());
+                return;
+            }
+        };
+        self.say("cgroups", Level::Ok, text);
+    }
+
+    /// `/proc` mounted with hidepid shows other users' processes only to CAP_SYS_PTRACE.
+    fn visibility(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let hides = mounts.lines().any(|line| {
+            let mut fields = line.split(' ');
+            fields.nth(1) == Some("/proc")
+                && fields.nth(1).is_some_and(|options| {
+                    options
+                        .split(',')
+                        .filter_map(|option| option.strip_prefix("hidepid="))
+                        .any(|mode| !["0", "off"].contains(&mode))
+                })
+        });
+        let can_trace = is_held(effective_capabilities(), 19);
+        if hides && !can_trace {
+            let text = "hidepid hides other users' processes: their code stays unknown";
+            self.say("/proc", Level::Missing, text).fix = Some(setcap());
+        }
+    }
+
+    fn code(&mut self, code: &[CodeReport]) {
+        let topic = "debug information";
+        if code.is_empty() {
+            self.say(topic, Level::Note, "no process of which code can be seen used CPU time");
+            return;
+        }
+        let n = |names: Names| code.iter().filter(|file| file.names == names).count();
+        let mut text = format!(
+            "of {} files of code that run now, {} can be named with lines,\n\
+             {} with all functions, {} with exported functions only, {} not at all",
+            code.len(),
+            n(Names::Lines),
+            n(Names::Functions),
+            n(Names::Exported),
+            n(Names::None),
+        );
+        let poor: Vec<&CodeReport> =
+            code.iter().filter(|file| file.names < Names::Functions).collect();
+        if poor.is_empty() {
+            self.say(topic, Level::Ok, text);
+            return;
+        }
+        text.push_str("\nCPU time of the processes that map each:");
+        for file in poor.iter().take(FILES_SHOWN) {
+            let _ = write!(
+                text,
+                "\n{:5.1} %  {}: {}",
+                100.0 * file.cpu_share,
+                file.path,
+                match (&file.problem, file.names) {
+                    (Some(problem), _) => problem,
+                    (None, Names::None) => "no symbols",
+                    (None, _) => "exported functions only",
+                }
+            );
+        }
+        if poor.len() > FILES_SHOWN {
+            let _ = write!(text, "\nand {} more (--json lists them)", poor.len() - FILES_SHOWN);
+        }
+        let mut fixes = Vec::new();
+        if poor.iter().any(|file| file.build_id.is_some()) {
+            match std::env::var("DEBUGINFOD_URLS").ok().filter(|urls| !urls.is_empty()) {
+                Some(urls) => {
+                    let _ = write!(text, "\nrecord will ask {urls}");
+                }
+                None => fixes.push(format!("sudo {} {} record …", debuginfod_urls(), exe())),
+            }
+        }
+        if poor.iter().any(|file| file.build_id.is_none() && file.problem.is_none()) {
+            fixes.push("build your own programs with -g, and do not strip them".into());
+        }
+        let finding = self.say(topic, Level::Missing, text);
+        finding.fix = (!fixes.is_empty()).then(|| fixes.join("\n"));
+    }
+
+    fn runtimes(&mut self, runtimes: &[RuntimeReport]) {
+        for report in runtimes {
+            let who = format!("{} ({})", report.comm, report.pid);
+            let what = report.runtime.unwrap_or("unknown runtime");
+            let size = report.generated_bytes >> 10;
+            let marker = MARKERS.iter().find(|marker| Some(marker.runtime) == report.runtime);
+            let topic = report.runtime.unwrap_or("JIT");
+            match (&report.perf_map, report.generated_bytes) {
+                (Some(path), _) => {
+                    let text = format!("{who}: it leaves {}", path.display());
+                    self.say(topic, Level::Ok, text);
+                }
+                (None, 0) => {
+                    let text = format!(
+                        "{who}: {what} interprets; its stacks show the interpreter's own functions"
+                    );
+                    self.say(topic, Level::Note, text);
+                }
+                (None, _) => {
+                    let text = format!(
+                        "{who}: {size} KiB of generated code and no perf map: that code has no names"
+                    );
+                    self.say(topic, Level::Missing, text).fix =
+                        marker.and_then(|marker| marker.perf_map).map(str::to_owned);
+                }
+            }
+        }
+    }
+}
+
+/// `6.1.0-18-amd64` → (6, 1).
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Why the kernel refuses what root may do.
+fn refusal(cause: &hotframe_bpf::Error) -> String {
+    let held = effective_capabilities();
+    if !cause.is_permission() {
+        return "please report this with the output of hotframe doctor --json".into();
+    }
+    if is_held(held, 39) && is_held(held, 38) {
+        return "a seccomp filter or lockdown forbids it: docker run --security-opt \
+                seccomp=unconfined …"
+            .into();
+    }
+    as_root()
+}
+
+/// The first lines of kallsyms are enough: addresses are all there or all zero, but for per-CPU
+/// symbols, which are small numbers on some kernels.
+fn has_kernel_addresses() -> std::io::Result<bool> {
+    use std::io::BufRead as _;
+    let file = fs::File::open("/proc/kallsyms")?;
+    for line in std::io::BufReader::new(file).lines().take(4096) {
+        let line = line?;
+        let address = line.split(' ').next().unwrap_or_default();
+        if u64::from_str_radix(address, 16).is_ok_and(|address| address >> 63 == 1) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The distribution's own servers, if it installed a list; else the federation of elfutils.
+fn debuginfod_urls() -> String {
+    let mut urls = Vec::new();
+    for entry in fs::read_dir("/etc/debuginfod").into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "urls") {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            urls.extend(text.split_ascii_whitespace().map(str::to_owned));
+        }
+    }
+    if urls.is_empty() {
+        urls.push("https://debuginfod.elfutils.org".into());
+    }
+    format!("DEBUGINFOD_URLS={:?}", urls.join(" "))
+}
+
+/// CPU time of a process, in clock ticks.
+fn cpu_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_cpu_ticks(&stat)
+}
+
+/// utime and stime are fields 14 and 15; the name in field 2 may hold anything.
+fn parse_cpu_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Who uses CPU time while it lasts.
+struct Watch {
+    began: Instant,
+    ticks: HashMap<u32, u64>,
+}
+
+/// A process and its CPU time, as shares of all.
+struct Busy {
+    pid: u32,
+    share: f64,
+}
+
+impl Watch {
+    fn start() -> Watch {
+        let ticks = pids().filter_map(|pid| Some((pid, cpu_ticks(pid)?))).collect();
+        Watch { began: Instant::now(), ticks }
+    }
+
+    /// The busiest first; those that did nothing come last, by what they used in their lives.
+    fn finish(self) -> Vec<Busy> {
+        std::thread::sleep(WATCH.saturating_sub(self.began.elapsed()));
+        let own = std::process::id();
+        let mut used: Vec<(u64, u64, u32)> = pids()
+            .filter(|&pid| pid != own)
+            .filter_map(|pid| {
+                let now = cpu_ticks(pid)?;
+                let before = self.ticks.get(&pid).copied().unwrap_or(0);
+                Some((now.saturating_sub(before), now, pid))
+            })
+            .filter(|&(_, life, _)| life > 0)
+            .collect();
+        used.sort_by_key(|&(now, life, pid)| (std::cmp::Reverse((now, life)), pid));
+        let all: u64 = used.iter().map(|(now, ..)| now).sum();
+        used.truncate(PROCESSES_MAX);
+        used.into_iter()
+            .map(|(now, _, pid)| Busy { pid, share: now as f64 / all.max(1) as f64 })
+            .collect()
+    }
+}
+
+/// A symbol by which a runtime is known, wherever it is linked in.
+struct Marker {
+    symbol: &'static str,
+    runtime: &'static str,
+    /// How to make it leave a perf map.
+    perf_map: Option<&'static str>,
+}
+
+const MARKERS: [Marker; 9] = [
+    Marker {
+        symbol: "gHotSpotVMStructs",
+        runtime: "HotSpot",
+        perf_map: Some("jcmd PID Compiler.perfmap (JDK 17 or later)"),
+    },
+    Marker {
+        symbol: "_ZN2v82V810GetVersionEv",
+        runtime: "V8",
+        perf_map: Some("node --perf-basic-prof …, or NODE_OPTIONS=--perf-basic-prof"),
+    },
+    Marker {
+        symbol: "Py_RunMain",
+        runtime: "CPython",
+        perf_map: Some("python3 -X perf … (3.12 or later)"),
+    },
+    Marker { symbol: "ruby_setup", runtime: "Ruby", perf_map: Some("ruby --yjit-perf …") },
+    Marker {
+        symbol: "zend_startup",
+        runtime: "PHP",
+        perf_map: Some("php -d opcache.jit_debug=0x10 …"),
+    },
+    Marker { symbol: "perl_alloc", runtime: "Perl", perf_map: None },
+    Marker { symbol: "erl_start", runtime: "BEAM", perf_map: Some("erl +JPperf true …") },
+    Marker { symbol: "luaJIT_setmode", runtime: "LuaJIT", perf_map: None },
+    Marker {
+        symbol: "coreclr_execute_assembly",
+        runtime: ".NET",
+        perf_map: Some("DOTNET_PerfMapEnabled=1 dotnet …"),
+    },
+];
+
+/// What runs now: files and runtimes.
+#[derive(Default)]
+struct Survey {
+    files: BTreeMap<(u64, u64), usize>,
+    code: Vec<CodeReport>,
+    /// Per file in `code`: the runtime it is.
+    runtime_of: Vec<Option<&'static str>>,
+}
+
+impl Survey {
+    fn of(processes: &[Busy]) -> (Vec<CodeReport>, Vec<RuntimeReport>) {
+        let mut survey = Survey::default();
+        let runtimes = processes.iter().filter_map(|busy| survey.process(busy)).collect();
+        survey
+            .code
+            .sort_by(|a, b| b.cpu_share.total_cmp(&a.cpu_share).then_with(|| a.path.cmp(&b.path)));
+        (survey.code, runtimes)
+    }
+
+    fn process(&mut self, busy: &Busy) -> Option<RuntimeReport> {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", busy.pid)).ok()?;
+        let mut generated_bytes = 0;
+        let mut runtime = None;
+        let mut seen = Vec::new();
+        for mapping in maps.lines().filter_map(Executable::parse) {
+            let at = if mapping.inode == 0 { None } else { self.file(busy.pid, &mapping) };
+            if mapping.inode == 0
+                || (mapping.is_memory && at.is_some_and(|at| self.code[at].problem.is_some()))
+            {
+                generated_bytes += mapping.end.saturating_sub(mapping.start);
+            } else if let Some(at) = at {
+                if !seen.contains(&at) {
+                    seen.push(at);
+                    self.code[at].cpu_share += busy.share;
+                }
+                runtime = runtime.or(self.runtime_of[at]);
+            }
+        }
+        if runtime.is_none() && generated_bytes == 0 {
+            return None;
+        }
+        let comm = fs::read_to_string(format!("/proc/{}/comm", busy.pid)).unwrap_or_default();
+        Some(RuntimeReport {
+            pid: busy.pid,
+            comm: comm.trim_end_matches('\n').chars().filter(|c| !c.is_control()).collect(),
+            runtime,
+            generated_bytes,
+            perf_map: perf_map(busy.pid),
+        })
+    }
+
+    /// Index of the file behind a mapping; `None` when it is no file of code or there are enough.
+    fn file(&mut self, pid: u32, mapping: &Executable<'_>) -> Option<usize> {
+        let key = (mapping.device, mapping.inode);
+        if let Some(&at) = self.files.get(&key) {
+            return Some(at);
+        }
+        if self.code.len() >= FILES_MAX {
+            return None;
+        }
+        let path = mapping.path.strip_suffix(" (deleted)").unwrap_or(mapping.path);
+        let mut report = CodeReport {
+            path: path.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+            build_id: None,
+            cpu_share: 0.0,
+            names: Names::None,
+            debug_file: None,
+            problem: None,
+        };
+        let mut runtime = None;
+        match open_mapped(pid, mapping, path) {
+            Ok(file) => {
+                let mut context = symbols::Context::new(path);
+                context.root = Some(PathBuf::from(format!("/proc/{pid}/root")));
+                match symbols::sources(&file, &context) {
+                    Ok(sources) => {
+                        report.names = names_of(&sources);
+                        report.build_id = sources
+                            .build_id
+                            .map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect());
+                        report.debug_file = sources.debug_file;
+                    }
+                    Err(cause) => report.problem = Some(cause.to_string()),
+                }
+                let wanted = MARKERS.map(|marker| marker.symbol);
+                let defined = symbols::defines(&file, &wanted).unwrap_or_default();
+                runtime = MARKERS
+                    .iter()
+                    .zip(defined)
+                    .find(|(_, defined)| *defined)
+                    .map(|(marker, _)| marker.runtime);
+            }
+            Err(cause) => report.problem = Some(cause.to_string()),
+        }
+        self.files.insert(key, self.code.len());
+        self.code.push(report);
+        self.runtime_of.push(runtime);
+        Some(self.code.len() - 1)
+    }
+}
+
+fn names_of(sources: &symbols::Sources) -> Names {
+    if sources.go || sources.dwarf {
+        Names::Lines
+    } else if sources.symtab || sources.minidebuginfo {
+        Names::Functions
+    } else if sources.dynsym {
+        Names::Exported
+    } else {
+        Names::None
+    }
+}
+
+/// Opens the file of a mapping: itself where that is allowed, else what lies under its name.
+fn open_mapped(pid: u32, mapping: &Executable<'_>, path: &str) -> std::io::Result<fs::File> {
+    let by_mapping = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    let by_path = format!("/proc/{pid}/root{path}");
+    let file =
+        open_regular(Path::new(&by_mapping)).or_else(|_| open_regular(Path::new(&by_path)))?;
+    Ok(file)
+}
+
+fn open_regular(path: &Path) -> std::io::Result<fs::File> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+        .open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+}
+
+/// The perf map that a process leaves, below its own root and under the pid that it has there.
+fn perf_map(pid: u32) -> Option<PathBuf> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    let own = line.split_ascii_whitespace().last()?;
+    let path = format!("/tmp/perf-{own}.map");
+    let meta = fs::symlink_metadata(format!("/proc/{pid}/root{path}")).ok()?;
+    (meta.is_file() && meta.size() > 0).then(|| path.into())
+}
+
+/// An executable mapping, as a line of `/proc/PID/maps`.
+struct Executable<'a> {
+    start: u64,
+    end: u64,
+    device: u64,
+    inode: u64,
+    path: &'a str,
+    /// A file that lies in no file system: of a JIT that maps its code twice, or an ELF file.
+    is_memory: bool,
+}
+
+impl<'a> Executable<'a> {
+    fn parse(line: &'a str) -> Option<Executable<'a>> {
+        let mut fields = line.splitn(6, ' ');
+        let (start, end) = fields.next()?.split_once('-')?;
+        if fields.next()?.as_bytes().get(2) != Some(&b'x') {
+            return None;
+        }
+        let (major, minor) = fields.nth(1)?.split_once(':')?;
+        let inode = fields.next()?.parse().ok()?;
+        let path = fields.next().unwrap_or_default().trim_start();
+        // The vDSO, the uprobes' page and the like belong to the kernel.
+        let is_kernel = path.starts_with('[') && !path.starts_with("[anon");
+        if is_kernel {
+            return None;
+        }
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        Some(Executable {
+            start: hex(start)?,
+            end: hex(end)?,
+            device: hex(major)? << 32 | hex(minor)?,
+            inode,
+            path,
+            is_memory: path.starts_with("/memfd:") || path.starts_with("/dev/zero"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Releases as distributions write them.
+    #[test]
+    fn versions() {
+        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(version("5.15.167.4-microsoft-standard-WSL2"), Some((5, 15)));
+        assert_eq!(version("x"), None);
+    }
+
+    /// CAP_SYS_ADMIN stands for those that were split off from it, and for no other.
+    #[test]
+    fn admin_implies() {
+        let admin = 1 << CAP_SYS_ADMIN;
+        assert!(is_held(admin, 39) && is_held(admin, 38) && is_held(admin, 40));
+        assert!(!is_held(admin, 34) && !is_held(admin, 19));
+        assert!(!is_held(1 << 39, 38));
+    }
+
+    /// A name with spaces and parentheses does not shift the fields.
+    #[test]
+    fn ticks() {
+        let stat = "7 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 30 12 0 0 20 0";
+        assert_eq!(parse_cpu_ticks(stat), Some(42));
+        assert_eq!(parse_cpu_ticks("7 (x"), None);
+    }
+
+    /// Our own time is what getrusage says, to a tick or a few.
+    #[test]
+    fn ticks_of_this_process() {
+        use nix::sys::time::TimeValLike as _;
+        let until = Instant::now() + Duration::from_millis(50);
+        while Instant::now() < until {}
+        let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF)
+            .expect("usage");
+        let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        let ticks = cpu_ticks(std::process::id()).expect("our own stat") as i64;
+        assert!((us / 10_000 - ticks).abs() <= 5, "{us} us, {ticks} ticks");
+    }
+
+    /// Generated code is executable memory without a file; the kernel's pages are not.
+    #[test]
+    fn mappings() {
+        let parse = |line| Executable::parse(line).map(|one| (one.inode, one.is_memory));
+        assert_eq!(parse("1000-2000 r-xp 00000000 fe:00 12   /bin/a b"), Some((12, false)));
+        assert_eq!(parse("1000-2000 rwxp 00000000 00:00 0 "), Some((0, false)));
+        assert_eq!(parse("1000-2000 rwxp 00000000 00:00 0  [anon:jit]"), Some((0, false)));
+        let memfd = "1000-2000 r-xp 00000000 00:01 9  /memfd:doublemapper (deleted)";
+        assert_eq!(parse(memfd), Some((9, true)));
+        assert_eq!(parse("1000-2000 r-xp 00000000 00:00 0  [vdso]"), None);
+        assert_eq!(parse("1000-2000 rw-p 00000000 00:00 0 "), None);
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    /// Only a fatal finding says that recording will not work; fixes stand below their finding.
+    #[test]
+    fn wording() {
+        let finding = Finding {
+            topic: "x".into(),
+            level: Level::Missing,
+            text: "a\nb".into(),
+            fix: Some("c".into()),
+        };
+        let report =
+            Report { works: true, findings: vec![finding], code: vec![], runtimes: vec![] };
+        let text = text(&report);
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        assert_eq!(lines[..3], ["miss x                       a", "b", "→ c"]);
+        assert!(text.contains("will work, without"));
+    }
+}

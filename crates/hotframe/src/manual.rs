@@ -1,0 +1,73 @@
+//! `hotframe completions` and `hotframe man`: what the definitions of the command line say, in the
+//! forms that shells and man(1) read.
+
+use crate::cli::Cli;
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Writes a shell's completions to stdout.
+pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "hotframe", &mut script);
+    std::io::stdout().write_all(&script).context("writing to stdout")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes hotframe(1) to stdout, or it and a page for each subcommand into a directory.
+pub fn pages(directory: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let Some(directory) = directory else {
+        let page = page(&Cli::command())?;
+        std::io::stdout().write_all(&page).context("writing to stdout")?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("making {}", directory.display()))?;
+    for (name, page) in all_pages()? {
+        let path = directory.join(name);
+        std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn page(command: &clap::Command) -> anyhow::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    Ok(page)
+}
+
+/// Names and contents of all pages.
+fn all_pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut root = Cli::command().disable_help_subcommand(true);
+    root.build();
+    let mut pages = vec![("hotframe.1".to_owned(), page(&root)?)];
+    for command in root.get_subcommands() {
+        let name = format!("hotframe-{}", command.get_name());
+        pages.push((format!("{name}.1"), page(&command.clone().display_name(name))?));
+    }
+    Ok(pages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every subcommand has a page, and the page has its long options.
+    #[test]
+    fn every_option_is_in_a_page() {
+        let pages = all_pages().expect("pages");
+        let root = Cli::command();
+        assert_eq!(pages.len(), 1 + root.get_subcommands().count());
+        for command in root.get_subcommands() {
+            let name = format!("hotframe-{}.1", command.get_name());
+            let (_, page) = pages.iter().find(|(of, _)| *of == name).expect("a page");
+            let text = String::from_utf8_lossy(page).replace("\\-", "-");
+            for option in command.get_opts().filter(|option| !option.is_hide_set()) {
+                let long = option.get_long().expect("a long name");
+                assert!(text.contains(&format!("--{long}")), "{name}: --{long}");
+            }
+        }
+    }
+}
