@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hotframe_core::profile::Profile;
 
-use crate::{Error, canonical, firefox, folded, html, otlp, perfscript, pprof, speedscope, svg};
+use crate::{Error, canonical, firefox, folded, gzip, html, otlp, perfscript, pprof, speedscope, svg};
 
 /// A file format of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,24 +98,46 @@ impl Format {
         Format::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// The format that a file's content shows. pprof and OTLP that are not gzipped begin alike:
-    /// for these only the path tells.
+    /// The format that a file's content shows, gzipped or not; what is gzipped and no
+    /// text is taken for pprof. pprof and OTLP begin alike: for these only the path tells, or [`Format::candidates`] and a try.
     pub fn detect(bytes: &[u8]) -> Option<Format> {
         if html::is_page(bytes) {
             return Some(Format::Html);
         }
-        if bytes.starts_with(&[0x1f, 0x8b]) {
-            return Some(Format::Pprof);
+        let text = || {
+            let head = gzip::head(bytes);
+            let line = (head.split(|&byte| byte == b'\n'))
+                .take(1000)
+                .find(|line| !line.trim_ascii().is_empty() && !line.starts_with(b"#"))?;
+            let line = std::str::from_utf8(line).ok()?;
+            if perfscript::is_head(line) {
+                return Some(Format::PerfScript);
+            }
+            let (_, count) = line.trim_end().rsplit_once(' ')?;
+            count.parse::<u64>().ok().map(|_| Format::Folded)
+        };
+        text().or_else(|| gzip::is_packed(bytes).then_some(Format::Pprof))
+    }
+
+    /// The formats to try on a file, likeliest first: a page is certain, then what the path says,
+    /// then what the content may be. Those that are only written are never among them.
+    pub fn candidates(path: &Path, bytes: &[u8]) -> Vec<Format> {
+        let by_content = Format::detect(bytes);
+        if by_content == Some(Format::Html) {
+            return vec![Format::Html];
         }
-        let line = (bytes.split(|&byte| byte == b'\n'))
-            .take(1000)
-            .find(|line| !line.trim_ascii().is_empty() && !line.starts_with(b"#"))?;
-        let line = std::str::from_utf8(line).ok()?;
-        if perfscript::is_head(line) {
-            return Some(Format::PerfScript);
+        let head = gzip::head(bytes);
+        // Text has no such bytes, and no protobuf of a profile is without.
+        let binary = head.iter().take(4096).any(|&byte| byte < 9 || (14..32).contains(&byte));
+        let protobuf = if binary { &[Format::Pprof, Format::Otlp][..] } else { &[] };
+        let mut formats = Vec::new();
+        let by_path = Format::from_path(path).filter(|format| format.reads());
+        for format in by_path.into_iter().chain(by_content).chain(protobuf.iter().copied()) {
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
         }
-        let (_, count) = line.trim_end().rsplit_once(' ')?;
-        count.parse::<u64>().ok().map(|_| Format::Folded)
+        formats
     }
 
     /// Whether [`Format::read`] knows it.

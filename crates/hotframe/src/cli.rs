@@ -47,6 +47,32 @@ pub enum Command {
     ///   hotframe man /usr/local/share/man/man1     install a page for each subcommand
     #[command(verbatim_doc_comment)]
     Man(Man),
+    /// Turn a stored profile into another format.
+    ///
+    /// Reads what hotframe wrote as .html, .otlp, .pb.gz or .folded, and anybody's pprof, OTLP
+    /// profiles, folded stacks and `perf script` text. What the new format has no room for is
+    /// said in one line.
+    ///
+    /// Examples:
+    ///   hotframe convert hotframe.html a.firefox.json           for profiler.firefox.com
+    ///   hotframe convert cpu.pb.gz cpu.html                     Go's profile as a page
+    ///   perf script | hotframe convert - perf.html              perf's recording as a page
+    ///   hotframe convert a.otlp - --format folded | head        text to stdout
+    #[command(verbatim_doc_comment)]
+    Convert(Convert),
+    /// Open stored profiles in the browser.
+    ///
+    /// Serves the page of each file on a loopback port until Ctrl-C, prints the address and, on a
+    /// desktop, opens it. Reads what `hotframe convert` reads. Several files are a list to choose
+    /// from; they are never added up.
+    ///
+    /// Examples:
+    ///   hotframe view hotframe.html
+    ///   hotframe view before.otlp after.otlp cpu.pb.gz
+    ///   perf script | hotframe view -
+    ///   hotframe view --port 8080 --no-open a.otlp     then ssh -L 8080:127.0.0.1:8080 HOST
+    #[command(verbatim_doc_comment)]
+    View(View),
 }
 
 /// Options of `hotframe record`.
@@ -67,10 +93,11 @@ pub struct Record {
     /// Record threads of this name (its first 15 bytes, exact); repeatable
     #[arg(long, value_name = "NAME")]
     pub comm: Vec<String>,
-    /// Write here; .html, .pb.gz or .folded; `-` is stdout; repeatable [default: hotframe.html]
+    /// Write here; .html, .pb.gz, .folded, .otlp, .firefox.json, .speedscope.json or .svg;
+    /// `-` is stdout; repeatable [default: hotframe.html]
     #[arg(short, long, value_name = "FILE")]
     pub output: Vec<PathBuf>,
-    /// Format of what goes to stdout: html, pprof or folded
+    /// Format of what goes to stdout: html, pprof, folded, otlp, firefox, speedscope or svg
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Bound on all memory, the kernel's maps included: bytes, or with K, M or G
@@ -94,6 +121,46 @@ pub struct Record {
     /// Command to record, with its arguments
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// Options of `hotframe convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// Profile to read; `-` is stdin
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// File to write; `-` is stdout
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Format of IN, when neither its name nor its content shows it
+    #[arg(long, value_name = "FORMAT")]
+    pub from: Option<String>,
+    /// Format of OUT, when its name does not say it
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Options of `hotframe view`.
+#[derive(Debug, Args)]
+pub struct View {
+    /// Profiles to show; `-` is stdin
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Port to listen on, on 127.0.0.1 [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Open no browser
+    #[arg(long)]
+    pub no_open: bool,
+    /// Format of the files, when neither name nor content shows it
+    #[arg(long, value_name = "FORMAT")]
+    pub from: Option<String>,
+    /// Print the address only
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// Options of `hotframe doctor`.

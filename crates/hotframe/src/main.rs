@@ -4,13 +4,16 @@
 mod audit;
 mod cli;
 mod command;
+mod convert;
 mod doctor;
 mod filter;
+mod input;
 mod manual;
 mod output;
 mod record;
 mod stats;
 mod summary;
+mod view;
 
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -34,6 +37,8 @@ fn main() -> ExitCode {
         cli::Command::Doctor(options) => doctor::run(&options),
         cli::Command::Completions(options) => manual::completions(options.shell),
         cli::Command::Man(options) => manual::pages(options.directory.as_deref()),
+        cli::Command::Convert(options) => convert::run(&options),
+        cli::Command::View(options) => view::run(&options),
     };
     match result {
         Ok(code) => code,

@@ -7,39 +7,33 @@
 
 use anyhow::Context as _;
 use hotframe_core::profile::Profile;
+use hotframe_formats::Format;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// What is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// The page.
-    Html,
-    /// pprof, gzipped.
-    Pprof,
-    /// Folded text.
-    Folded,
+/// The formats that can be written, for messages.
+fn writable(say: impl Fn(Format) -> &'static str) -> String {
+    let all: Vec<&str> = Format::ALL.into_iter().filter(|f| f.writes()).map(say).collect();
+    match all.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => all.concat(),
+    }
 }
 
-impl Format {
-    fn of_path(path: &Path) -> Option<Format> {
-        let name = path.file_name()?.to_str()?;
-        [(".html", Format::Html), (".pb.gz", Format::Pprof), (".folded", Format::Folded)]
-            .into_iter()
-            .find(|(suffix, _)| name.ends_with(suffix) && name.len() > suffix.len())
-            .map(|(_, format)| format)
-    }
+/// The writable format that a file's name means; a name that is nothing but the extension means
+/// none.
+fn of_path(path: &Path) -> Option<Format> {
+    let name = path.file_name()?.to_str()?;
+    let format = Format::from_path(path)?;
+    let bare = format.extensions().iter().any(|end| name.eq_ignore_ascii_case(end));
+    (format.writes() && !bare).then_some(format)
+}
 
-    fn of_name(name: &str) -> Option<Format> {
-        match name {
-            "html" => Some(Format::Html),
-            "pprof" | "pb.gz" => Some(Format::Pprof),
-            "folded" => Some(Format::Folded),
-            _ => None,
-        }
-    }
+/// The format that `--format` or `--from` names: by its name, or as an extension without the dot.
+pub fn of_name(name: &str) -> Option<Format> {
+    Format::from_name(name).or_else(|| Format::from_path(Path::new(&format!("x.{name}"))))
 }
 
 /// One place to write to.
@@ -60,8 +54,8 @@ impl Output {
 /// The outputs of a command line, checked.
 pub fn choose(paths: &[PathBuf], format: Option<&str>) -> anyhow::Result<Vec<Output>> {
     let named = match format {
-        Some(name) => Some(Format::of_name(name).ok_or_else(|| {
-            crate::Exit::usage(format!("unknown format {name:?}: html, pprof or folded"))
+        Some(name) => Some(of_name(name).filter(|format| format.writes()).ok_or_else(|| {
+            crate::Exit::usage(format!("unknown format {name:?}: {}", writable(Format::name)))
         })?),
         None => None,
     };
@@ -70,18 +64,22 @@ pub fn choose(paths: &[PathBuf], format: Option<&str>) -> anyhow::Result<Vec<Out
     let mut outputs = Vec::new();
     for path in paths {
         let format = if path == Path::new("-") {
-            named.ok_or_else(|| crate::Exit::usage("-o - needs --format html, pprof or folded"))?
+            named.ok_or_else(|| {
+                let names = writable(Format::name);
+                crate::Exit::usage(format!("writing to - needs --format {names}"))
+            })?
         } else {
-            Format::of_path(path).or(named).ok_or_else(|| {
+            of_path(path).or(named).ok_or_else(|| {
+                let ends = writable(|format| format.extensions().first().copied().unwrap_or(""));
                 crate::Exit::usage(format!(
-                    "{}: unknown kind of output: name it .html, .pb.gz or .folded",
+                    "{}: unknown kind of output: name it {ends}",
                     path.display()
                 ))
             })?
         };
         let output = Output { path: path.clone(), format };
         if output.is_stdout() {
-            if format == Format::Pprof && std::io::stdout().is_terminal() {
+            if !format.is_text() && std::io::stdout().is_terminal() {
                 return Err(crate::Exit::usage("not writing binary data to a terminal"));
             }
         } else {
@@ -169,16 +167,11 @@ fn render(
     address_only: bool,
     mut out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    match format {
-        Format::Html => hotframe_formats::html::write(profile, &mut out)?,
-        Format::Pprof => {
-            let options = hotframe_formats::pprof::Options { address_only };
-            hotframe_formats::pprof::write(profile, options, &mut out)?;
-        }
-        Format::Folded => {
-            let options = hotframe_formats::folded::Options::default();
-            hotframe_formats::folded::write(profile, options, &mut out)?;
-        }
+    if format == Format::Pprof && address_only {
+        let options = hotframe_formats::pprof::Options { address_only };
+        hotframe_formats::pprof::write(profile, options, &mut out)?;
+    } else {
+        format.write(profile, &mut out)?;
     }
     Ok(())
 }
@@ -187,14 +180,32 @@ fn render(
 mod tests {
     use super::*;
 
-    /// Formats follow from names.
+    /// Formats follow from names, by the formats' own table.
     #[test]
     fn formats() {
-        assert_eq!(Format::of_path(Path::new("a/b.html")), Some(Format::Html));
-        assert_eq!(Format::of_path(Path::new("b.pb.gz")), Some(Format::Pprof));
-        assert_eq!(Format::of_path(Path::new("b.folded")), Some(Format::Folded));
-        assert_eq!(Format::of_path(Path::new("b.txt")), None);
-        assert_eq!(Format::of_path(Path::new(".html")), None);
+        assert_eq!(of_path(Path::new("a/b.html")), Some(Format::Html));
+        assert_eq!(of_path(Path::new("b.pb.gz")), Some(Format::Pprof));
+        assert_eq!(of_path(Path::new("b.folded")), Some(Format::Folded));
+        assert_eq!(of_path(Path::new("b.firefox.json")), Some(Format::Firefox));
+        assert_eq!(of_path(Path::new("b.perf")), None, "read, but not written");
+        assert_eq!(of_path(Path::new("b.txt")), None);
+        assert_eq!(of_path(Path::new(".html")), None);
+        assert_eq!(of_name("pb.gz"), Some(Format::Pprof));
+        assert_eq!(of_name("speedscope"), Some(Format::Speedscope));
+        assert_eq!(of_name("pdf"), None);
+    }
+
+    /// What cannot be written is said with what can.
+    #[test]
+    fn refusals() {
+        let said = |paths: &[&str], format| {
+            let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+            choose(&paths, format).expect_err("refused").to_string()
+        };
+        let ends = ".html, .pb.gz, .folded, .otlp, .firefox.json, .speedscope.json or .svg";
+        assert!(said(&["a.txt"], None).ends_with(ends), "{}", said(&["a.txt"], None));
+        assert!(said(&["-"], None).contains("--format html, pprof"));
+        assert!(said(&["-"], Some("perf-script")).starts_with("unknown format"));
     }
 
     /// A failure leaves the old file as it was and nothing beside it.

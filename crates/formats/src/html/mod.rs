@@ -83,6 +83,13 @@ pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     out.write_all(after.as_bytes())
 }
 
+/// The Content-Security-Policy that every page has in its `<meta>` element, for servers to send
+/// as a header too.
+pub fn policy() -> Option<&'static str> {
+    let (_, rest) = PAGE.split_once("http-equiv=\"Content-Security-Policy\" content=\"")?;
+    Some(rest.split_once('"')?.0)
+}
+
 /// Whether these bytes are a page with a profile inside.
 pub fn is_page(bytes: &[u8]) -> bool {
     find(bytes, OPEN.as_bytes()).is_some()
