@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Files kept open at once.
@@ -90,6 +90,8 @@ pub enum State {
 pub struct CodeFile {
     /// Path as its first process saw it, without ` (deleted)`.
     pub path: String,
+    /// What was known of it first.
+    pub identity: Identity,
     /// GNU build id; empty: none or not known yet.
     pub build_id: Vec<u8>,
     /// Open or not.
@@ -150,6 +152,7 @@ impl Files {
         };
         self.files.push(CodeFile {
             path: path.strip_suffix(" (deleted)").unwrap_or(path).to_owned(),
+            identity: identity.clone(),
             build_id,
             state: State::Unopened,
             is_sampled: false,
@@ -175,7 +178,7 @@ impl Files {
         let reader = if file.path == "[vdso]" {
             read_vdso()
         } else {
-            open_mapped(pid, start, end, &file.path, &file.build_id)
+            open_mapped(pid, start, end, &file.path, &file.identity)
         };
         let opened =
             reader.map_err(|cause| (cause.to_string(), is_passing(&cause))).and_then(|reader| {
@@ -263,26 +266,38 @@ fn is_passing(cause: &io::Error) -> bool {
 }
 
 /// Opens a mapped file: by the mapping itself (needs CAP_CHECKPOINT_RESTORE; deleted and replaced
-/// files too), else by its path below the process's root, else by its path here, the last two only
-/// if the build id agrees.
-fn open_mapped(pid: u32, start: u64, end: u64, path: &str, build_id: &[u8]) -> io::Result<Reader> {
-    let by_mapping = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
+/// files too), else by its path below the process's root, else by its path here. Each must be the
+/// file that was mapped: the process may have become another meanwhile.
+fn open_mapped(
+    pid: u32,
+    start: u64,
+    end: u64,
+    path: &str,
+    identity: &Identity,
+) -> io::Result<Reader> {
+    let routes = [
+        format!("/proc/{pid}/map_files/{start:x}-{end:x}"),
+        format!("/proc/{pid}/root{path}"),
+        path.to_owned(),
+    ];
     let mut first = None;
-    let below_root = PathBuf::from(format!("/proc/{pid}/root{path}"));
-    for (route, checked) in
-        [(by_mapping.as_path(), false), (below_root.as_path(), true), (Path::new(path), true)]
-    {
-        match open_regular(route) {
+    for route in routes {
+        match open_regular(Path::new(&route)) {
             Ok(file) => {
+                let is_it = match identity {
+                    Identity::Inode(..) => inode_of(&file).is_ok_and(|found| found == *identity),
+                    _ => true,
+                };
                 let reader = Reader::File(Arc::new(file));
-                if checked && !build_id.is_empty() {
-                    let same = ElfFile::open(reader.clone())
-                        .is_ok_and(|elf| elf.build_id() == Some(build_id));
-                    if !same {
-                        continue;
-                    }
+                let is_it = is_it
+                    && match identity {
+                        Identity::BuildId(id) => ElfFile::open(reader.clone())
+                            .is_ok_and(|elf| elf.build_id() == Some(id)),
+                        _ => true,
+                    };
+                if is_it {
+                    return Ok(reader);
                 }
-                return Ok(reader);
             }
             Err(cause) => first = first.or(Some(cause)),
         }

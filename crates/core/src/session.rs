@@ -1,7 +1,8 @@
 //! One recording as it runs: side-band and samples in, a [`Recording`] and the books out.
 //!
-//! In: raw side-band records and ring records, in passes: a pass hands over all side-band records
-//! first, then the ring's. Out: samples with whole or honestly cut stacks; tables published so
+//! In: raw side-band records and ring records, in passes. A pass notes how far the ring reaches, hands
+//! over all side-band records, then the ring's up to there, and ends; everything is gone through in
+//! order of time. Out: samples with whole or honestly cut stacks; tables published so
 //! that the next walk needs no help.
 //!
 //! # How it works
@@ -83,6 +84,27 @@ pub struct AuditCase<'a> {
 /// Judges walks: `None` if it cannot say anything.
 pub type Auditor = Box<dyn FnMut(&AuditCase<'_>) -> Option<bool>>;
 
+/// Records of the ring that are gone through in order of time.
+enum Taken {
+    Sample(Box<TakenSample>),
+    Space(abi::hf_space_record),
+}
+
+struct TakenSample {
+    head: abi::hf_sample,
+    words: Vec<u64>,
+    slice: Option<(abi::hf_slice, Stack)>,
+}
+
+impl Taken {
+    fn time_ns(&self) -> u64 {
+        match self {
+            Taken::Sample(sample) => sample.head.time_ns,
+            Taken::Space(space) => space.time_ns,
+        }
+    }
+}
+
 struct Stack {
     addr: u64,
     bytes: Vec<u8>,
@@ -112,6 +134,7 @@ pub struct Session {
     unpublished: HashSet<u32>,
     used: HashSet<(FileId, u32)>,
     sideband: Vec<sideband::Record>,
+    taken: Vec<Taken>,
 }
 
 impl Session {
@@ -132,6 +155,7 @@ impl Session {
             unpublished: HashSet::new(),
             used: HashSet::new(),
             sideband: Vec::new(),
+            taken: Vec::new(),
         }
     }
 
@@ -140,45 +164,13 @@ impl Session {
         self.sideband.extend(sideband::decode(bytes));
     }
 
-    /// Begins the ring's part of a pass: all side-band records are here.
-    pub fn apply_sideband(&mut self) {
-        let mut records = std::mem::take(&mut self.sideband);
-        records.sort_by_key(|record| record.time_ns);
-        for record in records.drain(..) {
-            if let Event::Ksymbol { start, bytes, gone, name } = &record.event {
-                // A symbol that goes stays: samples of it may still come, and exports will.
-                if !gone && self.kernel_symbols.len() < MAX_KERNEL_SYMBOLS {
-                    let symbol =
-                        AnnouncedSymbol { start: *start, bytes: *bytes, name: name.clone() };
-                    self.kernel_symbols.insert(*start, symbol);
-                }
-                continue;
-            }
-            if let Event::Fork { pid, parent_pid, .. } = record.event
-                && pid != parent_pid
-            {
-                self.forked.push((parent_pid, pid));
-            }
-            if let Event::Exit { pid, tid } = record.event
-                && pid == tid
-            {
-                self.exited.push(pid);
-            }
-            if let Some(pid) = self.processes.apply(record.time_ns, &record.event, &mut self.files)
-            {
-                self.unpublished.insert(pid);
-            }
-        }
-        self.sideband = records;
-    }
-
-    /// Takes a record of the ring. `now_ns` is CLOCK_MONOTONIC.
-    pub fn record(&mut self, bytes: &[u8], now_ns: u64) {
+    /// Takes a record of the ring of this pass.
+    pub fn record(&mut self, bytes: &[u8]) {
         let known = match bytes.first().map(|&kind| u32::from(kind)) {
-            Some(abi::HF_RECORD_SAMPLE) => self.sample(bytes, now_ns),
-            Some(abi::HF_RECORD_STACK) => self.stack(bytes),
-            Some(abi::HF_RECORD_SLICE) => self.slice(bytes),
-            Some(abi::HF_RECORD_SPACE) => self.space(bytes),
+            Some(abi::HF_RECORD_SAMPLE) => self.take_sample(bytes),
+            Some(abi::HF_RECORD_STACK) => self.take_stack(bytes),
+            Some(abi::HF_RECORD_SLICE) => self.take_slice(bytes),
+            Some(abi::HF_RECORD_SPACE) => self.take_space(bytes),
             _ => None,
         };
         if known.is_none() {
@@ -186,8 +178,58 @@ impl Session {
         }
     }
 
-    /// Ends a pass: publishes what changed and forgets what ended.
+    /// Goes through the pass in order of time: an exec that came after a sample must not take its
+    /// mappings away. `now_ns` is CLOCK_MONOTONIC.
+    fn apply(&mut self, now_ns: u64) {
+        let mut events = std::mem::take(&mut self.sideband);
+        let mut taken = std::mem::take(&mut self.taken);
+        events.sort_by_key(|event| event.time_ns);
+        taken.sort_by_key(Taken::time_ns);
+        let mut events = events.drain(..).peekable();
+        for record in taken.drain(..) {
+            while let Some(event) = events.next_if(|event| event.time_ns <= record.time_ns()) {
+                self.event(event);
+            }
+            match record {
+                Taken::Sample(sample) => self.sample(&sample, now_ns),
+                Taken::Space(space) => {
+                    let process = self.processes.entry(space.tgid);
+                    process.space_id = space.space_id;
+                    process.is_dirty = true;
+                    self.unpublished.insert(space.tgid);
+                }
+            }
+        }
+        events.for_each(|event| self.event(event));
+        self.taken = taken;
+    }
+
+    fn event(&mut self, record: sideband::Record) {
+        match &record.event {
+            Event::Ksymbol { start, bytes, gone, name } => {
+                // A symbol that goes stays: samples of it may still come, and exports will.
+                if !gone && self.kernel_symbols.len() < MAX_KERNEL_SYMBOLS {
+                    let symbol =
+                        AnnouncedSymbol { start: *start, bytes: *bytes, name: name.clone() };
+                    self.kernel_symbols.insert(*start, symbol);
+                }
+                return;
+            }
+            Event::Fork { pid, parent_pid, .. } if pid != parent_pid => {
+                self.forked.push((*parent_pid, *pid));
+            }
+            Event::Exit { pid, tid } if pid == tid => self.exited.push(*pid),
+            _ => {}
+        }
+        if let Some(pid) = self.processes.apply(record.time_ns, &record.event, &mut self.files) {
+            self.unpublished.insert(pid);
+        }
+    }
+
+    /// Ends a pass: everything taken is gone through, what changed is published, what ended is
+    /// forgotten.
     pub fn end_pass(&mut self, now_ns: u64) {
+        self.apply(now_ns);
         for pid in std::mem::take(&mut self.unpublished) {
             let Some(process) = self.processes.get(pid) else {
                 continue;
@@ -212,29 +254,25 @@ impl Session {
         }
     }
 
-    fn space(&mut self, bytes: &[u8]) -> Option<()> {
-        let record = abi::hf_space_record::read_from_bytes(bytes).ok()?;
-        let process = self.processes.entry(record.tgid);
-        process.space_id = record.space_id;
-        process.is_dirty = true;
-        self.unpublished.insert(record.tgid);
+    fn take_space(&mut self, bytes: &[u8]) -> Option<()> {
+        self.taken.push(Taken::Space(abi::hf_space_record::read_from_bytes(bytes).ok()?));
         Some(())
     }
 
-    fn stack(&mut self, bytes: &[u8]) -> Option<()> {
+    fn take_stack(&mut self, bytes: &[u8]) -> Option<()> {
         let (head, rest) = abi::hf_stack::read_from_prefix(bytes).ok()?;
         let bytes = rest.get(..head.n_bytes as usize)?.to_vec();
         self.stacks.insert(head.seq, Stack { addr: head.addr, bytes });
         Some(())
     }
 
-    fn slice(&mut self, bytes: &[u8]) -> Option<()> {
+    fn take_slice(&mut self, bytes: &[u8]) -> Option<()> {
         let slice = abi::hf_slice::read_from_bytes(bytes).ok()?;
         self.slices.insert(slice.sample.cpu, slice);
         Some(())
     }
 
-    fn sample(&mut self, bytes: &[u8], now_ns: u64) -> Option<()> {
+    fn take_sample(&mut self, bytes: &[u8]) -> Option<()> {
         let (head, rest) = abi::hf_sample::read_from_prefix(bytes).ok()?;
         let words: Vec<u64> = rest
             .chunks_exact(8)
@@ -247,19 +285,34 @@ impl Session {
         {
             return None;
         }
+        // A slice comes just before its sample, which is of the same CPU.
         let slice = self
             .slices
             .remove(&head.cpu)
             .filter(|slice| slice.sample.time_ns == head.time_ns && slice.sample.tid == head.tid);
+        let stack = slice.as_ref().and_then(|slice| self.stacks.remove(&slice.stack_seq));
+        let slice = slice.zip(stack);
+        self.taken.push(Taken::Sample(Box::new(TakenSample { head, words, slice })));
+        Some(())
+    }
+
+    fn sample(&mut self, taken: &TakenSample, now_ns: u64) {
+        let TakenSample { head, words, slice } = taken;
         let flags = u32::from(head.flags);
-        self.learn_space(&head);
+        self.learn_space(head);
         if flags & abi::HF_SAMPLE_SLICED != 0 {
-            let Some(slice) = slice else {
-                self.finish(&head, &words, head.stack_hash, abi::HF_CUT_BUDGET as u8, 0, false);
-                return Some(());
-            };
-            self.finish_slice(&head, &words, &slice, now_ns);
-            return Some(());
+            match slice {
+                Some((slice, stack)) => self.finish_slice(head, words, slice, stack, now_ns),
+                None => self.finish(
+                    head,
+                    words,
+                    head.stack_hash ^ u64::from(abi::HF_CUT_BUDGET) << 56,
+                    abi::HF_CUT_BUDGET as u8,
+                    0,
+                    false,
+                ),
+            }
+            return;
         }
         let mut cut = head.cut;
         let process = self.processes.get(head.tgid);
@@ -275,15 +328,14 @@ impl Session {
             }
         }
         if flags & abi::HF_SAMPLE_AUDIT != 0
-            && let Some(slice) = slice
-            && self.audit(&head, &words, &slice) == Some(false)
+            && let Some((slice, stack)) = slice
+            && self.audit(head, words, slice, stack) == Some(false)
         {
             cut = abi::HF_CUT_BAD_UNWIND_INFO as u8;
         }
         let heuristic = flags & abi::HF_SAMPLE_HEURISTIC != 0;
         let hash = if cut == head.cut { head.stack_hash } else { head.stack_hash ^ u64::from(cut) };
-        self.finish(&head, &words, hash, cut, head.cut_pc, heuristic);
-        Some(())
+        self.finish(head, words, hash, cut, head.cut_pc, heuristic);
     }
 
     /// A sample says in which address space its process runs.
@@ -303,9 +355,9 @@ impl Session {
         head: &abi::hf_sample,
         words: &[u64],
         slice: &abi::hf_slice,
+        stack: &Stack,
         now_ns: u64,
     ) {
-        let stack = self.stacks.remove(&slice.stack_seq);
         let pid = head.tgid;
         let mut walk = Walk::new(
             cfg!(target_arch = "aarch64"),
@@ -329,8 +381,7 @@ impl Session {
             };
             let Some(blob) = process.blob else { break };
             let mappings = process.mappings.clone();
-            let mut reader =
-                SliceReader { stack: stack.as_ref(), mappings: &mappings, files: &self.files };
+            let mut reader = SliceReader { stack, mappings: &mappings, files: &self.files };
             match walk.run(self.tables.memory(), blob.off, &mut reader) {
                 Stop::Ended { cut: reason, cut_pc } => {
                     cut = (u32::from(reason), cut_pc);
@@ -364,7 +415,7 @@ impl Session {
                 pc = format_args!("{:#x}", cut.1),
                 sp = format_args!("{:#x}", slice.regs[abi::HF_X86_RSP as usize]),
                 missing = abi::MISSING_NAMES[usize::from(slice.missing) % 4],
-                stack_bytes = stack.as_ref().map(|stack| stack.bytes.len()),
+                stack_bytes = stack.bytes.len(),
                 mappings = self.processes.get(pid).map(|process| process.mappings.len()),
                 "a walk ended here"
             );
@@ -542,8 +593,8 @@ impl Session {
         head: &abi::hf_sample,
         words: &[u64],
         slice: &abi::hf_slice,
+        stack: &Stack,
     ) -> Option<bool> {
-        let stack = self.stacks.remove(&slice.stack_seq)?;
         let process = self.processes.get(head.tgid)?;
         let case = AuditCase {
             regs: &slice.regs,
@@ -563,17 +614,16 @@ impl Session {
 /// User memory of a sample whose process goes on meanwhile: the stack that was copied, and text
 /// from files.
 struct SliceReader<'a> {
-    stack: Option<&'a Stack>,
+    stack: &'a Stack,
     mappings: &'a [Mapping],
     files: &'a Files,
 }
 
 impl ReadUser for SliceReader<'_> {
     fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
-        if let Some(stack) = self.stack
-            && let Some(at) = addr.checked_sub(stack.addr)
+        if let Some(at) = addr.checked_sub(self.stack.addr)
             && let Some(at) = usize::try_from(at).ok()
-            && let Some(bytes) = stack.bytes.get(at..).and_then(|rest| rest.get(..into.len()))
+            && let Some(bytes) = self.stack.bytes.get(at..).and_then(|rest| rest.get(..into.len()))
         {
             into.copy_from_slice(bytes);
             return true;

@@ -31,9 +31,9 @@ use zerocopy::FromZeros as _;
 /// Between two passes when nothing wakes the reader: side-band records and slices do.
 const PASS: Duration = Duration::from_millis(100);
 /// How often CPUs coming and going are looked for.
-const CPUS_NS: u64 = 1_000_000_000;
+pub(crate) const CPUS_NS: u64 = 1_000_000_000;
 /// Bytes of stacks that one CPU may send in a second.
-const SLICE_BYTES_PER_S: u64 = 8 << 20;
+pub(crate) const SLICE_BYTES_PER_S: u64 = 8 << 20;
 /// Longest walk. A thousand cold frames take a fifth of it.
 pub(crate) const TIME_CAP_NS: u64 = 2_000_000;
 /// `si_code` of signals that the kernel sends, a terminal's among them.
@@ -41,11 +41,11 @@ const SI_KERNEL: i32 = 0x80;
 
 /// How `--memory` is divided. Every share is in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shares {
-    tables: u32,
-    ring: u32,
-    sideband_pages: usize,
-    profile: u64,
+pub(crate) struct Shares {
+    pub(crate) tables: u32,
+    pub(crate) ring: u32,
+    pub(crate) sideband_pages: usize,
+    pub(crate) profile: u64,
 }
 
 impl Shares {
@@ -128,7 +128,7 @@ impl Force {
     }
 }
 
-fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
@@ -245,7 +245,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn memory_shares(text: &str, n_cpus: u64, hz: u32) -> anyhow::Result<(u64, Shares)> {
+pub(crate) fn memory_shares(text: &str, n_cpus: u64, hz: u32) -> anyhow::Result<(u64, Shares)> {
     let budget = cli::size(text).ok_or_else(|| {
         Exit::usage(format!("--memory {text}: expected bytes, or a number with K, M or G"))
     })?;
@@ -260,7 +260,7 @@ fn uname(field: impl Fn(&nix::sys::utsname::UtsName) -> String) -> String {
     nix::sys::utsname::uname().map_or_else(|_| String::new(), |name| field(&name))
 }
 
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
@@ -316,7 +316,7 @@ fn start(
 }
 
 /// What to do about a failure to start.
-fn explain(cause: hotframe_bpf::Error) -> anyhow::Error {
+pub(crate) fn explain(cause: hotframe_bpf::Error) -> anyhow::Error {
     if !cause.is_permission() {
         return cause.into();
     }
@@ -461,10 +461,8 @@ impl Recorder {
         for ring in self.kernel.sidebands() {
             ring.drain(|record| session.sideband(record));
         }
-        session.apply_sideband();
-        let now = now_ns();
-        self.ring.drain(until, |record| session.record(record, now));
-        session.end_pass(now);
+        self.ring.drain(until, |record| session.record(record));
+        session.end_pass(now_ns());
         for (parent, child) in std::mem::take(&mut session.forked) {
             if self.follows_children && self.targets.contains(&parent) {
                 self.targets.insert(child);
@@ -599,7 +597,7 @@ impl Recorder {
 }
 
 /// User and system time of this process and its children.
-fn cpu_seconds() -> (f64, f64) {
+pub(crate) fn cpu_seconds() -> (f64, f64) {
     use nix::sys::resource::{UsageWho, getrusage};
     use nix::sys::time::TimeValLike as _;
     // The recorded command is a child too, but it is not ours: only what was waited for counts in
