@@ -603,7 +603,20 @@ const _: () = {
     ["Offset of field: hf_counters::slice_window_bytes"]
         [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 160usize];
 };
-pub const CUT_NAMES: [&str; 12] = ["none", "no_unwind_info", "bad_unwind_info", "unknown_mapping", "stale_map", "stack_unreadable", "bad_return_address", "zero_ra", "too_deep", "time", "budget", "process_gone"];
+pub const CUT_NAMES: [&str; 12] = [
+    "none",
+    "no_unwind_info",
+    "bad_unwind_info",
+    "unknown_mapping",
+    "stale_map",
+    "stack_unreadable",
+    "bad_return_address",
+    "zero_ra",
+    "too_deep",
+    "time",
+    "budget",
+    "process_gone",
+];
 pub const FILTERED_NAMES: [&str; 6] = ["idle", "pid", "cgroup", "comm", "namespace", "self"];
 pub const LOST_NAMES: [&str; 3] = ["ring_full", "no_scratch", "tail_call"];
 pub const MISSING_NAMES: [&str; 4] = ["none", "space", "mapping", "rows"];

@@ -67,7 +67,7 @@ impl ReadAt for Reader {
     fn len(&self) -> u64 {
         match self {
             Reader::File(file) => file.metadata().map_or(0, |meta| meta.len()),
-            Reader::Bytes(bytes) => bytes.len() as u64,
+            Reader::Bytes(bytes) => ReadAt::len(&**bytes),
         }
     }
 }

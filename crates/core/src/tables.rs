@@ -289,7 +289,7 @@ impl Tables {
         let rows_bytes = size_of_val(rows) as u32;
         let rules_at = head + rows_bytes;
         let bytes = rules_at + size_of_val(rules) as u32;
-        if !self.files.get(&file_id).is_some_and(|file| (number as usize) < file.blocks.len()) {
+        if self.files.get(&file_id).is_none_or(|file| number as usize >= file.blocks.len()) {
             return false;
         }
         let Some(off) = self.take(bytes) else {

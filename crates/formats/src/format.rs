@@ -5,7 +5,9 @@ use std::path::Path;
 
 use hotframe_core::profile::Profile;
 
-use crate::{Error, canonical, firefox, folded, gzip, html, otlp, perfscript, pprof, speedscope, svg};
+use crate::{
+    Error, canonical, firefox, folded, gzip, html, otlp, perfscript, pprof, speedscope, svg,
+};
 
 /// A file format of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
