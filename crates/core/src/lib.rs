@@ -4,6 +4,7 @@
 //! recording; it is fed by the binary, which alone knows where records come from.
 
 pub mod files;
+pub mod names;
 pub mod processes;
 pub mod profile;
 pub mod recording;

@@ -12,7 +12,7 @@
 //! # Cost
 //! libLLVM with 3,000 addresses takes about 10 ms; DWARF costs what the library that reads it costs.
 
-use crate::files::{CodeFile, Files, Reader};
+use crate::files::{CodeFile, FileId, Files, Reader, State};
 use crate::profile::{
     FRAME_HEURISTIC, FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Kind, Meta, Module, Process,
     Profile, StackNode, Thread,
@@ -50,19 +50,11 @@ pub struct Input<'a> {
 
 /// Names a recording. `progress` hears how many files are done, of how many.
 pub fn resolve(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> (Profile, Outcome) {
-    let mut namer = Namer {
-        profile: Profile { meta: input.meta.clone(), ..Profile::default() },
-        functions: HashMap::new(),
-        frames: HashMap::new(),
-        modules: HashMap::new(),
-        by_word: HashMap::new(),
-        problems: Vec::new(),
-    };
-    namer.profile.modules.push(Module { path: 0, build_id: 0 });
+    let mut namer = Namer::new(input.meta.clone(), input.debuginfod.clone());
     let words: BTreeSet<abi::FrameWord> =
         input.recording.nodes.iter().skip(1).map(|node| node.word()).collect();
     namer.name_kernel(&words, input.kernel_symbols);
-    namer.name_files(&words, input.files, &input, progress);
+    namer.name_files(&words, &|id| input.files.get(id).map(Source::of), progress);
     for &word in &words {
         namer.name_rest(word);
     }
@@ -70,17 +62,66 @@ pub fn resolve(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> (Pro
     (namer.profile, outcome)
 }
 
-struct Namer {
-    profile: Profile,
+/// What naming needs of a file of code; it may go to another thread.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Path as its first process saw it.
+    pub path: String,
+    /// GNU build id; empty: none.
+    pub build_id: Vec<u8>,
+    /// A process that mapped it.
+    pub pid: u32,
+    image_base: u64,
+    is_go: bool,
+    reader: Option<Reader>,
+    problem: Option<String>,
+}
+
+impl Source {
+    /// Of a file as it is now.
+    pub fn of(file: &CodeFile) -> Source {
+        Source {
+            path: file.path.clone(),
+            build_id: file.build_id.clone(),
+            pid: file.pid,
+            image_base: file.elf().map_or(0, |elf| elf.image_base()),
+            is_go: file.elf().is_some_and(|elf| elf.is_go()),
+            reader: file.reader().cloned(),
+            problem: match &file.state {
+                State::Unusable(why) => Some(why.clone()),
+                _ => None,
+            },
+        }
+    }
+}
+
+pub(crate) struct Namer {
+    pub(crate) profile: Profile,
     functions: HashMap<Function, u32>,
     frames: HashMap<Frame, u32>,
     modules: HashMap<Module, u32>,
     /// Frames of a word, innermost first.
-    by_word: HashMap<abi::FrameWord, Vec<u32>>,
+    pub(crate) by_word: HashMap<abi::FrameWord, Vec<u32>>,
     problems: Vec<String>,
+    debuginfod: Option<hotframe_symbols::Debuginfod>,
 }
 
 impl Namer {
+    pub(crate) fn new(meta: Meta, debuginfod: Option<hotframe_symbols::Debuginfod>) -> Namer {
+        let mut profile = Profile { meta, ..Profile::default() };
+        profile.modules.push(Module { path: 0, build_id: 0 });
+        profile.stacks.push(StackNode { parent: 0, frame: 0 });
+        Namer {
+            profile,
+            functions: HashMap::new(),
+            frames: HashMap::new(),
+            modules: HashMap::new(),
+            by_word: HashMap::new(),
+            problems: Vec::new(),
+            debuginfod,
+        }
+    }
+
     fn module(&mut self, path: &str, build_id: &[u8]) -> u32 {
         let build_id: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
         let module = Module {
@@ -120,7 +161,7 @@ impl Namer {
         self.frame(function, 0, address, flags | FRAME_UNNAMED)
     }
 
-    fn name_kernel(
+    pub(crate) fn name_kernel(
         &mut self,
         words: &BTreeSet<abi::FrameWord>,
         announced: &BTreeMap<u64, AnnouncedSymbol>,
@@ -182,11 +223,10 @@ impl Namer {
         }
     }
 
-    fn name_files(
+    pub(crate) fn name_files(
         &mut self,
         words: &BTreeSet<abi::FrameWord>,
-        files: &Files,
-        input: &Input<'_>,
+        files: &dyn Fn(FileId) -> Option<Source>,
         progress: &mut dyn FnMut(usize, usize),
     ) {
         let mut by_file: BTreeMap<u32, Vec<abi::FrameWord>> = BTreeMap::new();
@@ -196,17 +236,17 @@ impl Namer {
         let n_files = by_file.len();
         for (at, (id, words)) in by_file.into_iter().enumerate() {
             progress(at, n_files);
-            if let Some(file) = files.get(id) {
-                self.name_file(file, &words, input);
+            if let Some(file) = files(id) {
+                self.name_file(&file, &words);
             }
         }
         progress(n_files, n_files);
     }
 
-    fn name_file(&mut self, file: &CodeFile, words: &[abi::FrameWord], input: &Input<'_>) {
+    fn name_file(&mut self, file: &Source, words: &[abi::FrameWord]) {
         let module = self.module(&file.path, &file.build_id);
-        let base = file.elf().map_or(0, |elf| elf.image_base());
-        let kind = if file.elf().is_some_and(|elf| elf.is_go()) { Kind::Go } else { Kind::Native };
+        let base = file.image_base;
+        let kind = if file.is_go { Kind::Go } else { Kind::Native };
         let mut by_addr: BTreeMap<u64, Vec<abi::FrameWord>> = BTreeMap::new();
         for &word in words {
             let offset = u64::from(word.image_offset()).saturating_sub(word.call_offset());
@@ -214,7 +254,7 @@ impl Namer {
         }
         let addrs: Vec<u64> = by_addr.keys().copied().collect();
         let mut named: Vec<Vec<NamedFrame>> = vec![Vec::new(); addrs.len()];
-        let opened = match file.reader() {
+        let opened = match &file.reader {
             Some(Reader::File(open)) => open.try_clone().ok(),
             Some(Reader::Bytes(bytes)) => in_a_file(bytes).ok(),
             None => None,
@@ -223,7 +263,7 @@ impl Namer {
             let mut context = Context::new(&file.path);
             let root = std::path::PathBuf::from(format!("/proc/{}/root", file.pid));
             context.root = root.exists().then_some(root);
-            context.debuginfod = input.debuginfod.clone();
+            context.debuginfod = self.debuginfod.clone();
             let report = symbolize(&open, &context, &addrs, &mut |at, frames| {
                 named[at] = frames.to_vec();
             });
@@ -232,7 +272,7 @@ impl Namer {
                     self.problems.push(format!("{}: {problem}", file.path));
                 }
             }
-        } else if let crate::files::State::Unusable(why) = &file.state {
+        } else if let Some(why) = &file.problem {
             self.problems.push(format!("{}: {why}", file.path));
         }
         let short = file.path.rsplit('/').next().unwrap_or(&file.path).to_owned();
@@ -274,7 +314,7 @@ impl Namer {
     }
 
     /// Words that no file or kernel symbol stands behind.
-    fn name_rest(&mut self, word: abi::FrameWord) {
+    pub(crate) fn name_rest(&mut self, word: abi::FrameWord) {
         if self.by_word.contains_key(&word) {
             return;
         }
@@ -301,7 +341,6 @@ impl Namer {
     /// Puts the profile together.
     fn build(&mut self, input: &Input<'_>) -> Outcome {
         let recording = input.recording;
-        self.profile.stacks.push(StackNode { parent: 0, frame: 0 });
         // A raw node is one or, with inlining, several nodes; parents come before children.
         let mut node_of = vec![0u32; recording.nodes.len()];
         let mut known: HashMap<StackNode, u32> = HashMap::new();

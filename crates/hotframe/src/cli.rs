@@ -28,6 +28,15 @@ pub enum Command {
     ///   hotframe record -d 5 -o - --format folded     text to stdout
     #[command(verbatim_doc_comment)]
     Record(Box<Record>),
+    /// Show what runs now: the hottest functions, processes and kinds of code, live.
+    ///
+    /// Examples:
+    ///   hotframe top                  the whole machine
+    ///   hotframe top -p 1234 -w 30    one process and its children, the last 30 seconds
+    ///
+    /// Enter goes into a line, Esc back out, ? lists the keys.
+    #[command(verbatim_doc_comment)]
+    Top(Top),
     /// Say whether recording will work here, what is missing, and what would mend it.
     ///
     /// The exit code is 0 only when `hotframe record` will work.
@@ -161,6 +170,26 @@ pub struct View {
     /// Print the address only
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Options of `hotframe top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Show the last so many seconds
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub window: u32,
+    /// Samples a second and CPU
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=20000))]
+    pub frequency: u32,
+    /// Show this process with its threads and descendants; repeatable
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Show threads of this name (its first 15 bytes, exact); repeatable
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<String>,
+    /// Bound on all memory, the kernel's maps included: bytes, or with K, M or G
+    #[arg(long, value_name = "SIZE", default_value = "60M")]
+    pub memory: String,
 }
 
 /// Options of `hotframe doctor`.

@@ -13,6 +13,7 @@ mod output;
 mod record;
 mod stats;
 mod summary;
+mod top;
 mod view;
 
 use clap::Parser as _;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         .init();
     let result = match cli.command {
         cli::Command::Record(options) => record::run(&options),
+        cli::Command::Top(options) => top::run(&options),
         cli::Command::Doctor(options) => doctor::run(&options),
         cli::Command::Completions(options) => manual::completions(options.shell),
         cli::Command::Man(options) => manual::pages(options.directory.as_deref()),

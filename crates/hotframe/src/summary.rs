@@ -14,7 +14,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 }
 
 /// Makes text safe for a terminal: no control characters, bounded.
-fn clean(text: &str, width: usize) -> String {
+pub(crate) fn clean(text: &str, width: usize) -> String {
     let mut out: String =
         text.chars().map(|c| if c.is_control() { '?' } else { c }).take(width + 1).collect();
     if out.chars().count() > width {

@@ -1,0 +1,89 @@
+//! Names as they are needed, for a view that shows a recording while it goes on.
+//!
+//! In: the frame words of the last second, and the files they lie in. Out: the frames of each word,
+//! as `resolve` gives them for a whole recording. A word is named once; a batch holds only new
+//! ones, so a steady load costs a look-up a word.
+//!
+//! # Not handled
+//! A file that is opened only after its words were named keeps `file+0xoffset` for these.
+
+use crate::files::FileId;
+use crate::profile::{Meta, Profile};
+use crate::resolve::{Namer, Source};
+use crate::session::AnnouncedSymbol;
+use hotframe_abi::FrameWord;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Names learnt so far.
+pub struct Names {
+    namer: Namer,
+}
+
+impl Names {
+    /// None yet. `debuginfod`: ask these servers for debug files.
+    pub fn new(debuginfod: Option<hotframe_symbols::Debuginfod>) -> Names {
+        Names { namer: Namer::new(Meta::default(), debuginfod) }
+    }
+
+    /// Names the words that are new.
+    pub fn learn(
+        &mut self,
+        words: impl Iterator<Item = FrameWord>,
+        files: &HashMap<FileId, Source>,
+        announced: &BTreeMap<u64, AnnouncedSymbol>,
+    ) {
+        let new: BTreeSet<FrameWord> =
+            words.filter(|word| !self.namer.by_word.contains_key(word)).collect();
+        if new.is_empty() {
+            return;
+        }
+        self.namer.name_kernel(&new, announced);
+        self.namer.name_files(&new, &|id| files.get(&id).cloned(), &mut |_, _| {});
+        for word in new {
+            self.namer.name_rest(word);
+        }
+    }
+
+    /// Indices into the profile's frames, innermost first; empty for a word that was not learnt.
+    pub fn frames(&self, word: FrameWord) -> &[u32] {
+        self.namer.by_word.get(&word).map_or(&[], Vec::as_slice)
+    }
+
+    /// Strings, modules, functions and frames; it has no samples.
+    pub fn profile(&self) -> &Profile {
+        &self.namer.profile
+    }
+
+    /// Words named.
+    pub fn len(&self) -> usize {
+        self.namer.by_word.len()
+    }
+
+    /// No word was named yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotframe_abi as abi;
+
+    /// A word keeps its frames when others are learnt, and is not named twice.
+    #[test]
+    fn learning_goes_on() {
+        let note = |number: u64| {
+            FrameWord(u64::from(abi::HF_FRAME_NOTE) << abi::HF_FRAME_KIND_SHIFT | number)
+        };
+        let mut names = Names::new(None);
+        let (files, announced) = (HashMap::new(), BTreeMap::new());
+        names.learn([note(1)].into_iter(), &files, &announced);
+        let first = names.frames(note(1)).to_vec();
+        assert_eq!(first.len(), 1);
+        names.learn([note(1), note(2)].into_iter(), &files, &announced);
+        assert_eq!(names.frames(note(1)), first);
+        assert_eq!(names.len(), 2);
+        assert_eq!(names.frames(note(3)), [0u32; 0]);
+    }
+}

@@ -1,0 +1,189 @@
+//! `hotframe top`: what runs now, on the terminal.
+//!
+//! In: options and keys. Out: a screen, drawn anew each second and after each key.
+//!
+//! # How it works
+//! [`feed`] records and names in threads of its own and sends a batch a second; [`model`] counts the
+//! last batches into rows; [`screen`] draws them. Nothing is written anywhere.
+//!
+//! # Cost
+//! As `record`, and the drawing. Memory stays: batches older than the longest window go.
+
+mod feed;
+mod model;
+mod screen;
+
+use crate::cli::Top as Options;
+use anyhow::Context as _;
+use feed::{Feed, News};
+use model::{Model, Tab};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How often it is looked for a new batch.
+const TURN: Duration = Duration::from_millis(100);
+
+/// What keys change beside the model.
+#[derive(Debug, Default)]
+pub struct Modes {
+    /// A filter is being typed.
+    pub is_typing: bool,
+    /// Help covers the rest.
+    pub shows_help: bool,
+}
+
+/// Runs the subcommand.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+        return Err(crate::Exit::usage("top needs a terminal; hotframe record writes files"));
+    }
+    let feed = Feed::start(options)?;
+    let mut terminal = ratatui::try_init().context("preparing the terminal")?;
+    let result = show(options, &feed, &mut terminal);
+    ratatui::restore();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn show(
+    options: &Options,
+    feed: &Feed,
+    terminal: &mut ratatui::DefaultTerminal,
+) -> anyhow::Result<()> {
+    let mut model = Model::new(options.window as usize);
+    let mut modes = Modes::default();
+    let mut is_changed = true;
+    loop {
+        if is_changed {
+            terminal
+                .draw(|frame| screen::draw(frame, &mut model, &modes, options.frequency))
+                .context("drawing")?;
+        }
+        is_changed = false;
+        for news in feed.news.iter().flat_map(|news| news.try_iter()) {
+            match news {
+                News::Batch(batch) => model.add(batch),
+                News::Failed(cause) => return Err(cause),
+            }
+            is_changed = true;
+        }
+        if event::poll(TURN).context("waiting for keys")? {
+            match event::read().context("reading keys")? {
+                Event::Key(key) if key.kind != KeyEventKind::Release => {
+                    if !press(key, &mut model, &mut modes) {
+                        return Ok(());
+                    }
+                    is_changed = true;
+                }
+                Event::Resize(..) => is_changed = true,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A key. False: the end.
+fn press(key: KeyEvent, model: &mut Model, modes: &mut Modes) -> bool {
+    if key.modifiers.contains(KeyModifiers::CONTROL) {
+        return !matches!(key.code, KeyCode::Char('c' | 'd'));
+    }
+    if modes.shows_help {
+        modes.shows_help = false;
+        return true;
+    }
+    if modes.is_typing {
+        match key.code {
+            KeyCode::Enter => modes.is_typing = false,
+            KeyCode::Esc => {
+                modes.is_typing = false;
+                model.filter.clear();
+            }
+            KeyCode::Backspace => {
+                model.filter.pop();
+            }
+            KeyCode::Char(character) => model.filter.push(character),
+            _ => {}
+        }
+        model.count();
+        return true;
+    }
+    match key.code {
+        KeyCode::Char('q') => return false,
+        KeyCode::Char('?' | 'h') => modes.shows_help = true,
+        KeyCode::Char('/') => modes.is_typing = model.stack().is_none(),
+        KeyCode::Char(' ' | 'f') => model.toggle_frozen(),
+        KeyCode::Char('s') => {
+            model.by_total = !model.by_total;
+            model.count();
+        }
+        KeyCode::Char('+' | '=') => resize_window(model, 1),
+        KeyCode::Char('-') => resize_window(model, -1),
+        KeyCode::Char(digit @ '1'..='4') => {
+            model.show(Tab::ALL[digit as usize - '1' as usize]);
+        }
+        KeyCode::Tab => turn(model, 1),
+        KeyCode::BackTab => turn(model, Tab::ALL.len() - 1),
+        KeyCode::Up | KeyCode::Char('k') => model.step(-1),
+        KeyCode::Down | KeyCode::Char('j') => model.step(1),
+        KeyCode::PageUp => model.step(-10),
+        KeyCode::PageDown => model.step(10),
+        KeyCode::Home | KeyCode::Char('g') => model.step(isize::MIN),
+        KeyCode::End | KeyCode::Char('G') => model.step(isize::MAX),
+        KeyCode::Enter | KeyCode::Right | KeyCode::Char('l') => model.enter(),
+        KeyCode::Esc | KeyCode::Backspace | KeyCode::Left => {
+            model.leave();
+        }
+        _ => {}
+    }
+    true
+}
+
+fn resize_window(model: &mut Model, by: isize) {
+    model.window = model.window.saturating_add_signed(by).clamp(1, model::WINDOW_MAX);
+    model.count();
+}
+
+fn turn(model: &mut Model, by: usize) {
+    let at = Tab::ALL.iter().position(|&tab| tab == model.tab).unwrap_or(0);
+    model.show(Tab::ALL[(at + by) % Tab::ALL.len()]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn type_keys(text: &str, model: &mut Model, modes: &mut Modes) -> bool {
+        text.chars().all(|character| {
+            let code = match character {
+                '\n' => KeyCode::Enter,
+                '\x1b' => KeyCode::Esc,
+                other => KeyCode::Char(other),
+            };
+            press(KeyEvent::new(code, KeyModifiers::NONE), model, modes)
+        })
+    }
+
+    /// While a filter is typed, letters are letters; help goes with any key.
+    #[test]
+    fn modes() {
+        let (mut model, mut modes) = (Model::new(5), Modes::default());
+        assert!(type_keys("/q f\n", &mut model, &mut modes));
+        assert_eq!(
+            (model.filter.as_str(), model.is_frozen, modes.is_typing),
+            ("q f", false, false)
+        );
+        assert!(type_keys("\x1b f", &mut model, &mut modes));
+        assert_eq!((model.filter.as_str(), model.is_frozen), ("", false));
+        assert!(type_keys("?q", &mut model, &mut modes));
+        assert!(!type_keys("q", &mut model, &mut modes));
+    }
+
+    /// Every key works on an empty model.
+    #[test]
+    fn empty() {
+        let (mut model, mut modes) = (Model::new(5), Modes::default());
+        assert!(type_keys("1\n2\n3\n4\n\x1bjkgGs++--  lh?/abc\n\x1b", &mut model, &mut modes));
+        assert_eq!(model.window, 5);
+    }
+}
