@@ -76,7 +76,7 @@ export class Chooser {
       el("bdi", { class: "quiet" }, shown(choice.detail)),
       bar(choice.weight / this.whole),
       el("span", { class: "number" }, share(choice.weight, this.whole)),
-      el("span", { class: "number quiet" }, count(choice.weight)));
+      el("span", { class: "number quiet" }, Number.isInteger(choice.weight) ? count(choice.weight) : ""));
       return button;
     };
     this.list.replaceChildren(...found.slice(0, MAX_SHOWN).map(option));

@@ -47,6 +47,17 @@ export function fill(kind: string, shade: number, dark: boolean): string {
   return known;
 }
 
+/**
+ * Fill of a change from −4 (only before) over 0 (noise) to 4 (only after). Blue and orange stay
+ * apart under every colour vision; grey is what cannot be told from no change.
+ */
+export function changeFill(level: number, dark: boolean): string {
+  const size = Math.abs(level);
+  if (size === 0) return hex(dark ? 0.34 : 0.9, 0.004, 250);
+  const hue = level > 0 ? 50 : 245;
+  return hex(dark ? 0.38 + 0.035 * size : 0.91 - 0.055 * size, 0.02 + 0.03 * size, hue);
+}
+
 /** OKLCH as #rrggbb, clipped to sRGB (Ottosson, "A perceptual color space", 2020). */
 function hex(lightness: number, chroma: number, hue: number): string {
   const a = chroma * Math.cos((hue * Math.PI) / 180);

@@ -1,6 +1,5 @@
 // The current view as a file: SVG of the graph, folded stacks of the selection.
 
-import { fill, shadeOf } from "./colour";
 import type { Flame } from "./flame";
 import { ROW_PX } from "./flame";
 import { count, share, shown } from "./text";
@@ -33,17 +32,21 @@ export function svg(flame: Flame, tree: ViewTree, width: number, title: string, 
     const chars = Math.floor((width - 8) / 6.6);
     const text = shown(name);
     const label = chars < 3 ? "" : text.length <= chars ? text : `${text.slice(0, chars - 1)}…`;
+    const { changes } = tree.weighed;
+    const change = changes?.of(tree, node);
+    const facts = changes && change ? `${changes.text(change)}, ${changes.verdict(change)}`
+      : `(${kind}) ${count(node.value)} samples, ${share(node.value, tree.weighed.sum)}`;
     parts.push(
-      `<g><title>${xml(name)} (${kind}) ${count(node.value)} samples, ${share(node.value, tree.weighed.sum)}</title>` +
+      `<g><title>${xml(name)} ${xml(facts)}</title>` +
       `<rect x="${x.toFixed(2)}" y="${y}" width="${Math.max(width - (width > 3 ? 1 : 0), 0.5).toFixed(2)}" height="${ROW_PX - 1}" ` +
-      `fill="${fill(kind, node.symbol < 0 ? 1 : shadeOf(node.symbol), dark)}"/>` +
+      `fill="${flame.fillOf(node)}"/>` +
       (label === "" ? "" : `<text x="${(x + 4).toFixed(2)}" y="${y + 13}" fill="${ink}">${xml(label)}</text>`) + "</g>");
   }
   parts.push("</svg>\n");
   return parts.join("\n");
 }
 
-/** `outermost;…;leaf COUNT` of what a view's node stands for, a line per stack, sorted. */
+/** `outermost;…;leaf COUNT` (of a comparison `BEFORE AFTER`, as difffolded.pl writes) of what a view's node stands for, a line per stack, sorted. */
 export function folded(weighed: Weighed, below: ViewNode | null): string {
   const { tree, self } = weighed;
   const clean = (symbol: number) =>
@@ -59,7 +62,8 @@ export function folded(weighed: Weighed, below: ViewNode | null): string {
     if (inside[node] === 0 || self[node]! === 0) continue;
     prefix.length = 0;
     for (let at = node; at > 0; at = tree.parent[at]!) prefix.push(clean(tree.symbol[at]!));
-    lines.push(`${prefix.reverse().join(";") || "all"} ${self[node]}`);
+    const own = weighed.changes?.own(node);
+    lines.push(`${prefix.reverse().join(";") || "all"} ${own ? `${own.before} ${own.after}` : self[node]}`);
   }
   return lines.sort().join("\n") + (lines.length > 0 ? "\n" : "");
 }

@@ -4,7 +4,8 @@
 // that is at least half a pixel wide, so its cost follows the pixels and not the profile. Boxes
 // are filled colour by colour: changing a canvas's fill costs more than filling.
 
-import { fill, SHADES, shadeOf } from "./colour";
+import { LEVELS } from "./change";
+import { changeFill, fill, SHADES, shadeOf } from "./colour";
 import { shown } from "./text";
 import { pathOf, type ViewNode, type ViewTree } from "./tree";
 
@@ -325,7 +326,6 @@ export class Flame {
       this.canvas.style.width = `${width}px`;
       this.canvas.style.height = `${height}px`;
     }
-    const { symbols } = tree.weighed.tree;
     const scale = width / (this.right - this.left);
 
     // Lay out: depth first, only what can be seen.
@@ -373,7 +373,6 @@ export class Flame {
     context.fillRect(0, 0, width, height);
 
     // Fill, one colour after the other.
-    const { kinds } = symbols.profile.meta;
     const buckets: Box[][] = [];
     const dim: Box[] = [];
     const lit: Box[] = [];
@@ -386,9 +385,7 @@ export class Flame {
       if (this.mask !== null) {
         (symbol >= 0 && this.mask[symbol] === 1 ? lit : dim).push(box);
       } else {
-        const kind = symbol < 0 ? symbols.processKind : symbols.kind[symbol]!;
-        const bucket = kind * SHADES + (symbol < 0 ? 1 : shadeOf(symbol));
-        (buckets[bucket] ??= []).push(box);
+        (buckets[this.bucket(box.node)] ??= []).push(box);
       }
     }
     const paint = (list: Box[], style: string) => {
@@ -398,8 +395,7 @@ export class Flame {
         context.fillRect(box.x, this.yOf(box.row), Math.max(box.width - gap, MIN_PX), ROW_PX - 1);
       }
     };
-    buckets.forEach((list, bucket) =>
-      paint(list, fill(kinds[Math.floor(bucket / SHADES)] ?? "process", bucket % SHADES, this.dark)));
+    buckets.forEach((list, bucket) => paint(list, this.bucketFill(bucket)));
     paint(dim, colour("--dim"));
     paint(lit, colour("--lit"));
     context.fillStyle = colour("--tail");
@@ -436,6 +432,27 @@ export class Flame {
     }
     this.drawMs.push(performance.now() - started);
     if (this.drawMs.length > 240) this.drawMs.shift();
+  }
+
+  /** Which colour a node has: its kind's, or in a comparison its change's. */
+  private bucket(node: ViewNode): number {
+    const { symbols } = this.tree!.weighed.tree;
+    const { changes } = this.tree!.weighed;
+    if (changes !== null) return LEVELS + (node.symbol < 0 ? 0 : changes.level(changes.of(this.tree!, node)));
+    const kind = node.symbol < 0 ? symbols.processKind : symbols.kind[node.symbol]!;
+    return kind * SHADES + (node.symbol < 0 ? 1 : shadeOf(node.symbol));
+  }
+
+  private bucketFill(bucket: number): string {
+    const { weighed } = this.tree!;
+    if (weighed.changes !== null) return changeFill(bucket - LEVELS, this.dark);
+    const { kinds } = weighed.tree.symbols.profile.meta;
+    return fill(kinds[Math.floor(bucket / SHADES)] ?? "process", bucket % SHADES, this.dark);
+  }
+
+  /** Fill of a node's box, as #rrggbb. */
+  fillOf(node: ViewNode): string {
+    return this.bucketFill(this.bucket(node));
   }
 
   /** Own weight of a node of the graph. */

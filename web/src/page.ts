@@ -1,6 +1,7 @@
 // The page: opens the payload, keeps the state, and lets the views show it.
 
 import { books } from "./books";
+import type { Changes } from "./change";
 import { Chooser, type Choice } from "./chooser";
 import { el, place, swatch } from "./dom";
 import { download, folded, svg } from "./export";
@@ -11,6 +12,7 @@ import { chosenSamples, chosenThreads, hidden, meant, searchMask } from "./selec
 import { fromFragment, START, toFragment, VIEWS, type Filter, type State, type View } from "./state";
 import { Strip } from "./strip";
 import { Table } from "./table";
+import { changeFill } from "./colour";
 import { base, count, duration, matcher, share, shown } from "./text";
 import { CallTree, Symbols, ViewTree, Weighed, type ViewNode } from "./tree";
 
@@ -174,7 +176,9 @@ class Page {
     const fact = (text: string, title = "") => text === "" ? null : el("span", { class: "fact", title }, el("bdi", {}, text));
     const began = meta.start_unix_ns > 0
       ? new Date(meta.start_unix_ns / 1e6).toISOString().replace("T", " ").replace(/:\d\d\.\d+Z/, " UTC") : "";
-    document.title = [meta.host, began, "hotframe"].filter((part) => part !== "").map(shown).join(" · ");
+    const { comparison } = this.profile;
+    const sides = comparison === null ? "" : `${comparison.before.name} → ${comparison.after.name}`;
+    document.title = (comparison === null ? [meta.host, began, "hotframe"] : [sides, "hotframe"]).filter((part) => part !== "").map(shown).join(" · ");
     const option = (key: "byProcess" | "collapse" | "upward", text: string, title: string) => {
       const button = el("button", {
         class: "toggle", title, click: () => this.set({ [key]: !this.state[key], path: [] }),
@@ -196,16 +200,17 @@ class Page {
     root.replaceChildren(
       el("header", {},
         el("strong", { class: "brand" }, "hotframe"),
-        fact(shown(meta.host), "host"), fact(began, "when the recording began"),
-        fact(meta.duration_ns > 0 ? duration(meta.duration_ns) : "", "how long it took"),
-        fact(meta.period_ns > 0 ? `${Math.round(1e9 / meta.period_ns)}\u202fHz` : "", "samples per second and CPU"),
-        fact(meta.n_cpus > 0 ? `${meta.n_cpus} CPU${meta.n_cpus === 1 ? "" : "s"}` : ""),
-        fact(shown(meta.command), "command"),
+        ...(comparison !== null ? [fact(shown(sides), "before → after")] : [
+          fact(shown(meta.host), "host"), fact(began, "when the recording began"),
+          fact(meta.duration_ns > 0 ? duration(meta.duration_ns) : "", "how long it took"),
+          fact(meta.period_ns > 0 ? `${Math.round(1e9 / meta.period_ns)}\u202fHz` : "", "samples per second and CPU"),
+          fact(meta.n_cpus > 0 ? `${meta.n_cpus} CPU${meta.n_cpus === 1 ? "" : "s"}` : ""),
+          fact(shown(meta.command), "command")]),
         this.totals,
         el("button", { class: "icon", title: "dark or light (d)", "aria-label": "dark or light", click: () => this.theme(!this.dark, true) }, "◐"),
         el("button", { class: "icon", title: "keys (?)", "aria-label": "keys", click: () => this.showHelp() }, "?")),
       el("nav", {},
-        el("div", { class: "tabs", role: "tablist" }, ...VIEWS.map(tab)),
+        el("div", { class: "tabs", role: "tablist" }, ...VIEWS.filter((view) => this.has(view)).map(tab)),
         this.processes.button, this.threads.button,
         el("div", { class: "search" }, this.search, this.matched,
           el("button", { class: "icon", title: "previous match (N)", "aria-label": "previous match", click: () => this.nextMatch(-1) }, "‹"),
@@ -215,9 +220,14 @@ class Page {
         option("upward", "Root below", "the root at the bottom or at the top (u)"),
         el("button", { class: "toggle", title: "save this view", "aria-haspopup": "menu",
           click: (event: MouseEvent) => this.openExport(event.currentTarget as HTMLElement) }, "Save ▾")),
-      samples.n > 0 ? this.strip.element : "",
+      samples.n > 0 && comparison === null ? this.strip.element : "",
       this.chips, this.main,
       el("footer", {}, this.legend, this.status));
+  }
+
+  /** Whether the profile has what a view shows; two recordings have no books in common. */
+  private has(view: View): boolean {
+    return view !== "books" || this.profile.comparison === null;
   }
 
   private theme(dark: boolean, keep = false): void {
@@ -271,6 +281,9 @@ class Page {
 
   private render(): void {
     const { state } = this;
+    if (!this.has(state.view)) state.view = "flame";
+    // The two began at different times: a range of one says nothing of the other.
+    if (this.profile.comparison !== null) state.range = null;
     const weighed = this.model();
     this.hideTip();
     this.showSearch(weighed);
@@ -309,8 +322,11 @@ class Page {
       head.replaceChildren(
         swatch(this.kindOf(symbol), this.dark),
         el("bdi", { class: "sandwich-name" }, shown(this.symbols.text(symbol)) || "(no name)"),
-        el("span", { class: "quiet" }, "total "), share(total[symbol]!, weighed.sum),
-        el("span", { class: "quiet" }, " own "), share(self[symbol]!, weighed.sum),
+        ...([["total ", total], [" own ", self]] as const).flatMap(([name, weights]) => {
+          const change = weighed.changes?.symbol(symbol, weights === self);
+          return [el("span", { class: "quiet" }, name), change === undefined
+            ? share(weights[symbol]!, weighed.sum) : `${weighed.changes!.text(change)}${change.real ? "" : ", within noise"}`];
+        }),
         el("span", { class: "quiet" }, "Right click or m on any box: its own sandwich"));
       shows(element);
       for (const [flame, direction] of [[this.flames.above, "up"], [this.flames.below, "down"]] as const) {
@@ -342,6 +358,11 @@ class Page {
       if (weighed.selected === null || weighed.selected[i] === 1) selected += samples.weight[i]!;
     }
     const figure = (value: string, what: string) => el("span", { class: "total-figure" }, el("b", {}, value), ` ${what}`);
+    if (weighed.changes !== null) {
+      const [before, after] = weighed.changes.sums;
+      this.totals.replaceChildren(figure(count(before), "samples before"), figure(count(after), "after"));
+      return;
+    }
     this.totals.replaceChildren(
       figure(count(weighed.sum), weighed.sum === all ? "samples" : `of ${count(all)} samples`),
       meta.period_ns > 0 ? figure(duration(weighed.sum * meta.period_ns), "CPU") : "",
@@ -387,6 +408,17 @@ class Page {
   }
 
   private showLegend(weighed: Weighed): void {
+    if (this.profile.comparison !== null) {
+      this.legend.replaceChildren(el("span", { class: "key quiet" }, "share of the samples"), ...([
+        [-4, "only before"], [-2, "less"], [0, "within noise"], [2, "more"], [4, "only after"],
+      ] as const).map(([level, text]) => {
+        const square = el("i", { class: "swatch" });
+        square.style.background = changeFill(level, this.dark);
+        return el("span", { class: "key" }, square, text);
+      }), el("span", { class: "key quiet", title: "if nothing had changed, any colour at all would appear in at most 1 of 20 comparisons" },
+        "width: mean of both shares"));
+      return;
+    }
     const { kinds } = this.profile.meta;
     const own = new Float64Array(kinds.length + 1);
     for (let node = 1; node < weighed.tree.n; node++) {
@@ -410,8 +442,13 @@ class Page {
     const { samples, threads } = this.profile;
     const weights = new Float64Array(threads.n);
     const chosen = chosenSamples(this.profile, { process: "", thread: "", range: this.state.range });
+    const { comparison } = this.profile;
+    const scale = comparison === null ? [1, 1]
+      : [comparison.before, comparison.after].map((side) => 1 / Math.max(1, side.samples));
     for (let i = 0; i < samples.n; i++) {
-      if (chosen === null || chosen[i] === 1) weights[samples.thread[i]!]! += samples.weight[i]!;
+      if (chosen === null || chosen[i] === 1) {
+        weights[samples.thread[i]!]! += samples.weight[i]! * scale[comparison === null ? 0 : comparison.side[i]!]!;
+      }
     }
     return weights;
   }
@@ -457,6 +494,8 @@ class Page {
       comm, group: group.sort((a, b) => b.weight - a.weight), weight: group.reduce((sum, { weight }) => sum + weight, 0),
     })).sort((a, b) => b.weight - a.weight).flatMap(({ comm, group, weight }) => {
       const name = strings.get(comm) || "(no name)";
+      // A single process is of one side only: there is nothing to compare it with.
+      if (this.profile.comparison !== null) return [{ key: `c${comm}`, name, detail: "", weight, indent: false }];
       const single = group.length === 1;
       const each = group.map((item) => ({ key: item.key, name, detail: item.detail, weight: item.weight, indent: !single }));
       return single ? each
@@ -520,6 +559,7 @@ class Page {
       el("span", { class: "quiet" }, name), el("span", {}, ...value));
     const weight = (name: string, value: number) => line(name,
       el("b", {}, share(value, weighed.sum)), ` · ${count(value)} sample${value === 1 ? "" : "s"}${time(value)}`);
+    if (weighed.changes !== null) return this.changeContent(weighed.changes, flame, node, line);
     const parent = node.parent !== null && node.parent.parent !== null ? node.parent.value : 0;
     const ofParent = parent > 0 ? [line("Of caller", share(node.value, parent))] : [];
     const down = flame !== this.flames.callers && flame !== this.flames.above;
@@ -558,7 +598,37 @@ class Page {
     ];
   }
 
-  private describe(_flame: Flame, node: ViewNode | null): void {
+  private changeContent(
+    changes: Changes, flame: Flame, node: ViewNode,
+    line: (name: string, ...value: (Node | string | null)[]) => HTMLElement,
+  ): HTMLElement[] {
+    const { functions, modules, strings } = this.profile;
+    const { symbol } = node;
+    const change = changes.of(flame.view!, node);
+    const weight = (name: string, value: number, sum: number) =>
+      line(name, el("b", {}, share(value, sum)), ` · ${count(value)} of ${count(sum)} samples`);
+    const whole = symbol < 0;
+    const f = whole || this.symbols.isProcess(symbol) ? null : this.symbols.functions[symbol]!;
+    const path = f === null || functions.module[f]! >= modules.n ? "" : strings.get(modules.path[functions.module[f]!]!);
+    const file = f === null ? "" : strings.get(functions.file[f]!);
+    return [
+      el("div", { class: "tip-name" }, el("bdi", {}, whole ? "all" : shown(this.symbols.text(symbol)) || "(no name)")),
+      ...(file !== "" ? [line("File", el("bdi", { class: "path" }, shown(file)))] : []),
+      ...(path !== "" ? [line("Module", el("bdi", { class: "path" }, shown(path)))] : []),
+      weight("Before", change.before, changes.sums[0]),
+      weight("After", change.after, changes.sums[1]),
+      ...(whole ? [] : [line("Change", el("b", {}, changes.text(change)), ` · ${changes.verdict(change)}`)]),
+    ];
+  }
+
+  private describe(flame: Flame, node: ViewNode | null): void {
+    const { changes } = this.weighed!;
+    if (changes !== null && node !== null) {
+      const change = changes.of(flame.view!, node);
+      this.status.textContent = node.symbol < 0 ? "all"
+        : `${shown(this.symbols.text(node.symbol))} · ${changes.text(change)} · ${changes.verdict(change)}`;
+      return;
+    }
     this.status.textContent = node === null ? ""
       : `${node.symbol < 0 ? "all" : shown(this.symbols.text(node.symbol))} · ` +
         `${share(node.value, this.weighed!.sum)} · ${count(node.value)} samples`;

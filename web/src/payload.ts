@@ -88,6 +88,27 @@ export interface Profile {
     weight: Uint32Array;
   };
   stats: unknown;
+  /** The samples are those of two recordings. */
+  comparison: Comparison | null;
+}
+
+/** One of two recordings. */
+export interface Side {
+  name: string;
+  /** How many processes are its own. */
+  processes: number;
+  samples: number;
+  duration_ns: number;
+  period_ns: number;
+  /** Its samples have times. */
+  times: boolean;
+}
+
+export interface Comparison {
+  before: Side;
+  after: Side;
+  /** For each sample: 0 before, 1 after. */
+  side: Uint8Array;
 }
 
 export const FRAME_INLINED = 1;
@@ -96,7 +117,7 @@ export const FRAME_UNNAMED = 4;
 
 const VERSION = 1;
 const SECTIONS = ["header", "meta", "strings", "modules", "functions", "frames", "stacks",
-  "processes", "threads", "samples", "stats"];
+  "processes", "threads", "samples", "stats", "comparison"];
 
 /** What is left of a section. */
 class Reader {
@@ -300,14 +321,35 @@ export function readPayload(bytes: Uint8Array): Profile {
   };
   at.end();
 
+  const sides = open("comparison").json();
+  const split = record(record(sides)["before"])["processes"];
+  const comparison = sides === null ? null : {
+    before: readSide(record(record(sides)["before"])),
+    after: readSide(record(record(sides)["after"])),
+    side: Uint8Array.from(samples.thread, (thread) => (threads.process[thread]! < Number(split) ? 0 : 1)),
+  };
+
   return {
     meta, strings, modules, functions, frames, stacks, processes, threads, samples,
-    stats: open("stats").json(),
+    stats: open("stats").json(), comparison,
+  };
+}
+
+function record(value: unknown): Record<string, unknown> {
+  return (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
+}
+
+function readSide(fields: Record<string, unknown>): Side {
+  const number = (key: string) => (typeof fields[key] === "number" ? fields[key] : 0);
+  return {
+    name: typeof fields["name"] === "string" ? fields["name"] : "",
+    processes: number("processes"), samples: number("samples"),
+    duration_ns: number("duration_ns"), period_ns: number("period_ns"), times: fields["times"] === true,
   };
 }
 
 function readMeta(value: unknown): Meta {
-  const fields = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
+  const fields = record(value);
   const text = (key: string) => (typeof fields[key] === "string" ? fields[key] : "");
   const number = (key: string) => (typeof fields[key] === "number" ? fields[key] : 0);
   const list = (key: string) => (Array.isArray(fields[key]) ? fields[key].map(String) : []);

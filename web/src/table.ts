@@ -1,5 +1,6 @@
 // The table of functions, sortable; only the rows that can be seen exist.
 
+import { changeFill } from "./colour";
 import { bar, el, swatch } from "./dom";
 import type { Column } from "./state";
 import { base, count, share, shown } from "./text";
@@ -86,7 +87,16 @@ export class Table {
       if (total[s]! > 0 && (mask === null || mask[s] === 1)) this.rows.push(s);
     }
     const sign = ascending ? -1 : 1;
-    if (sort === "self" || sort === "total") {
+    const { changes } = weighed;
+    if (changes !== null && (sort === "self" || sort === "total")) {
+      // What changed beyond noise first, the largest change first.
+      const key = new Map(this.rows.map((s) => {
+        const change = changes.symbol(s, sort === "self");
+        const [before, after] = changes.shares(change);
+        return [s, Math.abs(after - before) + (change.real ? 1 : 0)];
+      }));
+      this.rows.sort((a, b) => sign * (key.get(b)! - key.get(a)!) || a - b);
+    } else if (sort === "self" || sort === "total") {
       const [first, second] = sort === "self" ? [self, total] : [total, self];
       this.rows.sort((a, b) => sign * (first[b]! - first[a]! || second[b]! - second[a]!) || a - b);
     } else {
@@ -136,10 +146,23 @@ export class Table {
           this.events.menu(s, event.clientX, event.clientY);
         },
       },
-      el("span", { class: "cell self" }, bar(self[s]! / weighed.sum), el("span", {}, share(self[s]!, weighed.sum)),
-        el("span", { class: "quiet" }, count(self[s]!))),
-      el("span", { class: "cell total" }, bar(total[s]! / weighed.sum), el("span", {}, share(total[s]!, weighed.sum)),
-        el("span", { class: "quiet" }, count(total[s]!))),
+      ...([["self", self], ["total", total]] as const).map(([name, weights]) => {
+        const { changes } = weighed;
+        const shown = el("span", { class: `cell ${name}` }, bar(weights[s]! / weighed.sum));
+        if (changes === null) {
+          shown.append(el("span", {}, share(weights[s]!, weighed.sum)), el("span", { class: "quiet" }, count(weights[s]!)));
+        } else {
+          const change = changes.symbol(s, name === "self");
+          const [before, after] = changes.shares(change);
+          const points = 100 * (after - before);
+          const text = el("span", { class: change.real ? "" : "quiet" }, `${points < 0 ? "−" : "+"}${Math.abs(points).toFixed(2)}`);
+          shown.title = `${share(before, 1)} → ${share(after, 1)}, ${changes.verdict(change)}`;
+          const square = el("i", { class: "swatch" });
+          square.style.background = changeFill(changes.level(change), this.dark);
+          shown.append(text, square);
+        }
+        return shown;
+      }),
       el("bdi", { class: "cell name", title: shown(symbols.text(s)) }, shown(symbols.text(s)) || "(no name)"),
       el("span", { class: "cell kind" }, swatch(texts.kind(s), this.dark), texts.kind(s)),
       el("bdi", { class: "cell file", title: shown(texts.file(s)) }, shown(texts.file(s))),
@@ -169,8 +192,13 @@ export class Table {
       el("p", {},
         el("button", { class: "small", click: () => this.events.open(chosen) }, "Callers and callees")),
       el("dl", {},
-        ...fact("Own", `${share(self[chosen]!, weighed.sum)} · ${count(self[chosen]!)}`),
-        ...fact("Total", `${share(total[chosen]!, weighed.sum)} · ${count(total[chosen]!)}`),
+        ...([["Own", self], ["Total", total]] as const).flatMap(([name, weights]) => {
+          const { changes } = weighed;
+          if (changes === null) return fact(name, `${share(weights[chosen]!, weighed.sum)} · ${count(weights[chosen]!)}`);
+          const change = changes.symbol(chosen, name === "Own");
+          const [before, after] = changes.shares(change);
+          return fact(name, `${share(before, 1)} → ${share(after, 1)}, ${changes.text(change)}, ${changes.verdict(change)}`);
+        }),
         ...(functions.file[f] ? fact("File", el("bdi", {}, shown(strings.get(functions.file[f]!)))) : []),
         ...(system ? fact("Symbol", el("bdi", {}, shown(system))) : []),
         ...list.filter((m) => modules.path[m] !== 0).flatMap((m) => [

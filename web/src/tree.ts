@@ -6,6 +6,7 @@
 // strip. All of it is typed arrays in which a parent comes before its children, so that totals
 // are one pass backwards and "is below a match" is one pass forwards.
 
+import { Changes } from "./change";
 import type { Profile } from "./payload";
 
 /** Functions as nodes know them: name, file and kind. Beyond them, one per process name. */
@@ -314,7 +315,10 @@ export class CallTree {
   }
 }
 
-/** The tree with the weights of one selection of samples. All weights are samples (ticks). */
+/**
+ * The tree with the weights of one selection of samples. All weights are samples (ticks); in a
+ * comparison the sides are scaled to equal sums first, so that a weight is the mean of two shares.
+ */
 export class Weighed {
   readonly self: Float64Array;
   readonly total: Float64Array;
@@ -331,22 +335,27 @@ export class Weighed {
     readonly selected: Uint8Array | null,
     focus: Uint8Array[],
   ) {
-    const { samples, stacks, frames } = tree.symbols.profile;
-    const placeSelf = new Float64Array(tree.nPlaces);
-    for (let i = 0; i < samples.n; i++) {
-      if (selected === null || selected[i] === 1) {
-        placeSelf[tree.ofSample[i]!]! += samples.weight[i]!;
-      }
-    }
+    const { samples, stacks, frames, comparison } = tree.symbols.profile;
+    this.counted = new Uint8Array(tree.nPlaces).fill(1);
     for (const wanted of focus) {
       const has = new Uint8Array(tree.nPlaces);
       for (let p = 1; p < tree.nPlaces; p++) {
         const stack = tree.placeStack[p]!;
         if (has[tree.placeParent[p]!] === 1) has[p] = 1;
         else if (stack !== 0) has[p] = wanted[frames.function[stacks.frame[stack]!]!]!;
-        if (has[p] === 0) placeSelf[p] = 0;
+        if (has[p] === 0) this.counted[p] = 0;
       }
-      placeSelf[0] = 0;
+      this.counted[0] = 0;
+    }
+    this.changes = comparison === null ? null : new Changes(this, comparison);
+    const sums = this.changes?.sums ?? [1, 1];
+    const scale = this.changes === null ? [1, 1] : sums.map((sum) => (sum > 0 ? (sums[0]! + sums[1]!) / 2 / sum : 0));
+    const placeSelf = new Float64Array(tree.nPlaces);
+    for (let i = 0; i < samples.n; i++) {
+      const place = tree.ofSample[i]!;
+      if (this.counted[place] === 1 && (selected === null || selected[i] === 1)) {
+        placeSelf[place]! += comparison === null ? samples.weight[i]! : samples.weight[i]! * scale[comparison.side[i]!]!;
+      }
     }
     this.self = new Float64Array(tree.n);
     for (let p = 0; p < tree.nPlaces; p++) {
@@ -361,6 +370,10 @@ export class Weighed {
   }
 
   readonly placeSelf: Float64Array;
+  /** A byte per place: it has one function of each focus. */
+  readonly counted: Uint8Array;
+  /** Of a comparison: the two sides, each by itself. */
+  readonly changes: Changes | null;
 
   /** Weight at or below each place. */
   placeTotal(): Float64Array {
@@ -436,6 +449,8 @@ export interface ViewNode {
   /** Nodes of the call tree that it stands for, with the weight of each. */
   readonly nodes: ArrayLike<number>;
   readonly weights: ArrayLike<number>;
+  /** Nodes of the call tree whose samples it counts. */
+  readonly origins: ArrayLike<number>;
   /** Heaviest first; null until asked for. */
   children: ViewNode[] | null;
 }
@@ -453,10 +468,12 @@ export class ViewTree {
     nodes: ArrayLike<number>,
     weights: ArrayLike<number>,
     symbol = -1,
+    /** Only the own samples of origins count, not those below them. */
+    readonly ownOrigins = false,
   ) {
     let value = 0;
     for (let i = 0; i < weights.length; i++) value += weights[i]!;
-    this.root = { symbol, parent: null, depth: 0, start: 0, value, nodes, weights, children: null };
+    this.root = { symbol, parent: null, depth: 0, start: 0, value, nodes, weights, origins: nodes, children: null };
   }
 
   /** The flame graph: everything, callers outside. */
@@ -468,8 +485,8 @@ export class ViewTree {
   static callers(weighed: Weighed): ViewTree {
     const nodes: number[] = [];
     for (let node = 1; node < weighed.tree.n; node++) if (weighed.self[node]! > 0) nodes.push(node);
-    const tree = new ViewTree(weighed, "up", nodes, nodes.map((node) => weighed.self[node]!));
-    tree.root.children = tree.group(tree.root, tree.root.nodes, tree.root.weights);
+    const tree = new ViewTree(weighed, "up", nodes, nodes.map((node) => weighed.self[node]!), -1, true);
+    tree.root.children = tree.group(tree.root, tree.root.nodes, tree.root.weights, tree.root.origins);
     return tree;
   }
 
@@ -487,6 +504,7 @@ export class ViewTree {
     const { tree, total } = this.weighed;
     const nodes: number[] = [];
     const weights: number[] = [];
+    const origins: number[] = this.direction === "up" ? [] : nodes;
     for (let i = 0; i < of.nodes.length; i++) {
       const node = of.nodes[i]!;
       if (this.direction === "up") {
@@ -494,6 +512,7 @@ export class ViewTree {
         if (parent > 0) {
           nodes.push(parent);
           weights.push(of.weights[i]!);
+          origins.push(of.origins[i]!);
         }
       } else {
         for (let c = tree.firstChild[node]!; c !== 0; c = tree.nextSibling[c]!) {
@@ -504,20 +523,26 @@ export class ViewTree {
         }
       }
     }
-    of.children = this.group(of, nodes, weights);
+    of.children = this.group(of, nodes, weights, origins);
     return of.children;
   }
 
-  private group(of: ViewNode, nodes: ArrayLike<number>, weights: ArrayLike<number>): ViewNode[] {
+  private group(of: ViewNode, nodes: ArrayLike<number>, weights: ArrayLike<number>, origins: ArrayLike<number>): ViewNode[] {
     const symbolOf = this.weighed.tree.symbol;
-    const groups = new Map<number, { symbol: number; value: number; nodes: number[]; weights: number[] }>();
+    interface Group { symbol: number; value: number; nodes: number[]; weights: number[]; origins: number[] }
+    const groups = new Map<number, Group>();
     for (let i = 0; i < nodes.length; i++) {
       const symbol = symbolOf[nodes[i]!]!;
       const group = groups.get(symbol);
       if (group === undefined) {
-        groups.set(symbol, { symbol, value: weights[i]!, nodes: [nodes[i]!], weights: [weights[i]!] });
+        const ofGroup = [nodes[i]!];
+        groups.set(symbol, {
+          symbol, value: weights[i]!, nodes: ofGroup, weights: [weights[i]!],
+          origins: origins === nodes ? ofGroup : [origins[i]!],
+        });
       } else {
         group.nodes.push(nodes[i]!);
+        if (origins !== nodes) group.origins.push(origins[i]!);
         group.weights.push(weights[i]!);
         group.value += weights[i]!;
       }

@@ -75,7 +75,7 @@ function profileOf(stacks: Record<string, number>): Profile {
       stack: column(samples, (s) => s.stack), cpu: zero(samples.length), cut: zero(samples.length),
       weight: column(samples, (s) => s.weight),
     },
-    stats: null,
+    stats: null, comparison: null,
   };
 }
 

@@ -7,7 +7,7 @@
 //! format a path means and what it can do.
 //!
 //! # How it works
-//! Writers walk the profile's tables and stream what is large: samples and names. Readers look up
+//! Writers walk the profile's tables and stream: none holds the file in memory. Readers look up
 //! every index, and hand what they find to one [`Assembler`], which holds each string, function,
 //! frame and stack once and enforces the [`Limits`]; an error says what is wrong and at which
 //! byte or line. [`canonical`] gives two profiles with the same content the same numbering.
@@ -27,6 +27,7 @@ mod tree;
 mod wire;
 
 pub mod canonical;
+pub mod comparison;
 pub mod firefox;
 pub mod folded;
 pub mod html;
@@ -39,6 +40,7 @@ pub mod synthetic;
 
 pub use assemble::{Assembler, Row};
 pub use canonical::canonical;
+pub use comparison::Comparison;
 pub use error::{At, Error, Fault};
 pub use format::{Format, Keeps};
 pub use limits::Limits;

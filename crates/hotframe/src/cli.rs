@@ -82,6 +82,19 @@ pub enum Command {
     ///   hotframe view --port 8080 --no-open a.otlp     then ssh -L 8080:127.0.0.1:8080 HOST
     #[command(verbatim_doc_comment)]
     View(View),
+    /// Say what changed between two recordings, and what is noise.
+    ///
+    /// Prints the functions whose share of the samples changed most. Shares are of each
+    /// recording's own samples, so that recordings of any length compare. A change within noise
+    /// has a ~ and is grey: of two recordings of the same behaviour, at most 1 in 20 pairs has any
+    /// line without one.
+    ///
+    /// Examples:
+    ///   hotframe diff before.html after.html
+    ///   hotframe diff before.otlp after.otlp -o diff.html      the differential flame graph
+    ///   hotframe diff --view old.pb.gz new.pb.gz               the same, in the browser
+    #[command(verbatim_doc_comment)]
+    Diff(Diff),
 }
 
 /// Options of `hotframe record`.
@@ -158,18 +171,52 @@ pub struct View {
     /// Profiles to show; `-` is stdin
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Port to listen on, on 127.0.0.1 [default: a free one]
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: Option<u16>,
-    /// Open no browser
-    #[arg(long)]
-    pub no_open: bool,
+    /// How it is served.
+    #[command(flatten)]
+    pub serve: Serve,
     /// Format of the files, when neither name nor content shows it
     #[arg(long, value_name = "FORMAT")]
     pub from: Option<String>,
     /// Print the address only
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// How pages are served, by `view` and by `diff --view`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Port to listen on, on 127.0.0.1 [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Open no browser
+    #[arg(long)]
+    pub no_open: bool,
+}
+
+/// Options of `hotframe diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The first recording; `-` is stdin
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The second recording; `-` is stdin
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+    /// Write the differential flame graph here, as .html
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Show the differential flame graph in the browser, until Ctrl-C
+    #[arg(long)]
+    pub view: bool,
+    /// How it is served.
+    #[command(flatten)]
+    pub serve: Serve,
+    /// Lines of each table
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+    /// Format of both files, when neither name nor content shows it
+    #[arg(long, value_name = "FORMAT")]
+    pub from: Option<String>,
 }
 
 /// Options of `hotframe top`.

@@ -5,12 +5,14 @@ mod audit;
 mod cli;
 mod command;
 mod convert;
+mod diff;
 mod doctor;
 mod filter;
 mod input;
 mod manual;
 mod output;
 mod record;
+mod significance;
 mod stats;
 mod summary;
 mod top;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         cli::Command::Man(options) => manual::pages(options.directory.as_deref()),
         cli::Command::Convert(options) => convert::run(&options),
         cli::Command::View(options) => view::run(&options),
+        cli::Command::Diff(options) => diff::run(&options),
     };
     match result {
         Ok(code) => code,

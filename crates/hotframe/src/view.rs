@@ -49,6 +49,14 @@ pub fn run(options: &cli::View) -> anyhow::Result<ExitCode> {
     for path in &options.files {
         entries.push(Entry::read(path, options.from.as_deref())?);
     }
+    show(entries, &options.serve, options.quiet)
+}
+
+/// Serves pages until Ctrl-C; the address goes to stdout, words to stderr unless `quiet`.
+///
+/// # Errors
+/// A port that cannot be opened.
+pub fn show(entries: Vec<Entry>, options: &cli::Serve, quiet: bool) -> anyhow::Result<ExitCode> {
     let site = Arc::new(Site::new(entries));
     let listener = listen(options.port)?;
     // Blocked before a thread starts, so that only the wait below sees them.
@@ -64,7 +72,7 @@ pub fn run(options: &cli::View) -> anyhow::Result<ExitCode> {
         .context("starting the server")?;
     println!("{url}");
     let opened = !options.no_open && open_browser(&url);
-    if !options.quiet {
+    if !quiet {
         eprintln!(
             "{}; Ctrl-C ends",
             if opened { "opened in the browser" } else { "open this address in a browser" }
@@ -115,18 +123,23 @@ fn open_browser(url: &str) -> bool {
 }
 
 /// A profile as it is served.
-struct Entry {
+pub struct Entry {
     name: String,
     facts: Vec<String>,
     page: Vec<u8>,
 }
 
 impl Entry {
+    /// A page under a name, with what tells it from others.
+    pub fn new(name: String, facts: Vec<String>, page: Vec<u8>) -> Entry {
+        Entry { name, facts, page }
+    }
+
     fn read(path: &Path, from: Option<&str>) -> anyhow::Result<Entry> {
         let profile = input::read(path, from)?;
         let mut page = Vec::new();
         Format::Html.write(&profile, &mut page).with_context(|| input::shown(path))?;
-        Ok(Entry { name: input::shown(path), facts: facts(&profile), page })
+        Ok(Entry::new(input::shown(path), facts(&profile), page))
     }
 }
 

@@ -192,3 +192,33 @@ fn view_refuses_a_bad_file() {
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty() && said(&output).contains("b.html"), "{}", said(&output));
 }
+
+/// A table on stdout, a page as a file; the page is not taken for one recording.
+#[test]
+fn diff_says_and_writes() {
+    let scratch = Scratch::new("diff");
+    let before = scratch.file("before.folded", b"x;main;f 5000\nx;main;g 5000\n");
+    let after = scratch.file("after.folded", b"x;main;f 900\nx;main;g 500\nx;main;h 600\n");
+    let page = scratch.path("diff.html");
+    let run = |more: &[&Path]| {
+        hotframe().arg("diff").args([&before, &after]).args(more).output().expect("runs")
+    };
+    let output = run(&[Path::new("-o"), &page]);
+    assert!(output.status.success() && said(&output).is_empty(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let has = |wanted: &str| text.lines().any(|line| line == wanted);
+    assert!(has("   +30.00    0.00 %   30.00 %  h"), "{text}");
+    assert!(has("   -25.00   50.00 %   25.00 %  g"), "{text}");
+    let main = text.lines().any(|line| line.ends_with("main"));
+    assert!(!main, "three lines changed, none is left for noise: {text}");
+    assert!(!text.contains('\x1b'), "no colours into a pipe");
+    let read = convert(&page, &scratch.path("sum.folded"));
+    assert_eq!(read.status.code(), Some(1));
+    assert!(said(&read).contains("compares two recordings"), "{}", said(&read));
+    let wrong = run(&[Path::new("-o"), &scratch.path("diff.svg")]);
+    assert!(wrong.status.code() == Some(2) && said(&wrong).contains(".html only"));
+    let empty = scratch.file("empty.folded", b"");
+    let none = hotframe().arg("diff").args([&before, &empty]).output().expect("runs");
+    assert!(none.status.code() == Some(1) && none.stdout.is_empty());
+    assert!(said(&none).contains("empty.folded"), "{}", said(&none));
+}

@@ -32,10 +32,12 @@ mod tests;
 
 use std::io::{self, Read, Write};
 
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
 use base64::{read::DecoderReader, write::EncoderWriter};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use hotframe_core::profile::Profile;
+
+use crate::Comparison;
 
 pub use payload::PayloadError;
 
@@ -71,13 +73,31 @@ pub enum Error {
 /// # Errors
 /// Those of `out`; a profile whose indices point outside its tables is still written as it is.
 pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
+    page(out, |packed| payload::write(profile, packed))
+}
+
+/// Writes the page of two recordings, as a differential flame graph.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_comparison(comparison: &Comparison, out: &mut impl Write) -> io::Result<()> {
+    page(out, |packed| payload::write_comparison(comparison, packed))
+}
+
+/// The page around a payload.
+fn page<W: Write>(
+    out: &mut W,
+    payload: impl FnOnce(
+        &mut GzEncoder<EncoderWriter<'static, GeneralPurpose, &mut W>>,
+    ) -> io::Result<()>,
+) -> io::Result<()> {
     let (before, after) = PAGE.split_once(MARKER).ok_or_else(|| {
         io::Error::other("web/dist/page.html was built without a place for the profile")
     })?;
     out.write_all(before.as_bytes())?;
     out.write_all(OPEN.as_bytes())?;
     let mut packed = GzEncoder::new(EncoderWriter::new(&mut *out, &STANDARD), Compression::new(6));
-    payload::write(profile, &mut packed)?;
+    payload(&mut packed)?;
     packed.finish()?.finish()?;
     out.write_all(CLOSE.as_bytes())?;
     out.write_all(after.as_bytes())

@@ -20,6 +20,7 @@
 //! | 8 | threads | n, tid, comm, process |
 //! | 9 | samples | n, time_ns Δ, thread, stack Δ, cpu, cut, weight |
 //! | 10 | stats | JSON, the books as `--stats` writes them |
+//! | 11 | comparison | JSON: this is two recordings, see [`crate::comparison`] |
 //!
 //! A column is n varints (LEB128). A column marked Δ holds differences from the entry before it
 //! (the first from 0), zigzagged: 0, −1, 1, −2 … are 0, 1, 2, 3. Differences wrap, in 32 bits
@@ -40,6 +41,8 @@ use hotframe_core::profile::{
 };
 use serde_json::{Value, json};
 
+use crate::comparison::{Comparison, Side};
+
 /// Version of the layout.
 pub const VERSION: u64 = 1;
 /// The most bytes of payload that are read: 512 MiB, some fifty million samples.
@@ -57,9 +60,10 @@ const PROCESSES: u64 = 7;
 const THREADS: u64 = 8;
 const SAMPLES: u64 = 9;
 const STATS: u64 = 10;
+const COMPARISON: u64 = 11;
 
 /// Names of the sections, for messages.
-const SECTION_NAMES: [&str; 11] = [
+const SECTION_NAMES: [&str; 12] = [
     "header",
     "meta",
     "strings",
@@ -71,6 +75,7 @@ const SECTION_NAMES: [&str; 11] = [
     "threads",
     "samples",
     "stats",
+    "comparison",
 ];
 
 /// Why a payload is not a profile.
@@ -138,6 +143,9 @@ pub enum PayloadError {
         #[source]
         cause: serde_json::Error,
     },
+    /// Two recordings, which no profile can stand for.
+    #[error("it compares two recordings: give the recordings themselves")]
+    Comparison,
     /// A kind or cut reason that this hotframe does not know.
     #[error("unknown {what} `{name}`")]
     Unknown {
@@ -238,6 +246,26 @@ pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     section(out, STATS, profile.stats.to_string().as_bytes())
 }
 
+/// Writes a comparison's bytes.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_comparison(comparison: &Comparison, out: &mut impl Write) -> io::Result<()> {
+    write(&comparison.profile, out)?;
+    let side = |side: &Side| {
+        json!({
+            "name": side.name,
+            "processes": side.processes,
+            "samples": side.samples,
+            "duration_ns": side.duration_ns,
+            "period_ns": side.period_ns,
+            "times": side.times,
+        })
+    };
+    let sides = json!({ "before": side(&comparison.before), "after": side(&comparison.after) });
+    section(out, COMPARISON, sides.to_string().as_bytes())
+}
+
 fn section(out: &mut impl Write, id: u64, content: &[u8]) -> io::Result<()> {
     let mut head = Vec::with_capacity(12);
     put(&mut head, id);
@@ -329,6 +357,9 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
             }
             *slot = Some(content);
         }
+    }
+    if sections.get(COMPARISON as usize).is_some_and(Option::is_some) {
+        return Err(PayloadError::Comparison);
     }
     let open = |id: u64| Reader {
         bytes: sections.get(id as usize).copied().flatten().unwrap_or_default(),
