@@ -13,11 +13,12 @@
 //! libLLVM with 3,000 addresses takes about 10 ms; DWARF costs what the library that reads it costs.
 
 use crate::files::{CodeFile, FileId, Files, Reader, State};
+use crate::jit::Jit;
 use crate::profile::{
     FRAME_HEURISTIC, FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Kind, Meta, Module, Process,
     Profile, StackNode, Thread,
 };
-use crate::recording::{Recording, comm_text};
+use crate::recording::{Incarnation, Recording, comm_text};
 use crate::session::AnnouncedSymbol;
 use hotframe_abi as abi;
 use hotframe_symbols::{Context, KernelSymbol, NamedFrame, symbolize, symbolize_kernel};
@@ -42,6 +43,8 @@ pub struct Input<'a> {
     pub kernel_symbols: &'a BTreeMap<u64, AnnouncedSymbol>,
     /// What the recording was.
     pub meta: Meta,
+    /// Generated code, and the maps that name it.
+    pub jit: &'a Jit,
     /// CLOCK_MONOTONIC at its beginning.
     pub start_ns: u64,
     /// Ask these servers for debug files.
@@ -58,6 +61,7 @@ pub fn resolve(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> (Pro
     for &word in &words {
         namer.name_rest(word);
     }
+    namer.name_generated(input.jit);
     let outcome = namer.build(&input);
     (namer.profile, outcome)
 }
@@ -102,6 +106,8 @@ pub(crate) struct Namer {
     modules: HashMap<Module, u32>,
     /// Frames of a word, innermost first.
     pub(crate) by_word: HashMap<abi::FrameWord, Vec<u32>>,
+    /// Frames of generated code, by the process that ran it.
+    pub(crate) by_process: HashMap<(Incarnation, abi::FrameWord), u32>,
     problems: Vec<String>,
     debuginfod: Option<hotframe_symbols::Debuginfod>,
 }
@@ -117,6 +123,7 @@ impl Namer {
             frames: HashMap::new(),
             modules: HashMap::new(),
             by_word: HashMap::new(),
+            by_process: HashMap::new(),
             problems: Vec::new(),
             debuginfod,
         }
@@ -338,23 +345,69 @@ impl Namer {
         self.by_word.insert(word, vec![frame]);
     }
 
+    /// Names what perf maps cover. One module for all: a function is the same in every worker.
+    pub(crate) fn name_generated(&mut self, jit: &Jit) {
+        let problems = &mut self.problems;
+        let names = jit.names(&mut |problem| problems.push(problem));
+        for ((incarnation, word), name) in names {
+            let function = Function {
+                name: self.profile.strings.intern(&name),
+                system_name: 0,
+                file: 0,
+                start_line: 0,
+                module: self.module("[perf map]", &[]),
+                kind: Kind::Jit,
+            };
+            let heuristic =
+                if word.flags() & abi::HF_FRAME_HEURISTIC != 0 { FRAME_HEURISTIC } else { 0 };
+            let address = word.payload().saturating_sub(word.call_offset());
+            let frame = self.frame(function, 0, address, heuristic);
+            self.by_process.insert((incarnation, word), frame);
+        }
+    }
+
     /// Puts the profile together.
     fn build(&mut self, input: &Input<'_>) -> Outcome {
         let recording = input.recording;
         // A raw node is one or, with inlining, several nodes; parents come before children.
         let mut node_of = vec![0u32; recording.nodes.len()];
+        // Generated code is this process's own: such stacks are made for each process.
+        let mut is_generated = vec![false; recording.nodes.len()];
         let mut known: HashMap<StackNode, u32> = HashMap::new();
         for (at, node) in recording.nodes.iter().enumerate().skip(1) {
-            let mut parent = node_of[node.parent as usize];
-            for &frame in self.by_word.get(&node.word()).into_iter().flatten().rev() {
-                let node = StackNode { parent, frame };
-                let stacks = &mut self.profile.stacks;
-                parent = *known.entry(node).or_insert_with(|| {
-                    stacks.push(node);
-                    stacks.len() as u32 - 1
-                });
+            let word = node.word();
+            is_generated[at] = word.kind() == abi::HF_FRAME_USER_PC && !self.by_process.is_empty()
+                || is_generated[node.parent as usize];
+            if is_generated[at] {
+                continue;
             }
-            node_of[at] = parent;
+            let frames = self.by_word.get(&word).map_or(&[][..], Vec::as_slice);
+            let parent = node_of[node.parent as usize];
+            node_of[at] = grow(&mut self.profile.stacks, &mut known, parent, frames);
+        }
+        let mut generated: HashMap<(u32, u32), u32> = HashMap::new();
+        let mut way = Vec::new();
+        for (&thread, &leaf) in recording.samples.thread.iter().zip(&recording.samples.stack) {
+            if !is_generated[leaf as usize] {
+                continue;
+            }
+            let process = recording.threads[thread as usize].process;
+            let incarnation = recording.processes[process as usize].incarnation;
+            let mut at = leaf;
+            while is_generated[at as usize] && !generated.contains_key(&(process, at)) {
+                way.push(at);
+                at = recording.nodes[at as usize].parent;
+            }
+            let mut parent = generated.get(&(process, at)).copied().unwrap_or(node_of[at as usize]);
+            while let Some(at) = way.pop() {
+                let word = recording.nodes[at as usize].word();
+                let frames = match self.by_process.get(&(incarnation, word)) {
+                    Some(frame) => std::slice::from_ref(frame),
+                    None => self.by_word.get(&word).map_or(&[][..], Vec::as_slice),
+                };
+                parent = grow(&mut self.profile.stacks, &mut known, parent, frames);
+                generated.insert((process, at), parent);
+            }
         }
         for process in &recording.processes {
             self.profile.processes.push(Process {
@@ -378,7 +431,10 @@ impl Namer {
         for at in order.into_iter().map(|at| at as usize) {
             samples.time_ns.push(columns.time_ns[at].saturating_sub(input.start_ns));
             samples.thread.push(columns.thread[at]);
-            samples.stack.push(node_of[columns.stack[at] as usize]);
+            let leaf = columns.stack[at];
+            let process = recording.threads[columns.thread[at] as usize].process;
+            let stack = generated.get(&(process, leaf)).copied();
+            samples.stack.push(stack.unwrap_or(node_of[leaf as usize]));
             samples.cpu.push(columns.cpu[at]);
             samples.cut.push(columns.cut[at]);
             samples.weight.push(1);
@@ -410,6 +466,22 @@ impl Namer {
         }
         counts
     }
+}
+
+/// The node of `frames` (innermost first) above `parent`, known or new.
+fn grow(
+    stacks: &mut Vec<StackNode>,
+    known: &mut HashMap<StackNode, u32>,
+    parent: u32,
+    frames: &[u32],
+) -> u32 {
+    frames.iter().rev().fold(parent, |parent, &frame| {
+        let node = StackNode { parent, frame };
+        *known.entry(node).or_insert_with(|| {
+            stacks.push(node);
+            stacks.len() as u32 - 1
+        })
+    })
 }
 
 /// An image that has no file, as an unlinked one.

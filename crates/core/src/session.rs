@@ -16,6 +16,7 @@
 //! (about 0.2 ms for 64 KiB of text, once).
 
 use crate::files::{FileId, Files, Reader, State};
+use crate::jit::Jit;
 use crate::processes::{Mapping, Processes};
 use crate::recording::{Recording, Sample};
 use crate::sideband::{self, Event};
@@ -120,6 +121,8 @@ pub struct Session {
     pub tables: Tables,
     /// What was taken.
     pub recording: Recording,
+    /// Generated code that was sampled.
+    pub jit: Jit,
     /// What was counted.
     pub counts: Counts,
     /// Kernel symbols announced while recording.
@@ -145,6 +148,7 @@ impl Session {
             processes: Processes::default(),
             tables,
             recording: Recording::default(),
+            jit: Jit::default(),
             counts: Counts::default(),
             kernel_symbols: BTreeMap::new(),
             exited: Vec::new(),
@@ -480,6 +484,7 @@ impl Session {
                     file.is_sampled = true;
                 }
             }
+            self.jit.saw(head, word);
         }
         let (processes, files) = (&self.processes, &self.files);
         self.recording.add(&Sample { head, words, hash, cut, cut_pc }, || {

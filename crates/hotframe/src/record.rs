@@ -513,6 +513,7 @@ impl Recorder {
                 recording: &self.session.recording,
                 files: &self.session.files,
                 kernel_symbols: &self.session.kernel_symbols,
+                jit: &self.session.jit,
                 meta,
                 start_ns,
                 debuginfod: hotframe_symbols::Debuginfod::from_environment(),

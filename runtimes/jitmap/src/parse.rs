@@ -1,0 +1,177 @@
+//! Reads a map from beginning to end, for the wanted addresses only.
+//!
+//! Lenient, since there are many writers: `0x` or not, any number of spaces or tabs, `\r\n`, names
+//! with spaces, a last line without its end (a writer is at work: it is left out). Lines that say
+//! nothing are skipped.
+
+use crate::{MAX_BYTES, MAX_LINE_BYTES, Wanted};
+use std::io;
+
+/// Bytes read at a time.
+const WINDOW_BYTES: usize = 256 << 10;
+
+/// Names the sorted `wanted`, reading by `read_at(buffer, offset)`.
+pub fn name(
+    read_at: &mut dyn FnMut(&mut [u8], u64) -> io::Result<usize>,
+    wanted: &[Wanted],
+) -> io::Result<Vec<Option<String>>> {
+    let mut found = vec![None; wanted.len()];
+    let mut buffer = vec![0; WINDOW_BYTES];
+    let mut have = 0;
+    let mut offset = 0u64;
+    // The rest of a line that was too long is skipped.
+    let mut skips = false;
+    while offset < MAX_BYTES {
+        let n = match read_at(&mut buffer[have..], offset) {
+            Ok(0) => break,
+            Ok(n) => n.min(WINDOW_BYTES - have),
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+            Err(cause) => return Err(cause),
+        };
+        let window_start = offset - have as u64;
+        offset += n as u64;
+        let filled = &buffer[..have + n];
+        let mut line_start = 0;
+        for end in memchr::memchr_iter(b'\n', filled) {
+            if !std::mem::take(&mut skips) {
+                let place = window_start + line_start as u64;
+                line(&filled[line_start..end], place, wanted, &mut found);
+            }
+            line_start = end + 1;
+        }
+        let rest = line_start..have + n;
+        have = rest.len();
+        if have > MAX_LINE_BYTES {
+            skips = true;
+            have = 0;
+        } else {
+            buffer.copy_within(rest, 0);
+        }
+    }
+    Ok(found)
+}
+
+/// A line that begins at byte `place` of the map.
+fn line(line: &[u8], place: u64, wanted: &[Wanted], found: &mut [Option<String>]) {
+    let Some((start, bytes, name)) = entry(line) else { return };
+    let end = start.saturating_add(bytes);
+    let first = wanted.partition_point(|one| one.address < start);
+    let covered = wanted.iter().zip(found).skip(first).take_while(|(one, _)| one.address < end);
+    for (one, found) in covered {
+        // Entries come in order: those before the sample first.
+        if place < one.seen_bytes || found.is_none() {
+            *found = Some(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+}
+
+/// `START SIZE NAME`.
+fn entry(line: &[u8]) -> Option<(u64, u64, &[u8])> {
+    if line.len() > MAX_LINE_BYTES {
+        return None;
+    }
+    let (start, rest) = number(line.trim_ascii())?;
+    let (bytes, name) = number(rest)?;
+    (!name.is_empty() && bytes > 0).then_some((start, bytes, name))
+}
+
+/// A hexadecimal number at the start of `text`, and what follows it and its spaces.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let text = text.strip_prefix(b"0x").or_else(|| text.strip_prefix(b"0X")).unwrap_or(text);
+    let n_digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, rest) = text.split_at_checked(n_digits)?;
+    let value = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+    rest.first().filter(|byte| byte.is_ascii_whitespace())?;
+    Some((value, rest.trim_ascii_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(map: &[u8], wanted: &[(u64, u64)], expect: &[Option<&str>]) {
+        let wanted: Vec<Wanted> =
+            wanted.iter().map(|&(address, seen_bytes)| Wanted { address, seen_bytes }).collect();
+        // Every way of cutting it into reads gives the same.
+        for most in [1, 7, usize::MAX] {
+            let names = name(
+                &mut |buffer, offset| {
+                    let rest = map.get(offset as usize..).unwrap_or_default();
+                    let n = rest.len().min(buffer.len()).min(most);
+                    buffer[..n].copy_from_slice(&rest[..n]);
+                    Ok(n)
+                },
+                &wanted,
+            )
+            .expect("no errors");
+            let names: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
+            assert_eq!(names, expect, "{most} bytes a read");
+        }
+    }
+
+    /// As V8, CPython, the JVM and others write.
+    #[test]
+    fn writers() {
+        let map = b"2c40 80 LazyCompile:*hot /a b.js:1:2\n\
+            0x7f0010 0x20   py::f:/a.py\r\n\
+            \t00007f9000\t0X10\tjava.lang.String::hashCode\n";
+        let name = Some("LazyCompile:*hot /a b.js:1:2");
+        check(
+            map,
+            &[(0x2c3f, 0), (0x2c40, 0), (0x2cbf, 0), (0x2cc0, 0), (0x7f0010, 0)],
+            &[None, name, name, None, Some("py::f:/a.py")],
+        );
+        check(map, &[(0x7f9008, 9)], &[Some("java.lang.String::hashCode")]);
+    }
+
+    /// What says nothing is skipped; a line without its end is not there yet.
+    #[test]
+    fn nonsense() {
+        let map = b"\n\nx y z\n10\n10 \n10 10\n10 0 empty\n-1 10 a\n\xff\xfe\n\
+            fffffffffffffffff 10 too_long\nffffffffffffffff ff end\n20 10 ok\n30 10 half";
+        check(
+            map,
+            &[(0x10, 99), (0x20, 99), (0x30, 999), (u64::MAX - 1, 0)],
+            &[None, Some("ok"), None, None],
+        );
+        check(b"", &[(1, 0)], &[None]);
+        check(b"1 1 a\n", &[], &[]);
+    }
+
+    /// Of entries for one address the last before the sample counts, else the first after it.
+    #[test]
+    fn addresses_used_again() {
+        let map = b"100 10 first\n100 10 second\n100 10 third\n";
+        let line = b"100 10 first\n".len() as u64;
+        let second = line + b"100 10 second\n".len() as u64;
+        check(map, &[(0x100, 0)], &[Some("first")]);
+        check(map, &[(0x104, line)], &[Some("first")]);
+        check(map, &[(0x104, second)], &[Some("second")]);
+        check(map, &[(0x104, 1000)], &[Some("third")]);
+    }
+
+    /// A line without end costs no memory and hides nothing that follows.
+    #[test]
+    fn endless_line() {
+        let mut map = b"10 10 a\n20 10 ".to_vec();
+        map.resize(3 * WINDOW_BYTES, b'x');
+        map.extend_from_slice(b"\n30 10 b\n");
+        check_once(&map, &[0x10, 0x20, 0x30], &[Some("a"), None, Some("b")]);
+    }
+
+    fn check_once(map: &[u8], wanted: &[u64], expect: &[Option<&str>]) {
+        let wanted: Vec<Wanted> =
+            wanted.iter().map(|&address| Wanted { address, seen_bytes: u64::MAX }).collect();
+        let names = name(
+            &mut |buffer, offset| {
+                let rest = map.get(offset as usize..).unwrap_or_default();
+                let n = rest.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&rest[..n]);
+                Ok(n)
+            },
+            &wanted,
+        )
+        .expect("no errors");
+        assert_eq!(names.iter().map(Option::as_deref).collect::<Vec<_>>(), expect);
+    }
+}
