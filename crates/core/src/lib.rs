@@ -4,7 +4,6 @@
 //! recording; it is fed by the binary, which alone knows where records come from.
 
 pub mod files;
-pub mod jit;
 pub mod names;
 pub mod processes;
 pub mod profile;
@@ -13,4 +12,5 @@ pub mod resolve;
 pub mod session;
 pub mod sideband;
 pub mod tables;
+pub mod testing;
 pub mod walk;
