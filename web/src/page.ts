@@ -7,6 +7,7 @@ import { el, place, swatch } from "./dom";
 import { download, folded, svg } from "./export";
 import { nodeFacts } from "./facts";
 import { Flame } from "./flame";
+import { lacks, lacksText, type Lacks } from "./lacks";
 import { readPayload, unpack, type Profile } from "./payload";
 import { chosenSamples, chosenThreads, hidden, meant, searchMask } from "./selection";
 import { fromFragment, START, toFragment, VIEWS, type Filter, type State, type View } from "./state";
@@ -44,6 +45,7 @@ const KEYS: [string, string][] = [
 class Page {
   private state: State = fromFragment(location.hash);
   private readonly symbols: Symbols;
+  private readonly lacks: Lacks;
   private tree: CallTree | null = null;
   private weighed: Weighed | null = null;
   private views = new Map<string, ViewTree>();
@@ -78,6 +80,7 @@ class Page {
     root: HTMLElement,
   ) {
     this.symbols = new Symbols(profile);
+    this.lacks = lacks(profile);
     this.search = el("input", {
       type: "search", placeholder: "Search functions  /", "aria-label": "search functions", spellcheck: "false",
       input: () => this.set({ search: this.search.value }, "replace"),
@@ -95,7 +98,7 @@ class Page {
       this.set({ process, thread: "", path: [] }));
     this.threads = new Chooser("thread", () => this.threadChoices(), (thread) => this.set({ thread, path: [] }));
     this.strip = new Strip(profile, (range) => this.set({ range, path: [] }), (strip) => this.set({ strip }));
-    this.table = new Table({
+    this.table = new Table(this.lacks.places, {
       sort: (sort) => {
         const { state } = this;
         this.set({ sort, ascending: state.sort === sort ? !state.ascending : false });
@@ -205,13 +208,13 @@ class Page {
           fact(meta.duration_ns > 0 ? duration(meta.duration_ns) : "", "how long it took"),
           fact(meta.period_ns > 0 ? `${Math.round(1e9 / meta.period_ns)}\u202fHz` : "", "samples per second and CPU"),
           fact(meta.n_cpus > 0 ? `${meta.n_cpus} CPU${meta.n_cpus === 1 ? "" : "s"}` : ""),
-          fact(shown(meta.command), "command")]),
+          fact(shown(meta.command), "command"), fact(lacksText(this.lacks))]),
         this.totals,
         el("button", { class: "icon", title: "dark or light (d)", "aria-label": "dark or light", click: () => this.theme(!this.dark, true) }, "◐"),
         el("button", { class: "icon", title: "keys (?)", "aria-label": "keys", click: () => this.showHelp() }, "?")),
       el("nav", {},
         el("div", { class: "tabs", role: "tablist" }, ...VIEWS.filter((view) => this.has(view)).map(tab)),
-        this.processes.button, this.threads.button,
+        this.processes.button, this.lacks.threads ? "" : this.threads.button,
         el("div", { class: "search" }, this.search, this.matched,
           el("button", { class: "icon", title: "previous match (N)", "aria-label": "previous match", click: () => this.nextMatch(-1) }, "‹"),
           el("button", { class: "icon", title: "next match (n)", "aria-label": "next match", click: () => this.nextMatch(1) }, "›")),
@@ -220,14 +223,14 @@ class Page {
         option("upward", "Root below", "the root at the bottom or at the top (u)"),
         el("button", { class: "toggle", title: "save this view", "aria-haspopup": "menu",
           click: (event: MouseEvent) => this.openExport(event.currentTarget as HTMLElement) }, "Save ▾")),
-      samples.n > 0 && comparison === null ? this.strip.element : "",
+      samples.n > 0 && comparison === null && !this.lacks.times ? this.strip.element : "",
       this.chips, this.main,
       el("footer", {}, this.legend, this.status));
   }
 
   /** Whether the profile has what a view shows; two recordings have no books in common. */
   private has(view: View): boolean {
-    return view !== "books" || this.profile.comparison === null;
+    return view !== "books" || (this.profile.comparison === null && !this.lacks.books);
   }
 
   private theme(dark: boolean, keep = false): void {
@@ -366,7 +369,7 @@ class Page {
     this.totals.replaceChildren(
       figure(count(weighed.sum), weighed.sum === all ? "samples" : `of ${count(all)} samples`),
       meta.period_ns > 0 ? figure(duration(weighed.sum * meta.period_ns), "CPU") : "",
-      figure(share(whole, selected), "whole"));
+      this.lacks.books ? "" : figure(share(whole, selected), "whole"));
   }
 
   private showSearch(weighed: Weighed): void {
@@ -770,12 +773,12 @@ class Page {
     const onButton = target.matches("button, summary");
     const graph = this.graph();
     const view = VIEWS[Number(event.key) - 1];
-    const actions: Record<string, () => void> = {
+    const actions: Record<string, () => unknown> = {
       "/": () => this.search.focus(),
       n: () => this.nextMatch(1),
       N: () => this.nextMatch(-1),
       p: () => this.processes.open(),
-      t: () => this.threads.open(),
+      t: () => this.lacks.threads || this.threads.open(),
       g: () => this.set({ byProcess: !state.byProcess, path: [] }),
       r: () => this.set({ collapse: !state.collapse, path: [] }),
       u: () => this.set({ upward: !state.upward }),

@@ -39,10 +39,14 @@ export class Table {
   dark = false;
   private texts: { module: (s: number) => string; file: (s: number) => string; kind: (s: number) => string } | null = null;
 
-  constructor(private readonly events: TableEvents) {
+  constructor(
+    /** Without the columns of files and modules. */
+    bare: boolean,
+    private readonly events: TableEvents,
+  ) {
     this.scroller = el("div", { class: "scroller", tabindex: "0", role: "grid", "aria-label": "functions" },
       this.head, this.body);
-    this.element = el("div", { class: "table" }, this.scroller, this.detail);
+    this.element = el("div", { class: bare ? "table bare" : "table" }, this.scroller, this.detail);
     this.scroller.addEventListener("scroll", () => this.fill());
     new ResizeObserver(() => this.fill()).observe(this.scroller);
     this.scroller.addEventListener("keydown", (event) => {
@@ -112,7 +116,8 @@ export class Table {
       class: `cell ${column}`, role: "columnheader", title: hint,
       "aria-sort": column !== sort ? "none" : ascending ? "ascending" : "descending",
       click: () => this.events.sort(column),
-    }, title, column === sort ? el("span", { class: "caret" }, ascending !== (sort === "self" || sort === "total") ? "▼" : "▲") : null)));
+    }, title, changes !== null && (column === "self" || column === "total") ? el("span", { class: "quiet" }, " points") : null,
+    column === sort ? el("span", { class: "caret" }, ascending !== (sort === "self" || sort === "total") ? "▼" : "▲") : null)));
     this.chosen = chosen;
     this.body.style.height = `${this.rows.length * ROW_PX}px`;
     this.fill();
@@ -205,7 +210,8 @@ export class Table {
           ...fact("Module", el("bdi", {}, shown(strings.get(modules.path[m]!)))),
           ...(modules.buildId[m] ? fact("Build id", el("code", {}, shown(strings.get(modules.buildId[m]!)))) : []),
         ])),
-      ...(facts.lines.some(({ line }) => line > 0) ? [el("table", { class: "lines" },
+      // A line's samples are not told apart by side.
+      ...(weighed.changes === null && facts.lines.some(({ line }) => line > 0) ? [el("table", { class: "lines" },
         el("thead", {}, el("tr", {}, el("th", {}, "Line"), el("th", {}, "Self"), el("th", {}, "Total"))),
         el("tbody", {}, ...facts.lines.slice(0, MAX_LINES).map(({ line, self, total }) => el("tr", {},
           el("td", {}, line > 0 ? String(line) : "?"),

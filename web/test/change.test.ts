@@ -1,6 +1,7 @@
 // The tests of changes against the same figures as their Rust twin's, and a comparison by hand.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { lacks, lacksText } from "../src/lacks";
 import { Strings, type Profile } from "../src/payload";
 import { beta, bound, fisher } from "../src/significance";
 import { CallTree, Symbols, ViewTree, Weighed, type ViewNode } from "../src/tree";
@@ -108,4 +109,10 @@ test("callers and functions count the same samples as the graph", () => {
   assert.deepEqual([changes.symbol(main.symbol, false).before, changes.symbol(main.symbol, false).after], [1000, 2000]);
   const around = ViewTree.around(w, main.symbol, "up");
   assert.deepEqual([changes.of(around, around.root).before, changes.of(around, around.root).after], [1000, 2000]);
+});
+
+test("what a file has no room for is named, and nothing is missing from a recording", () => {
+  const foreign = comparison();
+  assert.equal(lacksText(lacks(foreign)), "Hidden, as the file this came from holds no times, modules and files or books of whole and cut stacks");
+  assert.equal(lacksText(lacks({ ...foreign, stats: {} })), "");
 });

@@ -93,7 +93,6 @@ fn side(name: &str, profile: &Profile) -> Side {
 fn append(to: &mut Profile, from: &Profile) {
     let strings: Vec<u32> = from.strings.iter().map(|text| to.strings.intern(text)).collect();
     let text = |id: u32| strings.get(id as usize).copied().unwrap_or(0);
-    // A profile that was built in memory may lack the entry 0 that stands for none.
     let modules = to.modules.len() as u32;
     let functions = to.functions.len() as u32;
     let frames = to.frames.len() as u32;
@@ -121,11 +120,11 @@ fn append(to: &mut Profile, from: &Profile) {
         node.frame += frames;
         node
     }));
-    to.processes.extend(from.processes.iter().cloned().map(|process| Process {
+    to.processes.extend(from.processes.iter().map(|process| Process {
         comm: text(process.comm),
         exe: text(process.exe),
         cgroup: text(process.cgroup),
-        ..process
+        ..process.clone()
     }));
     to.threads.extend(from.threads.iter().cloned().map(|mut thread| {
         thread.comm = text(thread.comm);
