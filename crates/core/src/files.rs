@@ -83,6 +83,8 @@ pub enum State {
     Closed,
     /// It cannot be used, and why.
     Unusable(String),
+    /// It turned out to be the file of this number, which has all the rest.
+    Same(FileId),
 }
 
 /// A file of code.
@@ -123,14 +125,23 @@ impl Files {
         self.files.is_empty()
     }
 
-    /// The file of an id.
+    /// The file of an id, also of one that it went by before its build id was known.
     pub fn get(&self, id: FileId) -> Option<&CodeFile> {
-        self.files.get((id as usize).checked_sub(1)?)
+        self.files.get((self.actual(id) as usize).checked_sub(1)?)
     }
 
     /// The file of an id, to change.
     pub fn get_mut(&mut self, id: FileId) -> Option<&mut CodeFile> {
-        self.files.get_mut((id as usize).checked_sub(1)?)
+        self.files.get_mut((self.actual(id) as usize).checked_sub(1)?)
+    }
+
+    /// The id that a file goes by, as [`Self::open`] returned it.
+    pub fn actual(&self, id: FileId) -> FileId {
+        match (id as usize).checked_sub(1).and_then(|at| self.files.get(at)).map(|file| &file.state)
+        {
+            Some(&State::Same(other)) => other,
+            _ => id,
+        }
     }
 
     /// All files with their ids.
@@ -168,6 +179,7 @@ impl Files {
     /// goes by from now on: a file first known by its inode may turn out to be one that is known
     /// by its build id.
     pub fn open(&mut self, id: FileId, pid: u32, start: u64, end: u64) -> FileId {
+        let id = self.actual(id);
         let Some(file) = self.get_mut(id) else {
             return id;
         };
@@ -195,6 +207,8 @@ impl Files {
                         for target in self.by_identity.values_mut().filter(|at| **at == id) {
                             *target = other;
                         }
+                        // Mappings that name it go on to do so.
+                        file.state = State::Same(other);
                         return self.open(other, pid, start, end);
                     }
                     self.by_identity.insert(known, id);
@@ -367,6 +381,7 @@ mod tests {
         let b = files.intern(inode_of(&file).expect("an inode"), &path, std::process::id());
         assert_ne!(a, b);
         assert_eq!(files.open(b, std::process::id(), 0, 0), a);
+        assert!(files.get(b).and_then(CodeFile::elf).is_some(), "mappings still name it");
         assert_eq!(files.intern(inode_of(&file).expect("an inode"), &path, 1), a);
     }
 }

@@ -4,6 +4,7 @@
 //! recording; it is fed by the binary, which alone knows where records come from.
 
 pub mod files;
+pub mod jit;
 pub mod names;
 pub mod processes;
 pub mod profile;

@@ -372,6 +372,17 @@ impl Session {
             usize::from(head.n_kernel),
         );
         self.counts.from_slice += 1;
+        tracing::trace!(
+            pid,
+            missing = abi::MISSING_NAMES[usize::from(slice.missing) % abi::MISSING_NAMES.len()],
+            pc = format_args!("{:#x}", slice.missing_pc),
+            age_ns = now_ns.saturating_sub(head.time_ns),
+            space = head.space_id,
+            blob = head.blob_id,
+            known = self.processes.get(pid).map_or(0, |process| process.space_id),
+            is_dirty = self.processes.get(pid).map(|process| process.is_dirty),
+            "a slice"
+        );
         let mut cut = (abi::HF_CUT_PROCESS_GONE, slice.missing_pc);
         if self.processes.get(pid).is_none_or(|process| !process.is_complete) {
             self.processes.refresh(pid, now_ns, &mut self.files);
@@ -418,7 +429,7 @@ impl Session {
                 reason = abi::CUT_NAMES[cut.0 as usize],
                 pc = format_args!("{:#x}", cut.1),
                 sp = format_args!("{:#x}", slice.regs[abi::HF_X86_RSP as usize]),
-                missing = abi::MISSING_NAMES[usize::from(slice.missing) % 4],
+                missing = abi::MISSING_NAMES[usize::from(slice.missing) % abi::MISSING_NAMES.len()],
                 stack_bytes = stack.bytes.len(),
                 mappings = self.processes.get(pid).map(|process| process.mappings.len()),
                 "a walk ended here"

@@ -25,6 +25,16 @@
 //! File bytes that were not read when the case was recorded are zeros, so that a reader which reads
 //! ahead differently still finds what it needs. One that needs more needs a new recording.
 //!
+//! # Damage
+//! Mutated recordings and tables are walked by the tests here, more of them with `MUTATIONS=N`. With
+//! the walk's C under sanitizers:
+//!
+//! ```text
+//! CC=gcc CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
+//! RUSTFLAGS='-Clink-arg=-fsanitize=address,undefined' \
+//! cargo test -p hotframe-core --lib --target x86_64-unknown-linux-gnu testing
+//! ```
+//!
 //! # Cost
 //! A case is some 120 KB, most of it libc's symbols and unwind entries, and takes milliseconds.
 
@@ -208,7 +218,9 @@ impl ReadUser for Memory<'_> {
 /// One run over a recorded process.
 struct Run {
     walked: Walked,
+    #[cfg(test)]
     tables: Tables,
+    #[cfg(test)]
     blob_off: u32,
     file_pieces: Vec<BTreeSet<u64>>,
     memory_pieces: BTreeSet<u64>,
@@ -292,7 +304,9 @@ impl RecordedProcess {
                 missing: end.1,
                 is_heuristic: walk.is_heuristic(),
             },
+            #[cfg(test)]
             tables,
+            #[cfg(test)]
             blob_off,
             file_pieces: touched.iter().map(|pieces| pieces.take()).collect(),
             memory_pieces: memory.touched,
