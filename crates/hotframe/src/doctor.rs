@@ -22,13 +22,14 @@ use crate::cli::Doctor as Options;
 use crate::record;
 use hotframe_abi as abi;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
+use hotframe_jitmap as jitmap;
 use hotframe_symbols as symbols;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -122,9 +123,11 @@ struct RuntimeReport {
     runtime: Option<&'static str>,
     /// Executable memory without a file behind it, in bytes.
     generated_bytes: u64,
-    /// Its perf map, if it leaves one.
+    /// It leaves a perf map that can be used.
+    has_perf_map: bool,
+    /// Why a perf map that is there cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
-    perf_map: Option<PathBuf>,
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -550,18 +553,22 @@ impl Doctor {
             let size = report.generated_bytes >> 10;
             let marker = MARKERS.iter().find(|marker| Some(marker.runtime) == report.runtime);
             let topic = report.runtime.unwrap_or("JIT");
-            match (&report.perf_map, report.generated_bytes) {
-                (Some(path), _) => {
-                    let text = format!("{who}: it leaves {}", path.display());
-                    self.say(topic, Level::Ok, text);
+            if let Some(problem) = &report.problem {
+                let text = format!("{who}: its perf map is not used: {problem}");
+                self.say(topic, Level::Missing, text);
+                continue;
+            }
+            match (report.has_perf_map, report.generated_bytes) {
+                (true, _) => {
+                    self.say(topic, Level::Ok, format!("{who}: its perf map names its code"));
                 }
-                (None, 0) => {
+                (false, 0) => {
                     let text = format!(
                         "{who}: {what} interprets; its stacks show the interpreter's own functions"
                     );
                     self.say(topic, Level::Note, text);
                 }
-                (None, _) => {
+                (false, _) => {
                     let text = format!(
                         "{who}: {size} KiB of generated code and no perf map: that code has no names"
                     );
@@ -765,12 +772,22 @@ impl Survey {
             return None;
         }
         let comm = fs::read_to_string(format!("/proc/{}/comm", busy.pid)).unwrap_or_default();
+        let map = jitmap::PerfMap::open(busy.pid);
         Some(RuntimeReport {
             pid: busy.pid,
             comm: comm.trim_end_matches('\n').chars().filter(|c| !c.is_control()).collect(),
             runtime,
             generated_bytes,
-            perf_map: perf_map(busy.pid),
+            has_perf_map: map.is_ok(),
+            problem: match map {
+                Ok(_) => None,
+                Err(jitmap::Error::Open { cause, .. })
+                    if cause.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    None
+                }
+                Err(why) => Some(why.to_string()),
+            },
         })
     }
 
@@ -851,16 +868,6 @@ fn open_regular(path: &Path) -> std::io::Result<fs::File> {
         .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
         .open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
-}
-
-/// The perf map that a process leaves, below its own root and under the pid that it has there.
-fn perf_map(pid: u32) -> Option<PathBuf> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    let own = line.split_ascii_whitespace().last()?;
-    let path = format!("/tmp/perf-{own}.map");
-    let meta = fs::symlink_metadata(format!("/proc/{pid}/root{path}")).ok()?;
-    (meta.is_file() && meta.size() > 0).then(|| path.into())
 }
 
 /// An executable mapping, as a line of `/proc/PID/maps`.
