@@ -129,6 +129,9 @@ pub struct Session {
     pub kernel_symbols: BTreeMap<u64, AnnouncedSymbol>,
     /// Processes that ended since this was last emptied.
     pub exited: Vec<u32>,
+    /// Mappings changed in the last pass: a process that begins maps its libraries within a
+    /// millisecond or two, so the next pass should come soon.
+    pub is_settling: bool,
     /// Parent and child of forks since this was last emptied.
     pub forked: Vec<(u32, u32)>,
     auditor: Option<Auditor>,
@@ -152,6 +155,7 @@ impl Session {
             counts: Counts::default(),
             kernel_symbols: BTreeMap::new(),
             exited: Vec::new(),
+            is_settling: false,
             forked: Vec::new(),
             auditor,
             stacks: HashMap::new(),
@@ -234,6 +238,7 @@ impl Session {
     /// forgotten.
     pub fn end_pass(&mut self, now_ns: u64) {
         self.apply(now_ns);
+        self.is_settling = !self.unpublished.is_empty();
         for pid in std::mem::take(&mut self.unpublished) {
             let Some(process) = self.processes.get(pid) else {
                 continue;

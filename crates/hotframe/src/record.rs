@@ -30,6 +30,8 @@ use zerocopy::FromZeros as _;
 
 /// Between two passes when nothing wakes the reader: side-band records and slices do.
 const PASS: Duration = Duration::from_millis(100);
+/// The next pass after mappings changed.
+const SETTLING: Duration = Duration::from_millis(2);
 /// How often CPUs coming and going are looked for.
 pub(crate) const CPUS_NS: u64 = 1_000_000_000;
 /// Bytes of stacks that one CPU may send in a second.
@@ -378,7 +380,8 @@ impl Recorder {
             if now >= until_ns || (has_targets && self.targets.is_empty()) {
                 break;
             }
-            let wait = PASS.min(Duration::from_nanos(until_ns - now));
+            let pass = if self.session.is_settling { SETTLING } else { PASS };
+            let wait = pass.min(Duration::from_nanos(until_ns - now));
             if self.wait(wait)? && self.take_signals(target)? {
                 break;
             }
