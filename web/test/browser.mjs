@@ -315,6 +315,51 @@ describe("the page in a browser", { skip }, () => {
     rmSync(folder, { recursive: true });
   });
 
+  test("a comparison colours what changed and nothing else, and says by how much", async () => {
+    const { page, close } = await open("comparison");
+    await picture(page, "comparison");
+    const changes = await page.evaluate(() => {
+      const { flame } = window.hotframe.page.flames;
+      const { changes } = flame.view.weighed;
+      return flame.drawn().map(({ node }) => [window.hotframe.page.symbols.text(node.symbol === -1 ? 0 : node.symbol),
+        changes.level(changes.of(flame.view, node)), changes.of(flame.view, node).before, changes.of(flame.view, node).after]);
+    });
+    const query = changes.find(([name]) => name === "exec_simple_query");
+    assert.ok(query[1] > 0 && query[3] === 3 * query[2], `${query}`);
+    // What grew was in one process: shares of the others fell, none grew.
+    assert.equal(changes.some(([name, level]) => level > 0 && name.startsWith("clang::")), false);
+    await page.mouse.move(...middle(await box(page, "exec_simple_query")));
+    await page.waitForSelector(".tip:not([hidden])");
+    const tip = await page.locator(".tip").innerText();
+    for (const part of ["Before", "After", "points (×", "p < "]) assert.ok(tip.includes(part), `${part} in ${tip}`);
+    for (const [key, name] of [["2", "callers"], ["3", "sandwich"], ["4", "table"]]) {
+      await page.keyboard.press(key);
+      await settle(page);
+      await picture(page, `comparison-${name}`);
+    }
+    assert.equal(await page.locator(".tab").count(), 4, "no books");
+    assert.equal(await page.locator(".strip").count(), 0);
+    const [first] = await page.locator(".rows .cell.total").allInnerTexts();
+    assert.match(first, /^[+−]/);
+    const folded = await page.evaluate(() => window.hotframe.page.folded());
+    const [before, after] = await page.evaluate(() => window.hotframe.page.weighed.changes.sums);
+    const sums = folded.trimEnd().split("\n").map((line) => / (\d+) (\d+)$/.exec(line)).reduce(
+      (sums, [, a, b]) => [sums[0] + Number(a), sums[1] + Number(b)], [0, 0]);
+    assert.deepEqual(sums, [before, after]);
+    await close();
+  });
+
+  test("what a lossy file lacks is hidden, and why is said", async () => {
+    const { page, close } = await open("lossy", { fragment: "#view=books" });
+    await settle(page);
+    await picture(page, "lossy");
+    assert.match(await page.locator("header").innerText(), /holds no times, threads, modules and files or books/);
+    assert.equal(await page.locator(".strip").count(), 0);
+    assert.doesNotMatch(await page.locator("header").innerText(), /% whole/);
+    assert.deepEqual(await page.locator(".tab").allInnerTexts(), ["Flame graph", "Callers", "Sandwich", "Table"]);
+    await close();
+  });
+
   for (const [name, limitMs] of [["large-50000-40", 4000], ["large-100000-60", 6000]]) {
     test(`${name} opens and zooms`, async (t) => {
       const { page, close } = await open(name);

@@ -1,7 +1,8 @@
 //! Writes the page of a made-up profile, for tests and pictures of the page.
 //!
 //! `page small` is the profile with one of everything; `page real` looks like a recording of a
-//! build and a service; `page large STACKS DEPTH` has that many distinct stacks. The page goes to
+//! build and a service, `page lossy` is the same from a file without times and modules, `page
+//! comparison` two of these of which one has a slower part; `page large STACKS DEPTH` has that many distinct stacks. The page goes to
 //! standard output.
 
 use std::io::{self, BufWriter, Write};
@@ -10,7 +11,7 @@ use hotframe_abi::{HF_CUT_NO_UNWIND_INFO, HF_CUT_PROCESS_GONE, HF_CUT_UNKNOWN_MA
 use hotframe_core::profile::{
     FRAME_INLINED, Frame, Function, Kind, Meta, Module, Process, Profile, StackNode, Thread,
 };
-use hotframe_formats::{html, synthetic};
+use hotframe_formats::{Comparison, Format, html, synthetic};
 
 fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -18,6 +19,19 @@ fn main() -> io::Result<()> {
     let profile = match words.as_slice() {
         ["small"] => synthetic::small(),
         ["real"] => real(),
+        ["lossy"] => {
+            let mut text = Vec::new();
+            Format::Folded.write(&real(), &mut text).map_err(io::Error::other)?;
+            Format::Folded.read(&text).map_err(io::Error::other)?
+        }
+        ["comparison"] => {
+            let (before, after) = (real(), changed(real()));
+            let both = Comparison::new(("before.html", &before), ("after.html", &after));
+            let both = both.map_err(io::Error::other)?;
+            let mut out = BufWriter::new(io::stdout().lock());
+            html::write_comparison(&both, &mut out)?;
+            return out.flush();
+        }
         ["large", stacks, depth] => {
             let number = |text: &str| text.parse().map_err(io::Error::other);
             let stacks = number(stacks)?;
@@ -27,12 +41,34 @@ fn main() -> io::Result<()> {
             one_process_a_stack(synthetic::large(&shape), depth * 2 / 3)
         }
         _ => {
-            return Err(io::Error::other("usage: page small | real | large STACKS DEPTH"));
+            return Err(io::Error::other(
+                "usage: page small | real | lossy | comparison | large STACKS DEPTH",
+            ));
         }
     };
     let mut out = BufWriter::new(io::stdout().lock());
     html::write(&profile, &mut out)?;
     out.flush()
+}
+
+/// The same with three times as many samples in and below `exec_simple_query`.
+fn changed(mut profile: Profile) -> Profile {
+    let slow: Vec<bool> = (0..profile.stacks.len() as u32)
+        .map(|stack| {
+            profile.walk(stack).any(|frame| {
+                let function = profile.frames[frame as usize].function;
+                let name = profile.functions[function as usize].name;
+                profile.strings.get(name) == "exec_simple_query"
+            })
+        })
+        .collect();
+    let samples = &mut profile.samples;
+    for (weight, &stack) in samples.weight.iter_mut().zip(&samples.stack) {
+        if slow[stack as usize] {
+            *weight *= 3;
+        }
+    }
+    profile
 }
 
 /// Gives each stack to one process, as it is in life, by its frame at that depth.
