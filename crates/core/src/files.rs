@@ -132,7 +132,8 @@ impl Files {
 
     /// The file of an id, to change.
     pub fn get_mut(&mut self, id: FileId) -> Option<&mut CodeFile> {
-        self.files.get_mut((self.actual(id) as usize).checked_sub(1)?)
+        let at = (self.actual(id) as usize).checked_sub(1)?;
+        self.files.get_mut(at)
     }
 
     /// The id that a file goes by, as [`Self::open`] returned it.
@@ -208,7 +209,9 @@ impl Files {
                             *target = other;
                         }
                         // Mappings that name it go on to do so.
-                        file.state = State::Same(other);
+                        if let Some(file) = self.get_mut(id) {
+                            file.state = State::Same(other);
+                        }
                         return self.open(other, pid, start, end);
                     }
                     self.by_identity.insert(known, id);

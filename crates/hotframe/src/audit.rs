@@ -172,7 +172,7 @@ enum End {
 /// Where a frame is, as both sides can say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
-    path_of: FileId,
+    file: FileId,
     offset: u32,
 }
 
@@ -227,15 +227,16 @@ impl Judge {
             let Some(mapping) = mapping_of(case.mappings, lookup) else {
                 return (frames, End::NoJudge("no mapping"));
             };
-            let Some(elf) = case.files.get(mapping.file).and_then(|file| file.elf()) else {
+            let id = case.files.actual(mapping.file);
+            let Some(elf) = case.files.get(id).and_then(|file| file.elf()) else {
                 return (frames, End::NoJudge("no file"));
             };
             let Some(image) = elf.map_bias(mapping.start, mapping.pgoff) else {
                 return (frames, End::NoJudge("no segment"));
             };
             let offset = address.address().wrapping_sub(image) as u32;
-            frames.push((address.address(), Place { path_of: mapping.file, offset }));
-            let Some(sections) = self.sections(mapping.file, elf) else {
+            frames.push((address.address(), Place { file: id, offset }));
+            let Some(sections) = self.sections(id, elf) else {
                 return (frames, End::NoJudge("no .eh_frame"));
             };
             let svma = lookup.wrapping_sub(image).wrapping_add(sections.image_base);
@@ -302,13 +303,13 @@ fn mapping_of(mappings: &[Mapping], addr: u64) -> Option<&Mapping> {
 fn place(word: u64) -> Option<Place> {
     let word = abi::FrameWord(word);
     (word.kind() == abi::HF_FRAME_NATIVE)
-        .then(|| Place { path_of: word.file_id(), offset: word.image_offset() })
+        .then(|| Place { file: word.file_id(), offset: word.image_offset() })
 }
 
 fn log_disagreement(case: &AuditCase<'_>, theirs: &[(u64, Place)], end: End, at: usize) {
     let name = |place: Option<Place>| {
         let Some(place) = place else { return "-".to_owned() };
-        let path = case.files.get(place.path_of).map_or("?", |file| file.path.as_str());
+        let path = case.files.get(place.file).map_or("?", |file| file.path.as_str());
         format!("{path}+{:#x}", place.offset)
     };
     tracing::debug!(
@@ -325,5 +326,89 @@ fn log_disagreement(case: &AuditCase<'_>, theirs: &[(u64, Place)], end: End, at:
         let ours = case.words.get(frame).and_then(|&word| place(word));
         let theirs = theirs.get(frame).map(|&(_, place)| place);
         tracing::debug!(frame, ours = name(ours), theirs = name(theirs), "walks differ");
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod tests {
+    use super::*;
+    use hotframe_core::files::{Files, Identity};
+
+    const START: u64 = 0x7f00_0000_0000;
+    const STACK: u64 = 0x7fff_0000_0000;
+
+    /// The vDSO as the only file, and a function of it: at its start the CFA is rsp + 8.
+    fn vdso() -> (Files, FileId, u64) {
+        let mut files = Files::default();
+        let id = files.intern(Identity::Vdso, "[vdso]", std::process::id());
+        assert_eq!(files.open(id, std::process::id(), 0, 0), id);
+        let sections = Sections::read(files.get(id).and_then(|file| file.elf()).expect("ELF"));
+        let sections = sections.expect("unwind sections");
+        let bases = BaseAddresses::default().set_eh_frame(sections.eh_frame_at.start);
+        let mut eh_frame = EhFrame::from(EndianSlice::new(&sections.eh_frame, LittleEndian));
+        eh_frame.set_address_size(8);
+        let mut entries = eh_frame.entries(&bases);
+        let start = loop {
+            match entries.next().expect("entries").expect("a function") {
+                gimli::CieOrFde::Cie(_) => {}
+                gimli::CieOrFde::Fde(partial) => {
+                    let fde =
+                        partial.parse(|section, bases, at| section.cie_from_offset(bases, at));
+                    break fde.expect("an entry").initial_address();
+                }
+            }
+        };
+        (files, id, start - sections.image_base)
+    }
+
+    /// Judges a walk of three frames, each called from the start of one function; `change` may
+    /// spoil what we say.
+    fn check(change: impl Fn(&mut Vec<u64>, &mut u8, &mut Vec<u8>), expect: Option<bool>) {
+        let (files, id, function) = vdso();
+        let mut regs = [0; abi::HF_NREGS as usize];
+        regs[abi::HF_X86_PC as usize] = START + function;
+        regs[abi::HF_X86_RSP as usize] = STACK;
+        let caller = START + function + 1;
+        let mut stack: Vec<u8> =
+            [caller, caller, 0].into_iter().flat_map(u64::to_le_bytes).collect();
+        let word = |flags: u32, offset: u64| {
+            u64::from(abi::HF_FRAME_NATIVE) << abi::HF_FRAME_KIND_SHIFT
+                | u64::from(flags) << abi::HF_FRAME_FLAGS_SHIFT
+                | u64::from(id) << abi::HF_FRAME_FILE_SHIFT
+                | offset
+        };
+        let again = word(abi::HF_FRAME_RETURN_ADDR, function + 1);
+        let (mut words, mut cut) =
+            (vec![word(0, function), again, again], abi::HF_CUT_ZERO_RA as u8);
+        change(&mut words, &mut cut, &mut stack);
+        let case = AuditCase {
+            regs: &regs,
+            stack: (STACK, &stack),
+            words: &words,
+            mappings: &[Mapping { start: START, end: START + 0x4000, pgoff: 0, file: id }],
+            files: &files,
+            cut,
+        };
+        assert_eq!(Judge::default().judge(&case), expect);
+    }
+
+    /// What is right agrees, also where the copy of the stack ends first; each wrong frame, a
+    /// missing and an added one differ.
+    #[test]
+    fn judges() {
+        let whole = abi::HF_CUT_NONE as u8;
+        check(|_, _, _| {}, Some(true));
+        check(|_, _, stack| stack.truncate(8), Some(true));
+        for at in 0..3 {
+            check(|words, _, _| words[at] += 1, Some(false));
+            check(|words, _, _| words[at] ^= 1 << abi::HF_FRAME_FILE_SHIFT, Some(false));
+        }
+        check(|words, cut, _| (words.truncate(2), *cut = whole).1, Some(false));
+        check(|words, _, _| words.push(words[2]), Some(false));
+        // A frame short, but it says so.
+        check(|words, _, _| words.truncate(2), Some(true));
+        // Ours left known code, and theirs cannot follow.
+        check(|_, _, stack| stack[8..16].copy_from_slice(&4096_u64.to_le_bytes()), None);
     }
 }
