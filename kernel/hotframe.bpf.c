@@ -323,8 +323,10 @@ static __always_inline void hf_finish(struct hf_walk *w)
 			w->cut_pc = w->missing_pc;
 		}
 	} else if (w->audit) {
-		if (!hf_send_slice(w, counters, 1))
+		if (!hf_send_slice(w, counters, 1)) {
+			counters->audits++;
 			w->sample.flags |= HF_SAMPLE_AUDIT;
+		}
 	}
 	n = w->n_words;
 	w->sample.n_words = n;
@@ -502,7 +504,7 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 	w->t0_ns = t0;
 	w->max_frames = hf_config.max_frames;
 	w->deadline_ns = t0 + hf_config.time_cap_ns;
-	w->audit = hf_config.audit_every && counters->taken % hf_config.audit_every == 0;
+	w->audit = counters->audits < hf_config.audits;
 	w->sample.type = HF_RECORD_SAMPLE;
 	w->sample.origin = HF_ORIGIN_CPU;
 	w->sample.flags = 0;

@@ -518,7 +518,7 @@ pub struct hf_config {
     pub max_frames: __u32,
     pub time_cap_ns: __u64,
     pub slice_bytes_per_s: __u64,
-    pub audit_every: __u32,
+    pub audits: __u32,
     pub mem_bytes: __u32,
     pub comms: [[__u8; 16usize]; 16usize],
 }
@@ -542,8 +542,7 @@ const _: () = {
         [::core::mem::offset_of!(hf_config, time_cap_ns) - 16usize];
     ["Offset of field: hf_config::slice_bytes_per_s"]
         [::core::mem::offset_of!(hf_config, slice_bytes_per_s) - 24usize];
-    ["Offset of field: hf_config::audit_every"]
-        [::core::mem::offset_of!(hf_config, audit_every) - 32usize];
+    ["Offset of field: hf_config::audits"][::core::mem::offset_of!(hf_config, audits) - 32usize];
     ["Offset of field: hf_config::mem_bytes"]
         [::core::mem::offset_of!(hf_config, mem_bytes) - 36usize];
     ["Offset of field: hf_config::comms"][::core::mem::offset_of!(hf_config, comms) - 40usize];
@@ -570,13 +569,14 @@ pub struct hf_counters {
     pub space_records_lost: __u64,
     pub hook_runs: __u64,
     pub frames: __u64,
+    pub audits: __u64,
     pub stack_seq: __u64,
     pub slice_window_ns: __u64,
     pub slice_window_bytes: __u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 168usize];
+    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 176usize];
     ["Alignment of hf_counters"][::core::mem::align_of::<hf_counters>() - 8usize];
     ["Offset of field: hf_counters::runs"][::core::mem::offset_of!(hf_counters, runs) - 0usize];
     ["Offset of field: hf_counters::run_ns"][::core::mem::offset_of!(hf_counters, run_ns) - 8usize];
@@ -596,12 +596,14 @@ const _: () = {
         [::core::mem::offset_of!(hf_counters, hook_runs) - 128usize];
     ["Offset of field: hf_counters::frames"]
         [::core::mem::offset_of!(hf_counters, frames) - 136usize];
+    ["Offset of field: hf_counters::audits"]
+        [::core::mem::offset_of!(hf_counters, audits) - 144usize];
     ["Offset of field: hf_counters::stack_seq"]
-        [::core::mem::offset_of!(hf_counters, stack_seq) - 144usize];
+        [::core::mem::offset_of!(hf_counters, stack_seq) - 152usize];
     ["Offset of field: hf_counters::slice_window_ns"]
-        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 152usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 160usize];
     ["Offset of field: hf_counters::slice_window_bytes"]
-        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 160usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 168usize];
 };
 pub const CUT_NAMES: [&str; 12] = [
     "none",

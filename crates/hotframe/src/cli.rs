@@ -128,7 +128,7 @@ pub struct Record {
     /// Write the books as JSON
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
-    /// Compare one walk in N with an independent unwinder
+    /// Compare the walks of N samples with an independent unwinder
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub audit: u32,
     /// Run the command as this user [default: who called sudo]

@@ -195,7 +195,7 @@ fn text(report: &Report) -> String {
 
 /// Capabilities: name, bit (include/uapi/linux/capability.h @ v6.12), whether nothing works
 /// without, what it buys.
-const CAPABILITIES: [(&str, u32, bool, &str); 6] = [
+pub const CAPABILITIES: [(&str, u32, bool, &str); 6] = [
     ("CAP_BPF", 39, true, "loads the kernel half"),
     ("CAP_PERFMON", 38, true, "opens perf events and reads stacks"),
     ("CAP_SYS_PTRACE", 19, false, "other users' mappings and memory: their stacks, their names"),
@@ -215,7 +215,8 @@ fn exe() -> String {
     std::env::current_exe().map_or_else(|_| "hotframe".into(), |path| path.display().to_string())
 }
 
-fn setcap() -> String {
+/// The command that gives the binary what it needs.
+pub fn setcap() -> String {
     let names: Vec<String> =
         CAPABILITIES.iter().map(|(name, ..)| name.to_ascii_lowercase()).collect();
     format!("sudo setcap {}+ep {}", names.join(","), exe())
@@ -225,7 +226,8 @@ fn as_root() -> String {
     format!("sudo {} record …\nor, once: {}", exe(), setcap())
 }
 
-fn effective_capabilities() -> u64 {
+/// Our effective capabilities, a bit each; 0 if they cannot be read.
+pub fn effective_capabilities() -> u64 {
     fs::read_to_string("/proc/self/status")
         .unwrap_or_default()
         .lines()
@@ -233,7 +235,8 @@ fn effective_capabilities() -> u64 {
         .unwrap_or(0)
 }
 
-fn is_held(held: u64, bit: u32) -> bool {
+/// Is the capability of this number held, itself or by CAP_SYS_ADMIN?
+pub fn is_held(held: u64, bit: u32) -> bool {
     let split_off = [39, 38, 40].contains(&bit);
     held >> bit & 1 == 1 || (split_off && held >> CAP_SYS_ADMIN & 1 == 1)
 }

@@ -7,7 +7,7 @@ use crate::cli::Record as Options;
 use crate::command::Target;
 use crate::output::Output;
 use crate::stats::{Agent, Books};
-use crate::{Exit, audit, cli, filter, output, summary};
+use crate::{Exit, audit, cli, doctor, filter, output, summary};
 use anyhow::Context as _;
 use hotframe_abi as abi;
 use hotframe_bpf::memory::Memory;
@@ -168,7 +168,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     settings.max_frames = if force.fallbacks.tail_calls { 512 } else { abi::HF_MAX_FRAMES };
     settings.time_cap_ns = TIME_CAP_NS;
     settings.slice_bytes_per_s = SLICE_BYTES_PER_S;
-    settings.audit_every = options.audit;
+    settings.audits = options.audit.div_ceil(n_cpus.max(1) as u32);
     if let Some(controller) = cgroups.first().and_then(|cgroup| cgroup.controller.as_deref()) {
         settings.cgroup_v1 = 1;
         settings.cgroup_subsys = hotframe_bpf::kernel::cgroup_subsys(controller)
@@ -192,6 +192,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             return Err(explain(cause));
         }
     };
+    if !options.quiet {
+        warn_of_missing_capabilities();
+    }
     let mut session = Session::new(
         Tables::new(Box::new(memory)),
         (options.audit > 0).then(audit::auditor).flatten(),
@@ -322,16 +325,11 @@ pub(crate) fn explain(cause: hotframe_bpf::Error) -> anyhow::Error {
     if !cause.is_permission() {
         return cause.into();
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let held = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
-        .unwrap_or(0);
-    // include/uapi/linux/capability.h @ v6.12
-    let missing: Vec<&str> = [("CAP_PERFMON", 38), ("CAP_BPF", 39)]
+    let held = doctor::effective_capabilities();
+    let missing: Vec<&str> = doctor::CAPABILITIES
         .into_iter()
-        .filter(|(_, bit)| held >> bit & 1 == 0)
-        .map(|(name, _)| name)
+        .filter(|&(_, bit, is_required, _)| is_required && !doctor::is_held(held, bit))
+        .map(|(name, ..)| name)
         .collect();
     if missing.is_empty() {
         return anyhow::Error::from(cause)
@@ -341,11 +339,21 @@ pub(crate) fn explain(cause: hotframe_bpf::Error) -> anyhow::Error {
         .map_or_else(|_| "hotframe".into(), |path| path.display().to_string());
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     anyhow::anyhow!(
-        "missing {}. Run it as root:\n  sudo {exe} {}\nor give it what it needs:\n  sudo setcap \
-         cap_bpf,cap_perfmon,cap_sys_ptrace,cap_syslog,cap_checkpoint_restore,cap_dac_read_search+ep {exe}",
+        "missing {}. Run it as root:\n  sudo {exe} {}\nor give it what it needs:\n  {}",
         missing.join(" and "),
-        arguments.join(" ")
+        arguments.join(" "),
+        doctor::setcap()
     )
+}
+
+/// Says what each capability that is not held would buy.
+fn warn_of_missing_capabilities() {
+    let held = doctor::effective_capabilities();
+    for (name, bit, is_required, buys) in doctor::CAPABILITIES {
+        if !is_required && !doctor::is_held(held, bit) {
+            eprintln!("hotframe: without {name} these are missing: {buys}");
+        }
+    }
 }
 
 /// A recording under way.

@@ -378,7 +378,7 @@ struct hf_config {
 	__u32 max_frames; /* <= HF_MAX_FRAMES */
 	__u64 time_cap_ns; /* of one walk */
 	__u64 slice_bytes_per_s; /* per CPU */
-	__u32 audit_every; /* one sample in so many is audited; 0: none */
+	__u32 audits; /* samples that each CPU sends for audit */
 	__u32 mem_bytes; /* size of memory */
 	__u8 comms[HF_MAX_COMMS][HF_COMM_BYTES];
 };
@@ -398,6 +398,7 @@ struct hf_counters {
 	__u64 space_records_lost;
 	__u64 hook_runs;
 	__u64 frames;
+	__u64 audits;
 	__u64 stack_seq;
 	__u64 slice_window_ns;
 	__u64 slice_window_bytes;
