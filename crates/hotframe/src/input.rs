@@ -24,18 +24,21 @@ const MAX_BYTES: u64 = 512 << 20;
 /// # Errors
 /// The file cannot be read, is larger than [`MAX_BYTES`], has no known format or is damaged.
 pub fn read(path: &Path, from: Option<&str>) -> anyhow::Result<Profile> {
-    let from = from.map(readable).transpose()?;
-    let bytes = bytes(path)?;
-    if bytes.is_empty() {
-        bail!("{}: the file is empty", shown(path));
-    }
-    let candidates = match from {
+    parse(path, &bytes(path)?, from)
+}
+
+/// The profile in the content of a file; `path` is for its name only.
+///
+/// # Errors
+/// Those of [`read`], but for the reading itself.
+pub fn parse(path: &Path, bytes: &[u8], from: Option<&str>) -> anyhow::Result<Profile> {
+    let candidates = match from.map(readable).transpose()? {
         Some(format) => vec![format],
-        None => candidates(path, &bytes).with_context(|| shown(path))?,
+        None => candidates(path, bytes).with_context(|| shown(path))?,
     };
     let mut failures = Vec::new();
     for format in candidates {
-        match format.read(&bytes) {
+        match format.read(bytes) {
             Ok(profile) => return Ok(profile),
             Err(error) => failures.push(error),
         }
@@ -70,7 +73,11 @@ pub fn shown(path: &Path) -> String {
     }
 }
 
-fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// The content of a file, or of stdin.
+///
+/// # Errors
+/// It cannot be read, is larger than [`MAX_BYTES`] or empty.
+pub fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     let source: Box<dyn Read> = if path == Path::new("-") {
         if std::io::stdin().is_terminal() {
             return Err(Exit::usage("stdin is a terminal: pipe a profile into it"));
@@ -83,6 +90,9 @@ fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     source.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| shown(path))?;
     if bytes.len() as u64 > MAX_BYTES {
         bail!("{}: larger than {} MiB, the most that is read", shown(path), MAX_BYTES >> 20);
+    }
+    if bytes.is_empty() {
+        bail!("{}: the file is empty", shown(path));
     }
     Ok(bytes)
 }

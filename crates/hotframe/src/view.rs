@@ -136,8 +136,19 @@ impl Entry {
     }
 
     fn read(path: &Path, from: Option<&str>) -> anyhow::Result<Entry> {
-        let profile = input::read(path, from)?;
+        let bytes = input::bytes(path)?;
         let mut page = Vec::new();
+        // What `diff -o` wrote is two recordings, and shown as these.
+        if html::is_page(&bytes)
+            && let Some(comparison) =
+                html::read_comparison(&bytes).with_context(|| input::shown(path))?
+        {
+            html::write_comparison(&comparison, &mut page)?;
+            let facts = vec![format!("{} → {}", comparison.before.name, comparison.after.name)];
+            return Ok(Entry::new(input::shown(path), facts, page));
+        }
+        let profile = input::parse(path, &bytes, from)?;
+        drop(bytes);
         Format::Html.write(&profile, &mut page).with_context(|| input::shown(path))?;
         Ok(Entry::new(input::shown(path), facts(&profile), page))
     }

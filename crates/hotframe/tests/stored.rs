@@ -3,7 +3,7 @@
 use hotframe_formats::{Format, synthetic};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A directory that is gone at the end.
 struct Scratch(PathBuf);
@@ -163,20 +163,28 @@ fn view_serves_until_interrupted() {
         .expect("runs");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let url = lines.next().expect("a line").expect("text");
-    let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix('/'));
-    let address = address.expect("an address").to_owned();
-    let get = |path: &str| {
-        let mut stream = std::net::TcpStream::connect(&address).expect("connected");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("sent");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer");
-        let at = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
-        answer.split_off(at)
-    };
-    let list = String::from_utf8(get("/")).expect("text");
+    let get = |path: &str| get(&url, path);
+    let list = String::from_utf8(get("")).expect("text");
     assert!(list.contains("a.html") && list.contains("b.otlp"), "{list}");
     let direct = std::fs::read(&page).expect("there");
-    assert!(get("/0") == direct && get("/1") == direct);
+    assert!(get("0") == direct && get("1") == direct);
+    interrupt(&mut child);
+}
+
+/// The content at a path below a server's address.
+fn get(url: &str, path: &str) -> Vec<u8> {
+    let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix('/'));
+    let address = address.expect("an address");
+    let mut stream = std::net::TcpStream::connect(address).expect("connected");
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let at = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    answer.split_off(at)
+}
+
+/// Ctrl-C, which is an orderly end.
+fn interrupt(child: &mut Child) {
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("sent");
     assert_eq!(child.wait().expect("ends").code(), Some(0));
@@ -215,6 +223,17 @@ fn diff_says_and_writes() {
     let read = convert(&page, &scratch.path("sum.folded"));
     assert_eq!(read.status.code(), Some(1));
     assert!(said(&read).contains("compares two recordings"), "{}", said(&read));
+    let mut view = hotframe()
+        .args(["view", "--quiet"])
+        .arg(&page)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut url = String::new();
+    BufReader::new(view.stdout.take().expect("a pipe")).read_line(&mut url).expect("a line");
+    let served = get(url.trim(), "");
+    assert!(served == std::fs::read(&page).expect("there"), "view shows what diff wrote");
+    interrupt(&mut view);
     let wrong = run(&[Path::new("-o"), &scratch.path("diff.svg")]);
     assert!(wrong.status.code() == Some(2) && said(&wrong).contains(".html only"));
     let empty = scratch.file("empty.folded", b"");

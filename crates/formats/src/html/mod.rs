@@ -120,6 +120,19 @@ pub fn is_page(bytes: &[u8]) -> bool {
 /// # Errors
 /// What is wrong with the file; nothing of a damaged one is returned.
 pub fn read(bytes: &[u8]) -> Result<Profile, Error> {
+    Ok(payload::read(&unpack(bytes)?)?)
+}
+
+/// Reads the comparison of a page; `Ok(None)` for the page of a single profile.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn read_comparison(bytes: &[u8]) -> Result<Option<Comparison>, Error> {
+    Ok(payload::read_comparison(&unpack(bytes)?)?)
+}
+
+/// The payload's bytes.
+fn unpack(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let start = find(bytes, OPEN.as_bytes()).ok_or(Error::NotOurs)? + OPEN.len();
     let rest = bytes.get(start..).unwrap_or_default();
     let end = find(rest, CLOSE.as_bytes()).ok_or(Error::Truncated)?;
@@ -129,7 +142,7 @@ pub fn read(bytes: &[u8]) -> Result<Profile, Error> {
         .take(payload::MAX_BYTES + 1)
         .read_to_end(&mut plain)
         .map_err(Error::Unpack)?;
-    Ok(payload::read(&plain)?)
+    Ok(plain)
 }
 
 /// The first place of `needle`.

@@ -332,8 +332,39 @@ fn meta_json(meta: &Meta) -> Value {
 /// Reads a profile; every index in it is in range and every parent is before its child.
 ///
 /// # Errors
-/// The first thing that is wrong, with its place.
+/// The first thing that is wrong, with its place; [`PayloadError::Comparison`] for two.
 pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
+    match read_any(bytes)? {
+        (profile, None) => Ok(profile),
+        (_, Some(_)) => Err(PayloadError::Comparison),
+    }
+}
+
+/// Reads a comparison, in bounds likewise.
+///
+/// # Errors
+/// The first thing that is wrong; `Ok(None)` for a single profile.
+pub fn read_comparison(bytes: &[u8]) -> Result<Option<Comparison>, PayloadError> {
+    let (profile, sides) = read_any(bytes)?;
+    let Some(sides) = sides else { return Ok(None) };
+    let side = |name: &str| {
+        let side = &sides[name];
+        let number = |key: &str| side[key].as_u64().unwrap_or(0);
+        Side {
+            name: side["name"].as_str().unwrap_or_default().into(),
+            processes: usize::try_from(number("processes")).unwrap_or(usize::MAX),
+            samples: number("samples"),
+            duration_ns: number("duration_ns"),
+            period_ns: number("period_ns"),
+            times: side["times"].as_bool().unwrap_or(false),
+        }
+    };
+    let (before, after) = (side("before"), side("after"));
+    Ok(Some(Comparison { profile, before, after }))
+}
+
+/// A profile, and the sides where it is a comparison.
+fn read_any(bytes: &[u8]) -> Result<(Profile, Option<Value>), PayloadError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(PayloadError::TooLarge);
     }
@@ -357,9 +388,6 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
             }
             *slot = Some(content);
         }
-    }
-    if sections.get(COMPARISON as usize).is_some_and(Option::is_some) {
-        return Err(PayloadError::Comparison);
     }
     let open = |id: u64| Reader {
         bytes: sections.get(id as usize).copied().flatten().unwrap_or_default(),
@@ -482,7 +510,11 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
         cut.into_iter().map(|x| names.cuts.get(x as usize).copied().unwrap_or(0)).collect();
     profile.samples.weight = at.below("weight", n, NO_BOUND)?;
     at.end()?;
-    Ok(profile)
+    let sides = match sections.get(COMPARISON as usize) {
+        Some(Some(_)) => Some(open(COMPARISON).json()?),
+        _ => None,
+    };
+    Ok((profile, sides))
 }
 
 /// Any `u32` will do.

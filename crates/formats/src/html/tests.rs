@@ -212,3 +212,25 @@ fn unknown_sections_are_skipped() {
     bytes.extend(section(77, b"later"));
     assert_eq!(all_of(&payload::read(&bytes).unwrap()), all_of(&synthetic::small()));
 }
+
+/// A comparison is read back as one, and never as a profile.
+#[test]
+fn comparisons() {
+    let one = synthetic::small();
+    let both = crate::Comparison::new(("a", &one), ("b", &one)).unwrap();
+    let mut page = Vec::new();
+    super::write_comparison(&both, &mut page).unwrap();
+    let read = super::read_comparison(&page).unwrap().unwrap();
+    assert_eq!((&read.before, &read.after), (&both.before, &both.after));
+    assert_eq!(all_of(&read.profile), all_of(&both.profile));
+    assert!(matches!(super::read(&page), Err(super::Error::Payload(PayloadError::Comparison))));
+    let mut single = Vec::new();
+    super::write(&one, &mut single).unwrap();
+    assert!(super::read_comparison(&single).unwrap().is_none());
+    let mut hostile = plain(&one);
+    hostile.extend(section(11, b"[]"));
+    let sides = payload::read_comparison(&hostile).unwrap().unwrap();
+    assert_eq!(sides.before, crate::comparison::Side::default());
+    hostile.extend(section(11, b"{"));
+    assert!(payload::read_comparison(&hostile).is_err());
+}
