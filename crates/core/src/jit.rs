@@ -17,6 +17,7 @@ use crate::recording::Incarnation;
 use hotframe_abi as abi;
 use hotframe_jitmap::{PerfMap, Wanted};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Maps kept open.
 pub const MAPS_MAX: usize = 512;
@@ -32,7 +33,7 @@ const WITHOUT_MAX: usize = 4096;
 #[derive(Debug)]
 enum State {
     /// Its map, and how long it was when each frame was first seen.
-    Open { map: PerfMap, places: HashMap<abi::FrameWord, u64> },
+    Open { map: Arc<PerfMap>, places: HashMap<abi::FrameWord, u64> },
     /// It had none; it is looked for again then, and after that wait.
     Without { retry_at_ns: u64, wait_ns: u64 },
 }
@@ -67,7 +68,7 @@ impl Jit {
             match PerfMap::open(head.tgid) {
                 Ok(map) => {
                     self.n_open += 1;
-                    *state = State::Open { map, places: HashMap::new() };
+                    *state = State::Open { map: Arc::new(map), places: HashMap::new() };
                 }
                 Err(why) => {
                     tracing::debug!(pid = head.tgid, "no perf map: {why}");
@@ -86,6 +87,23 @@ impl Jit {
         }
     }
 
+    /// What may name a frame: the map of its process, and what to look for in it.
+    pub fn place(
+        &self,
+        incarnation: Incarnation,
+        word: abi::FrameWord,
+    ) -> Option<(&Arc<PerfMap>, Wanted)> {
+        let State::Open { map, places } = self.processes.get(&incarnation)? else {
+            return None;
+        };
+        Some((map, wanted(word, *places.get(&word)?)))
+    }
+
+    /// Nothing more is remembered.
+    pub fn is_full(&self) -> bool {
+        self.n_places >= PLACES_MAX || self.n_open >= MAPS_MAX
+    }
+
     /// Names everything that maps cover. `problem` hears what went wrong.
     pub fn names(
         &self,
@@ -94,18 +112,15 @@ impl Jit {
         let mut names = HashMap::new();
         for (&incarnation, state) in &self.processes {
             let State::Open { map, places } = state else { continue };
-            let mut wanted: Vec<(Wanted, abi::FrameWord)> = places
+            let mut sought: Vec<(Wanted, abi::FrameWord)> = places
                 .iter()
-                .map(|(&word, &seen_bytes)| {
-                    let address = word.payload().saturating_sub(word.call_offset());
-                    (Wanted { address, seen_bytes }, word)
-                })
+                .map(|(&word, &seen_bytes)| (wanted(word, seen_bytes), word))
                 .collect();
-            wanted.sort_unstable();
-            let addresses: Vec<Wanted> = wanted.iter().map(|(wanted, _)| *wanted).collect();
+            sought.sort_unstable();
+            let addresses: Vec<Wanted> = sought.iter().map(|(wanted, _)| *wanted).collect();
             match map.name(&addresses) {
                 Ok(found) => {
-                    for ((_, word), name) in wanted.into_iter().zip(found) {
+                    for ((_, word), name) in sought.into_iter().zip(found) {
                         names.extend(name.map(|name| ((incarnation, word), name)));
                     }
                 }
@@ -119,6 +134,10 @@ impl Jit {
     pub fn heap_bytes(&self) -> usize {
         self.processes.capacity() * size_of::<(Incarnation, State)>() + self.n_places * 40
     }
+}
+
+fn wanted(word: abi::FrameWord, seen_bytes: u64) -> Wanted {
+    Wanted { address: word.payload().saturating_sub(word.call_offset()), seen_bytes }
 }
 
 #[cfg(test)]

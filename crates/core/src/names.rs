@@ -9,6 +9,7 @@
 
 use crate::files::FileId;
 use crate::profile::{Meta, Profile};
+use crate::recording::Incarnation;
 use crate::resolve::{Namer, Source};
 use crate::session::AnnouncedSymbol;
 use hotframe_abi::FrameWord;
@@ -44,9 +45,20 @@ impl Names {
         }
     }
 
+    /// Takes names of generated code, which a process has for itself.
+    pub fn learn_generated(
+        &mut self,
+        names: impl IntoIterator<Item = ((Incarnation, FrameWord), String)>,
+    ) {
+        self.namer.name_generated(names);
+    }
+
     /// Indices into the profile's frames, innermost first; empty for a word that was not learnt.
-    pub fn frames(&self, word: FrameWord) -> &[u32] {
-        self.namer.by_word.get(&word).map_or(&[], Vec::as_slice)
+    pub fn frames(&self, incarnation: Incarnation, word: FrameWord) -> &[u32] {
+        match self.namer.by_process.get(&(incarnation, word)) {
+            Some(frame) => std::slice::from_ref(frame),
+            None => self.namer.by_word.get(&word).map_or(&[], Vec::as_slice),
+        }
     }
 
     /// Strings, modules, functions and frames; it has no samples.
@@ -56,7 +68,7 @@ impl Names {
 
     /// Words named.
     pub fn len(&self) -> usize {
-        self.namer.by_word.len()
+        self.namer.by_word.len() + self.namer.by_process.len()
     }
 
     /// No word was named yet.
@@ -79,11 +91,16 @@ mod tests {
         let mut names = Names::new(None);
         let (files, announced) = (HashMap::new(), BTreeMap::new());
         names.learn([note(1)].into_iter(), &files, &announced);
-        let first = names.frames(note(1)).to_vec();
+        let process = Incarnation { pid: 1, exec_id: 0, start_ns: 0 };
+        let first = names.frames(process, note(1)).to_vec();
         assert_eq!(first.len(), 1);
         names.learn([note(1), note(2)].into_iter(), &files, &announced);
-        assert_eq!(names.frames(note(1)), first);
+        assert_eq!(names.frames(process, note(1)), first);
         assert_eq!(names.len(), 2);
-        assert_eq!(names.frames(note(3)), [0u32; 0]);
+        // What a process has for itself is its own.
+        names.learn_generated([((process, note(2)), "f".to_owned())]);
+        let other = Incarnation { pid: 2, ..process };
+        assert_ne!(names.frames(process, note(2)), names.frames(other, note(2)));
+        assert_eq!(names.frames(process, note(3)), [0u32; 0]);
     }
 }

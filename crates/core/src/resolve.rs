@@ -61,7 +61,8 @@ pub fn resolve(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> (Pro
     for &word in &words {
         namer.name_rest(word);
     }
-    namer.name_generated(input.jit);
+    let generated = input.jit.names(&mut |problem| namer.problems.push(problem));
+    namer.name_generated(generated);
     let outcome = namer.build(&input);
     (namer.profile, outcome)
 }
@@ -346,9 +347,10 @@ impl Namer {
     }
 
     /// Names what perf maps cover. One module for all: a function is the same in every worker.
-    pub(crate) fn name_generated(&mut self, jit: &Jit) {
-        let problems = &mut self.problems;
-        let names = jit.names(&mut |problem| problems.push(problem));
+    pub(crate) fn name_generated(
+        &mut self,
+        names: impl IntoIterator<Item = ((Incarnation, abi::FrameWord), String)>,
+    ) {
         for ((incarnation, word), name) in names {
             let function = Function {
                 name: self.profile.strings.intern(&name),

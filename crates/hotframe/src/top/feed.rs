@@ -10,11 +10,13 @@ use hotframe_abi as abi;
 use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
 use hotframe_core::files::FileId;
+use hotframe_core::jit::Jit;
 use hotframe_core::names::Names;
-use hotframe_core::recording::Recording;
+use hotframe_core::recording::{Incarnation, Recording};
 use hotframe_core::resolve::Source;
 use hotframe_core::session::{AnnouncedSymbol, Session};
 use hotframe_core::tables::Tables;
+use hotframe_jitmap::{PerfMap, Wanted};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
@@ -41,11 +43,21 @@ pub enum News {
     Failed(anyhow::Error),
 }
 
+/// A frame of generated code.
+struct Generated {
+    incarnation: Incarnation,
+    word: abi::FrameWord,
+    map: Arc<PerfMap>,
+    wanted: Wanted,
+}
+
 /// A second's samples, unnamed.
 struct Raw {
     recording: Recording,
     /// Files that were not sent before.
     sources: Vec<(FileId, Source)>,
+    /// Frames of generated code that were not sent before, and what may name them.
+    generated: Vec<Generated>,
     /// All of them, when some are new.
     announced: Option<BTreeMap<u64, AnnouncedSymbol>>,
     span_ns: u64,
@@ -139,6 +151,7 @@ struct Recorder {
     session: Session,
     limit_bytes: usize,
     sent: HashSet<FileId>,
+    sent_generated: HashSet<(Incarnation, abi::FrameWord)>,
     n_announced: usize,
 }
 
@@ -155,7 +168,15 @@ impl Recorder {
         kernel.start()?;
         let mut session = Session::new(Tables::new(Box::new(memory)), None);
         session.recording.limit_bytes = limit_bytes;
-        Ok(Recorder { kernel, ring, session, limit_bytes, sent: HashSet::new(), n_announced: 0 })
+        Ok(Recorder {
+            kernel,
+            ring,
+            session,
+            limit_bytes,
+            sent: HashSet::new(),
+            sent_generated: HashSet::new(),
+            n_announced: 0,
+        })
     }
 
     fn run(&mut self, stop: &AtomicBool, out: &SyncSender<Raw>) -> Result<(), hotframe_bpf::Error> {
@@ -222,17 +243,59 @@ impl Recorder {
                 sources.push((word.file_id(), Source::of(file)));
             }
         }
+        let generated = self.generated(&recording);
         let announced = &self.session.kernel_symbols;
         let is_new = announced.len() != self.n_announced;
         self.n_announced = announced.len();
         Raw {
             recording,
             sources,
+            generated,
             announced: is_new.then(|| announced.clone()),
             span_ns,
             own_cpu_share: own_cpu_seconds * 1e9 / span_ns.max(1) as f64,
         }
     }
+}
+
+impl Recorder {
+    fn generated(&mut self, recording: &Recording) -> Vec<Generated> {
+        if self.session.jit.is_full() {
+            self.session.jit = Jit::default();
+            self.sent_generated.clear();
+        }
+        let mut generated = Vec::new();
+        for (&thread, &leaf) in recording.samples.thread.iter().zip(&recording.samples.stack) {
+            let Some(incarnation) = incarnation_of(recording, thread) else { continue };
+            for word in words(recording, leaf) {
+                if word.kind() != abi::HF_FRAME_USER_PC
+                    || self.sent_generated.contains(&(incarnation, word))
+                {
+                    continue;
+                }
+                if let Some((map, wanted)) = self.session.jit.place(incarnation, word) {
+                    self.sent_generated.insert((incarnation, word));
+                    generated.push(Generated { incarnation, word, map: map.clone(), wanted });
+                }
+            }
+        }
+        generated
+    }
+}
+
+/// Frame words of a stack, leaf first.
+fn words(recording: &Recording, leaf: u32) -> impl Iterator<Item = abi::FrameWord> + '_ {
+    let mut at = leaf;
+    std::iter::from_fn(move || {
+        let node = recording.nodes.get(at as usize).filter(|_| at != 0)?;
+        at = node.parent;
+        Some(node.word())
+    })
+}
+
+fn incarnation_of(recording: &Recording, thread: u32) -> Option<Incarnation> {
+    let process = recording.threads.get(thread as usize)?.process;
+    Some(recording.processes.get(process as usize)?.incarnation)
 }
 
 /// User and system time of this process so far.
@@ -272,8 +335,9 @@ impl Namer {
             (self.n_functions, self.n_frames) = (0, 0);
         }
         let recording = raw.recording;
-        let words = recording.nodes.iter().skip(1).map(|node| node.word());
-        self.names.learn(words, &self.sources, &self.announced);
+        let all = recording.nodes.iter().skip(1).map(|node| node.word());
+        self.names.learn(all, &self.sources, &self.announced);
+        self.learn_generated(raw.generated);
 
         let comms: Vec<Arc<str>> = recording
             .processes
@@ -288,18 +352,18 @@ impl Namer {
             *counts.entry((process, stack, cut != abi::HF_CUT_NONE as u8)).or_default() += 1;
         }
         let mut stacks = Vec::with_capacity(counts.len());
-        for ((process, mut at, is_cut), n) in counts {
+        for ((process, leaf, is_cut), n) in counts {
+            let Some(incarnation) =
+                recording.processes.get(process as usize).map(|process| process.incarnation)
+            else {
+                continue;
+            };
             let mut frames = Vec::new();
-            while at != 0 {
-                let Some(node) = recording.nodes.get(at as usize) else { break };
-                frames.extend_from_slice(self.names.frames(node.word()));
-                at = node.parent;
+            for word in words(&recording, leaf) {
+                frames.extend_from_slice(self.names.frames(incarnation, word));
             }
             stacks.push(Stack {
-                pid: recording
-                    .processes
-                    .get(process as usize)
-                    .map_or(0, |process| process.incarnation.pid),
+                pid: incarnation.pid,
                 comm: comms.get(process as usize).cloned().unwrap_or_default(),
                 frames: frames.into(),
                 n,
@@ -314,6 +378,28 @@ impl Namer {
             is_reset,
             functions,
             frames,
+        }
+    }
+
+    /// Reads each map once for all that is new in it.
+    fn learn_generated(&mut self, generated: Vec<Generated>) {
+        let mut by_process: HashMap<Incarnation, Vec<Generated>> = HashMap::new();
+        for one in generated {
+            by_process.entry(one.incarnation).or_default().push(one);
+        }
+        for (incarnation, mut sought) in by_process {
+            sought.sort_by_key(|one| one.wanted);
+            let wanted: Vec<Wanted> = sought.iter().map(|one| one.wanted).collect();
+            let Some(map) = sought.first().map(|one| one.map.clone()) else { continue };
+            match map.name(&wanted) {
+                Ok(names) => self.names.learn_generated(
+                    sought
+                        .iter()
+                        .zip(names)
+                        .filter_map(|(one, name)| Some(((incarnation, one.word), name?))),
+                ),
+                Err(why) => tracing::debug!(pid = incarnation.pid, "perf map: {why}"),
+            }
         }
     }
 
@@ -372,6 +458,7 @@ mod tests {
             Raw {
                 recording,
                 sources: Vec::new(),
+                generated: Vec::new(),
                 announced: None,
                 span_ns: BATCH_NS,
                 own_cpu_share: 0.0,
