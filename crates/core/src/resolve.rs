@@ -157,7 +157,14 @@ impl Namer {
     }
 
     /// A frame of which only the place is known.
-    fn unnamed(&mut self, name: &str, module: u32, kind: Kind, address: u64, flags: u8) -> u32 {
+    pub(crate) fn unnamed(
+        &mut self,
+        name: &str,
+        module: u32,
+        kind: Kind,
+        address: u64,
+        flags: u8,
+    ) -> u32 {
         let function = Function {
             name: self.profile.strings.intern(name),
             system_name: 0,

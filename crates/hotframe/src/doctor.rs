@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -299,9 +299,7 @@ impl Doctor {
             self.say("capabilities", Level::Ok, "all six that hotframe can use are held");
         }
         // Capabilities of another user namespace do not count for BPF and perf.
-        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        let fields: Vec<&str> = map.split_ascii_whitespace().collect();
-        if !fields.is_empty() && fields != ["0", "0", "4294967295"] {
+        if in_user_namespace() {
             let finding = self.say(
                 "user namespace",
                 Level::Fatal,
@@ -340,7 +338,7 @@ impl Doctor {
             Ok(loaded) => loaded,
             Err(cause) => {
                 let finding = self.say(topic, bad, cause.to_string());
-                finding.fix = is_required.then(|| refusal(&cause));
+                finding.fix = if is_required { refusal(&cause) } else { None };
                 return None;
             }
         };
@@ -382,7 +380,7 @@ impl Doctor {
             }
             Err(cause) => {
                 let finding = self.say(topic, bad, cause.to_string());
-                finding.fix = Some(refusal(&cause));
+                finding.fix = refusal(&cause);
             }
         }
         // The ring and the memory are maps of the kernel half: they go first.
@@ -534,6 +532,12 @@ impl Doctor {
             let _ = write!(text, "\nand {} more (--json lists them)", poor.len() - FILES_SHOWN);
         }
         let mut fixes = Vec::new();
+        let held = effective_capabilities();
+        if poor.iter().any(|file| file.problem.is_some())
+            && !(is_held(held, 2) && is_held(held, 40))
+        {
+            fixes.push(setcap());
+        }
         if poor.iter().any(|file| file.build_id.is_some()) {
             match std::env::var("DEBUGINFOD_URLS").ok().filter(|urls| !urls.is_empty()) {
                 Some(urls) => {
@@ -557,7 +561,7 @@ impl Doctor {
             let marker = MARKERS.iter().find(|marker| Some(marker.runtime) == report.runtime);
             let topic = report.runtime.unwrap_or("JIT");
             if let Some(problem) = &report.problem {
-                let text = format!("{who}: its perf map is not used: {problem}");
+                let text = format!("{who}: a perf map cannot be used: {problem}");
                 self.say(topic, Level::Missing, text);
                 continue;
             }
@@ -583,24 +587,34 @@ impl Doctor {
     }
 }
 
+/// In a user namespace that is not the host's.
+fn in_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let fields: Vec<&str> = map.split_ascii_whitespace().collect();
+    !fields.is_empty() && fields != ["0", "0", "4294967295"]
+}
+
 /// `6.1.0-18-amd64` → (6, 1).
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Why the kernel refuses what root may do.
-fn refusal(cause: &hotframe_bpf::Error) -> String {
-    let held = effective_capabilities();
+/// What mends a refusal; `None` where another finding says it.
+fn refusal(cause: &hotframe_bpf::Error) -> Option<String> {
+    if matches!(cause, hotframe_bpf::Error::NoBtf) || in_user_namespace() {
+        return None;
+    }
     if !cause.is_permission() {
-        return "please report this with the output of hotframe doctor --json".into();
+        return Some("please report this with the output of hotframe doctor --json".into());
     }
+    let held = effective_capabilities();
     if is_held(held, 39) && is_held(held, 38) {
-        return "a seccomp filter or lockdown forbids it: docker run --security-opt \
-                seccomp=unconfined …"
-            .into();
+        let text = "a seccomp filter or lockdown forbids it: \
+                    docker run --security-opt seccomp=unconfined …";
+        return Some(text.into());
     }
-    as_root()
+    Some(as_root())
 }
 
 /// The first lines of kallsyms are enough: addresses are all there or all zero, but for per-CPU
@@ -740,6 +754,8 @@ struct Survey {
     code: Vec<CodeReport>,
     /// Per file in `code`: the runtime it is.
     runtime_of: Vec<Option<&'static str>>,
+    /// Per file in `code`: it could be read and is not an ELF file.
+    is_foreign: Vec<bool>,
 }
 
 impl Survey {
@@ -759,8 +775,7 @@ impl Survey {
         let mut seen = Vec::new();
         for mapping in maps.lines().filter_map(Executable::parse) {
             let at = if mapping.inode == 0 { None } else { self.file(busy.pid, &mapping) };
-            if mapping.inode == 0
-                || (mapping.is_memory && at.is_some_and(|at| self.code[at].problem.is_some()))
+            if mapping.inode == 0 || (mapping.is_memory && at.is_some_and(|at| self.is_foreign[at]))
             {
                 generated_bytes += mapping.end.saturating_sub(mapping.start);
             } else if let Some(at) = at {
@@ -813,6 +828,7 @@ impl Survey {
             problem: None,
         };
         let mut runtime = None;
+        let mut is_foreign = false;
         match open_mapped(pid, mapping, path) {
             Ok(file) => {
                 let mut context = symbols::Context::new(path);
@@ -825,7 +841,10 @@ impl Survey {
                             .map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect());
                         report.debug_file = sources.debug_file;
                     }
-                    Err(cause) => report.problem = Some(cause.to_string()),
+                    Err(cause) => {
+                        is_foreign = true;
+                        report.problem = Some(cause.to_string());
+                    }
                 }
                 let wanted = MARKERS.map(|marker| marker.symbol);
                 let defined = symbols::defines(&file, &wanted).unwrap_or_default();
@@ -840,6 +859,7 @@ impl Survey {
         self.files.insert(key, self.code.len());
         self.code.push(report);
         self.runtime_of.push(runtime);
+        self.is_foreign.push(is_foreign);
         Some(self.code.len() - 1)
     }
 }
@@ -859,10 +879,16 @@ fn names_of(sources: &symbols::Sources) -> Names {
 /// Opens the file of a mapping: itself where that is allowed, else what lies under its name.
 fn open_mapped(pid: u32, mapping: &Executable<'_>, path: &str) -> std::io::Result<fs::File> {
     let by_mapping = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    let by_path = format!("/proc/{pid}/root{path}");
-    let file =
-        open_regular(Path::new(&by_mapping)).or_else(|_| open_regular(Path::new(&by_path)))?;
-    Ok(file)
+    let below_root = format!("/proc/{pid}/root{path}");
+    open_regular(Path::new(&by_mapping)).or_else(|_| open_regular(Path::new(&below_root))).or_else(
+        |cause| {
+            // Here the name may stand for another file.
+            open_regular(Path::new(path))
+                .ok()
+                .filter(|file| file.metadata().is_ok_and(|meta| meta.ino() == mapping.inode))
+                .ok_or(cause)
+        },
+    )
 }
 
 fn open_regular(path: &Path) -> std::io::Result<fs::File> {

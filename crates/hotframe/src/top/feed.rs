@@ -32,6 +32,8 @@ const PASS_MS: u16 = 100;
 const BATCH_NS: u64 = 1_000_000_000;
 /// Words named before all names are forgotten and learnt anew: about 100 bytes each.
 const WORDS_MAX: usize = 100_000;
+/// Batches between two namings of kernel frames, at most.
+const KERNEL_WAIT_MAX: u64 = 8;
 /// Seconds that naming may lag behind before recording waits for it and samples are lost, counted.
 const QUEUE: usize = 16;
 
@@ -309,6 +311,11 @@ struct Namer {
     names: Names,
     sources: HashMap<FileId, Source>,
     announced: BTreeMap<u64, AnnouncedSymbol>,
+    n_batches: u64,
+    /// The batch from which on new kernel frames are named.
+    kernel_due: u64,
+    /// Batches between two namings of kernel frames.
+    kernel_wait: u64,
     n_functions: usize,
     n_frames: usize,
 }
@@ -319,6 +326,9 @@ impl Namer {
             names: Names::new(None),
             sources: HashMap::new(),
             announced: BTreeMap::new(),
+            n_batches: 0,
+            kernel_due: 0,
+            kernel_wait: 1,
             n_functions: 0,
             n_frames: 0,
         }
@@ -336,7 +346,13 @@ impl Namer {
         }
         let recording = raw.recording;
         let all = recording.nodes.iter().skip(1).map(|node| node.word());
-        self.names.learn(all, &self.sources, &self.announced);
+        let is_due = self.n_batches >= self.kernel_due;
+        let n_kernel = self.names.learn(all, &self.sources, &self.announced, is_due);
+        if is_due && n_kernel > 0 {
+            self.kernel_wait = (self.kernel_wait * 2).min(KERNEL_WAIT_MAX);
+            self.kernel_due = self.n_batches + self.kernel_wait;
+        }
+        self.n_batches += 1;
         self.learn_generated(raw.generated);
 
         let comms: Vec<Arc<str>> = recording
