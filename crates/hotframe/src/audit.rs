@@ -207,7 +207,11 @@ impl Judge {
                 self.n_logged += 1;
                 log_disagreement(case, &theirs, end, differs.unwrap_or(n));
             }
-            None => tracing::trace!(?end, at = theirs.len(), of = ours.len(), "not judged"),
+            None => {
+                let last = name(case, ours.last().copied().flatten());
+                let (at, of, cut) = (theirs.len(), ours.len(), case.cut);
+                tracing::trace!(?end, at, of, cut, last, "not judged");
+            }
             _ => {}
         }
         agreed
@@ -306,12 +310,13 @@ fn place(word: u64) -> Option<Place> {
         .then(|| Place { file: word.file_id(), offset: word.image_offset() })
 }
 
+fn name(case: &AuditCase<'_>, place: Option<Place>) -> String {
+    let Some(place) = place else { return "-".to_owned() };
+    let path = case.files.get(place.file).map_or("?", |file| file.path.as_str());
+    format!("{path}+{:#x}", place.offset)
+}
+
 fn log_disagreement(case: &AuditCase<'_>, theirs: &[(u64, Place)], end: End, at: usize) {
-    let name = |place: Option<Place>| {
-        let Some(place) = place else { return "-".to_owned() };
-        let path = case.files.get(place.file).map_or("?", |file| file.path.as_str());
-        format!("{path}+{:#x}", place.offset)
-    };
     tracing::debug!(
         at,
         cut = case.cut,
@@ -325,7 +330,12 @@ fn log_disagreement(case: &AuditCase<'_>, theirs: &[(u64, Place)], end: End, at:
     for frame in at.saturating_sub(2)..(at + 2).min(theirs.len().max(case.words.len())) {
         let ours = case.words.get(frame).and_then(|&word| place(word));
         let theirs = theirs.get(frame).map(|&(_, place)| place);
-        tracing::debug!(frame, ours = name(ours), theirs = name(theirs), "walks differ");
+        tracing::debug!(
+            frame,
+            ours = name(case, ours),
+            theirs = name(case, theirs),
+            "walks differ"
+        );
     }
 }
 

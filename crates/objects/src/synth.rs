@@ -77,6 +77,18 @@ impl State {
         self.set(RSP, below);
     }
 
+    /// What holds on both ways to an instruction, if that is less than is known of it (a loop that
+    /// pushes) and rbp still says where the frame is. Without rbp the way that was followed first
+    /// counts: the other may come from behind a call that never returns.
+    fn joined(&self, other: &State) -> Option<State> {
+        let mut joined = *self;
+        for (mine, theirs) in joined.below.iter_mut().zip(&other.below) {
+            *mine = mine.filter(|below| *theirs == Some(*below));
+        }
+        let is_framed = joined.get(RBP).is_some() && self.saved_rbp == other.saved_rbp;
+        (is_framed && joined != *self).then_some(joined)
+    }
+
     fn unwind(&self, arch: Arch) -> Option<Unwind> {
         let order = [RSP, RBP].into_iter().chain(0..16);
         let (register, off) =
@@ -113,8 +125,11 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
             decoder.set_ip(u64::from(from));
             while decoder.can_decode() {
                 let at = decoder.position() as u32;
-                if states.contains_key(&at) {
-                    break;
+                if let Some((known, _)) = states.get(&at) {
+                    match known.joined(&state) {
+                        Some(joined) => state = joined,
+                        None => break,
+                    }
                 }
                 let instruction = decoder.decode();
                 if instruction.is_invalid() {
@@ -324,6 +339,26 @@ fn step(state: &mut State, instruction: &Instruction, info: &mut InstructionInfo
 mod tests {
     use super::*;
     use crate::elf::Machine;
+
+    /// A loop that pushes as often as a register says: the frame pointer alone holds from there on
+    /// (V8's JSEntryTrampoline).
+    #[test]
+    fn a_loop_that_pushes() {
+        let code = [
+            0x55, 0x48, 0x89, 0xe5, // push rbp; mov rbp, rsp
+            0x50, 0x48, 0xff, 0xc9, 0x75, 0xfa, // 1: push rax; dec rcx; jnz 1b
+            0x48, 0x89, 0xec, 0x5d, 0xc3, // mov rsp, rbp; pop rbp; ret
+        ];
+        let at = |rules: &[(u32, u8, i32, Saved)], pc: u32| {
+            rules.iter().rfind(|rule| rule.0 <= pc).map(|rule| (rule.1, rule.2))
+        };
+        let rules = rules(&code).expect("followed");
+        for pc in [4, 5, 8, 10] {
+            assert_eq!(at(&rules, pc), Some((6, 16)), "{pc}");
+        }
+        assert_eq!(at(&rules, 13), Some((7, 16)));
+        assert_eq!(at(&rules, 14), Some((7, 8)));
+    }
 
     fn rules(code: &[u8]) -> Option<Vec<(u32, u8, i32, Saved)>> {
         let rules = follow(code, Arch::of(Machine::X86_64).unwrap())?;
