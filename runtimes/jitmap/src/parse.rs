@@ -150,6 +150,62 @@ mod tests {
         check(map, &[(0x104, 1000)], &[Some("third")]);
     }
 
+    /// The rule said plainly: all lines in memory, one address at a time.
+    fn plainly(map: &[u8], wanted: &[Wanted]) -> Vec<Option<String>> {
+        let mut entries = Vec::new();
+        let mut place = 0;
+        for line in map.split_inclusive(|&byte| byte == b'\n') {
+            let text = String::from_utf8_lossy(line);
+            let words: Vec<&str> = text.trim_end_matches('\n').split(' ').collect();
+            if let [start, bytes, name] = words[..]
+                && let (Ok(start), Ok(bytes)) =
+                    (u64::from_str_radix(start, 16), u64::from_str_radix(bytes, 16))
+                && line.ends_with(b"\n")
+            {
+                entries.push((place, start..start + bytes, name.to_owned()));
+            }
+            place += line.len() as u64;
+        }
+        let name = |one: &Wanted| {
+            let covering = || entries.iter().filter(|(_, range, _)| range.contains(&one.address));
+            covering()
+                .rfind(|(place, ..)| *place < one.seen_bytes)
+                .or_else(|| covering().next())
+                .map(|(.., name)| name.clone())
+        };
+        wanted.iter().map(name).collect()
+    }
+
+    /// 2,000 maps of small addresses, so that entries overlap and repeat, some cut off somewhere.
+    #[test]
+    fn as_the_rule_says() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        for _ in 0..2000 {
+            let mut map = String::new();
+            for number in 0..random(12) {
+                map += &format!("{:x} {:x} f{number}\n", random(64), 1 + random(16));
+                if random(8) == 0 {
+                    map += "nonsense\n";
+                }
+            }
+            map.truncate(map.len() - random(4).min(map.len() as u64) as usize);
+            let mut wanted: Vec<Wanted> =
+                (0..8).map(|_| Wanted { address: random(80), seen_bytes: random(120) }).collect();
+            wanted.sort_unstable();
+            let expect = plainly(map.as_bytes(), &wanted);
+            let expect: Vec<Option<&str>> = expect.iter().map(Option::as_deref).collect();
+            let pairs: Vec<(u64, u64)> =
+                wanted.iter().map(|one| (one.address, one.seen_bytes)).collect();
+            check(map.as_bytes(), &pairs, &expect);
+        }
+    }
+
     /// A line without end costs no memory and hides nothing that follows.
     #[test]
     fn endless_line() {
