@@ -20,7 +20,8 @@
  * Heuristics (code without rows): first the frame pointer, if it leads to an
  * address behind a call; then a scan of the stack for such an address, one
  * word a step. A direct call counts only if its target is the function that
- * was called. Each such frame is marked.
+ * was called; behind a frame pointer also another one, if no call of this
+ * function left its mark below the frame. Each such frame is marked.
  */
 #ifndef HF_WALK_H
 #define HF_WALK_H
@@ -68,6 +69,9 @@ struct hf_walk {
 	/* A scan under way: the next word, one past the last, and the offset
 	 * of pc in its function (~0: unknown). */
 	__u64 scan_at, scan_end;
+	/* A frame pointer that leads behind a direct call of another function: its
+	 * CFA (0: none), return address, and the frame pointer saved there. */
+	__u64 guess_cfa, guess_ra, guess_fp;
 	__u64 fn_start; /* process address of the function without rows; 0: unknown */
 
 	__u64 missing_pc;
@@ -524,6 +528,7 @@ static __always_inline int hf_guess(struct hf_walk *w)
 	__u64 fp = w->fp, next_fp, ra;
 
 	w->cut_pc = w->pc;
+	w->guess_cfa = 0;
 	if (!(fp & 7) && fp >= w->sp && fp - w->sp < HF_FP_MAX_DISTANCE &&
 	    !hf_stack_u64(w, fp, &next_fp) && !hf_stack_u64(w, fp + 8, &ra)) {
 		int found = hf_behind_call(w, ra);
@@ -538,9 +543,20 @@ static __always_inline int hf_guess(struct hf_walk *w)
 			w->sample.flags |= HF_SAMPLE_HEURISTIC;
 			return hf_to_caller(w, fp + 16, ra, next_fp);
 		}
+		/* Either this function has no frame yet, and the pointer is its
+		 * caller's, or the callee passed on to it by a jump (V8's
+		 * builtins do). In the first case a call of this very function
+		 * left its mark below the frame. */
+		if (w->code_is_direct) {
+			w->guess_cfa = fp + 16;
+			w->guess_ra = ra;
+			w->guess_fp = next_fp;
+		}
 	}
 	w->scan_at = (w->sp + 7) & ~7ULL;
 	w->scan_end = w->scan_at + HF_SCAN_WORDS * 8;
+	if (w->guess_cfa && fp < w->scan_end)
+		w->scan_end = fp;
 	return 0;
 }
 
@@ -550,14 +566,18 @@ static __always_inline int hf_scan(struct hf_walk *w)
 
 	if (at >= w->scan_end) {
 		w->scan_at = 0;
-		return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
+		if (!w->guess_cfa)
+			return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
+		w->heuristic_next = 1;
+		w->sample.flags |= HF_SAMPLE_HEURISTIC;
+		return hf_to_caller(w, w->guess_cfa, w->guess_ra, w->guess_fp);
 	}
 	w->scan_at = at + 8;
 	if (hf_stack_u64(w, at, &ra)) {
 		w->scan_at = 0;
 		return hf_cut(w, HF_CUT_STACK_UNREADABLE);
 	}
-	if (!hf_behind_call(w, ra))
+	if (!hf_behind_call(w, ra) || (w->guess_cfa && !w->code_is_direct))
 		return 0;
 	w->scan_at = 0;
 	w->heuristic_next = 1;
