@@ -31,8 +31,9 @@
 //!
 //! ```text
 //! CC=gcc CFLAGS='-fsanitize=address,undefined -fno-sanitize=alignment' \
-//! RUSTFLAGS='-Clink-arg=-lasan -Clink-arg=-lubsan' LD_PRELOAD=$(gcc -print-file-name=libasan.so) \
-//! ASAN_OPTIONS=detect_leaks=0 cargo test -p hotframe-core --lib --target x86_64-unknown-linux-gnu
+//! RUSTFLAGS='-Clink-arg=-lasan -Clink-arg=-lubsan' \
+//! CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='env LD_PRELOAD=libasan.so.8 ASAN_OPTIONS=detect_leaks=0' \
+//! cargo test -p hotframe-core --lib --target x86_64-unknown-linux-gnu testing
 //! ```
 //!
 //! Alignment is left out: a damaged offset may be odd, which these machines read all the same.
@@ -703,14 +704,11 @@ mod tests {
         for (_, process) in recorded_cases("native") {
             for _ in 0..n_mutations(20) {
                 let mut damaged = process.clone();
-                match random.below(2) {
-                    0 => {
-                        let at = random.below(damaged.regs.len());
-                        damaged.regs[at] = damaged.regs[random.below(33)]
-                            .wrapping_add(random.below(1 << 14) as u64)
-                            .wrapping_sub(1 << 13);
-                    }
-                    _ => {}
+                if random.below(2) == 0 {
+                    let at = random.below(damaged.regs.len());
+                    damaged.regs[at] = damaged.regs[random.below(33)]
+                        .wrapping_add(random.below(1 << 14) as u64)
+                        .wrapping_sub(1 << 13);
                 }
                 for (_, bytes) in &mut damaged.memory {
                     random.mutate(bytes);
