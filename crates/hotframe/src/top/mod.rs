@@ -7,7 +7,10 @@
 //! last batches into rows; [`screen`] draws them. Nothing is written anywhere.
 //!
 //! # Cost
-//! As `record`, and the drawing. Memory stays: batches older than the longest window go.
+//! Recording costs what `record` costs. Naming as it goes on costs more than once at the end: on a
+//! machine where new code appears each second, 5 % of one core, nine tenths of it the thread that
+//! names, half of that decompressing the same debug sections again. RSS 22 MB then. Memory stays:
+//! batches older than the longest window go.
 
 mod feed;
 mod model;
