@@ -82,6 +82,7 @@ struct hf_walk {
 	__u8 missing;
 	__u8 cut;
 	__u8 busy;
+	__u8 anonymous; /* the pc is in memory that no file is behind */
 	__u8 arm64;
 	__u8 audit;
 
@@ -553,6 +554,10 @@ static __always_inline int hf_guess(struct hf_walk *w)
 			w->guess_fp = next_fp;
 		}
 	}
+	/* In a JIT's code a scan would take whatever an earlier call left: the
+	 * functions are not known, so that no call can be told from another. */
+	if (w->anonymous)
+		return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
 	w->scan_at = (w->sp + 7) & ~7ULL;
 	w->scan_end = w->scan_at + HF_SCAN_WORDS * 8;
 	if (w->guess_cfa && fp < w->scan_end)
@@ -617,7 +622,8 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 		if (hf_find_mapping(w, lookup))
 			return hf_miss(w, HF_MISSING_MAPPING, lookup);
 		addr = lookup - w->last.image;
-		if (w->last.file_off == 0) {
+		w->anonymous = w->last.file_off == 0;
+		if (w->anonymous) {
 			w->row.kind = HF_RULE_NONE;
 			w->row.fp = 0;
 			w->row.cfa = 0;
