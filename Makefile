@@ -48,7 +48,7 @@ check-lint: ## clippy, warnings as errors
 
 .PHONY: check-doc
 check-doc: ## rustdoc, warnings as errors
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --quiet
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --workspace --no-deps --quiet
 
 .PHONY: check-generated
 check-generated: ## the Rust twin of kernel/include/hf/abi.h is fresh

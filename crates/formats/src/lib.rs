@@ -10,7 +10,7 @@
 //! Writers walk the profile's tables and stream: none holds the file in memory. Readers look up
 //! every index, and hand what they find to one [`Assembler`], which holds each string, function,
 //! frame and stack once and enforces the [`Limits`]; an error says what is wrong and at which
-//! byte or line. [`canonical`] gives two profiles with the same content the same numbering.
+//! byte or line. [`canonical()`] gives two profiles with the same content the same numbering.
 //!
 //! # Cost
 //! Writers: time linear in samples and stack nodes. Readers: at most what [`Limits`] says.
