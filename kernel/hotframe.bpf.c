@@ -191,7 +191,7 @@ static __always_inline void hf_find_space(struct hf_walk *w)
 /* ----------------------------------------------------------------- output */
 
 /* Copies the stack from its pointer's page up, as far as it can be read. The
- * record's size is the least of six that holds `want`. Returns its number. */
+ * record's size is the least of four that holds `want`. Returns its number. */
 static __always_inline __u64 hf_copy_pages(struct hf_stack *stack, __u64 from, const __u32 pages,
 					   struct hf_counters *counters)
 {
@@ -260,8 +260,6 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 	HF_TRY_COPY(4)
 	HF_TRY_COPY(8)
 	HF_TRY_COPY(16)
-	HF_TRY_COPY(32)
-	HF_TRY_COPY(64)
 	return 0;
 }
 

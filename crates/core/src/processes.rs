@@ -328,6 +328,23 @@ fn parse_maps_line(line: &str, pid: u32, files: &mut Files) -> Option<Mapping> {
     Some(Mapping { start, end: u64::from_str_radix(end, 16).ok()?, pgoff, file })
 }
 
+/// The memory of a live process.
+#[derive(Debug)]
+pub struct Memory(std::fs::File);
+
+impl Memory {
+    /// Opens it (needs CAP_SYS_PTRACE for others' processes).
+    pub fn open(pid: u32) -> Option<Memory> {
+        std::fs::File::open(format!("/proc/{pid}/mem")).ok().map(Memory)
+    }
+
+    /// Fills `into` from `addr`; false if any byte cannot be read.
+    pub fn read(&self, addr: u64, into: &mut [u8]) -> bool {
+        use std::os::unix::fs::FileExt as _;
+        self.0.read_exact_at(into, addr).is_ok()
+    }
+}
+
 /// Where a process belongs, read once when it is first sampled; empty where it cannot be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {

@@ -17,7 +17,7 @@
 
 use crate::files::{FileId, Files, Reader, State};
 use crate::jit::Jit;
-use crate::processes::{Mapping, Processes};
+use crate::processes::{Mapping, Memory, Processes};
 use crate::recording::{Recording, Sample};
 use crate::sideband::{self, Event};
 use crate::tables::Tables;
@@ -401,7 +401,15 @@ impl Session {
             };
             let Some(blob) = process.blob else { break };
             let mappings = process.mappings.clone();
-            let mut reader = SliceReader { stack, mappings: &mappings, files: &self.files };
+            let mut reader = SliceReader {
+                pid,
+                stack,
+                mappings: &mappings,
+                files: &self.files,
+                memory: None,
+                is_opened: false,
+                last: None,
+            };
             match walk.run(self.tables.memory(), blob.off, &mut reader) {
                 Stop::Ended { cut: reason, cut_pc } => {
                     cut = (u32::from(reason), cut_pc);
@@ -632,24 +640,58 @@ impl Session {
     }
 }
 
-/// User memory of a sample whose process goes on meanwhile: the stack that was copied, and text
-/// from files.
+/// User memory of a sample whose process goes on meanwhile: the stack that was copied, text from
+/// files, and, beyond the copy, the process itself.
+///
+/// What lies further out than the copy belongs to older frames, also where a program switches to
+/// another stack (rustc does, when one is nearly full). They stand still as long as a frame further
+/// in does. So the process is read only while the outermost slot that the walk fetched from the copy
+/// (a return address or a saved frame pointer: a fetch begins at the slot it is for) is still in its
+/// memory, before and after; else the stack is cut there.
 struct SliceReader<'a> {
+    pid: u32,
     stack: &'a Stack,
     mappings: &'a [Mapping],
     files: &'a Files,
+    memory: Option<Memory>,
+    is_opened: bool,
+    /// The slot that was fetched last from the copy.
+    last: Option<u64>,
+}
+
+impl SliceReader<'_> {
+    fn copied(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
+        let at = usize::try_from(addr.checked_sub(self.stack.addr)?).ok()?;
+        self.stack.bytes.get(at..)?.get(..bytes)
+    }
+
+    /// Is the frame that led here still on the stack?
+    fn stands_still(&self, memory: &Memory) -> bool {
+        let mut now = [0; 8];
+        self.last.is_some_and(|slot| {
+            memory.read(slot, &mut now) && self.copied(slot, 8) == Some(now.as_slice())
+        })
+    }
 }
 
 impl ReadUser for SliceReader<'_> {
     fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
-        if let Some(at) = addr.checked_sub(self.stack.addr)
-            && let Some(at) = usize::try_from(at).ok()
-            && let Some(bytes) = self.stack.bytes.get(at..).and_then(|rest| rest.get(..into.len()))
-        {
+        if let Some(bytes) = self.copied(addr, into.len()) {
             into.copy_from_slice(bytes);
+            if into.len() >= 8 {
+                self.last = Some(addr);
+            }
             return true;
         }
-        read_text(self.mappings, self.files, addr, into)
+        if read_text(self.mappings, self.files, addr, into) {
+            return true;
+        }
+        if !self.is_opened {
+            self.is_opened = true;
+            self.memory = Memory::open(self.pid);
+        }
+        let Some(memory) = &self.memory else { return false };
+        self.stands_still(memory) && memory.read(addr, into) && self.stands_still(memory)
     }
 }
 

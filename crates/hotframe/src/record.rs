@@ -35,7 +35,7 @@ const SETTLING: Duration = Duration::from_millis(2);
 /// How often CPUs coming and going are looked for.
 pub(crate) const CPUS_NS: u64 = 1_000_000_000;
 /// Bytes of stacks that one CPU may send in a second.
-pub(crate) const SLICE_BYTES_PER_S: u64 = 8 << 20;
+pub(crate) const SLICE_BYTES_PER_S: u64 = 16 << 20;
 /// Longest walk. A thousand cold frames take a fifth of it.
 pub(crate) const TIME_CAP_NS: u64 = 2_000_000;
 /// `si_code` of signals that the kernel sends, a terminal's among them.

@@ -342,9 +342,7 @@ struct hf_slice {
 /* Whole pages of a stack, from the page of the stack pointer up. */
 #define HF_STACK_PAGE_SHIFT 12
 #define HF_STACK_PAGE_BYTES (1U << HF_STACK_PAGE_SHIFT)
-/* 256 KiB: rustc's and other recursive programs' stacks come whole also while
- * their rows are being loaded; most copies are a few pages. */
-#define HF_STACK_MAX_PAGES 64
+#define HF_STACK_MAX_PAGES 16
 struct hf_stack {
 	__u8 type; /* HF_RECORD_STACK */
 	__u8 reserved[3];
