@@ -111,6 +111,14 @@ struct Stack {
     bytes: Vec<u8>,
 }
 
+/// It may hold anything that the program had on its stack: nothing of it outlives the walk.
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.bytes.fill(0);
+        std::hint::black_box(&mut self.bytes);
+    }
+}
+
 /// A recording under way.
 pub struct Session {
     /// Files of code.
