@@ -265,7 +265,7 @@ ffffffffc0800000 t bpf_prog_0123456789abcdef_probe\t[bpf]
         check(0xffff_ffff_c000_1fff, "");
         check(0xffff_ffff_c000_2800, "");
         check(0xffff_ffff_c000_3150, "");
-        check(0xffff_ffff_c090_0000, "");
+        check(0xffff_ffff_c0c0_0000, "");
         check(0xffff_ffff_8000_0000, "");
     }
 
