@@ -168,7 +168,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     settings.max_frames = if force.fallbacks.tail_calls { 512 } else { abi::HF_MAX_FRAMES };
     settings.time_cap_ns = TIME_CAP_NS;
     settings.slice_bytes_per_s = SLICE_BYTES_PER_S;
-    settings.audits = options.audit.div_ceil(n_cpus.max(1) as u32);
+    // On each CPU: a program may run on one alone. The auditor stops at so many in all.
+    settings.audits = options.audit;
     if let Some(controller) = cgroups.first().and_then(|cgroup| cgroup.controller.as_deref()) {
         settings.cgroup_v1 = 1;
         settings.cgroup_subsys = hotframe_bpf::kernel::cgroup_subsys(controller)
@@ -197,7 +198,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let mut session = Session::new(
         Tables::new(Box::new(memory)),
-        (options.audit > 0).then(audit::auditor).flatten(),
+        (options.audit > 0).then(|| audit::auditor(options.audit)).flatten(),
     );
     session.recording.limit_bytes = shares.profile as usize;
     let mut recorder = Recorder {
