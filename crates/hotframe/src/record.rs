@@ -286,6 +286,21 @@ fn block_signals() -> anyhow::Result<SignalFd> {
         .context("opening a signal descriptor")
 }
 
+/// From here on a signal ends hotframe at once: while it names and writes, or waits for a command
+/// that does not end. A thread waits for it, since the signal may have been ignored by whoever
+/// started us, and its default action would then be nothing.
+fn abort_at_the_next_signal() {
+    std::thread::spawn(|| {
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGINT);
+        set.add(Signal::SIGTERM);
+        if let Ok(signal) = set.wait() {
+            eprintln!("hotframe: aborted");
+            std::process::exit(128 + signal as i32);
+        }
+    });
+}
+
 /// Inode of our pid namespace; 0 for the initial one (PROC_PID_INIT_INO, proc_ns.h @ v6.12).
 pub(crate) fn own_pid_namespace() -> u32 {
     use std::os::unix::fs::MetadataExt as _;
@@ -457,11 +472,7 @@ impl Recorder {
             }
         }
         if ends {
-            // From here on a second one aborts.
-            let mut set = SigSet::empty();
-            set.add(Signal::SIGINT);
-            set.add(Signal::SIGTERM);
-            let _ = set.thread_unblock();
+            abort_at_the_next_signal();
         }
         Ok(ends)
     }
