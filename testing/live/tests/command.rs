@@ -122,7 +122,11 @@ fn second_interrupt_aborts() {
     live!();
     let scratch = Scratch::new();
     let ready = scratch.path("ready");
-    let script = format!("trap '' INT; touch {}; while :; do sleep 0.05; done", ready.display());
+    // It lets go of the pipes: whoever reads hotframe's to their end must not wait for it.
+    let script = format!(
+        "exec >/dev/null 2>&1; trap '' INT; touch {}; while :; do sleep 0.05; done",
+        ready.display()
+    );
     let recorder = Recorder::start(sh(&script));
     wait_for("the command to run", || ready.exists().then_some(()));
     let group = -i64::from(recorder.pid());
