@@ -164,6 +164,8 @@ fn become_command(spec: &str) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(1)); // hotframe is gone: the command is not started
     }
     drop(pipe);
+    // A process inherits the signals that its parent blocks; the command must not.
+    nix::sys::signal::SigSet::all().thread_unblock().context("unblocking signals")?;
     let cause = Command::new(&program).arg0(&name).args(arguments).env_remove(GATE).exec();
     let code = if cause.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
     Err(crate::Exit { code, message: format!("{}: {cause}", Path::new(&program).display()) }.into())
