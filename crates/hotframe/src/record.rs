@@ -620,12 +620,12 @@ impl Recorder {
     }
 }
 
-/// User and system time of this process and its children.
+/// User and system time of this process, in seconds.
 pub(crate) fn cpu_seconds() -> (f64, f64) {
     use nix::sys::resource::{UsageWho, getrusage};
     use nix::sys::time::TimeValLike as _;
-    // The recorded command is a child too, but it is not ours: only what was waited for counts in
-    // RUSAGE_CHILDREN, so the symboliser's children are taken from there when no command ran.
+    // Naming and writing happen in this process; the only child is the recorded command, which is
+    // not ours.
     let own = getrusage(UsageWho::RUSAGE_SELF).ok();
     own.map_or((0.0, 0.0), |usage| {
         (
