@@ -23,6 +23,9 @@
 #include "hf/compat.h"
 #include "hf/helpers.h"
 #include "hf/mem.h"
+
+const volatile struct hf_config hf_config SEC(".rodata.config") = {};
+
 #include "hf/walk.h"
 #include "hf/maps.h"
 
@@ -289,6 +292,9 @@ static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *
 		slice->regs[HF_REG_SP(w)] = w->sp;
 		slice->regs[HF_REG_FP(w)] = w->fp;
 	}
+	slice->tp = w->tp;
+	for (i = 0; i < HF_RUNTIME_STATE_WORDS; i++)
+		slice->runtime_state[i] = audit ? 0 : w->runtime_state[i];
 	slice->stack_seq = seq;
 	slice->missing_pc = w->missing_pc;
 	slice->missing = audit ? HF_MISSING_NONE : w->missing;
@@ -594,6 +600,11 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 	w->pc = w->regs[HF_REG_PC(w)];
 	w->sp = w->regs[HF_REG_SP(w)];
 	w->fp = w->regs[HF_REG_FP(w)];
+#if defined(__TARGET_ARCH_x86)
+	w->tp = BPF_CORE_READ(task, thread.fsbase);
+#else
+	w->tp = BPF_CORE_READ(task, thread.uw.tp_value);
+#endif
 	if (compat) {
 		hf_push(w, hf_word(HF_FRAME_NOTE, 0, HF_NOTE_TASK_32BIT));
 		hf_cut(w, HF_CUT_NO_UNWIND_INFO);

@@ -19,7 +19,7 @@ for arch in x86 arm64; do
 		for source in "${sources[@]}"; do
 			"${CLANG:-clang}" -g -O2 -target bpf -mcpu=v3 -D__BPF__ "-D$memory" "-D__TARGET_ARCH_$arch" \
 				-Wall -Werror -Wno-unused-function \
-				-Ikernel/include "-I$scratch" -c "$source" -o "$scratch/out.o"
+				-Ikernel/include -Iruntimes "-I$scratch" -c "$source" -o "$scratch/out.o"
 		done
 	done
 	echo "bpf: compiled for $arch: ${sources[*]}"

@@ -22,6 +22,8 @@ fn main() {
             .args(["-Wno-unused-function", define, &format!("-D__TARGET_ARCH_{arch}")])
             .arg("-I")
             .arg(kernel.join("include"))
+            .arg("-I")
+            .arg(root.join("runtimes"))
             .args(["-I", &libbpf, "-c"])
             .arg(kernel.join("hotframe.bpf.c"))
             .arg("-o")
@@ -34,5 +36,6 @@ fn main() {
         }
     }
     println!("cargo:rerun-if-changed={}", kernel.display());
+    println!("cargo:rerun-if-changed={}", root.join("runtimes").display());
     println!("cargo:rerun-if-env-changed=CLANG");
 }

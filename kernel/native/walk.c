@@ -58,6 +58,8 @@ struct hf_native_call {
 	__u8 cut;
 	__u8 heuristic; /* out: some frame was found by a heuristic */
 	__u8 reserved[2];
+	__u64 tp;
+	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
 	__u64 words[HF_MAX_WORDS];
 };
 
@@ -84,6 +86,8 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	w->pc_is_return = call->pc_is_return;
 	w->max_frames = call->max_frames;
 	w->deadline_ns = ~0ULL;
+	w->tp = call->tp;
+	memcpy(w->runtime_state, call->runtime_state, sizeof(w->runtime_state));
 	w->sample.flags = 0;
 	for (i = 0; i < n; i++) {
 		w->words[i] = call->words[i];
@@ -109,6 +113,7 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	call->regs[HF_REG_SP(w)] = w->sp;
 	call->regs[HF_REG_FP(w)] = w->fp;
 	memcpy(call->words, w->words, w->n_words * sizeof(w->words[0]));
+	memcpy(call->runtime_state, w->runtime_state, sizeof(w->runtime_state));
 	call->n_words = w->n_words;
 	call->n_frames = w->n_frames;
 	call->missing = w->missing;

@@ -7,12 +7,16 @@ pub const HF_FRAME_FLAGS_SHIFT: u32 = 56;
 pub const HF_FRAME_FILE_SHIFT: u32 = 32;
 pub const HF_FRAME_PAYLOAD_MASK: u64 = 72057594037927935;
 pub const HF_FILE_ID_MAX: u32 = 16777215;
+pub const HF_FRAME_RUNTIME_SHIFT: u32 = 48;
+pub const HF_FRAME_N_DATA_SHIFT: u32 = 40;
+pub const HF_MAX_DATA_WORDS: u32 = 3;
 pub const HF_ARENA_ADDR: u64 = 17592186044416;
 pub const HF_MEM_CHUNK_SHIFT: u32 = 20;
 pub const HF_MEM_CHUNK_BYTES: u32 = 1048576;
 pub const HF_MAILBOX_SLOTS: u32 = 4096;
 pub const HF_MAILBOX_OFF: u32 = 65536;
 pub const HF_HEAP_OFF: u32 = 131072;
+pub const HF_RUNTIME_TABLE_MAX_BYTES: u32 = 61440;
 pub const HF_MAX_MAPPINGS: u32 = 8192;
 pub const HF_BLOCK_SHIFT: u32 = 16;
 pub const HF_BLOCK_BYTES: u32 = 65536;
@@ -42,7 +46,8 @@ pub const HF_COMM_BYTES: u32 = 16;
 pub const HF_MAX_FRAMES: u32 = 1024;
 pub const HF_MAX_STEPS: u32 = 4096;
 pub const HF_MAX_KERNEL_FRAMES: u32 = 127;
-pub const HF_MAX_WORDS: u32 = 1280;
+pub const HF_MAX_WORDS: u32 = 3072;
+pub const HF_RUNTIME_STATE_WORDS: u32 = 4;
 pub const HF_STACK_PAGE_SHIFT: u32 = 12;
 pub const HF_STACK_PAGE_BYTES: u32 = 4096;
 pub const HF_STACK_MAX_PAGES: u32 = 16;
@@ -60,6 +65,11 @@ pub const HF_FRAME_DYNAMIC: hf_frame_kind = 3;
 pub const HF_FRAME_NOTE: hf_frame_kind = 4;
 pub const HF_FRAME_KERNEL: hf_frame_kind = 15;
 pub type hf_frame_kind = ::core::ffi::c_uint;
+pub const HF_RUNTIME_NONE: hf_runtime = 0;
+pub const HF_RUNTIME_CPYTHON: hf_runtime = 1;
+pub const HF_RUNTIME_HOTSPOT: hf_runtime = 2;
+pub const HF_RUNTIME_COUNT: hf_runtime = 3;
+pub type hf_runtime = ::core::ffi::c_uint;
 pub const HF_NOTE_NONE: hf_note = 0;
 pub const HF_NOTE_TASK_32BIT: hf_note = 1;
 pub type hf_note = ::core::ffi::c_uint;
@@ -165,10 +175,12 @@ pub struct hf_mapping {
     pub image: __u64,
     pub file_id: __u32,
     pub file_off: __u32,
+    pub runtime_off: __u32,
+    pub reserved: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_mapping"][::core::mem::size_of::<hf_mapping>() - 32usize];
+    ["Size of hf_mapping"][::core::mem::size_of::<hf_mapping>() - 40usize];
     ["Alignment of hf_mapping"][::core::mem::align_of::<hf_mapping>() - 8usize];
     ["Offset of field: hf_mapping::start"][::core::mem::offset_of!(hf_mapping, start) - 0usize];
     ["Offset of field: hf_mapping::end"][::core::mem::offset_of!(hf_mapping, end) - 8usize];
@@ -177,6 +189,33 @@ const _: () = {
         [::core::mem::offset_of!(hf_mapping, file_id) - 24usize];
     ["Offset of field: hf_mapping::file_off"]
         [::core::mem::offset_of!(hf_mapping, file_off) - 28usize];
+    ["Offset of field: hf_mapping::runtime_off"]
+        [::core::mem::offset_of!(hf_mapping, runtime_off) - 32usize];
+    ["Offset of field: hf_mapping::reserved"]
+        [::core::mem::offset_of!(hf_mapping, reserved) - 36usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Copy,
+    Clone,
+    zerocopy :: FromBytes,
+    zerocopy :: IntoBytes,
+    zerocopy :: Immutable,
+    zerocopy :: KnownLayout,
+)]
+pub struct hf_runtime_table {
+    pub runtime: __u32,
+    pub reserved: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_runtime_table"][::core::mem::size_of::<hf_runtime_table>() - 8usize];
+    ["Alignment of hf_runtime_table"][::core::mem::align_of::<hf_runtime_table>() - 4usize];
+    ["Offset of field: hf_runtime_table::runtime"]
+        [::core::mem::offset_of!(hf_runtime_table, runtime) - 0usize];
+    ["Offset of field: hf_runtime_table::reserved"]
+        [::core::mem::offset_of!(hf_runtime_table, reserved) - 4usize];
 };
 #[repr(C)]
 #[derive(
@@ -418,10 +457,12 @@ pub struct hf_slice {
     pub regs_valid: __u8,
     pub pc_is_return: __u8,
     pub reserved: [__u8; 5usize],
+    pub tp: __u64,
+    pub runtime_state: [__u64; 4usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_slice"][::core::mem::size_of::<hf_slice>() - 376usize];
+    ["Size of hf_slice"][::core::mem::size_of::<hf_slice>() - 416usize];
     ["Alignment of hf_slice"][::core::mem::align_of::<hf_slice>() - 8usize];
     ["Offset of field: hf_slice::sample"][::core::mem::offset_of!(hf_slice, sample) - 0usize];
     ["Offset of field: hf_slice::regs"][::core::mem::offset_of!(hf_slice, regs) - 88usize];
@@ -435,6 +476,9 @@ const _: () = {
     ["Offset of field: hf_slice::pc_is_return"]
         [::core::mem::offset_of!(hf_slice, pc_is_return) - 370usize];
     ["Offset of field: hf_slice::reserved"][::core::mem::offset_of!(hf_slice, reserved) - 371usize];
+    ["Offset of field: hf_slice::tp"][::core::mem::offset_of!(hf_slice, tp) - 376usize];
+    ["Offset of field: hf_slice::runtime_state"]
+        [::core::mem::offset_of!(hf_slice, runtime_state) - 384usize];
 };
 #[repr(C)]
 #[derive(
@@ -515,6 +559,8 @@ pub struct hf_config {
     pub filter_cgroups: __u8,
     pub cgroup_v1: __u8,
     pub cgroup_subsys: __u8,
+    pub runtimes: __u32,
+    pub reserved: __u32,
     pub max_frames: __u32,
     pub time_cap_ns: __u64,
     pub slice_bytes_per_s: __u64,
@@ -524,7 +570,7 @@ pub struct hf_config {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_config"][::core::mem::size_of::<hf_config>() - 296usize];
+    ["Size of hf_config"][::core::mem::size_of::<hf_config>() - 304usize];
     ["Alignment of hf_config"][::core::mem::align_of::<hf_config>() - 8usize];
     ["Offset of field: hf_config::ns_inum"][::core::mem::offset_of!(hf_config, ns_inum) - 0usize];
     ["Offset of field: hf_config::n_comms"][::core::mem::offset_of!(hf_config, n_comms) - 4usize];
@@ -536,16 +582,20 @@ const _: () = {
         [::core::mem::offset_of!(hf_config, cgroup_v1) - 10usize];
     ["Offset of field: hf_config::cgroup_subsys"]
         [::core::mem::offset_of!(hf_config, cgroup_subsys) - 11usize];
+    ["Offset of field: hf_config::runtimes"]
+        [::core::mem::offset_of!(hf_config, runtimes) - 12usize];
+    ["Offset of field: hf_config::reserved"]
+        [::core::mem::offset_of!(hf_config, reserved) - 16usize];
     ["Offset of field: hf_config::max_frames"]
-        [::core::mem::offset_of!(hf_config, max_frames) - 12usize];
+        [::core::mem::offset_of!(hf_config, max_frames) - 20usize];
     ["Offset of field: hf_config::time_cap_ns"]
-        [::core::mem::offset_of!(hf_config, time_cap_ns) - 16usize];
+        [::core::mem::offset_of!(hf_config, time_cap_ns) - 24usize];
     ["Offset of field: hf_config::slice_bytes_per_s"]
-        [::core::mem::offset_of!(hf_config, slice_bytes_per_s) - 24usize];
-    ["Offset of field: hf_config::audits"][::core::mem::offset_of!(hf_config, audits) - 32usize];
+        [::core::mem::offset_of!(hf_config, slice_bytes_per_s) - 32usize];
+    ["Offset of field: hf_config::audits"][::core::mem::offset_of!(hf_config, audits) - 40usize];
     ["Offset of field: hf_config::mem_bytes"]
-        [::core::mem::offset_of!(hf_config, mem_bytes) - 36usize];
-    ["Offset of field: hf_config::comms"][::core::mem::offset_of!(hf_config, comms) - 40usize];
+        [::core::mem::offset_of!(hf_config, mem_bytes) - 44usize];
+    ["Offset of field: hf_config::comms"][::core::mem::offset_of!(hf_config, comms) - 48usize];
 };
 #[repr(C)]
 #[derive(

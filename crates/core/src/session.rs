@@ -383,7 +383,8 @@ impl Session {
             slice.pc_is_return != 0,
             words,
             usize::from(head.n_kernel),
-        );
+        )
+        .with_runtimes(slice.tp, &slice.runtime_state);
         self.counts.from_slice += 1;
         tracing::trace!(
             pid,
@@ -550,6 +551,8 @@ impl Session {
                 image: mapping.start,
                 file_id: 0,
                 file_off: 0,
+                runtime_off: 0,
+                reserved: 0,
             };
             if mapping.file != 0 {
                 let id = self.files.open(mapping.file, pid, mapping.start, mapping.end);

@@ -256,6 +256,8 @@ impl RecordedProcess {
                 image: mapping.start,
                 file_id: 0,
                 file_off: 0,
+                runtime_off: 0,
+                reserved: 0,
             };
             let source = (mapping.file as usize).checked_sub(1).and_then(|at| sources.get(at));
             if let Some(Some(source)) = source

@@ -28,6 +28,8 @@ struct Call {
     cut: u8,
     heuristic: u8,
     reserved: [u8; 2],
+    tp: u64,
+    runtime_state: [u64; abi::HF_RUNTIME_STATE_WORDS as usize],
     words: [u64; abi::HF_MAX_WORDS as usize],
 }
 
@@ -90,7 +92,7 @@ impl Walk {
             blob_off: 0,
             max_frames: abi::HF_MAX_FRAMES,
             n_words: words.len().min(abi::HF_MAX_WORDS as usize) as u32,
-            n_frames: words.len().saturating_sub(n_kernel) as u32,
+            n_frames: n_frames(words.get(n_kernel..).unwrap_or_default()),
             arm64: arm64.into(),
             regs_valid: regs_valid.into(),
             pc_is_return: pc_is_return.into(),
@@ -98,12 +100,27 @@ impl Walk {
             cut: 0,
             heuristic: 0,
             reserved: [0; 2],
+            tp: 0,
+            runtime_state: [0; abi::HF_RUNTIME_STATE_WORDS as usize],
             words: [0; abi::HF_MAX_WORDS as usize],
         });
         for (slot, word) in call.words.iter_mut().zip(words) {
             *slot = *word;
         }
         Walk { call }
+    }
+
+    /// What the steps of runtimes need: where thread-local storage is, and what they remembered
+    /// when the walk stopped.
+    #[must_use]
+    pub fn with_runtimes(
+        mut self,
+        tp: u64,
+        state: &[u64; abi::HF_RUNTIME_STATE_WORDS as usize],
+    ) -> Walk {
+        self.call.tp = tp;
+        self.call.runtime_state = *state;
+        self
     }
 
     /// Runs until the stack ends or a table is missing.
@@ -158,7 +175,21 @@ impl Walk {
     }
 }
 
+/// Frames among words: those of a runtime take several.
+fn n_frames(words: &[u64]) -> u32 {
+    let mut at = 0;
+    let mut n = 0;
+    while let Some(&word) = words.get(at) {
+        at += 1 + abi::FrameWord(word).n_data_words();
+        n += 1;
+    }
+    n
+}
+
 const _: () = assert!(
-    size_of::<Call>() == (abi::HF_NREGS as usize + 3 + 2 + 1 + abi::HF_MAX_WORDS as usize) * 8,
+    size_of::<Call>()
+        == (abi::HF_NREGS + 3 + 2 + 1 + 1 + abi::HF_RUNTIME_STATE_WORDS + abi::HF_MAX_WORDS)
+            as usize
+            * 8,
     "no padding: the C structure has the same fields"
 );

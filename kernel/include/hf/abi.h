@@ -38,7 +38,7 @@
  *   KERNEL   55..0 low bits of the address; the upper 8 bits are ones
  *   NOTE     7..0 enum hf_note: a frame that stands for code not unwound
  *   DYNAMIC  55..48 runtime (enum hf_runtime), 47..40 number of data words
- *            that follow, 39..0 the runtime's own
+ *            that follow (at most HF_MAX_DATA_WORDS), 39..0 the runtime's own
  */
 enum hf_frame_kind {
 	HF_FRAME_NONE = 0,
@@ -60,6 +60,19 @@ enum hf_frame_kind {
 #define HF_FRAME_PAYLOAD_MASK 0x00ffffffffffffffULL
 /* File ids are never reused while hotframe runs: 16 million is room enough. */
 #define HF_FILE_ID_MAX 0x00ffffffU
+
+#define HF_FRAME_RUNTIME_SHIFT 48
+#define HF_FRAME_N_DATA_SHIFT 40
+#define HF_MAX_DATA_WORDS 3
+
+/* Runtimes whose frames the kernel half knows: a folder of runtimes/ each. Ids
+ * are never reused. */
+enum hf_runtime {
+	HF_RUNTIME_NONE = 0,
+	HF_RUNTIME_CPYTHON = 1,
+	HF_RUNTIME_HOTSPOT = 2,
+	HF_RUNTIME_COUNT = 3,
+};
 
 enum hf_note {
 	HF_NOTE_NONE = 0,
@@ -156,14 +169,25 @@ struct hf_space {
 	__u64 start_stack;
 };
 
-/* One executable mapping of an address space. */
+/* One executable mapping of an address space, or the part of one that belongs
+ * to a runtime. */
 struct hf_mapping {
 	__u64 start;
 	__u64 end; /* exclusive */
 	__u64 image; /* process address of image offset 0 */
 	__u32 file_id; /* 0: anonymous executable memory */
 	__u32 file_off; /* memory offset of its struct hf_file; 0: none */
+	__u32 runtime_off; /* memory offset of its runtime's table; 0: none */
+	__u32 reserved;
 };
+
+/* What a runtime's table begins with (struct hf_NAME_proc of
+ * runtimes/NAME/bpf/abi.h). It lives as long as the blobs that name it. */
+struct hf_runtime_table {
+	__u32 runtime; /* enum hf_runtime */
+	__u32 reserved;
+};
+#define HF_RUNTIME_TABLE_MAX_BYTES 61440
 
 /* The executable mappings of an address space, sorted by start. */
 #define HF_MAX_MAPPINGS 8192
@@ -299,7 +323,9 @@ enum hf_origin {
 #define HF_MAX_FRAMES 1024
 #define HF_MAX_STEPS 4096
 #define HF_MAX_KERNEL_FRAMES 127
-#define HF_MAX_WORDS 1280
+/* Frames of runtimes take up to four words. What a CPU holds of a walk may take
+ * 32 KiB (PCPU_MIN_UNIT_SIZE, include/linux/percpu.h @ v6.12). */
+#define HF_MAX_WORDS 3072
 
 /* A sample, followed by n_words frame words: kernel frames first, leaf first. */
 struct hf_sample {
@@ -325,6 +351,10 @@ struct hf_sample {
 	__u8 comm[HF_COMM_BYTES];
 };
 
+/* What a runtime's step remembers from one of its calls to the next in a walk:
+ * a word each for the runtimes that keep a chain of frames beside the stack. */
+#define HF_RUNTIME_STATE_WORDS 4
+
 /* What user space needs to finish a walk that could not go on: the registers
  * where it stopped. The stack came before, in the HF_RECORD_STACK record of
  * the same number; the sample itself follows, with the words so far. */
@@ -337,6 +367,8 @@ struct hf_slice {
 	__u8 regs_valid; /* all registers hold (leaf or signal frame) */
 	__u8 pc_is_return; /* pc is a return address */
 	__u8 reserved[5];
+	__u64 tp; /* the thread pointer */
+	__u64 runtime_state[HF_RUNTIME_STATE_WORDS]; /* of struct hf_walk */
 };
 
 /* Whole pages of a stack, from the page of the stack pointer up. */
@@ -373,6 +405,9 @@ struct hf_config {
 	__u8 filter_cgroups; /* only tasks below a cgroup in hf_cgroups */
 	__u8 cgroup_v1; /* look at the hierarchy of cgroup_subsys */
 	__u8 cgroup_subsys;
+	/* Bits 1 << enum hf_runtime of the steps that may be called. */
+	__u32 runtimes;
+	__u32 reserved;
 	__u32 max_frames; /* <= HF_MAX_FRAMES */
 	__u64 time_cap_ns; /* of one walk */
 	__u64 slice_bytes_per_s; /* per CPU */
@@ -410,7 +445,9 @@ _Static_assert(HF_MAX_WORDS >= HF_MAX_FRAMES + HF_MAX_KERNEL_FRAMES,
 	       "kernel and user frames fit one record");
 _Static_assert(sizeof(struct hf_row) == 8, "a row is 8 bytes");
 _Static_assert(sizeof(struct hf_rule) == 32, "a rule is 32 bytes");
-_Static_assert(sizeof(struct hf_mapping) == 32, "a mapping is 32 bytes");
+_Static_assert(sizeof(struct hf_mapping) == 40, "a mapping is 40 bytes");
+_Static_assert(HF_RUNTIME_TABLE_MAX_BYTES < HF_MEM_CHUNK_BYTES, "a runtime's table fits one chunk");
+_Static_assert(HF_RUNTIME_COUNT <= 32, "a bit each in hf_config.runtimes");
 _Static_assert(sizeof(struct hf_blob) + HF_MAX_MAPPINGS * sizeof(struct hf_mapping) <=
 		   HF_MEM_CHUNK_BYTES,
 	       "a blob fits one chunk");

@@ -4,8 +4,6 @@
 #ifndef HF_MAPS_H
 #define HF_MAPS_H
 
-const volatile struct hf_config hf_config SEC(".rodata.config") = {};
-
 /* Source of space ids: 0 is none. */
 __u32 hf_next_space_id SEC(".data.ids") = 1;
 

@@ -28,6 +28,7 @@
 
 #define HF_WINDOW_BYTES 4096
 #define HF_SCAN_WORDS 96
+#define HF_SCRATCH_BYTES 1024
 /* A frame pointer further above the stack pointer than this is not one. */
 #define HF_FP_MAX_DISTANCE (1U << 20)
 
@@ -39,7 +40,7 @@ struct hf_cached {
 	__u32 blob_id;
 	__u32 file_id;
 	__u32 addr; /* image offset of pc */
-	__u32 reserved;
+	__u32 runtime_off; /* of its mapping */
 	struct hf_row row;
 };
 struct hf_cache {
@@ -85,6 +86,14 @@ struct hf_walk {
 	__u8 anonymous; /* the pc is in memory that no file is behind */
 	__u8 arm64;
 	__u8 audit;
+
+	/* Where thread-local storage is found: fs base, TPIDR_EL0. */
+	__u64 tp;
+	/* Runtimes' own (runtimes/NAME/bpf/step.h); zeros when a walk begins. */
+	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
+	__u32 runtime_off; /* table of the runtime that the pc belongs to; 0: none */
+	__u32 reserved_runtime;
+	__u8 scratch[HF_SCRATCH_BYTES]; /* of whichever runtime's step runs */
 
 	__u64 code_is_direct; /* the call found by hf_behind_call is a direct one */
 	__u64 t0_ns;
@@ -229,6 +238,7 @@ static __always_inline int hf_find_mapping(struct hf_walk *w, __u64 pc)
 	w->last.image = mapping->image;
 	w->last.file_id = mapping->file_id;
 	w->last.file_off = mapping->file_off;
+	w->last.runtime_off = mapping->runtime_off;
 	return 0;
 }
 
@@ -592,6 +602,8 @@ static __always_inline int hf_scan(struct hf_walk *w)
 	return hf_to_caller(w, at + 8, ra, w->fp);
 }
 
+#include "hf/runtime.h"
+
 /* One step: emits the frame at w->pc and moves to its caller, or tries one
  * word of a scan. Returns 1 when the walk has ended. */
 static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
@@ -599,7 +611,7 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 	struct hf_cached *entry;
 	__u64 lookup, slot, word, cfa, ra, fp, flags;
 	__u32 addr;
-	int missing;
+	int missing, runtime;
 
 	if (!(w->n_steps++ & 31) && hf_now_ns() > w->deadline_ns)
 		return hf_cut(w, HF_CUT_TIME);
@@ -614,6 +626,12 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 	flags = (w->pc_is_return ? HF_FRAME_RETURN_ADDR : 0) |
 		(w->heuristic_next ? HF_FRAME_HEURISTIC : 0);
 	if (entry->pc == lookup && entry->blob_id == w->blob_id) {
+		if (entry->runtime_off) {
+			w->runtime_off = entry->runtime_off;
+			runtime = hf_step_runtime(w);
+			if (runtime != HF_STEP_NATIVE)
+				return runtime == HF_STEP_ENDED;
+		}
 		w->row = entry->row;
 		word = hf_word(HF_FRAME_NATIVE, flags,
 			       (__u64)entry->file_id << HF_FRAME_FILE_SHIFT |
@@ -621,6 +639,15 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 	} else {
 		if (hf_find_mapping(w, lookup))
 			return hf_miss(w, HF_MISSING_MAPPING, lookup);
+		if (w->last.runtime_off) {
+			w->runtime_off = w->last.runtime_off;
+			runtime = hf_step_runtime(w);
+			if (runtime != HF_STEP_NATIVE)
+				return runtime == HF_STEP_ENDED;
+			/* It may have looked at other mappings. */
+			if (hf_find_mapping(w, lookup))
+				return hf_miss(w, HF_MISSING_MAPPING, lookup);
+		}
 		addr = lookup - w->last.image;
 		w->anonymous = w->last.file_off == 0;
 		if (w->anonymous) {
@@ -645,6 +672,7 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 				entry->blob_id = w->blob_id;
 				entry->file_id = w->last.file_id;
 				entry->addr = addr;
+				entry->runtime_off = w->last.runtime_off;
 				entry->row = w->row;
 			}
 		}
@@ -699,6 +727,8 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 /* Begins a walk from w->regs in the blob at w->blob_off. */
 static __always_inline void hf_begin(struct hf_walk *w)
 {
+	int i;
+
 	w->pc = w->regs[HF_REG_PC(w)];
 	w->sp = w->regs[HF_REG_SP(w)];
 	w->fp = w->regs[HF_REG_FP(w)];
@@ -718,6 +748,9 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->regs_valid = 1;
 	w->pc_is_return = 0;
 	w->heuristic_next = 0;
+	w->tp = 0;
+	for (i = 0; i < HF_RUNTIME_STATE_WORDS; i++)
+		w->runtime_state[i] = 0;
 }
 
 #endif /* HF_WALK_H */

@@ -28,10 +28,16 @@ impl ParseCallbacks for Derives {
 
 fn main() -> anyhow::Result<()> {
     let header = std::env::args().nth(1).context("usage: abigen HEADER")?;
-    let mut text = bindgen::Builder::default()
+    let is_shared = header.contains("/hf/");
+    let mut builder = bindgen::Builder::default();
+    // A runtime's header builds on the shared one, whose twin is a crate.
+    if !is_shared {
+        builder = builder.allowlist_recursively(false).raw_line("use hotframe_abi::*;");
+    }
+    let mut text = builder
         .header(&header)
-        .clang_arg("-DHF_ABI_GENERATING")
-        .allowlist_file(".*/hf/.*")
+        .clang_args(["-DHF_ABI_GENERATING", "-Ikernel/include"])
+        .allowlist_file(if is_shared { ".*/hf/.*" } else { ".*/bpf/abi.h" })
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_default(false)
@@ -43,7 +49,7 @@ fn main() -> anyhow::Result<()> {
         .raw_line(format!("// Generated from {header} by tools/abigen: `make generate`."))
         .generate()?
         .to_string();
-    for (prefix, table) in NAMED {
+    for (prefix, table) in NAMED.into_iter().filter(|_| is_shared) {
         let mut names = Vec::new();
         for line in text.lines() {
             let Some(rest) = line.strip_prefix(&format!("pub const {prefix}")) else {

@@ -1,0 +1,227 @@
+//! The contract between hotframe and a language runtime.
+//!
+//! In: files of code, and processes that run them. Out: which code of a process a runtime's step of
+//! the kernel half walks (regions and a table), and the names of the frames that it sends.
+//!
+//! # How it works
+//! Three nouns, one per lifetime. A [`Runtime`] knows the signs by which a file is recognised. A
+//! [`Layout`] is what one file says: version, offsets, addresses; all processes that run the file
+//! share it. An [`Attached`] is one process: the table that the kernel half's step reads, and the
+//! resolver, which reads the process's memory.
+//!
+//! ```text
+//! file opened ─ recognise ─▶ Layout ─ attach ─▶ Attached ── regions, table ──▶ kernel half
+//!                                                  ▲                              │
+//!                                    resolve ──────┴──── head word + data words ◀─┘
+//! ```
+//!
+//! The kernel half walks native and runtime frames in one loop. Where a pc lies in a region it
+//! calls the runtime's step (`runtimes/NAME/bpf/step.h`), which emits frames of its own, moves
+//! to the caller, or leaves the pc to the native rules (`kernel/include/hf/runtime.h`).
+//!
+//! # Cost
+//! Recognising costs a look at a file's dynamic symbols, once. Nothing is done for a process that
+//! is not sampled.
+#![forbid(unsafe_code)]
+
+pub mod elf;
+pub mod memory;
+
+use hotframe_objects::{ElfFile, ReadAt};
+use std::sync::Arc;
+
+pub use memory::Memory;
+
+/// A language runtime: one per kind of interpreter or virtual machine.
+pub trait Runtime: Sync {
+    /// `HF_RUNTIME_*`: what stands in its frames' head words and in its table's first word.
+    fn id(&self) -> u32;
+
+    /// The name of its folder: what users see (`hotspot`, `cpython`).
+    fn name(&self) -> &'static str;
+
+    /// What makes a file worth a closer look.
+    fn signs(&self) -> Signs;
+
+    /// Looks at a file that has one of the signs. `Ok(None)`: it is not ours.
+    ///
+    /// # Errors
+    /// It is ours but cannot be used; it is not asked again for this file.
+    fn recognise(&self, file: &Executable<'_>) -> Result<Option<Arc<dyn Layout>>, Unusable>;
+}
+
+/// Signs of a runtime in a file: any one of them suffices.
+#[derive(Debug, Clone, Copy)]
+pub struct Signs {
+    /// Names of symbols, in `.dynsym` or `.symtab`.
+    pub symbols: &'static [&'static str],
+    /// Names of sections.
+    pub sections: &'static [&'static str],
+}
+
+/// A file of code, open.
+pub struct Executable<'a> {
+    /// Its path, as a process that maps it sees it.
+    pub path: &'a str,
+    /// Its headers and bytes.
+    pub elf: &'a ElfFile<&'a dyn ReadAt>,
+}
+
+/// What one file says of its runtime: shared by all processes that run it.
+pub trait Layout: Send + Sync {
+    /// The runtime's version, and how sure it is, as a user reads it (`3.11.2`, `26 (guessed)`).
+    fn version(&self) -> String;
+
+    /// Takes up a process that runs the file.
+    ///
+    /// # Errors
+    /// [`Unusable::NotYet`] while the runtime is starting: it is tried again, ever more rarely.
+    /// Anything else is said once and for all of this process.
+    fn attach(&self, process: &Process<'_>) -> Result<Box<dyn Attached>, Unusable>;
+}
+
+/// A process, to be read.
+pub struct Process<'a> {
+    /// Its pid in hotframe's namespace.
+    pub pid: u32,
+    /// What is added to an address of the recognised ELF file to get the process's.
+    pub bias: u64,
+    /// Its memory.
+    pub memory: &'a Memory,
+    /// Its executable mappings, sorted.
+    pub mappings: &'a [Mapping],
+    /// Opens the file behind a mapping, for those who need another one than the recognised.
+    pub open: &'a dyn Fn(&Mapping) -> Option<Arc<dyn ReadAt + Send + Sync>>,
+}
+
+/// An executable mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Behind the last.
+    pub end: u64,
+    /// File offset of `start`.
+    pub pgoff: u64,
+    /// Path of its file; empty: anonymous memory.
+    pub path: String,
+}
+
+/// Code of a process that the kernel half gives to the runtime's step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// First process address.
+    pub start: u64,
+    /// Behind the last. It may reach beyond what is mapped now.
+    pub end: u64,
+}
+
+/// A runtime in one process. Dropping it ends its service.
+pub trait Attached: Send {
+    /// Where its step is called. They do not overlap.
+    fn regions(&self) -> &[Region];
+
+    /// What the step reads: `struct hf_NAME_proc` of `bpf/abi.h`, whose first word is the
+    /// runtime's id. At most 60 KiB.
+    fn table(&self) -> &[u8];
+
+    /// The process's executable mappings changed, or time has passed. True if regions or table
+    /// are others now.
+    fn refresh(&mut self, _process: &Process<'_>) -> bool {
+        false
+    }
+
+    /// Names a frame: appends one [`Frame`], or several where calls were inlined, innermost first.
+    /// Appends nothing when it is [`Outcome::Unnamed`].
+    fn resolve(
+        &mut self,
+        raw: &RawFrame<'_>,
+        process: &Process<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Outcome;
+}
+
+/// A frame as the step sent it.
+#[derive(Debug, Clone, Copy)]
+pub struct RawFrame<'a> {
+    /// The head word: bits 0–39 are the runtime's own.
+    pub head: hotframe_abi::FrameWord,
+    /// The data words.
+    pub data: &'a [u64],
+}
+
+impl RawFrame<'_> {
+    /// Bits 0–39 of the head word.
+    pub fn own(&self) -> u64 {
+        self.head.0 & ((1 << 40) - 1)
+    }
+
+    /// A data word; 0 if it is not there.
+    pub fn word(&self, at: usize) -> u64 {
+        self.data.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// A named frame.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Frame {
+    /// The function as its language writes it (`package.Class.method`, `Class.method`).
+    pub name: Vec<u8>,
+    /// Source file; empty: unknown.
+    pub file: Vec<u8>,
+    /// Line; 0: unknown.
+    pub line: u32,
+    /// First line of the function; 0: unknown.
+    pub start_line: u32,
+    /// What a user would look for the code in: a module, a jar; empty: unknown.
+    pub module: Vec<u8>,
+    /// Inlined into the frame that follows.
+    pub inlined: bool,
+    /// Code of the runtime itself: a stub, an adapter, an intrinsic. Its kind is still the
+    /// runtime's.
+    pub is_internal: bool,
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has its name.
+    Named,
+    /// It has none.
+    Unnamed(Why),
+}
+
+/// Why a frame has no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// The process ended before its memory was read.
+    ProcessGone,
+    /// What the frame points at is no longer what it was.
+    StalePointer,
+    /// The runtime's data is not as this version lays it out.
+    Unsupported,
+}
+
+/// Why a runtime cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unusable {
+    /// It is starting, or what it needs is not there so far.
+    #[error("not started: {0}")]
+    NotYet(&'static str),
+    /// The process's memory cannot be read.
+    #[error("reading {len_bytes} bytes at {address:#x}")]
+    Read {
+        /// Process address.
+        address: u64,
+        /// Bytes wanted.
+        len_bytes: usize,
+    },
+    /// Something that every known version has is missing or absurd.
+    #[error("{0}")]
+    Unknown(String),
+    /// The file cannot be read.
+    #[error("reading the file")]
+    File(#[from] hotframe_objects::Error),
+}

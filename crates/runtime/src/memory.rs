@@ -1,0 +1,281 @@
+//! A process's memory, read from outside: the one reader that all runtimes share.
+//!
+//! In: addresses of a live process. Out: its bytes, in whole or not at all.
+//!
+//! # How it works
+//! Objects of a runtime lie close together: a page that was read serves all further reads of it
+//! until [`Memory::forget`], which whoever resolves calls between frames, so that nothing stale
+//! lives on. A batch of reads is one system call. Where `process_vm_readv` is forbidden,
+//! `/proc/PID/mem` is tried; that descriptor stays with the address space that it was opened for,
+//! and reads nothing after an exec.
+//!
+//! # Cost
+//! One system call a page that is not cached, some 0.5 µs; [`Memory::reads`] counts them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::os::unix::fs::FileExt as _;
+
+/// Bytes of a page of the cache. No matter the machine's own: it is what is read at once.
+pub const PAGE_BYTES: u64 = 4096;
+/// Pages kept until they are forgotten.
+const PAGES_MAX: usize = 256;
+/// Longest single read that is served: what a runtime calls longer is not believed.
+pub const READ_MAX_BYTES: usize = 1 << 24;
+/// Regions of one call (`UIO_MAXIOV`, include/uapi/linux/uio.h @ v6.12).
+const BATCH_MAX: usize = 1024;
+
+/// Reads a process's memory.
+#[derive(Debug)]
+pub struct Memory {
+    pid: u32,
+    file: Option<File>,
+    pages: RefCell<HashMap<u64, Box<[u8]>>>,
+    is_forbidden: Cell<bool>,
+    reads: Cell<u64>,
+    /// Bytes at addresses, instead of a process.
+    recorded: Option<Vec<(u64, Vec<u8>)>>,
+}
+
+impl Memory {
+    /// Of a live process. Nothing is read.
+    pub fn of(pid: u32) -> Memory {
+        Memory {
+            pid,
+            file: File::open(format!("/proc/{pid}/mem")).ok(),
+            pages: RefCell::default(),
+            is_forbidden: Cell::new(false),
+            reads: Cell::new(0),
+            recorded: None,
+        }
+    }
+
+    /// Of a recording: pieces by address. What they do not hold cannot be read.
+    pub fn recorded(pieces: Vec<(u64, Vec<u8>)>) -> Memory {
+        Memory {
+            pid: 0,
+            file: None,
+            pages: RefCell::default(),
+            is_forbidden: Cell::new(true),
+            reads: Cell::new(0),
+            recorded: Some(pieces),
+        }
+    }
+
+    /// System calls so far.
+    pub fn reads(&self) -> u64 {
+        self.reads.get()
+    }
+
+    /// What was read is read anew from here on.
+    pub fn forget(&self) {
+        self.pages.borrow_mut().clear();
+    }
+
+    /// Fills `into` from `address`, by way of the cache. False if any byte cannot be read.
+    #[must_use]
+    pub fn read(&self, address: u64, into: &mut [u8]) -> bool {
+        if into.len() as u64 > PAGE_BYTES {
+            return into.len() <= READ_MAX_BYTES && self.read_fresh(address, into);
+        }
+        let mut address = address;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let in_page = (address % PAGE_BYTES) as usize;
+            let n = rest.len().min(PAGE_BYTES as usize - in_page);
+            let (now, later) = rest.split_at_mut(n);
+            if !self.read_in_page(address - in_page as u64, in_page, now) {
+                return false;
+            }
+            rest = later;
+            let Some(next) = address.checked_add(n as u64) else { return false };
+            address = next;
+        }
+        true
+    }
+
+    fn read_in_page(&self, page: u64, at: usize, into: &mut [u8]) -> bool {
+        let mut pages = self.pages.borrow_mut();
+        if !pages.contains_key(&page) {
+            if pages.len() >= PAGES_MAX {
+                pages.clear();
+            }
+            let mut bytes = vec![0; PAGE_BYTES as usize];
+            if !self.read_fresh(page, &mut bytes) {
+                // A recording may hold a part of a page only.
+                drop(pages);
+                return self.recorded.is_some() && self.read_fresh(page + at as u64, into);
+            }
+            pages.insert(page, bytes.into());
+        }
+        match pages.get(&page).and_then(|bytes| bytes.get(at..at + into.len())) {
+            Some(bytes) => {
+                into.copy_from_slice(bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Fills `into` from `address`, past the cache.
+    #[must_use]
+    pub fn read_fresh(&self, address: u64, into: &mut [u8]) -> bool {
+        if let Some(pieces) = &self.recorded {
+            return pieces.iter().any(|(start, bytes)| {
+                let found = address
+                    .checked_sub(*start)
+                    .and_then(|at| bytes.get(usize::try_from(at).ok()?..)?.get(..into.len()));
+                found.is_some_and(|found| {
+                    into.copy_from_slice(found);
+                    true
+                })
+            });
+        }
+        self.reads.set(self.reads.get() + 1);
+        if !self.is_forbidden.get() {
+            let len = into.len();
+            let remote = [nix::sys::uio::RemoteIoVec { base: address as usize, len }];
+            let pid = nix::unistd::Pid::from_raw(self.pid as i32);
+            match nix::sys::uio::process_vm_readv(pid, &mut [IoSliceMut::new(into)], &remote) {
+                Ok(n) => return n == len,
+                Err(nix::errno::Errno::EPERM | nix::errno::Errno::ENOSYS) => {
+                    self.is_forbidden.set(true);
+                }
+                Err(_) => return false,
+            }
+        }
+        self.file.as_ref().is_some_and(|file| file.read_exact_at(into, address).is_ok())
+    }
+
+    /// Reads several places in one system call: true for each that was filled. The kernel stops at
+    /// the first that faults; it goes on behind it.
+    pub fn read_batch(&self, places: &mut [(u64, &mut [u8])]) -> Vec<bool> {
+        let mut done = vec![false; places.len()];
+        if self.is_forbidden.get() || self.recorded.is_some() {
+            for (done, (address, into)) in done.iter_mut().zip(places) {
+                *done = self.read_fresh(*address, into);
+            }
+            return done;
+        }
+        let pid = nix::unistd::Pid::from_raw(self.pid as i32);
+        let mut from = 0;
+        while from < places.len() {
+            let to = places.len().min(from + BATCH_MAX);
+            let batch = &mut places[from..to];
+            let remote: Vec<_> = batch
+                .iter()
+                .map(|(address, into)| nix::sys::uio::RemoteIoVec {
+                    base: *address as usize,
+                    len: into.len(),
+                })
+                .collect();
+            let mut local: Vec<_> =
+                batch.iter_mut().map(|(_, into)| IoSliceMut::new(into)).collect();
+            self.reads.set(self.reads.get() + 1);
+            let mut got = match nix::sys::uio::process_vm_readv(pid, &mut local, &remote) {
+                Ok(got) => got,
+                Err(nix::errno::Errno::EFAULT) => 0,
+                Err(_) => return done,
+            };
+            let mut n = 0;
+            for (place, done) in batch.iter().zip(&mut done[from..to]) {
+                if got < place.1.len() {
+                    break;
+                }
+                got -= place.1.len();
+                *done = true;
+                n += 1;
+            }
+            // The one behind them faulted.
+            from += n + usize::from(n < to - from);
+        }
+        done
+    }
+
+    /// Reads a little-endian word of 8 bytes.
+    pub fn u64(&self, address: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes).then(|| u64::from_le_bytes(bytes))
+    }
+
+    /// Reads 4 bytes.
+    pub fn u32(&self, address: u64) -> Option<u32> {
+        let mut bytes = [0; 4];
+        self.read(address, &mut bytes).then(|| u32::from_le_bytes(bytes))
+    }
+
+    /// Reads 2 bytes.
+    pub fn u16(&self, address: u64) -> Option<u16> {
+        let mut bytes = [0; 2];
+        self.read(address, &mut bytes).then(|| u16::from_le_bytes(bytes))
+    }
+
+    /// Reads a byte.
+    pub fn u8(&self, address: u64) -> Option<u8> {
+        let mut bytes = [0; 1];
+        self.read(address, &mut bytes).then_some(bytes[0])
+    }
+
+    /// Reads `len_bytes` at `address`; `None` also if that is more than `max_bytes`.
+    pub fn bytes(&self, address: u64, len_bytes: u64, max_bytes: usize) -> Option<Vec<u8>> {
+        let len = usize::try_from(len_bytes).ok().filter(|&len| len <= max_bytes)?;
+        let mut bytes = vec![0; len];
+        self.read(address, &mut bytes).then_some(bytes)
+    }
+
+    /// Reads a text that ends with a NUL, of at most `max_bytes`; `None` if it does not end there.
+    pub fn c_string(&self, address: u64, max_bytes: usize) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        let mut address = address;
+        while text.len() < max_bytes {
+            let n = (PAGE_BYTES - address % PAGE_BYTES).min((max_bytes - text.len()) as u64);
+            let mut piece = vec![0; n as usize];
+            if !self.read(address, &mut piece) {
+                return None;
+            }
+            if let Some(end) = piece.iter().position(|&byte| byte == 0) {
+                text.extend_from_slice(&piece[..end]);
+                return Some(text);
+            }
+            text.extend_from_slice(&piece);
+            address = address.checked_add(n)?;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Our own memory reads as it is; what is not mapped does not, and the rest of a batch does.
+    #[test]
+    fn reads_what_is_there() {
+        let text = b"something to be read\0".to_vec();
+        let at = text.as_ptr() as u64;
+        let memory = Memory::of(std::process::id());
+        assert_eq!(memory.c_string(at, 100).as_deref(), Some(&text[..text.len() - 1]));
+        assert_eq!(memory.u8(at), Some(b's'));
+        assert_eq!(memory.u64(8), None);
+        assert_eq!(memory.bytes(at, u64::MAX, 1 << 20), None);
+        let (mut a, mut b, mut c) = ([0; 4], [0; 4], [0; 4]);
+        let mut places = [(at, &mut a[..]), (8, &mut b[..]), (at + 4, &mut c[..])];
+        assert_eq!(memory.read_batch(&mut places), [true, false, true]);
+        assert_eq!((&a, &c), (b"some", b"thin"));
+    }
+
+    /// A page is read once, and anew after it was forgotten.
+    #[test]
+    fn pages_are_kept_until_forgotten() {
+        let value = std::sync::atomic::AtomicU64::new(1);
+        let at = value.as_ptr() as u64;
+        let memory = Memory::of(std::process::id());
+        assert_eq!(memory.u64(at), Some(1));
+        value.store(2, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(memory.u64(at), Some(1));
+        memory.forget();
+        assert_eq!(memory.u64(at), Some(2));
+    }
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Where the walk meets runtimes: each has a step of its own, called where the
+ * pc lies in one of its regions (hf_mapping.runtime_off).
+ *
+ *   int hf_step_NAME(struct hf_walk *w)     runtimes/NAME/bpf/step.h
+ *
+ * In: w->pc, sp, fp, and, while w->regs_valid, w->regs; w->pc_is_return; w->tp,
+ * the thread pointer; w->runtime_off, its table (hf_mem). Out, by what it
+ * returns:
+ *
+ *   HF_STEP_NATIVE  the pc is left to the native rules. Frames of the runtime
+ *                   may have been emitted before: they stand on the side of the
+ *                   leaf.
+ *   HF_STEP_AGAIN   frames were emitted, and the step is called again with the
+ *                   same registers; w->runtime_state tells it where it was.
+ *   HF_STEP_MOVED   frames were emitted, and pc, sp and fp are the caller's
+ *                   (hf_to_caller).
+ *   HF_STEP_ENDED   the stack ends here (hf_cut).
+ *
+ * A step is a global function: the verifier looks at it once, on its own, with
+ * nothing known of *w. It has no loop longer than the verifier likes and at most
+ * a few reads of user memory a frame: whoever reads much reads a block at once
+ * into w->scratch. It never counts on what it read: user memory changes
+ * meanwhile.
+ *
+ * hf_config.runtimes says which steps exist: the others are dead code to the
+ * verifier, and cost nothing.
+ */
+#ifndef HF_RUNTIME_H
+#define HF_RUNTIME_H
+
+enum hf_step_result {
+	HF_STEP_NATIVE = 0,
+	HF_STEP_AGAIN = 1,
+	HF_STEP_MOVED = 2,
+	HF_STEP_ENDED = 3,
+};
+
+/* A step's functions: global in BPF, where only they are verified on their own. */
+#if defined(__BPF__)
+#define HF_STEP_FN __noinline
+#else
+#define HF_STEP_FN static __attribute__((unused))
+#endif
+
+/* Emits a frame of a runtime with n data words (0 to HF_MAX_DATA_WORDS); 0 if
+ * there was room. `own` are bits 39..0 of the head word. */
+static __always_inline int hf_push_dynamic(struct hf_walk *w, __u32 runtime, __u64 flags, __u64 own,
+					   __u32 n, __u64 a, __u64 b, __u64 c)
+{
+	__u64 word =
+	    hf_word(HF_FRAME_DYNAMIC, flags,
+		    (__u64)runtime << HF_FRAME_RUNTIME_SHIFT | (__u64)n << HF_FRAME_N_DATA_SHIFT |
+			(own & ((1ULL << HF_FRAME_N_DATA_SHIFT) - 1)));
+
+	/* All of its words or none. */
+	if (w->n_frames >= w->max_frames || w->n_words + n + 1 > HF_MAX_WORDS)
+		return 1;
+	if (hf_push(w, word))
+		return 1;
+	if (n > 0 && hf_push(w, a))
+		return 1;
+	if (n > 1 && hf_push(w, b))
+		return 1;
+	if (n > 2 && hf_push(w, c))
+		return 1;
+	w->n_frames++;
+	w->heuristic_next = 0;
+	return 0;
+}
+
+/* Is the step of a runtime there? Is any? */
+#if defined(__BPF__)
+#define HF_HAS_RUNTIME(id) (hf_config.runtimes & (1U << (id)))
+#define HF_HAS_RUNTIMES() (hf_config.runtimes != 0)
+#else
+#define HF_HAS_RUNTIME(id) 1
+#define HF_HAS_RUNTIMES() 1
+#endif
+
+/* Calls the step of the runtime whose table is at w->runtime_off. */
+static __always_inline int hf_step_runtime(struct hf_walk *w)
+{
+	const struct hf_runtime_table *table;
+
+	if (!HF_HAS_RUNTIMES())
+		return HF_STEP_NATIVE;
+	table = hf_mem(w->runtime_off, sizeof(*table));
+	if (!table)
+		return HF_STEP_NATIVE;
+	switch (table->runtime) {
+	default:
+		return HF_STEP_NATIVE;
+	}
+}
+
+#endif /* HF_RUNTIME_H */
