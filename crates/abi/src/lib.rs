@@ -71,8 +71,17 @@ impl FrameWord {
         u64::from(self.flags() & HF_FRAME_RETURN_ADDR != 0)
     }
 
+    /// `HF_RUNTIME_*` of a dynamic frame.
+    pub fn runtime(self) -> u32 {
+        (self.0 >> HF_FRAME_RUNTIME_SHIFT) as u32 & 0xff
+    }
+
     /// Words of data that follow it.
     pub fn n_data_words(self) -> usize {
-        if self.kind() == HF_FRAME_DYNAMIC { ((self.0 >> 40) & 0xff) as usize } else { 0 }
+        if self.kind() == HF_FRAME_DYNAMIC {
+            ((self.0 >> HF_FRAME_N_DATA_SHIFT) & 0xff) as usize
+        } else {
+            0
+        }
     }
 }

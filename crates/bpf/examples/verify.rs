@@ -7,7 +7,7 @@ use zerocopy::FromZeros as _;
 fn main() {
     let mut failed = false;
     println!(
-        "{:<22} {:<14} {:>8} {:>10} {:>9}",
+        "{:<28} {:<14} {:>8} {:>10} {:>9}",
         "variant", "program", "insns", "verified", "load ms"
     );
     for (name, force) in [
@@ -29,18 +29,31 @@ fn main() {
         };
         let began = std::time::Instant::now();
         match Kernel::load(&config) {
-            Ok((kernel, _memory, _ring)) => {
+            Ok((mut kernel, _memory, _ring)) => {
                 let ms = began.elapsed().as_secs_f64() * 1e3;
-                for facts in kernel.program_facts() {
+                let print = |name: &str, facts: &hotframe_bpf::kernel::ProgramFacts, ms: f64| {
                     println!(
-                        "{name:<22} {:<14} {:>8} {:>10} {ms:>9.1}",
+                        "{name:<28} {:<14} {:>8} {:>10} {ms:>9.1}",
                         facts.name, facts.instructions, facts.verified
                     );
+                };
+                let native = kernel.program_facts();
+                native.iter().for_each(|facts| print(name, facts, ms));
+                let began = std::time::Instant::now();
+                // The walk is loaded anew with the steps of all runtimes.
+                let all = (1 << abi::HF_RUNTIME_COUNT) - 2;
+                if let Err(cause) = kernel.enable_runtimes(all) {
+                    failed = true;
+                    println!("{name:<28} with runtimes: {cause}");
+                }
+                let ms = began.elapsed().as_secs_f64() * 1e3;
+                for facts in kernel.program_facts().iter().skip(native.len()) {
+                    print(&format!("{name}, runtimes"), facts, ms);
                 }
             }
             Err(cause) => {
                 failed = true;
-                println!("{name:<22} {cause}");
+                println!("{name:<28} {cause}");
             }
         }
     }

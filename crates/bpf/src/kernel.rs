@@ -4,6 +4,10 @@
 //! [`Kernel::start`]. Dropping it detaches and frees everything: programs, maps and events live as
 //! long as their descriptors, which die with the process too.
 //!
+//! The walk that is loaded first knows native code alone: it is there in some ten milliseconds. When
+//! a process with a language runtime appears, [`Kernel::enable_runtimes`] loads the walk anew, over
+//! the same maps, with the steps of those runtimes, and puts it into the first one's place.
+//!
 //! Two choices are made by what the kernel can do (`kernel/include/hf/compat.h`): an arena or an
 //! array for memory, `bpf_loop` or tail calls for the walk. [`Fallbacks`] forces the older of
 //! each, for tests.
@@ -75,7 +79,12 @@ pub struct Kernel {
     /// Ticks due on CPUs that went away are kept here.
     gone_ns: u64,
     period_ns: u64,
-    sideband_pages: usize,
+    /// What it was loaded with, runtimes included.
+    config: Config,
+    /// The walk with runtimes, once one was seen.
+    with_runtimes: Option<Object>,
+    /// Runtimes whose step this kernel refused.
+    refused: u32,
     /// The way that was chosen.
     pub fallbacks: Fallbacks,
 }
@@ -140,17 +149,7 @@ impl Kernel {
         let mut open = open(fallbacks)?;
         Self::configure(&mut open, config, fallbacks)?;
         let object = open.load().map_err(bpf("loading the kernel half"))?;
-        let walk = if fallbacks.tail_calls { "hf_walk_tail" } else { "hf_walk_loop" };
-        let walk_fd = object
-            .progs()
-            .find(|program| program.name() == walk)
-            .ok_or(Error::Missing("walk program"))?
-            .as_fd()
-            .as_raw_fd();
-        let progs = map(&object, "hf_progs")?;
-        progs
-            .update(&PROG_WALK.to_ne_bytes(), &walk_fd.to_ne_bytes(), MapFlags::ANY)
-            .map_err(bpf("filling the program array"))?;
+        put_walk(&object, &object, fallbacks)?;
         let memory = Self::map_memory(&object, config, fallbacks)?;
         let ring = Ring::new(map(&object, "hf_ring")?.as_fd(), config.ring_bytes)?;
         let mut links = Vec::new();
@@ -166,11 +165,71 @@ impl Kernel {
             sidebands: Vec::new(),
             gone_ns: 0,
             period_ns: 1_000_000_000 / u64::from(config.hz),
-            sideband_pages: config.sideband_pages,
+            config: config.clone(),
+            with_runtimes: None,
+            refused: 0,
             fallbacks,
         };
         kernel.follow_cpus(false)?;
         Ok((kernel, memory, ring))
+    }
+
+    /// Loads the walk with the steps of the runtimes in `mask` (bits `1 << HF_RUNTIME_*`), beside
+    /// those that it has, and puts it into the walk's place. A step that the verifier refuses
+    /// costs its runtime: the error says which, and the others are there.
+    ///
+    /// # Errors
+    /// [`Error::Bpf`] with the verifier's word on the first step refused.
+    pub fn enable_runtimes(&mut self, mask: u32) -> Result<(), Error> {
+        let mask = (mask & !self.refused) | self.config.settings.runtimes;
+        if mask == self.config.settings.runtimes {
+            return Ok(());
+        }
+        let Err(whole) = self.load_walk(mask) else { return Ok(()) };
+        // One by one: whatever is refused is left out.
+        for bit in (0..u32::BITS).map(|at| 1 << at).filter(|bit| mask & bit != 0) {
+            let before = self.config.settings.runtimes;
+            if before & bit == 0 && self.load_walk(before | bit).is_err() {
+                self.refused |= bit;
+            }
+        }
+        Err(whole)
+    }
+
+    /// Runtimes whose steps are part of the walk: bits `1 << HF_RUNTIME_*`.
+    pub fn runtimes(&self) -> u32 {
+        self.config.settings.runtimes
+    }
+
+    /// Runtimes whose steps were refused.
+    pub fn refused_runtimes(&self) -> u32 {
+        self.refused
+    }
+
+    fn load_walk(&mut self, runtimes: u32) -> Result<(), Error> {
+        let mut config = self.config.clone();
+        config.settings.runtimes = runtimes;
+        let mut open = open(self.fallbacks)?;
+        Self::configure(&mut open, &config, self.fallbacks)?;
+        let walk = walk_name(self.fallbacks);
+        for mut program in open.progs_mut() {
+            let is_walk = program.name() == walk;
+            program.set_autoload(is_walk);
+        }
+        for mut new in open.maps_mut() {
+            let name = new.name().to_string_lossy().into_owned();
+            if name.ends_with(".config") {
+                continue;
+            }
+            let old = self.object.maps().find(|old| old.name().to_string_lossy() == name);
+            let old = old.ok_or(Error::Missing("a map of the walk"))?;
+            new.reuse_fd(old.as_fd()).map_err(bpf("sharing a map"))?;
+        }
+        let object = open.load().map_err(bpf("loading the walk with runtimes"))?;
+        put_walk(&self.object, &object, self.fallbacks)?;
+        self.with_runtimes = Some(object);
+        self.config = config;
+        Ok(())
     }
 
     fn configure(
@@ -180,8 +239,7 @@ impl Kernel {
     ) -> Result<(), Error> {
         for mut program in open.progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
-            let unused = if fallbacks.tail_calls { "hf_walk_loop" } else { "hf_walk_tail" };
-            program.set_autoload(name != unused);
+            program.set_autoload(!name.starts_with("hf_walk_") || name == walk_name(fallbacks));
         }
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
@@ -236,7 +294,11 @@ impl Kernel {
             if self.clocks.iter().any(|clock| clock.cpu == cpu) {
                 continue;
             }
-            self.sidebands.push(SidebandRing::open(cpu, self.sideband_pages, WATERMARK_BYTES)?);
+            self.sidebands.push(SidebandRing::open(
+                cpu,
+                self.config.sideband_pages,
+                WATERMARK_BYTES,
+            )?);
             let clock = Clock::open(cpu, self.period_ns, program)?;
             if ticking {
                 clock.enable()?;
@@ -330,6 +392,7 @@ impl Kernel {
     pub fn program_facts(&self) -> Vec<ProgramFacts> {
         self.object
             .progs()
+            .chain(self.with_runtimes.iter().flat_map(|object| object.progs()))
             .filter_map(|program| {
                 let mut info = libbpf_sys::bpf_prog_info::default();
                 let mut bytes = size_of_val(&info) as u32;
@@ -365,6 +428,23 @@ pub fn cgroup_subsys(controller: &str) -> Option<u8> {
     ids.iter()
         .find(|member| member.name.is_some_and(|name| name.to_string_lossy() == wanted))
         .and_then(|member| u8::try_from(member.value).ok())
+}
+
+fn walk_name(fallbacks: Fallbacks) -> &'static str {
+    if fallbacks.tail_calls { "hf_walk_tail" } else { "hf_walk_loop" }
+}
+
+/// Puts the walk of one object into the program array of another.
+fn put_walk(array: &Object, object: &Object, fallbacks: Fallbacks) -> Result<(), Error> {
+    let walk = object
+        .progs()
+        .find(|program| program.name() == walk_name(fallbacks))
+        .ok_or(Error::Missing("walk program"))?
+        .as_fd()
+        .as_raw_fd();
+    map(array, "hf_progs")?
+        .update(&PROG_WALK.to_ne_bytes(), &walk.to_ne_bytes(), MapFlags::ANY)
+        .map_err(bpf("filling the program array"))
 }
 
 fn open(fallbacks: Fallbacks) -> Result<OpenObject, Error> {

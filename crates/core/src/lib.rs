@@ -10,6 +10,7 @@ pub mod processes;
 pub mod profile;
 pub mod recording;
 pub mod resolve;
+pub mod runtimes;
 pub mod session;
 pub mod sideband;
 pub mod tables;

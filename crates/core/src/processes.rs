@@ -59,7 +59,7 @@ pub struct Process {
     /// When it ended.
     pub exited_ns: Option<u64>,
     /// Number of its image: an exec makes a new one, a fork copies it.
-    image: u64,
+    pub(crate) image: u64,
     parent: u32,
     reread_at_ns: u64,
     reread_wait_ns: u64,

@@ -18,7 +18,8 @@
 use crate::files::{FileId, Files, Reader, State};
 use crate::jit::Jit;
 use crate::processes::{Mapping, Memory, Processes};
-use crate::recording::{Recording, Sample};
+use crate::recording::{Incarnation, Recording, Sample};
+use crate::runtimes::Runtimes;
 use crate::sideband::{self, Event};
 use crate::tables::Tables;
 use crate::walk::{ReadUser, Stop, Walk};
@@ -131,6 +132,8 @@ pub struct Session {
     pub recording: Recording,
     /// Generated code that was sampled.
     pub jit: Jit,
+    /// Language runtimes and the processes they serve.
+    pub runtimes: Runtimes,
     /// What was counted.
     pub counts: Counts,
     /// Kernel symbols announced while recording.
@@ -160,6 +163,7 @@ impl Session {
             tables,
             recording: Recording::default(),
             jit: Jit::default(),
+            runtimes: Runtimes::default(),
             counts: Counts::default(),
             kernel_symbols: BTreeMap::new(),
             exited: Vec::new(),
@@ -253,7 +257,7 @@ impl Session {
             };
             // Of others nothing is published before a sample asks.
             if process.space_id != 0 && process.is_dirty && process.is_complete {
-                self.publish(pid);
+                self.publish(pid, now_ns);
             }
         }
         self.recording.check_limit();
@@ -261,6 +265,14 @@ impl Session {
         for blob in std::mem::take(&mut self.processes.dropped_blobs) {
             self.tables.remove_blob(blob);
         }
+        let processes = &self.processes;
+        let changed =
+            self.runtimes.tick(now_ns, |pid| processes.get(pid), &self.files, &mut self.tables);
+        for pid in changed {
+            self.processes.entry(pid).is_dirty = true;
+            self.publish(pid, now_ns);
+        }
+        self.runtimes.sweep(&mut self.tables);
         if !self.used.is_empty() {
             let used = std::mem::take(&mut self.used);
             self.tables.mark_used(|file, block| used.contains(&(file, block)));
@@ -340,7 +352,7 @@ impl Session {
         }
         if u32::from(cut) == abi::HF_CUT_BUDGET && head.cut_pc != 0 {
             // No slice could be sent: load what was missing, so that the next walk needs none.
-            if self.publish(head.tgid) {
+            if self.publish(head.tgid, now_ns) {
                 self.load_rows(head.tgid, head.cut_pc);
             }
         }
@@ -357,6 +369,11 @@ impl Session {
 
     /// A sample says in which address space its process runs.
     fn learn_space(&mut self, head: &abi::hf_sample) {
+        self.runtimes.saw(Incarnation {
+            pid: head.tgid,
+            exec_id: head.exec_id,
+            start_ns: head.start_ns,
+        });
         if head.space_id == 0 {
             return;
         }
@@ -402,7 +419,7 @@ impl Session {
             self.processes.refresh(pid, now_ns, &mut self.files);
         }
         for _ in 0..MAX_LOADS_PER_WALK {
-            if !self.publish(pid) {
+            if !self.publish(pid, now_ns) {
                 break;
             }
             let Some(process) = self.processes.get(pid) else {
@@ -507,8 +524,10 @@ impl Session {
             self.counts.heuristic += weight;
         }
         let pressed = self.tables.is_pressed();
-        for &word in words {
+        let mut rest = words;
+        while let Some((&word, after)) = rest.split_first() {
             let word = abi::FrameWord(word);
+            rest = after.get(word.n_data_words()..).unwrap_or_default();
             if word.kind() == abi::HF_FRAME_NATIVE {
                 if pressed {
                     self.used.insert((word.file_id(), word.image_offset() >> abi::HF_BLOCK_SHIFT));
@@ -532,7 +551,7 @@ impl Session {
 
     /// Publishes a process's mappings if they changed. False if there is nothing to publish or no
     /// room.
-    fn publish(&mut self, pid: u32) -> bool {
+    fn publish(&mut self, pid: u32, now_ns: u64) -> bool {
         let Some(process) = self.processes.get(pid) else {
             return false;
         };
@@ -574,6 +593,10 @@ impl Session {
             }
             entries.push(entry);
         }
+        if let Some(process) = self.processes.get(pid) {
+            self.runtimes.publish(pid, process, &self.files, &mut self.tables, now_ns);
+            self.runtimes.overlay(pid, &mut entries);
+        }
         let Some(blob) = self.tables.add_blob(&entries) else {
             return false;
         };
@@ -584,6 +607,7 @@ impl Session {
         if let Some(old) = old {
             self.tables.remove_blob(old);
         }
+        self.runtimes.published(pid, &mut self.tables);
         true
     }
 

@@ -78,6 +78,14 @@ struct Block {
     used: bool,
 }
 
+/// A runtime's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    /// Where it is: what a mapping's `runtime_off` says.
+    pub off: u32,
+    bytes: u32,
+}
+
 /// A blob that was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blob {
@@ -375,6 +383,25 @@ impl Tables {
                 reserved: 0,
             });
         }
+    }
+
+    /// Adds a runtime's table. The bytes begin with the runtime's id, which is published last.
+    pub fn add_table(&mut self, runtime: u32, bytes: &[u8]) -> Option<Table> {
+        if bytes.len() < 4 || bytes.len() > abi::HF_RUNTIME_TABLE_MAX_BYTES as usize {
+            self.stats.refused += 1;
+            return None;
+        }
+        let len = bytes.len() as u32;
+        let off = self.take(len)?;
+        self.memory.publish(off, 0);
+        self.memory.write(off + 4, &bytes[4..]);
+        self.memory.publish(off, runtime);
+        Some(Table { off, bytes: len })
+    }
+
+    /// Takes a runtime's table out.
+    pub fn remove_table(&mut self, table: Table) {
+        self.rest(table.off, table.bytes);
     }
 
     /// Frees a blob. Spaces that still have it are found stale and ask anew.

@@ -12,6 +12,7 @@ mod input;
 mod manual;
 mod output;
 mod record;
+mod registry;
 mod significance;
 mod stats;
 mod summary;

@@ -15,6 +15,7 @@ use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
 use hotframe_core::profile::{Meta, Profile};
 use hotframe_core::resolve;
+use hotframe_core::runtimes::Runtimes;
 use hotframe_core::session::Session;
 use hotframe_core::tables::Tables;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -201,6 +202,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         (options.audit > 0).then(|| audit::auditor(options.audit)).flatten(),
     );
     session.recording.limit_bytes = shares.profile as usize;
+    session.runtimes = Runtimes::new(crate::registry::RUNTIMES);
     let mut recorder = Recorder {
         kernel,
         ring,
@@ -372,6 +374,17 @@ fn warn_of_missing_capabilities() {
     }
 }
 
+/// Gives the kernel half the steps of runtimes that a process began to need. One that the kernel
+/// refuses is said once; stacks go on natively.
+pub(crate) fn enable_runtimes(kernel: &mut Kernel, session: &Session) {
+    let wanted = session.runtimes.wanted() & !kernel.refused_runtimes();
+    if wanted & !kernel.runtimes() != 0
+        && let Err(why) = kernel.enable_runtimes(wanted)
+    {
+        eprintln!("hotframe: a runtime's frames are missing: {why}");
+    }
+}
+
 /// A recording under way.
 struct Recorder {
     kernel: Kernel,
@@ -486,6 +499,7 @@ impl Recorder {
         }
         self.ring.drain(until, |record| session.record(record));
         session.end_pass(now_ns());
+        enable_runtimes(&mut self.kernel, session);
         for (parent, child) in std::mem::take(&mut session.forked) {
             if self.follows_children && self.targets.contains(&parent) {
                 self.targets.insert(child);

@@ -14,6 +14,7 @@ use hotframe_core::jit::Jit;
 use hotframe_core::names::Names;
 use hotframe_core::recording::{Incarnation, Recording};
 use hotframe_core::resolve::Source;
+use hotframe_core::runtimes::Runtimes;
 use hotframe_core::session::{AnnouncedSymbol, Session};
 use hotframe_core::tables::Tables;
 use hotframe_jitmap::{PerfMap, Wanted};
@@ -170,6 +171,7 @@ impl Recorder {
         kernel.start()?;
         let mut session = Session::new(Tables::new(Box::new(memory)), None);
         session.recording.limit_bytes = limit_bytes;
+        session.runtimes = Runtimes::new(crate::registry::RUNTIMES);
         Ok(Recorder {
             kernel,
             ring,
@@ -225,6 +227,7 @@ impl Recorder {
         }
         self.ring.drain(until, |record| session.record(record));
         session.end_pass(now_ns());
+        record::enable_runtimes(&mut self.kernel, session);
         session.forked.clear();
         for pid in std::mem::take(&mut session.exited) {
             self.kernel.remove_pid(pid);

@@ -1,0 +1,615 @@
+//! Language runtimes at work: which files are theirs, which processes they serve, who names a frame.
+//!
+//! In: files as they are opened, processes as their mappings are published, and the frames that the
+//! steps of runtimes sent. Out: regions and tables for the kernel half, and named frames. What a
+//! runtime is and does stands in `hotframe-runtime`; nothing here knows one by name.
+//!
+//! # How it works
+//! A file is looked at once, when it is opened: only one whose symbols or sections have a runtime's
+//! signs is asked about. A process is attached to when its mappings are published, so that its
+//! first sample already finds the regions; while a runtime is starting it is tried again after a
+//! time that doubles up to [`RETRY_MAX_NS`]. A frame is named from the memory of its process, off
+//! the walk, before the pass that brought it ends, as long as the pass has time.
+//!
+//! # Cost
+//! A look at `.dynsym` a file. Attaching is the runtime's: some tens of reads.
+
+use crate::files::{FileId, Files};
+use crate::processes::{Mapping, Process};
+use crate::recording::Incarnation;
+use crate::tables::{Table, Tables};
+use hotframe_abi as abi;
+use hotframe_objects::{ElfFile, ReadAt};
+use hotframe_runtime::{
+    Attached, Executable, Frame, Layout, Memory, Outcome, RawFrame, Region, Runtime, Unusable, Why,
+    elf,
+};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// First and last wait before a runtime that was starting is tried again.
+const RETRY_MIN_NS: u64 = 2_000_000;
+const RETRY_MAX_NS: u64 = 1_000_000_000;
+/// A runtime is told of the time at most so often, to look for what changes without a mapping.
+const REFRESH_NS: u64 = 100_000_000;
+/// `.symtab` up to this size is searched where `.dynsym` says nothing.
+const SYMTAB_MAX_BYTES: u64 = 16 << 20;
+
+/// What a file was recognised as.
+struct Recognised {
+    runtime: &'static dyn Runtime,
+    layout: Result<Arc<dyn Layout>, String>,
+}
+
+/// A runtime in a process.
+struct Served {
+    runtime: &'static dyn Runtime,
+    layout: Arc<dyn Layout>,
+    bias: u64,
+    state: State,
+}
+
+enum State {
+    /// Not so far: when it is tried again, and the wait after that.
+    Starting {
+        retry_at_ns: u64,
+        wait_ns: u64,
+        why: String,
+    },
+    Attached {
+        attached: Box<dyn Attached>,
+        table: Option<Table>,
+    },
+    Unusable(String),
+}
+
+/// A process with runtimes.
+struct Serving {
+    /// `Process::image`: another one is another program.
+    image: u64,
+    /// Known from its first sample on.
+    incarnation: Option<Incarnation>,
+    memory: Memory,
+    served: Vec<Served>,
+    refreshed_ns: u64,
+    /// Tables that the blob published last may still name.
+    replaced: Vec<Table>,
+}
+
+/// What became of a runtime in a process: a line of the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The process.
+    pub pid: u32,
+    /// Name of the runtime.
+    pub runtime: &'static str,
+    /// Its version, as the file says it.
+    pub version: String,
+    /// Why it is not served; empty: it is.
+    pub problem: String,
+}
+
+/// All runtimes and whom they serve.
+#[derive(Default)]
+pub struct Runtimes {
+    registry: &'static [&'static dyn Runtime],
+    files: HashMap<FileId, Vec<Recognised>>,
+    serving: HashMap<u32, Serving>,
+    /// Bits `1 << HF_RUNTIME_*` of those that serve or served a process.
+    wanted: u32,
+    gone: Vec<Report>,
+    /// Tables of processes that are forgotten.
+    orphans: Vec<Table>,
+}
+
+impl std::fmt::Debug for Runtimes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtimes").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
+
+/// Lines of the report that are kept of processes that ended.
+const GONE_MAX: usize = 1024;
+
+impl Runtimes {
+    /// Those of a registry; nobody is served.
+    pub fn new(registry: &'static [&'static dyn Runtime]) -> Runtimes {
+        Runtimes { registry, ..Runtimes::default() }
+    }
+
+    /// Bits `1 << HF_RUNTIME_*` of the steps that the kernel half needs.
+    pub fn wanted(&self) -> u32 {
+        self.wanted
+    }
+
+    /// Looks at a file that was opened. Once: the answer is kept.
+    fn recognise(&mut self, id: FileId, files: &Files) {
+        if self.registry.is_empty() || self.files.contains_key(&id) {
+            return;
+        }
+        let Some(file) = files.get(id) else { return };
+        let Some(reader) = file.reader() else { return };
+        let mut found = Vec::new();
+        if let Ok(elf) = ElfFile::open(reader as &dyn ReadAt) {
+            let hits = with_signs(self.registry, &elf);
+            let executable = Executable { path: &file.path, elf: &elf };
+            for (&runtime, _) in self.registry.iter().zip(hits).filter(|(_, hit)| *hit) {
+                let layout = match runtime.recognise(&executable) {
+                    Ok(None) => continue,
+                    Ok(Some(layout)) => {
+                        tracing::debug!(
+                            path = file.path,
+                            runtime = runtime.name(),
+                            version = layout.version(),
+                            "recognised"
+                        );
+                        Ok(layout)
+                    }
+                    Err(why) => {
+                        tracing::debug!(path = file.path, "{}: {why}", runtime.name());
+                        Err(why.to_string())
+                    }
+                };
+                found.push(Recognised { runtime, layout });
+            }
+        }
+        self.files.insert(id, found);
+    }
+
+    /// A process's mappings are about to be published: attaches what its files call for and tells
+    /// those that are attached.
+    pub fn publish(
+        &mut self,
+        pid: u32,
+        process: &Process,
+        files: &Files,
+        tables: &mut Tables,
+        now_ns: u64,
+    ) {
+        if self.registry.is_empty() {
+            return;
+        }
+        let mut calls: Vec<(FileId, u64)> = Vec::new();
+        for mapping in process.mappings.iter().filter(|mapping| mapping.file != 0) {
+            let id = files.actual(mapping.file);
+            self.recognise(id, files);
+            if self.files.get(&id).is_none_or(Vec::is_empty)
+                || calls.iter().any(|(known, _)| *known == id)
+            {
+                continue;
+            }
+            let Some(elf) = files.get(id).and_then(|file| file.elf()) else { continue };
+            let Some(image) = elf.map_bias(mapping.start, mapping.pgoff) else { continue };
+            calls.push((id, image.wrapping_sub(elf.image_base())));
+        }
+        if self.serving.get(&pid).is_some_and(|serving| serving.image != process.image) {
+            self.forget(pid);
+        }
+        if calls.is_empty() {
+            return;
+        }
+        let serving = self.serving.entry(pid).or_insert_with(|| Serving {
+            image: process.image,
+            incarnation: None,
+            memory: Memory::of(pid),
+            served: Vec::new(),
+            refreshed_ns: 0,
+            replaced: Vec::new(),
+        });
+        for (id, bias) in calls {
+            for recognised in self.files.get(&id).into_iter().flatten() {
+                let Ok(layout) = &recognised.layout else { continue };
+                let is_known = |served: &Served| {
+                    served.bias == bias && served.runtime.id() == recognised.runtime.id()
+                };
+                if !serving.served.iter().any(is_known) {
+                    serving.served.push(Served {
+                        runtime: recognised.runtime,
+                        layout: layout.clone(),
+                        bias,
+                        state: State::Starting {
+                            retry_at_ns: 0,
+                            wait_ns: RETRY_MIN_NS,
+                            why: String::new(),
+                        },
+                    });
+                }
+            }
+        }
+        refresh(&mut self.wanted, pid, serving, process, files, tables, now_ns, true);
+    }
+
+    /// Tries again what was starting, and tells all of the time. Returns processes whose regions or
+    /// tables changed: they have to be published anew.
+    pub fn tick<'p>(
+        &mut self,
+        now_ns: u64,
+        process: impl Fn(u32) -> Option<&'p Process>,
+        files: &Files,
+        tables: &mut Tables,
+    ) -> Vec<u32> {
+        let mut changed = Vec::new();
+        let mut gone = Vec::new();
+        for (&pid, serving) in &mut self.serving {
+            match process(pid).filter(|process| process.image == serving.image) {
+                Some(process) => {
+                    if refresh(
+                        &mut self.wanted,
+                        pid,
+                        serving,
+                        process,
+                        files,
+                        tables,
+                        now_ns,
+                        false,
+                    ) {
+                        changed.push(pid);
+                    }
+                }
+                None => gone.push(pid),
+            }
+        }
+        for pid in gone {
+            self.forget(pid);
+        }
+        changed
+    }
+
+    /// A process's mappings were published: nothing names its former tables any more.
+    pub fn published(&mut self, pid: u32, tables: &mut Tables) {
+        if let Some(serving) = self.serving.get_mut(&pid) {
+            serving.replaced.drain(..).for_each(|table| tables.remove_table(table));
+        }
+    }
+
+    /// Frees the tables of processes that are forgotten. Their blobs have to be gone.
+    pub fn sweep(&mut self, tables: &mut Tables) {
+        self.orphans.drain(..).for_each(|table| tables.remove_table(table));
+    }
+
+    fn forget(&mut self, pid: u32) {
+        let Some(serving) = self.serving.remove(&pid) else { return };
+        if self.gone.len() < GONE_MAX {
+            self.gone.extend(reports(pid, &serving));
+        }
+        self.orphans.extend(serving.replaced);
+        for served in serving.served {
+            if let State::Attached { table: Some(table), .. } = served.state {
+                self.orphans.push(table);
+            }
+        }
+    }
+
+    /// A sample says which program a process runs.
+    pub fn saw(&mut self, incarnation: Incarnation) {
+        if let Some(serving) = self.serving.get_mut(&incarnation.pid)
+            && serving.incarnation.is_none()
+        {
+            serving.incarnation = Some(incarnation);
+        }
+    }
+
+    /// Gives the parts of a process's mappings that belong to runtimes to them. `entries` are
+    /// sorted, and stay so.
+    pub fn overlay(&self, pid: u32, entries: &mut Vec<abi::hf_mapping>) {
+        let Some(serving) = self.serving.get(&pid) else { return };
+        for served in &serving.served {
+            if let State::Attached { attached, table: Some(table) } = &served.state {
+                for region in attached.regions() {
+                    overlay(entries, *region, table.off);
+                }
+            }
+        }
+    }
+
+    /// Names a frame of a process: appends to `frames`.
+    pub fn resolve(
+        &mut self,
+        incarnation: Incarnation,
+        words: &[u64],
+        process: Option<&Process>,
+        files: &Files,
+        frames: &mut Vec<Frame>,
+    ) -> Outcome {
+        let (Some((&head, data)), Some(process)) = (words.split_first(), process) else {
+            return Outcome::Unnamed(Why::ProcessGone);
+        };
+        let head = abi::FrameWord(head);
+        let Some(serving) = self.serving.get_mut(&incarnation.pid) else {
+            return Outcome::Unnamed(Why::ProcessGone);
+        };
+        if serving.incarnation.is_some_and(|served| served != incarnation) {
+            return Outcome::Unnamed(Why::ProcessGone);
+        }
+        let raw = RawFrame { head, data };
+        let mappings = view_mappings(process, files);
+        let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
+        let mut outcome = Outcome::Unnamed(Why::Unsupported);
+        // Two of a kind in one process (interpreters in two libraries): the one that can name it.
+        for served in &mut serving.served {
+            if served.runtime.id() != head.runtime() {
+                continue;
+            }
+            let State::Attached { attached, .. } = &mut served.state else { continue };
+            serving.memory.forget();
+            let view = hotframe_runtime::Process {
+                pid: incarnation.pid,
+                bias: served.bias,
+                memory: &serving.memory,
+                mappings: &mappings,
+                open: &open,
+            };
+            outcome = attached.resolve(&raw, &view, frames);
+            if outcome == Outcome::Named {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// What became of each runtime of each process.
+    pub fn report(&self) -> Vec<Report> {
+        let mut all = self.gone.clone();
+        for (&pid, serving) in &self.serving {
+            all.extend(reports(pid, serving));
+        }
+        all.sort_by_key(|report| (report.pid, report.runtime));
+        all
+    }
+}
+
+fn reports(pid: u32, serving: &Serving) -> impl Iterator<Item = Report> + '_ {
+    serving.served.iter().map(move |served| Report {
+        pid,
+        runtime: served.runtime.name(),
+        version: served.layout.version(),
+        problem: match &served.state {
+            State::Attached { .. } => String::new(),
+            State::Starting { why, .. } => why.clone(),
+            State::Unusable(why) => why.clone(),
+        },
+    })
+}
+
+/// Brings a process's runtimes up to date. True if regions or tables changed.
+#[allow(clippy::too_many_arguments)]
+fn refresh(
+    wanted: &mut u32,
+    pid: u32,
+    serving: &mut Serving,
+    process: &Process,
+    files: &Files,
+    tables: &mut Tables,
+    now_ns: u64,
+    mappings_changed: bool,
+) -> bool {
+    let is_due = mappings_changed || now_ns.saturating_sub(serving.refreshed_ns) >= REFRESH_NS;
+    let is_starting = serving.served.iter().any(
+        |served| matches!(&served.state, State::Starting { retry_at_ns, .. } if *retry_at_ns <= now_ns),
+    );
+    if !is_due && !is_starting {
+        return false;
+    }
+    serving.refreshed_ns = now_ns;
+    serving.memory.forget();
+    let mappings = view_mappings(process, files);
+    let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
+    let mut changed = false;
+    for served in &mut serving.served {
+        let view = hotframe_runtime::Process {
+            pid,
+            bias: served.bias,
+            memory: &serving.memory,
+            mappings: &mappings,
+            open: &open,
+        };
+        match &mut served.state {
+            State::Unusable(_) => {}
+            State::Attached { attached, table } => {
+                if attached.refresh(&view) {
+                    let old = std::mem::replace(
+                        table,
+                        tables.add_table(served.runtime.id(), attached.table()),
+                    );
+                    serving.replaced.extend(old);
+                    changed = true;
+                }
+            }
+            State::Starting { retry_at_ns, wait_ns, why } => {
+                // New mappings are what a starting runtime waits for, but a storm of them is not.
+                if *retry_at_ns > now_ns {
+                    continue;
+                }
+                match served.layout.attach(&view) {
+                    Ok(attached) => {
+                        tracing::debug!(
+                            pid,
+                            runtime = served.runtime.name(),
+                            regions = attached.regions().len(),
+                            "attached"
+                        );
+                        *wanted |= 1 << served.runtime.id();
+                        let table = tables.add_table(served.runtime.id(), attached.table());
+                        served.state = State::Attached { attached, table };
+                        changed = true;
+                    }
+                    Err(cause @ (Unusable::NotYet(_) | Unusable::Read { .. })) => {
+                        *why = cause.to_string();
+                        *retry_at_ns = now_ns + *wait_ns;
+                        *wait_ns = (*wait_ns * 2).min(RETRY_MAX_NS);
+                    }
+                    Err(cause) => {
+                        tracing::debug!(pid, "{}: {cause}", served.runtime.name());
+                        served.state = State::Unusable(cause.to_string());
+                    }
+                }
+            }
+        }
+    }
+    changed
+}
+
+fn view_mappings(process: &Process, files: &Files) -> Vec<hotframe_runtime::Mapping> {
+    let path = |mapping: &Mapping| match files.get(mapping.file) {
+        Some(file) if mapping.file != 0 => file.path.clone(),
+        _ => String::new(),
+    };
+    process
+        .mappings
+        .iter()
+        .map(|mapping| hotframe_runtime::Mapping {
+            start: mapping.start,
+            end: mapping.end,
+            pgoff: mapping.pgoff,
+            path: path(mapping),
+        })
+        .collect()
+}
+
+fn open_mapping(
+    process: &Process,
+    files: &Files,
+    wanted: &hotframe_runtime::Mapping,
+) -> Option<Arc<dyn ReadAt + Send + Sync>> {
+    let mapping = process.mappings.iter().find(|mapping| mapping.start == wanted.start)?;
+    Some(Arc::new(files.get(mapping.file)?.reader()?.clone()))
+}
+
+/// Which of the registry's runtimes have a sign in the file.
+fn with_signs(registry: &[&'static dyn Runtime], file: &ElfFile<&dyn ReadAt>) -> Vec<bool> {
+    let signs: Vec<_> = registry.iter().map(|runtime| runtime.signs()).collect();
+    let mut hits: Vec<bool> = signs
+        .iter()
+        .map(|signs| signs.sections.iter().any(|name| file.section(name).is_some()))
+        .collect();
+    let wanted: HashSet<&[u8]> =
+        signs.iter().flat_map(|signs| signs.symbols).map(|name| name.as_bytes()).collect();
+    let symtab_bytes = file.section(".symtab").map_or(0, |section| section.size);
+    for tables in [elf::Tables::Dynamic, elf::Tables::All] {
+        let is_all = tables == elf::Tables::All;
+        if is_all && (hits.contains(&true) || !(1..=SYMTAB_MAX_BYTES).contains(&symtab_bytes)) {
+            break;
+        }
+        elf::symbols(file, tables, &mut |name, _| {
+            if wanted.contains(name) {
+                for (hit, signs) in hits.iter_mut().zip(&signs) {
+                    *hit |= signs.symbols.iter().any(|sign| sign.as_bytes() == name);
+                }
+            }
+            hits.contains(&false)
+        });
+    }
+    hits
+}
+
+/// Puts a region over sorted mappings: what it covers of them gets the table, what it covers of
+/// nothing becomes anonymous code of its own.
+fn overlay(entries: &mut Vec<abi::hf_mapping>, region: Region, table_off: u32) {
+    if region.start >= region.end {
+        return;
+    }
+    let mut out = Vec::with_capacity(entries.len() + 3);
+    let mut at = region.start;
+    let gap = |out: &mut Vec<abi::hf_mapping>, start: u64, end: u64| {
+        if start < end {
+            out.push(abi::hf_mapping {
+                start,
+                end,
+                image: start,
+                file_id: 0,
+                file_off: 0,
+                runtime_off: table_off,
+                reserved: 0,
+            });
+        }
+    };
+    for entry in entries.drain(..) {
+        if entry.end <= region.start {
+            out.push(entry);
+            continue;
+        }
+        if entry.start >= region.end {
+            gap(&mut out, at, region.end);
+            at = at.max(region.end);
+            out.push(entry);
+            continue;
+        }
+        gap(&mut out, at, entry.start.min(region.end));
+        if entry.start < region.start {
+            out.push(abi::hf_mapping { end: region.start, ..entry });
+        }
+        let (start, end) = (entry.start.max(region.start), entry.end.min(region.end));
+        let image = if entry.file_id == 0 { start } else { entry.image };
+        out.push(abi::hf_mapping { start, end, image, runtime_off: table_off, ..entry });
+        if entry.end > region.end {
+            let image = if entry.file_id == 0 { region.end } else { entry.image };
+            out.push(abi::hf_mapping { start: region.end, image, ..entry });
+        }
+        at = at.max(end);
+    }
+    gap(&mut out, at, region.end);
+    out.truncate(abi::HF_MAX_MAPPINGS as usize);
+    *entries = out;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(start: u64, end: u64, file_id: u32) -> abi::hf_mapping {
+        let image = if file_id == 0 { start } else { 0x100 };
+        abi::hf_mapping {
+            start,
+            end,
+            image,
+            file_id,
+            file_off: file_id,
+            runtime_off: 0,
+            reserved: 0,
+        }
+    }
+
+    fn check(entries: &[abi::hf_mapping], region: (u64, u64), expect: &[(u64, u64, u32, u32)]) {
+        let mut entries = entries.to_vec();
+        overlay(&mut entries, Region { start: region.0, end: region.1 }, 7);
+        let got: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.start, entry.end, entry.file_id, entry.runtime_off))
+            .collect();
+        assert_eq!(got, expect);
+        for entry in &entries {
+            assert_eq!(entry.image, if entry.file_id == 0 { entry.start } else { 0x100 });
+        }
+    }
+
+    /// A region takes its part of a mapping, the rest stays; where nothing is mapped it stands
+    /// for itself.
+    #[test]
+    fn regions_take_their_part() {
+        let file = mapping(0x1000, 0x5000, 1);
+        check(
+            &[file],
+            (0x2000, 0x3000),
+            &[(0x1000, 0x2000, 1, 0), (0x2000, 0x3000, 1, 7), (0x3000, 0x5000, 1, 0)],
+        );
+        check(&[file], (0x1000, 0x5000), &[(0x1000, 0x5000, 1, 7)]);
+        let two =
+            [mapping(0x1000, 0x2000, 0), mapping(0x4000, 0x6000, 0), mapping(0x9000, 0xa000, 2)];
+        check(
+            &two,
+            (0x800, 0x8000),
+            &[
+                (0x800, 0x1000, 0, 7),
+                (0x1000, 0x2000, 0, 7),
+                (0x2000, 0x4000, 0, 7),
+                (0x4000, 0x6000, 0, 7),
+                (0x6000, 0x8000, 0, 7),
+                (0x9000, 0xa000, 2, 0),
+            ],
+        );
+        check(&[], (0x1000, 0x2000), &[(0x1000, 0x2000, 0, 7)]);
+        check(&[file], (0x3000, 0x3000), &[(0x1000, 0x5000, 1, 0)]);
+        check(&[file], (0x6000, 0x7000), &[(0x1000, 0x5000, 1, 0), (0x6000, 0x7000, 0, 7)]);
+        check(&[file], (0x100, 0x200), &[(0x100, 0x200, 0, 7), (0x1000, 0x5000, 1, 0)]);
+    }
+}
