@@ -92,8 +92,7 @@ pub const HF_FILTERED_PID: hf_filtered = 1;
 pub const HF_FILTERED_CGROUP: hf_filtered = 2;
 pub const HF_FILTERED_COMM: hf_filtered = 3;
 pub const HF_FILTERED_NAMESPACE: hf_filtered = 4;
-pub const HF_FILTERED_SELF: hf_filtered = 5;
-pub const HF_FILTERED_COUNT: hf_filtered = 6;
+pub const HF_FILTERED_COUNT: hf_filtered = 5;
 pub type hf_filtered = ::core::ffi::c_uint;
 pub const HF_LOST_RING_FULL: hf_lost = 0;
 pub const HF_LOST_NO_SCRATCH: hf_lost = 1;
@@ -614,7 +613,7 @@ pub struct hf_counters {
     pub emitted: __u64,
     pub slices: __u64,
     pub slices_refused: __u64,
-    pub filtered: [__u64; 6usize],
+    pub filtered: [__u64; 5usize],
     pub lost: [__u64; 3usize],
     pub space_records_lost: __u64,
     pub hook_runs: __u64,
@@ -626,7 +625,7 @@ pub struct hf_counters {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 176usize];
+    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 168usize];
     ["Alignment of hf_counters"][::core::mem::align_of::<hf_counters>() - 8usize];
     ["Offset of field: hf_counters::runs"][::core::mem::offset_of!(hf_counters, runs) - 0usize];
     ["Offset of field: hf_counters::run_ns"][::core::mem::offset_of!(hf_counters, run_ns) - 8usize];
@@ -639,21 +638,21 @@ const _: () = {
         [::core::mem::offset_of!(hf_counters, slices_refused) - 40usize];
     ["Offset of field: hf_counters::filtered"]
         [::core::mem::offset_of!(hf_counters, filtered) - 48usize];
-    ["Offset of field: hf_counters::lost"][::core::mem::offset_of!(hf_counters, lost) - 96usize];
+    ["Offset of field: hf_counters::lost"][::core::mem::offset_of!(hf_counters, lost) - 88usize];
     ["Offset of field: hf_counters::space_records_lost"]
-        [::core::mem::offset_of!(hf_counters, space_records_lost) - 120usize];
+        [::core::mem::offset_of!(hf_counters, space_records_lost) - 112usize];
     ["Offset of field: hf_counters::hook_runs"]
-        [::core::mem::offset_of!(hf_counters, hook_runs) - 128usize];
+        [::core::mem::offset_of!(hf_counters, hook_runs) - 120usize];
     ["Offset of field: hf_counters::frames"]
-        [::core::mem::offset_of!(hf_counters, frames) - 136usize];
+        [::core::mem::offset_of!(hf_counters, frames) - 128usize];
     ["Offset of field: hf_counters::audits"]
-        [::core::mem::offset_of!(hf_counters, audits) - 144usize];
+        [::core::mem::offset_of!(hf_counters, audits) - 136usize];
     ["Offset of field: hf_counters::stack_seq"]
-        [::core::mem::offset_of!(hf_counters, stack_seq) - 152usize];
+        [::core::mem::offset_of!(hf_counters, stack_seq) - 144usize];
     ["Offset of field: hf_counters::slice_window_ns"]
-        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 160usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 152usize];
     ["Offset of field: hf_counters::slice_window_bytes"]
-        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 168usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 160usize];
 };
 pub const CUT_NAMES: [&str; 12] = [
     "none",
@@ -669,6 +668,6 @@ pub const CUT_NAMES: [&str; 12] = [
     "budget",
     "process_gone",
 ];
-pub const FILTERED_NAMES: [&str; 6] = ["idle", "pid", "cgroup", "comm", "namespace", "self"];
+pub const FILTERED_NAMES: [&str; 5] = ["idle", "pid", "cgroup", "comm", "namespace"];
 pub const LOST_NAMES: [&str; 3] = ["ring_full", "no_scratch", "tail_call"];
 pub const MISSING_NAMES: [&str; 4] = ["none", "space", "mapping", "rows"];

@@ -6,10 +6,16 @@
 //! counted by the program; leaving them to the kernel (`exclude_idle`) would keep them in the
 //! event's count and out of the books.
 //!
-//! Sources: include/uapi/linux/perf_event.h, kernel/events/core.c @ v6.12.
+//! A CPU that stands idle may not get its timer at all: a hypervisor that parks it lets the ticks pass
+//! (each late one moves the timer over all that went by, hrtimer_forward_now in
+//! perf_swevent_hrtimer). They are in the event's count, and no program ran. [`ticks_halted`]
+//! finds them by the idle time that the kernel accounts to the CPU.
+//!
+//! Sources: include/uapi/linux/perf_event.h, kernel/events/core.c, fs/proc/stat.c @ v6.12.
 
 use crate::{Error, map::Mapped};
 use perf_event_open_sys::{bindings as sys, ioctls, perf_event_open};
+use std::collections::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -185,6 +191,56 @@ pub fn online_cpus() -> Result<Vec<u32>, Error> {
     Ok(parse_cpus(&text))
 }
 
+/// Nanoseconds that each online CPU has been idle since boot, in steps of a clock tick (10 ms): the
+/// fourth and fifth column of `/proc/stat`, idle and idle with a disk request under way.
+pub fn idle_ns() -> Result<HashMap<u32, u64>, Error> {
+    let text = std::fs::read_to_string("/proc/stat")
+        .map_err(|cause| Error::Os { what: "reading /proc/stat", cause })?;
+    Ok(parse_idle(&text, clock_tick_ns()))
+}
+
+/// The unit of `/proc/stat`, in nanoseconds.
+pub fn clock_tick_ns() -> u64 {
+    // SAFETY: sysconf has no preconditions.
+    let hz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    1_000_000_000 / u64::try_from(hz).unwrap_or(0).max(1)
+}
+
+fn parse_idle(text: &str, tick_ns: u64) -> HashMap<u32, u64> {
+    let of_line = |line: &str| {
+        let mut fields = line.strip_prefix("cpu")?.split_ascii_whitespace();
+        let cpu = fields.next()?.parse().ok()?;
+        let mut fields = fields.skip(3).map(|field| field.parse::<u64>().unwrap_or(0));
+        let idle = fields.next()?.saturating_add(fields.next().unwrap_or(0));
+        Some((cpu, idle.saturating_mul(tick_ns)))
+    };
+    // The first line is the sum of all and has no number.
+    text.lines().skip(1).map_while(of_line).collect()
+}
+
+/// One CPU's part of the books.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuTicks {
+    /// Ticks that were due.
+    pub expected: u64,
+    /// Ticks that ran the program.
+    pub ran: u64,
+    /// Of those, the ones that hit the idle task.
+    pub ran_idle: u64,
+    /// Idle time while the clock ran, as [`idle_ns`] has it.
+    pub idle_ns: u64,
+}
+
+/// Ticks that were due while a CPU stood idle and that never ran the program: as many idle ticks
+/// as its idle time says and did not run, at most as many as are missing. Idle time is known to one
+/// clock tick: a difference within it says nothing, and one beyond it takes what lies within along.
+pub fn ticks_halted(ticks: CpuTicks, period_ns: u64, clock_tick_ns: u64) -> u64 {
+    let resolution = clock_tick_ns.div_ceil(period_ns.max(1));
+    let missing = ticks.expected.saturating_sub(ticks.ran);
+    let not_run = (ticks.idle_ns / period_ns.max(1)).saturating_sub(ticks.ran_idle);
+    if not_run > resolution { missing.min(not_run + resolution) } else { 0 }
+}
+
 fn parse_cpus(text: &str) -> Vec<u32> {
     let mut cpus = Vec::new();
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {
@@ -198,6 +254,40 @@ fn parse_cpus(text: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::{CpuTicks, parse_idle, ticks_halted};
+
+    /// Idle time of each CPU, iowait included, as the kernel prints it; a CPU that is off has no line.
+    #[test]
+    fn idle_times() {
+        let text = "cpu  30 0 9 1200 7 0 0 0 0 0\n\
+                    cpu0 10 0 3 1000 5 0 0 0 0 0\n\
+                    cpu2 20 0 6 200 2 0 0 0 0 0\n\
+                    intr 77 0 0\n";
+        let idle = parse_idle(text, 10_000_000);
+        assert_eq!(idle.len(), 2);
+        assert_eq!((idle[&0], idle[&2]), (10_050_000_000, 2_020_000_000));
+        assert!(parse_idle("", 1).is_empty());
+        assert!(parse_idle("cpu\ncpu0 1\ncpu1 x", 1).is_empty());
+    }
+
+    /// Ticks of a parked CPU are idle ones; a busy CPU's are missing, whatever the rounding of its
+    /// idle time.
+    #[test]
+    fn halted_ticks() {
+        let halted = |expected, ran, ran_idle, idle_ms| {
+            let idle_ns = idle_ms * 1_000_000;
+            ticks_halted(CpuTicks { expected, ran, ran_idle, idle_ns }, 10_000_000, 10_000_000)
+        };
+        assert_eq!(halted(300, 0, 0, 2990), 300);
+        assert_eq!(halted(300, 300, 300, 3000), 0);
+        assert_eq!(halted(300, 100, 0, 2000), 200);
+        // Two thirds busy: those ticks are missed.
+        assert_eq!(halted(300, 0, 0, 1000), 101);
+        // Never idle: nothing of it is halted, within the resolution either.
+        assert_eq!(halted(300, 200, 0, 0), 0);
+        assert_eq!(halted(300, 200, 0, 10), 0);
+    }
+
     /// CPU lists as the kernel prints them.
     #[test]
     fn cpu_lists() {

@@ -12,10 +12,11 @@
 //! array for memory, `bpf_loop` or tail calls for the walk. [`Fallbacks`] forces the older of
 //! each, for tests.
 
-use crate::events::{Clock, SidebandRing, online_cpus};
+use crate::events::{self, Clock, CpuTicks, SidebandRing, online_cpus};
 use crate::{Error, memory::Memory, ring::Ring};
 use hotframe_abi as abi;
 use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder, OpenObject, ProgramType};
+use std::collections::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Mutex;
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -76,8 +77,12 @@ pub struct Kernel {
     object: Object,
     clocks: Vec<Clock>,
     sidebands: Vec<SidebandRing>,
-    /// Ticks due on CPUs that went away are kept here.
+    /// Counts of CPUs that went away are kept here.
     gone_ns: u64,
+    /// Idle time of each CPU when its clock started.
+    idle_from_ns: HashMap<u32, u64>,
+    /// Idle time of each CPU while its clock ran, once the clocks have stopped.
+    idle_ns: HashMap<u32, u64>,
     period_ns: u64,
     /// What it was loaded with, runtimes included.
     config: Config,
@@ -164,6 +169,8 @@ impl Kernel {
             clocks: Vec::new(),
             sidebands: Vec::new(),
             gone_ns: 0,
+            idle_from_ns: HashMap::new(),
+            idle_ns: HashMap::new(),
             period_ns: 1_000_000_000 / u64::from(config.hz),
             config: config.clone(),
             with_runtimes: None,
@@ -301,6 +308,10 @@ impl Kernel {
             )?);
             let clock = Clock::open(cpu, self.period_ns, program)?;
             if ticking {
+                // What it idled before it went counts no more: its clock is a new one.
+                if let Some(&idle_ns) = events::idle_ns()?.get(&cpu) {
+                    self.idle_from_ns.insert(cpu, idle_ns);
+                }
                 clock.enable()?;
             }
             self.clocks.push(clock);
@@ -309,19 +320,45 @@ impl Kernel {
     }
 
     /// Starts the clocks.
-    pub fn start(&self) -> Result<(), Error> {
+    pub fn start(&mut self) -> Result<(), Error> {
+        self.idle_from_ns = events::idle_ns()?;
         self.clocks.iter().try_for_each(Clock::enable)
     }
 
     /// Stops the clocks; counts stay readable.
-    pub fn stop(&self) {
+    pub fn stop(&mut self) {
         self.clocks.iter().for_each(Clock::disable);
+        // Without it no tick is known to be an idle one: then they count as missed.
+        let mut idle_ns = events::idle_ns().unwrap_or_default();
+        for (cpu, idle_ns) in &mut idle_ns {
+            let from_ns = self.idle_from_ns.get(cpu).copied().unwrap_or(*idle_ns);
+            *idle_ns = idle_ns.saturating_sub(from_ns);
+        }
+        self.idle_ns = idle_ns;
     }
 
     /// Ticks that were due so far, on all CPUs.
     pub fn ticks_expected(&self) -> u64 {
         let now: u64 = self.clocks.iter().map(|clock| clock.count_ns() / self.period_ns).sum();
         now + self.gone_ns / self.period_ns
+    }
+
+    /// Ticks that were due while a CPU stood idle and never ran the program; known once the clocks
+    /// have stopped. Those of CPUs that went away are not known.
+    pub fn ticks_halted(&self) -> Result<u64, Error> {
+        let clock_tick_ns = events::clock_tick_ns();
+        let counters = self.counters_by_cpu()?;
+        let of_clock = |clock: &Clock| {
+            let counters = counters.get(clock.cpu as usize)?;
+            let ticks = CpuTicks {
+                expected: clock.count_ns() / self.period_ns,
+                ran: counters.runs,
+                ran_idle: counters.filtered[abi::HF_FILTERED_IDLE as usize],
+                idle_ns: *self.idle_ns.get(&clock.cpu)?,
+            };
+            Some(events::ticks_halted(ticks, self.period_ns, clock_tick_ns))
+        };
+        Ok(self.clocks.iter().filter_map(of_clock).sum())
     }
 
     /// CPUs sampled now.
@@ -337,16 +374,27 @@ impl Kernel {
     /// The kernel half's counters, added up over CPUs.
     pub fn counters(&self) -> Result<abi::hf_counters, Error> {
         let mut total = [0u64; size_of::<abi::hf_counters>() / 8];
-        let values = map(&self.object, "hf_counters")?
-            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(bpf("reading the counters"))?
-            .unwrap_or_default();
-        for value in &values {
-            for (sum, word) in total.iter_mut().zip(value.chunks_exact(8)) {
+        for counters in self.counters_by_cpu()? {
+            for (sum, word) in total.iter_mut().zip(counters.as_bytes().chunks_exact(8)) {
                 *sum += u64::from_ne_bytes(word.try_into().unwrap_or_default());
             }
         }
         abi::hf_counters::read_from_bytes(total.as_bytes()).map_err(|_| Error::Missing("counters"))
+    }
+
+    /// The same, of each possible CPU in order.
+    fn counters_by_cpu(&self) -> Result<Vec<abi::hf_counters>, Error> {
+        map(&self.object, "hf_counters")?
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(bpf("reading the counters"))?
+            .unwrap_or_default()
+            .iter()
+            .map(|value| {
+                abi::hf_counters::read_from_prefix(value)
+                    .map(|(counters, _)| counters)
+                    .map_err(|_| Error::Missing("counters"))
+            })
+            .collect()
     }
 
     /// Adds a process to the pid filter.

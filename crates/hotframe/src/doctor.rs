@@ -343,7 +343,7 @@ impl Doctor {
             }
         };
         let load_ms = began.elapsed().as_millis();
-        let (kernel, memory, ring) = loaded;
+        let (mut kernel, memory, ring) = loaded;
         let fallbacks = kernel.fallbacks;
         let form = format!(
             "{} and {}, loaded and verified in {load_ms} ms",

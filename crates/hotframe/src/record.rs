@@ -543,6 +543,7 @@ impl Recorder {
     ) -> anyhow::Result<Vec<anyhow::Error>> {
         let kernel = self.kernel.counters()?;
         let ticks_expected = self.kernel.ticks_expected();
+        let ticks_halted = self.kernel.ticks_halted()?;
         let tables = self.session.tables.stats();
         let shows_progress = !options.quiet && std::io::stderr().is_terminal();
         let (mut profile, outcome) = resolve::resolve(
@@ -585,6 +586,7 @@ impl Recorder {
         let stats = |session: &Session, agent: &Agent| {
             Books {
                 ticks_expected,
+                ticks_halted,
                 kernel: &kernel,
                 counts: &session.counts,
                 recording: &session.recording,

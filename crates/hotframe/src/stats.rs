@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 pub struct Books<'a> {
     /// Ticks that were due.
     pub ticks_expected: u64,
+    /// Of those, ticks of CPUs that stood idle and ran no program.
+    pub ticks_halted: u64,
     /// The kernel half's counters.
     pub kernel: &'a abi::hf_counters,
     /// The session's.
@@ -53,12 +55,20 @@ fn by_name(names: &[&str], values: &[u64], skip: usize) -> Value {
 }
 
 impl Books<'_> {
-    /// Samples that were filtered.
-    pub fn filtered(&self) -> u64 {
-        self.kernel.filtered.iter().sum()
+    /// Samples that were filtered, by reason. A tick of a CPU that stood idle is an idle one, whether
+    /// it ran the program or not.
+    fn filtered_by_reason(&self) -> [u64; abi::HF_FILTERED_COUNT as usize] {
+        let mut filtered = self.kernel.filtered;
+        filtered[abi::HF_FILTERED_IDLE as usize] += self.ticks_halted;
+        filtered
     }
 
-    /// Ticks that never ran the program.
+    /// Samples that were filtered.
+    pub fn filtered(&self) -> u64 {
+        self.filtered_by_reason().iter().sum()
+    }
+
+    /// Ticks that never ran the program although their CPU was not idle.
     pub fn missed(&self) -> u64 {
         self.ticks_expected.saturating_sub(self.filtered() + self.kernel.taken)
     }
@@ -99,7 +109,8 @@ impl Books<'_> {
             // A tick more than were due can run between the last reading of a clock and its end.
             "ticks_expected": self.ticks_expected.max(self.filtered() + kernel.taken),
             "ticks_missed": self.missed(),
-            "samples_filtered": by_name(&abi::FILTERED_NAMES, &kernel.filtered, 0),
+            "samples_filtered": by_name(&abi::FILTERED_NAMES, &self.filtered_by_reason(), 0),
+            "ticks_halted": self.ticks_halted,
             "samples_taken": kernel.taken,
             "samples_emitted": counts.samples,
             "samples_lost": lost,

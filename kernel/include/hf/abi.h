@@ -106,8 +106,7 @@ enum hf_filtered {
 	HF_FILTERED_CGROUP = 2,
 	HF_FILTERED_COMM = 3,
 	HF_FILTERED_NAMESPACE = 4, /* not visible in our pid namespace */
-	HF_FILTERED_SELF = 5, /* after the end of the recording */
-	HF_FILTERED_COUNT = 6,
+	HF_FILTERED_COUNT = 5,
 };
 
 /* Why a sample that was taken did not reach user space. */

@@ -76,6 +76,29 @@ fn whole_machine() {
     assert!(stats.count("bpf.run_ns") > 0);
 }
 
+/// A machine with next to nothing to do: ticks of CPUs that stand idle are idle ones, also where
+/// nothing wakes a CPU for them, and none is missed. A program that runs now and then has its own.
+#[test]
+fn idle_machine() {
+    live!();
+    let recording = record(["-d", "4"]);
+    let stats = recording.stats();
+    let (missed, expected) = (stats.count("ticks_missed"), stats.count("ticks_expected"));
+    assert!(stats.count("ticks_halted") <= stats.count("samples_filtered.idle"));
+    if stats.count("samples_filtered.idle") * 2 < expected {
+        skipped("needs a machine with little to do");
+        return;
+    }
+    assert!(missed * 200 <= expected, "{missed} of {expected} missed: {}", stats.0);
+    // 3 ms of work, 5 ms of sleep.
+    let bursts = program!("bursts");
+    let recording = record(["-F".as_ref(), "997".as_ref(), "--".as_ref(), bursts.as_os_str()]);
+    let printed = String::from_utf8_lossy(&recording.stdout).trim().to_owned();
+    let used_ns: f64 = printed.parse().expect("bursts prints what it used");
+    let sampled_ns = recording.folded.of("bursts") as f64 * 1e9 / 997.0;
+    assert_close(sampled_ns, used_ns, "bursts");
+}
+
 /// Every tick that other processes had is counted as filtered, by the filter that did it.
 #[test]
 fn filter_by_pid() {

@@ -164,7 +164,7 @@ impl Recorder {
         pids: &[u32],
         limit_bytes: usize,
     ) -> Result<Recorder, hotframe_bpf::Error> {
-        let (kernel, memory, ring) = Kernel::load(config)?;
+        let (mut kernel, memory, ring) = Kernel::load(config)?;
         if !pids.is_empty() {
             filter::add_with_descendants(&kernel, pids)?;
         }
