@@ -593,6 +593,7 @@ impl Recorder {
                 outcome: &outcome,
                 agent,
                 tables,
+                runtimes: &session.runtimes.report(),
             }
             .json()
         };

@@ -3,6 +3,7 @@
 use hotframe_abi as abi;
 use hotframe_core::recording::Recording;
 use hotframe_core::resolve::Outcome;
+use hotframe_core::runtimes::Report;
 use hotframe_core::session::Counts;
 use hotframe_core::tables::TableStats;
 use serde_json::{Map, Value, json};
@@ -25,6 +26,8 @@ pub struct Books<'a> {
     pub agent: &'a Agent,
     /// Tables in shared memory.
     pub tables: TableStats,
+    /// Language runtimes that were met.
+    pub runtimes: &'a [Report],
 }
 
 /// hotframe's own cost.
@@ -104,6 +107,18 @@ impl Books<'_> {
                 })
             })
             .collect();
+        let runtimes: Vec<Value> = self
+            .runtimes
+            .iter()
+            .map(|report| {
+                json!({
+                    "pid": report.pid,
+                    "runtime": report.runtime,
+                    "version": report.version,
+                    "problem": report.problem,
+                })
+            })
+            .collect();
         let agent = self.agent;
         json!({
             // A tick more than were due can run between the last reading of a clock and its end.
@@ -121,6 +136,7 @@ impl Books<'_> {
             "slices_refused": kernel.slices_refused,
             "frames": frames,
             "processes": processes,
+            "runtimes": runtimes,
             "agent": {
                 "cpu_user_seconds": agent.cpu_seconds.0,
                 "cpu_system_seconds": agent.cpu_seconds.1,
