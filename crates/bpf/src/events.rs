@@ -274,7 +274,7 @@ mod tests {
     /// idle time.
     #[test]
     fn halted_ticks() {
-        let halted = |expected, ran, ran_idle, idle_ms| {
+        let halted = |expected, ran, ran_idle, idle_ms: u64| {
             let idle_ns = idle_ms * 1_000_000;
             ticks_halted(CpuTicks { expected, ran, ran_idle, idle_ns }, 10_000_000, 10_000_000)
         };
