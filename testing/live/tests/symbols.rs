@@ -5,6 +5,7 @@
 use hotframe_live::{
     Recorder, Recording, Scratch, Workload, has_program, live, program, run, skipped,
 };
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -251,33 +252,110 @@ fn a_process_that_died_keeps_its_names() {
     assert!(process.whole * 10 >= process.samples * 9, "{process:?}");
 }
 
-/// Go's pprof, naming an address-only export by itself, finds what we find.
+/// Of a pprof file, as Go's reader prints it: how often each place (file, address) stands in a
+/// sample's stack, and the function that the place's code belongs to; none: it has no name.
+fn places(file: &Path, symbolize: &str) -> BTreeMap<(String, u64), (u64, Option<String>)> {
+    let raw = run(
+        "go",
+        ["tool", "pprof", "-raw", &format!("-symbolize={symbolize}"), &file.display().to_string()],
+    );
+    let after = |title: &'static str| raw.lines().skip_while(move |line| *line != title).skip(1);
+    let files: BTreeMap<u64, String> = after("Mappings")
+        .filter_map(|line| {
+            let (id, rest) = line.trim().split_once(": ")?;
+            Some((id.parse().ok()?, rest.split(' ').nth(1)?.to_owned()))
+        })
+        .collect();
+    // `ID: 0xADDRESS M=MAPPING FUNCTION FILE:LINE:COLUMN s=LINE`, and a line for each caller that it
+    // was inlined into.
+    let mut by_id: BTreeMap<u64, (String, u64, Option<String>)> = BTreeMap::new();
+    let mut last = 0;
+    for line in after("Locations").take_while(|line| *line != "Mappings") {
+        let mut words = line.split_whitespace();
+        let head = words.clone().next().and_then(|word| word.strip_suffix(':')?.parse().ok());
+        let Some(id) = head else {
+            if let Some((.., function)) = by_id.get_mut(&last) {
+                *function = words.next().map(str::to_owned);
+            }
+            continue;
+        };
+        let address = words.nth(1).and_then(|word| word.strip_prefix("0x"));
+        let address = address.and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let mapping = words.next().and_then(|word| word.strip_prefix("M=")?.parse().ok());
+        let file = mapping.and_then(|mapping: u64| files.get(&mapping).cloned());
+        let function = words.next().map(str::to_owned);
+        by_id.insert(id, (file.unwrap_or_default(), address.unwrap_or(0), function));
+        last = id;
+    }
+    let mut places = BTreeMap::new();
+    for line in raw.lines().take_while(|line| *line != "Locations") {
+        let Some((counts, ids)) = line.split_once(": ") else { continue };
+        let count = counts.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+        let Some(count) = count else { continue };
+        for id in ids.split_whitespace() {
+            let known = id.parse().ok().and_then(|id: u64| by_id.get(&id));
+            let (file, address, function) = known.unwrap_or_else(|| panic!("no location: {line}"));
+            let place: &mut (u64, Option<String>) =
+                places.entry((file.clone(), *address)).or_default();
+            place.0 += count;
+            place.1.clone_from(function);
+        }
+    }
+    places
+}
+
+/// Go's pprof, naming an address-only export by itself, finds what we find: by DWARF in a
+/// position-independent C program and by Go's own tables. It reads no symbol tables and expands no
+/// inlining, so that the functions compared are those of the code itself. Kernel frames, for which it
+/// has no file, bring their names.
 #[test]
 fn go_pprof_finds_the_same_names() {
     live!();
-    if !has_program("go") || !has_program("nm") {
-        skipped("needs go and binutils");
+    if !has_program("go") {
+        skipped("needs go, for `go tool pprof`");
         return;
     }
-    let workload = Workload::start(&program!("recursion"), ["8"]);
+    let programs = [program!("inlines"), program!("debuggable"), program!("gostacks")];
+    let workloads: Vec<Workload> =
+        programs.iter().map(|program| Workload::start(program, [""; 0])).collect();
+    let syscalls = Workload::start(&program!("syscalls"), [""; 0]);
     let scratch = Scratch::new();
-    let bare = scratch.path("bare.pb.gz");
-    let pid = workload.pid().to_string();
-    let recording = Recorder::with(["-p", &pid, "-d", "2", "--address-only", "-o"], |command| {
-        command.arg(&bare);
+    let [page, bare, named] =
+        ["named.html", "bare.pb.gz", "named.pb.gz"].map(|name| scratch.path(name));
+    let recording = Recorder::with(["-F", "499", "-d", "3", "--address-only", "-o"], |command| {
+        command.arg(&bare).arg("-o").arg(&page);
+        for workload in workloads.iter().chain([&syscalls]) {
+            command.args(["-p", &workload.pid().to_string()]);
+        }
     })
     .finish();
     assert_eq!(recording.code(), 0, "{}", recording.stderr);
-    let bare = bare.display().to_string();
-    let top =
-        run("go", ["tool", "pprof", "-symbolize=local", "-sample_index=0", "-top", "-cum", &bare]);
-    // FIXME: pprof's local symboliser leaves this export at the module, though it names the binary of
-    // the formats crate's own test. Asserted as it is, so that whoever mends it notices.
-    let total = recording.folded.samples(|stack| stack.has("main"));
-    let module = top
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .find(|words| words.get(5) == Some(&"[recursion]"))
-        .and_then(|words| words.get(3)?.parse::<u64>().ok());
-    assert_eq!(module, Some(total), "{top}");
+    run(
+        &hotframe_live::hotframe().display().to_string(),
+        ["convert".as_ref(), page.as_os_str(), named.as_os_str()],
+    );
+    let bare = places(&bare, "local");
+    let named = places(&named, "none");
+    for program in &programs {
+        let (mut all, mut same) = (0, 0);
+        for ((file, address), (count, theirs)) in &bare {
+            if Path::new(file) != program {
+                continue;
+            }
+            let ours = named.get(&(file.clone(), *address)).and_then(|(_, name)| name.as_ref());
+            // The C library's start-up code has a symbol and no DWARF.
+            if theirs.is_none() && ours.is_some_and(|name| name == "_start") {
+                continue;
+            }
+            all += count;
+            same += if theirs.is_some() && theirs.as_ref() == ours { *count } else { 0 };
+        }
+        assert!(all > 100, "{}: {all} frames in {bare:?}", program.display());
+        assert!(same * 1000 >= all * 999, "{}: {same} of {all} agree: {bare:?}", program.display());
+    }
+    let kernel: Vec<_> = bare.iter().filter(|((file, _), _)| file.starts_with('[')).collect();
+    assert!(kernel.iter().any(|((file, _), _)| file == "[kernel.kallsyms]"), "{bare:?}");
+    for (place, (_, name)) in kernel {
+        assert!(name.is_some(), "{place:x?} came without a name");
+    }
 }

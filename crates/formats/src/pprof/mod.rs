@@ -10,7 +10,8 @@
 //!
 //! `has_*` is true only if it holds for all of a mapping's locations: else the tool may look for
 //! names itself. With [`Options::address_only`], code of a file has no names at all and all is
-//! left to the tool: an oracle for our symboliser.
+//! left to the tool: an oracle for our symboliser. (`go tool pprof` reads DWARF and Go's own tables
+//! only; google/pprof's, which asks binutils, symbol tables too.)
 //!
 //! # Reading
 //! The value taken is the one named `samples`, else the default, else the last; `cpu` and others

@@ -97,7 +97,8 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
             let has = &mut has[module as usize];
             has.used = true;
             let mut line = Message::default();
-            if options.address_only && module != 0 && physical.address != 0 {
+            let path = text(profile.modules[module as usize].path);
+            if options.address_only && is_a_file(path) && physical.address != 0 {
                 has.functions = false;
             } else {
                 for &frame in frames {
@@ -178,6 +179,12 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
         file.flush()?;
     }
     Ok(())
+}
+
+/// The reader finds a file by its path. The kernel's and the vDSO's are names in brackets, for which
+/// it looks nowhere.
+fn is_a_file(path: &str) -> bool {
+    !path.is_empty() && !path.starts_with('[')
 }
 
 /// Ids of the mappings, by module: 1 is the executable with the most samples, then in order.
