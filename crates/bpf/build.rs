@@ -1,4 +1,5 @@
-//! Compiles the kernel half: one object for kernels with an arena, one for those without.
+//! Compiles the kernel half: one object for kernels with an arena, one for
+//! those without, and one that names kernel addresses.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,9 +14,11 @@ fn main() {
         "aarch64" => "arm64",
         other => panic!("hotframe runs on x86-64 and arm64, not on {other}"),
     };
-    for (name, define) in
-        [("hotframe-arena.bpf.o", "-DHF_ARENA"), ("hotframe-array.bpf.o", "-DHF_ARRAY")]
-    {
+    for (name, source, define) in [
+        ("hotframe-arena.bpf.o", "hotframe.bpf.c", "-DHF_ARENA"),
+        ("hotframe-array.bpf.o", "hotframe.bpf.c", "-DHF_ARRAY"),
+        ("ksyms.bpf.o", "ksyms.bpf.c", "-DHF_ARRAY"),
+    ] {
         let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
         let status = Command::new(&clang)
             .args(["-g", "-O2", "-target", "bpf", "-mcpu=v3", "-D__BPF__", "-Wall", "-Werror"])
@@ -25,13 +28,13 @@ fn main() {
             .arg("-I")
             .arg(root.join("runtimes"))
             .args(["-I", &libbpf, "-c"])
-            .arg(kernel.join("hotframe.bpf.c"))
+            .arg(kernel.join(source))
             .arg("-o")
             .arg(out.join(name))
             .status();
         match status {
             Ok(status) if status.success() => {}
-            Ok(_) => panic!("{clang} could not compile kernel/hotframe.bpf.c"),
+            Ok(_) => panic!("{clang} could not compile kernel/{source}"),
             Err(cause) => panic!("starting {clang} (install clang 14 or later): {cause}"),
         }
     }

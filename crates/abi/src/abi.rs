@@ -52,6 +52,8 @@ pub const HF_STACK_PAGE_SHIFT: u32 = 12;
 pub const HF_STACK_PAGE_BYTES: u32 = 4096;
 pub const HF_STACK_MAX_PAGES: u32 = 16;
 pub const HF_MAX_COMMS: u32 = 16;
+pub const HF_KSYMS: u32 = 256;
+pub const HF_KSYM_BYTES: u32 = 192;
 pub type __s8 = ::core::ffi::c_schar;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
@@ -595,6 +597,31 @@ const _: () = {
     ["Offset of field: hf_config::mem_bytes"]
         [::core::mem::offset_of!(hf_config, mem_bytes) - 44usize];
     ["Offset of field: hf_config::comms"][::core::mem::offset_of!(hf_config, comms) - 48usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Copy,
+    Clone,
+    zerocopy :: FromBytes,
+    zerocopy :: IntoBytes,
+    zerocopy :: Immutable,
+    zerocopy :: KnownLayout,
+)]
+pub struct hf_ksyms {
+    pub n: __u32,
+    pub reserved: __u32,
+    pub addrs: [__u64; 256usize],
+    pub names: [[__u8; 192usize]; 256usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_ksyms"][::core::mem::size_of::<hf_ksyms>() - 51208usize];
+    ["Alignment of hf_ksyms"][::core::mem::align_of::<hf_ksyms>() - 8usize];
+    ["Offset of field: hf_ksyms::n"][::core::mem::offset_of!(hf_ksyms, n) - 0usize];
+    ["Offset of field: hf_ksyms::reserved"][::core::mem::offset_of!(hf_ksyms, reserved) - 4usize];
+    ["Offset of field: hf_ksyms::addrs"][::core::mem::offset_of!(hf_ksyms, addrs) - 8usize];
+    ["Offset of field: hf_ksyms::names"][::core::mem::offset_of!(hf_ksyms, names) - 2056usize];
 };
 #[repr(C)]
 #[derive(

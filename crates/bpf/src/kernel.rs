@@ -30,6 +30,7 @@ macro_rules! aligned {
         &BYTES.0
     }};
 }
+pub(crate) use aligned;
 
 static ARENA_OBJECT: &[u8] = aligned!("/hotframe-arena.bpf.o");
 static ARRAY_OBJECT: &[u8] = aligned!("/hotframe-array.bpf.o");
@@ -130,7 +131,7 @@ fn telling_line() -> String {
         .unwrap_or_default()
 }
 
-fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Error {
+pub(crate) fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Error {
     move |cause| Error::Bpf { what, cause, log: telling_line() }
 }
 

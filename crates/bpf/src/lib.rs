@@ -7,6 +7,7 @@
 
 pub mod events;
 pub mod kernel;
+pub mod ksyms;
 pub mod memory;
 pub mod ring;
 

@@ -415,6 +415,20 @@ struct hf_config {
 	__u8 comms[HF_MAX_COMMS][HF_COMM_BYTES];
 };
 
+/* ----------------------------------------------------- names of the kernel */
+
+/* One batch of kernel addresses and their names (kernel/ksyms.bpf.c). A symbol
+ * has at most 511 characters (KSYM_NAME_LEN, include/linux/kallsyms.h @ v6.12);
+ * what is longer is cut. */
+#define HF_KSYMS 256
+#define HF_KSYM_BYTES 192
+struct hf_ksyms {
+	__u32 n;
+	__u32 reserved;
+	__u64 addrs[HF_KSYMS];
+	__u8 names[HF_KSYMS][HF_KSYM_BYTES]; /* each ends with a NUL */
+};
+
 /* --------------------------------------------------------------- counters */
 
 /* One per CPU. */
