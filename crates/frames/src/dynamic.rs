@@ -27,7 +27,7 @@ pub struct Incarnation(pub(crate) u32);
 
 /// What tells one process image from another: a pid that is used again differs in its start, an
 /// exec in its exec id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ProcessKey {
     /// Thread group id.
     pub tgid: u32,
@@ -56,7 +56,7 @@ struct Key {
 
 #[derive(Debug, Default)]
 pub(crate) struct Process {
-    key: Option<ProcessKey>,
+    pub(crate) key: ProcessKey,
     pub(crate) entries: u64,
     /// Bytes of identity that its frames and stacks brought, by growth of the tables.
     pub(crate) identity_bytes: u64,
@@ -129,8 +129,7 @@ impl Dynamic {
         }
         self.process_charge.grow_anyway(PROCESS_BYTES);
         self.by_key.insert(key, self.last_incarnation);
-        self.processes
-            .insert(self.last_incarnation, Process { key: Some(key), ..Process::default() });
+        self.processes.insert(self.last_incarnation, Process { key, ..Process::default() });
         Incarnation(self.last_incarnation)
     }
 
@@ -338,9 +337,9 @@ impl Dynamic {
     /// The process image ended: its key may come again and is another one then.
     pub(crate) fn exited(&mut self, incarnation: Incarnation) {
         if let Some(process) = self.processes.get_mut(&incarnation.0) {
-            process.is_dead = true;
-            if let Some(key) = process.key.take() {
-                self.by_key.remove(&key);
+            let was_dead = std::mem::replace(&mut process.is_dead, true);
+            if !was_dead {
+                self.by_key.remove(&process.key);
             }
         }
     }

@@ -1,11 +1,14 @@
-//! The lookup cache of static code: (file, offset) words, shared by all processes.
+//! The lookup cache of static code: (file, offset) words, shared by all processes, and addresses
+//! in no file, which one process has for itself.
 //!
-//! A place is 12 bytes (its word, and a reference to its names or none) and 6 to 7 in the index.
+//! A place is 16 bytes (its word, whose it is, and a reference to its names or none) and 6 to 7 in
+//! the index.
 //! Its number stands in the tree of stacks, because exporters need the address; its names may go
 //! at any time, since the file has them.
 
 use crate::budget::{Budget, Refused};
 use crate::column::Column;
+use crate::dynamic::Incarnation;
 use crate::hash::mix;
 use crate::index::Index;
 use crate::marks::Marks;
@@ -15,6 +18,8 @@ use crate::refs::Ref;
 #[derive(Debug)]
 pub(crate) struct Places {
     words: Column<u64>,
+    /// Number of the incarnation; 0: everybody's.
+    owners: Column<u32>,
     named: Column<u32>,
     seen: Column<u64>,
     index: Index,
@@ -28,6 +33,7 @@ impl Places {
         let owner = budget.owner("lookup.static");
         Places {
             words: Column::new(&owner),
+            owners: Column::new(&owner),
             named: Column::new(&owner),
             seen: Column::new(&owner),
             index: Index::new(&owner),
@@ -41,9 +47,10 @@ impl Places {
     }
 
     #[inline]
-    pub(crate) fn find(&mut self, word: u64) -> Option<u32> {
-        let words = &self.words;
-        let id = self.index.find(mix(self.seed, word), |id| words.at(id) == word)?;
+    pub(crate) fn find(&mut self, of: Of, word: u64) -> Option<u32> {
+        let (words, owners) = (&self.words, &self.owners);
+        let is = |id| words.at(id) == word && owners.at(id) == of.0;
+        let id = self.index.find(hash(self.seed, of.0, word), is)?;
         if let Some(seen) = self.seen.get_mut(id / 64) {
             let bit = 1 << (id % 64);
             if *seen & bit == 0 {
@@ -53,22 +60,27 @@ impl Places {
         Some(id)
     }
 
-    pub(crate) fn insert(&mut self, word: u64) -> Result<u32, Refused> {
-        let (seed, words) = (self.seed, &self.words);
-        let hash = mix(seed, word);
-        self.index.reserve(hash, |id| mix(seed, words.at(id)))?;
+    pub(crate) fn insert(&mut self, of: Of, word: u64) -> Result<u32, Refused> {
+        let seed = self.seed;
+        let hash_of =
+            |words: &Column<u64>, owners: &Column<u32>, id| hash(seed, owners.at(id), words.at(id));
+        let own = hash(seed, of.0, word);
+        let (words, owners) = (&self.words, &self.owners);
+        self.index.reserve(own, |id| hash_of(words, owners, id))?;
         self.words.reserve_one()?;
+        self.owners.reserve_one()?;
         self.named.reserve_one()?;
         if self.words.len().is_multiple_of(64) {
             self.seen.push(0)?;
         }
         self.named.push(Ref::None.pack())?;
+        self.owners.push(of.0)?;
         let id = self.words.push(word)?;
         if let Some(seen) = self.seen.get_mut(id / 64) {
             *seen |= 1 << (id % 64);
         }
-        let words = &self.words;
-        self.index.insert(hash, id, |id| mix(seed, words.at(id)))?;
+        let (words, owners) = (&self.words, &self.owners);
+        self.index.insert(own, id, |id| hash_of(words, owners, id))?;
         Ok(id)
     }
 
@@ -84,10 +96,11 @@ impl Places {
         self.named.set(id, named.pack());
     }
 
-    /// Words without names.
-    pub(crate) fn unnamed(&self) -> impl Iterator<Item = u64> + '_ {
+    /// Words without names, of those that all processes share or of the others with whose they are.
+    pub(crate) fn unnamed(&self) -> impl Iterator<Item = (Of, u64)> + '_ {
         let none = Ref::None.pack();
-        self.words.iter().zip(self.named.iter()).filter(move |(_, n)| *n == none).map(|(w, _)| w)
+        let rows = self.words.iter().zip(self.owners.iter()).zip(self.named.iter());
+        rows.filter(move |(_, named)| *named == none).map(|((word, owner), _)| (Of(owner), word))
     }
 
     /// Forgets the names of up to `n` places that were not seen since the hand passed them last;
@@ -135,10 +148,32 @@ impl Places {
             }
         }
         self.words.compact(marks, |word| word);
+        self.owners.compact(marks, |owner| owner);
         self.named.compact(marks, |named| map(Ref::unpack(named)).pack());
         self.seen.truncate(self.words.len().div_ceil(64));
         self.hand = 0;
-        let (seed, words) = (self.seed, &self.words);
-        self.index.rebuild(0..words.len() as u32, |id| mix(seed, words.at(id)));
+        let (seed, words, owners) = (self.seed, &self.words, &self.owners);
+        self.index.rebuild(0..words.len() as u32, |id| hash(seed, owners.at(id), words.at(id)));
     }
+}
+
+/// Whose a place is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Of(u32);
+
+impl Of {
+    pub(crate) const ALL: Of = Of(0);
+
+    pub(crate) fn one(incarnation: Incarnation) -> Of {
+        Of(incarnation.0)
+    }
+
+    pub(crate) fn incarnation(self) -> Option<Incarnation> {
+        (self != Of::ALL).then_some(Incarnation(self.0))
+    }
+}
+
+#[inline]
+fn hash(seed: u64, owner: u32, word: u64) -> u64 {
+    mix(seed ^ u64::from(owner) << 20, word)
 }

@@ -7,7 +7,7 @@ use crate::dynamic::{Dynamic, Incarnation, Process, ProcessKey};
 use crate::hash::{Seed, mix};
 use crate::marks::Marks;
 use crate::names::{Frame, FrameInfo, Function, FunctionInfo, MAX_CHAIN, Module, Names, UNNAMED};
-use crate::places::Places;
+use crate::places::{Of, Places};
 use crate::refs::{MAX_ID, Ref};
 use crate::stacks::{End, Stacks};
 use crate::tombstones::Tombstones;
@@ -39,9 +39,6 @@ pub enum Why {
 }
 
 impl Why {
-    const ALL: [Why; 5] =
-        [Why::ProcessGone, Why::StalePointer, Why::Unsupported, Why::NoRoom, Why::Late];
-
     /// What the frame is called then.
     pub fn label(self) -> &'static str {
         match self {
@@ -61,6 +58,8 @@ pub struct Question {
     pub id: PendingId,
     /// Whose memory to read.
     pub incarnation: Incarnation,
+    /// The same as the caller knows it.
+    pub process: ProcessKey,
     /// The frame's words, head first.
     pub words: Box<[u64]>,
 }
@@ -75,8 +74,10 @@ pub struct PendingId {
 /// How a store is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Kind of the frames by which the store says something.
+    /// Kind of the frames by which the store says something about a whole stack.
     pub note_kind: u8,
+    /// Kind of a dynamic frame that has no name, by its words.
+    pub kind_of: fn(&[u64]) -> u8,
     /// A process's share is at least this.
     pub min_share_bytes: u64,
     /// A process's share is the budget's limit divided by this. Beyond it a process's own entries
@@ -88,7 +89,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { note_kind: 0, min_share_bytes: 1 << 20, share_divisor: 4, tombstones: 4096 }
+        Config {
+            note_kind: 0,
+            kind_of: |_| 0,
+            min_share_bytes: 1 << 20,
+            share_divisor: 4,
+            tombstones: 4096,
+        }
     }
 }
 
@@ -199,8 +206,8 @@ pub struct Store {
     generation: u32,
     /// Stacks being forgotten, and whether each was sent whole since.
     forgetting: HashMap<u32, bool>,
-    /// Frames of each `Why`, made when first needed.
-    notes: [Option<u32>; Why::ALL.len()],
+    /// Frames of each `Why` and kind, made when first needed.
+    notes: Vec<(Why, u8, u32)>,
     counters: Counters,
     /// Refusals to sit out before the next attempt to make room, and how many the last one set.
     patience: u64,
@@ -227,7 +234,7 @@ impl Store {
             waiting_charge: budget.owner("frames.pending").charge(),
             generation: 0,
             forgetting: HashMap::new(),
-            notes: [None; Why::ALL.len()],
+            notes: Vec::new(),
             counters: Counters::default(),
             patience: 0,
             last_patience: 0,
@@ -325,7 +332,7 @@ impl Store {
     /// Number 0 is the refused stack: a note frame, made with the first sample.
     fn make_refused_stack(&mut self) -> Result<(), Refused> {
         if self.stacks.n_numbers() == 0 {
-            let note = self.names.intern_frame(&self.note_info(Why::NoRoom))?;
+            let note = self.names.intern_frame(&note_info(Why::NoRoom, self.config.note_kind))?;
             let node = self.stacks.child(0, Ref::Frame(note).pack())?;
             self.stacks.insert(REFUSED_KEY, End::Node(node))?;
         }
@@ -343,7 +350,11 @@ impl Store {
         let (mut dynamic, mut missing) = (false, 0);
         for raw in wire::frames(words) {
             match raw {
-                Raw::Static(word) => frames.push(Ref::Place(self.place(word)?).pack()),
+                Raw::Static(word) => frames.push(Ref::Place(self.place(Of::ALL, word)?).pack()),
+                Raw::Own(word) => {
+                    dynamic = true;
+                    frames.push(Ref::Place(self.place(Of::one(incarnation), word)?).pack());
+                }
                 Raw::Dynamic(words) => {
                     dynamic = true;
                     match self.dynamic_frame(incarnation, words)? {
@@ -363,13 +374,13 @@ impl Store {
         Ok((dynamic, missing))
     }
 
-    fn place(&mut self, word: u64) -> Result<u32, Refused> {
-        if let Some(id) = self.places.find(word) {
+    fn place(&mut self, of: Of, word: u64) -> Result<u32, Refused> {
+        if let Some(id) = self.places.find(of, word) {
             self.counters.static_hits += 1;
             return Ok(id);
         }
         self.counters.static_misses += 1;
-        self.places.insert(word)
+        self.places.insert(of, word)
     }
 
     /// What a dynamic frame is: known, or asked for now.
@@ -389,7 +400,7 @@ impl Store {
         let slot = self.free_pending.last().copied().unwrap_or(self.pending.len() as u32);
         if slot >= MAX_ID {
             self.waiting_charge.shrink(bytes);
-            return Ok(Ref::Frame(self.note(Why::NoRoom)));
+            return Ok(Ref::Frame(self.note(Why::NoRoom, words)));
         }
         if let Err(refused) = self.dynamic.insert(incarnation, words, Ref::Pending(slot)) {
             self.waiting_charge.shrink(bytes);
@@ -445,9 +456,11 @@ impl Store {
                 break;
             };
             if let Some(Some(pending)) = self.pending.get(slot as usize) {
+                let process = self.dynamic.processes.get(&pending.incarnation.0);
                 out.push(Question {
                     id: PendingId { slot, generation: pending.generation },
                     incarnation: pending.incarnation,
+                    process: process.map_or_else(ProcessKey::default, |process| process.key),
                     words: pending.words.clone(),
                 });
             }
@@ -479,7 +492,8 @@ impl Store {
             Some(named) => self.fill(id.slot, named),
             None => {
                 self.counters.unnamed += 1;
-                let note = self.note(Why::NoRoom);
+                let kind = self.kind_asked(id);
+                let note = self.note_of(Why::NoRoom, kind);
                 self.fill(id.slot, Ref::Frame(note));
             }
         }
@@ -500,7 +514,8 @@ impl Store {
             }
             None => {
                 self.counters.unnamed += 1;
-                Ref::Frame(self.note(why))
+                let kind = self.kind_asked(id);
+                Ref::Frame(self.note_of(why, kind))
             }
         };
         self.fill(id.slot, value);
@@ -509,6 +524,11 @@ impl Store {
     fn asked(&self, id: PendingId) -> Option<&Pending> {
         let pending = self.pending.get(id.slot as usize)?.as_ref()?;
         (pending.generation == id.generation).then_some(pending)
+    }
+
+    fn kind_asked(&self, id: PendingId) -> u8 {
+        self.asked(id)
+            .map_or(self.config.note_kind, |pending| (self.config.kind_of)(&pending.words))
     }
 
     fn named_with_room(&mut self, cold: Cold, frames: &[FrameInfo<'_>]) -> Option<Ref> {
@@ -611,14 +631,23 @@ impl Store {
     /// stay open, and an answer still gives the stack its names, for what is exported later. How
     /// many questions are open.
     pub fn settle(&mut self) -> usize {
-        let late = Ref::Frame(self.note(Why::Late)).pack();
+        // A note for each kind first: making one may need room, and what stands below borrows.
+        let late: Vec<u32> = (0..self.pending.len())
+            .map(|slot| match self.pending.get(slot) {
+                Some(Some(pending)) => {
+                    let kind = (self.config.kind_of)(&pending.words);
+                    Ref::Frame(self.note_of(Why::Late, kind)).pack()
+                }
+                _ => Ref::None.pack(),
+            })
+            .collect();
         for number in 0..self.parked.len() {
             let Some(Some(parked)) = self.parked.get(number) else {
                 continue;
             };
             let (stack, key) = (parked.stack, parked.key);
             let shown = |frame: u32| match Ref::unpack(frame) {
-                Ref::Pending(_) => late,
+                Ref::Pending(slot) => late.get(slot as usize).copied().unwrap_or(frame),
                 _ => frame,
             };
             let frames = parked.frames.iter().rev();
@@ -636,15 +665,47 @@ impl Store {
     /// Up to `max` words of static code without names, ordered so that those of one file stand
     /// together; see [`group`](crate::group).
     pub fn unnamed_words(&self, max: usize) -> Vec<u64> {
-        let mut words: Vec<u64> = self.places.unnamed().take(max).collect();
+        let shared = self.places.unnamed().filter(|(of, _)| *of == Of::ALL);
+        let mut words: Vec<u64> = shared.map(|(_, word)| word).take(max).collect();
         words.sort_unstable_by_key(|&word| wire::naming_order(word));
         words
+    }
+
+    /// Words in no file that have no name, each with the process whose they are.
+    pub fn unnamed_own_words(&self) -> Vec<(Incarnation, u64)> {
+        let rows = self.places.unnamed();
+        rows.filter_map(|(of, word)| Some((of.incarnation()?, word))).collect()
+    }
+
+    /// Takes in a word without a stack that has it, so that it can be named. Whether there was
+    /// room.
+    pub fn meet(&mut self, incarnation: Incarnation, word: u64) -> bool {
+        let of = match wire::frames(&[word]).next() {
+            Some(Raw::Static(_)) => Of::ALL,
+            Some(Raw::Own(_)) => Of::one(incarnation),
+            _ => return true,
+        };
+        self.place(of, word).is_ok()
     }
 
     /// Names a place in static code: innermost first the frames inlined there, and the physical
     /// one. Whether there was room; words that no stack has are ignored.
     pub fn name_word(&mut self, word: u64, frames: &[FrameInfo<'_>]) -> bool {
-        let Some(id) = self.places.find(word) else {
+        self.name_place(Of::ALL, word, frames)
+    }
+
+    /// The same for an address in no file, of one process.
+    pub fn name_own_word(
+        &mut self,
+        incarnation: Incarnation,
+        word: u64,
+        frames: &[FrameInfo<'_>],
+    ) -> bool {
+        self.name_place(Of::one(incarnation), word, frames)
+    }
+
+    fn name_place(&mut self, of: Of, word: u64, frames: &[FrameInfo<'_>]) -> bool {
+        let Some(id) = self.places.find(of, word) else {
             return true;
         };
         if frames.is_empty() {
@@ -654,7 +715,7 @@ impl Store {
         match self.named_with_room(Cold::Nothing, frames) {
             Some(named) => {
                 // Making room may have moved the place.
-                let id = self.places.find(word).unwrap_or(id);
+                let id = self.places.find(of, word).unwrap_or(id);
                 self.places.set_named(id, named);
                 true
             }
@@ -662,33 +723,21 @@ impl Store {
         }
     }
 
-    /// The frame that says why something has no name.
-    fn note(&mut self, why: Why) -> u32 {
-        let at = Why::ALL.iter().position(|&w| w == why).unwrap_or_default();
-        if let Some(Some(id)) = self.notes.get(at) {
-            return *id;
-        }
-        let info = self.note_info(why);
-        // Without room for five short texts, frame 0 stands in.
-        let Ok(id) = self.names.intern_frame(&info) else {
-            return 0;
-        };
-        if let Some(slot) = self.notes.get_mut(at) {
-            *slot = Some(id);
-        }
-        id
+    /// The frame that says why a dynamic frame has no name.
+    fn note(&mut self, why: Why, words: &[u64]) -> u32 {
+        self.note_of(why, (self.config.kind_of)(words))
     }
 
-    fn note_info(&self, why: Why) -> FrameInfo<'static> {
-        FrameInfo {
-            function: FunctionInfo {
-                name: why.label().as_bytes(),
-                kind: self.config.note_kind,
-                ..FunctionInfo::default()
-            },
-            line: 0,
-            flags: UNNAMED,
+    fn note_of(&mut self, why: Why, kind: u8) -> u32 {
+        if let Some(&(_, _, id)) = self.notes.iter().find(|note| (note.0, note.1) == (why, kind)) {
+            return id;
         }
+        // Without room for a few short texts, frame 0 stands in: the refused stack's.
+        let Ok(id) = self.names.intern_frame(&note_info(why, kind)) else {
+            return 0;
+        };
+        self.notes.push((why, kind, id));
+        id
     }
 
     // ------------------------------------------------------------------------------- the budget
@@ -823,8 +872,8 @@ impl Store {
         for value in self.tombstones.values() {
             mark(&mut names, value);
         }
-        for id in self.notes.iter().flatten() {
-            mark(&mut names, Ref::Frame(*id));
+        for &(_, _, id) in &self.notes {
+            mark(&mut names, Ref::Frame(id));
         }
         for id in 0..self.places.len() as u32 {
             if places.has(id) {
@@ -850,7 +899,7 @@ impl Store {
         for frame in self.parked.iter_mut().flatten().flat_map(|parked| &mut parked.frames) {
             *frame = map(Ref::unpack(*frame)).pack();
         }
-        for id in self.notes.iter_mut().flatten() {
+        for (_, _, id) in &mut self.notes {
             *id = names.frames.new_id(*id).unwrap_or_default();
         }
         // What a process brought shrinks with the whole.
@@ -1066,15 +1115,8 @@ impl Store {
             return true;
         }
         match wire::frames(words).next() {
-            Some(Raw::Static(word)) => {
-                let learn = |store: &mut Store| -> Result<(), Refused> {
-                    let named = store.named(frames)?;
-                    let id = store.place(word)?;
-                    store.places.set_named(id, named);
-                    Ok(())
-                };
-                learn(self).is_ok() || self.make_room(Cold::Names) && learn(self).is_ok()
-            }
+            Some(Raw::Static(word)) => self.learn_place(Of::ALL, word, frames),
+            Some(Raw::Own(word)) => self.learn_place(Of::one(incarnation), word, frames),
             Some(Raw::Dynamic(words)) => {
                 let before = self.budget.used_bytes();
                 let learn = |store: &mut Store| -> Result<(), Refused> {
@@ -1093,26 +1135,63 @@ impl Store {
         }
     }
 
+    fn learn_place(&mut self, of: Of, word: u64, frames: &[FrameInfo<'_>]) -> bool {
+        let learn = |store: &mut Store| -> Result<(), Refused> {
+            let named = store.named(frames)?;
+            let id = store.place(of, word)?;
+            store.places.set_named(id, named);
+            Ok(())
+        };
+        learn(self).is_ok() || self.make_room(Cold::Names) && learn(self).is_ok()
+    }
+
     /// The frame by value of a place in static code that has a name, innermost if frames are
     /// inlined there.
     #[inline]
     pub fn known_word(&mut self, word: u64) -> Option<Frame> {
-        let id = self.places.find(word)?;
-        match self.places.named(id) {
+        let id = self.places.find(Of::ALL, word)?;
+        self.first(self.places.named(id))
+    }
+
+    /// The frame by value of a dynamic frame that is known, innermost if frames are inlined there.
+    #[inline]
+    pub fn known_frame(&mut self, incarnation: Incarnation, words: &[u64]) -> Option<Frame> {
+        let found = self.dynamic.find(incarnation, words)?;
+        self.first(found)
+    }
+
+    #[inline]
+    fn first(&self, named: Ref) -> Option<Frame> {
+        match named {
             Ref::Frame(id) => Some(self.names.frame(id)),
             Ref::Chain(at) => self.names.chain(at).next().map(|id| self.names.frame(id)),
             _ => None,
         }
     }
 
-    /// The frame by value of a dynamic frame that is known, innermost if frames are inlined there.
-    #[inline]
-    pub fn known_frame(&mut self, incarnation: Incarnation, words: &[u64]) -> Option<Frame> {
-        match self.dynamic.find(incarnation, words)? {
-            Ref::Frame(id) => Some(self.names.frame(id)),
-            Ref::Chain(at) => self.names.chain(at).next().map(|id| self.names.frame(id)),
-            _ => None,
-        }
+    /// Numbers of the frames at a word of static code or, where `incarnation` has it for itself, of
+    /// its own, innermost first; none where it has no name.
+    pub fn numbers_at(
+        &mut self,
+        incarnation: Incarnation,
+        word: u64,
+    ) -> impl Iterator<Item = u32> + '_ {
+        let of = match wire::frames(&[word]).next() {
+            Some(Raw::Own(_)) => Of::one(incarnation),
+            _ => Of::ALL,
+        };
+        let named = self.places.find(of, word).map_or(Ref::None, |id| self.places.named(id));
+        let (one, chain) = match named {
+            Ref::Frame(id) => (Some(id), None),
+            Ref::Chain(at) => (None, Some(at)),
+            _ => (None, None),
+        };
+        one.into_iter().chain(chain.into_iter().flat_map(|at| self.names.chain(at)))
+    }
+
+    /// A frame by its number, which is below [`Store::n_frames`].
+    pub fn frame(&self, number: u32) -> Frame {
+        self.names.frame(number)
     }
 }
 
@@ -1135,6 +1214,14 @@ const REFUSED_KEY: u64 = 0x5fe1_f05e_d000_0001;
 #[inline]
 fn own_key(incarnation: Incarnation, hash: u64) -> u64 {
     mix(hash, u64::from(incarnation.0) | 1 << 40)
+}
+
+fn note_info(why: Why, kind: u8) -> FrameInfo<'static> {
+    FrameInfo {
+        function: FunctionInfo { name: why.label().as_bytes(), kind, ..FunctionInfo::default() },
+        line: 0,
+        flags: UNNAMED,
+    }
 }
 
 fn is_ours(owner: &str) -> bool {

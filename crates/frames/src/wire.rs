@@ -7,15 +7,19 @@
 //! 63..60 kind   59..56 flags   55..0 payload
 //!   kind 3, dynamic:  55..48 runtime, 47..40 number of data words that follow, 39..0 its own
 //!   kind 1, native:   55..32 file id, 31..0 offset
+//!   kind 2, own:      an address in one process
 //!   any other kind:   one word
 //! ```
 //!
 //! A word of a static kind is a key by itself, equal in all processes. A dynamic frame's key is all
-//! of its words together with the process incarnation that sent it.
+//! of its words together with the process incarnation that sent it; so is an own word's, which
+//! differs in that it is not asked about when it is met: it is named like static code, later or
+//! never, and keeps its word.
 
 const KIND_SHIFT: u32 = 60;
 const DYNAMIC: u64 = 3;
 const NATIVE: u64 = 1;
+const OWN: u64 = 2;
 const N_DATA_SHIFT: u32 = 40;
 const FLAGS: u64 = 0xf << 56;
 
@@ -24,6 +28,8 @@ const FLAGS: u64 = 0xf << 56;
 pub enum Raw<'a> {
     /// Code that a file holds: the word names it for all processes.
     Static(u64),
+    /// Code at an address of one process, in no file.
+    Own(u64),
     /// Code that only one process has: head word and data words.
     Dynamic(&'a [u64]),
 }
@@ -35,7 +41,8 @@ pub fn frames(words: &[u64]) -> impl Iterator<Item = Raw<'_>> {
         let (&head, after) = rest.split_first()?;
         if head >> KIND_SHIFT != DYNAMIC {
             rest = after;
-            return Some(Raw::Static(head));
+            let is_own = head >> KIND_SHIFT == OWN;
+            return Some(if is_own { Raw::Own(head) } else { Raw::Static(head) });
         }
         let n_words = 1 + (head >> N_DATA_SHIFT & 0xff) as usize;
         let (frame, after) = rest.split_at_checked(n_words)?;
@@ -63,13 +70,14 @@ mod tests {
     #[test]
     fn words_are_cut_into_frames() {
         let dynamic = |n: u64| 3 << 60 | 4 << 48 | n << 40;
-        let words = [1 << 60 | 5, dynamic(2), 7, 8, 15 << 60 | 9, dynamic(0)];
+        let words = [1 << 60 | 5, dynamic(2), 7, 8, 15 << 60 | 9, dynamic(0), 2 << 60 | 7];
         let got: Vec<_> = frames(&words).collect();
         let expect = [
             Raw::Static(words[0]),
             Raw::Dynamic(&words[1..4]),
             Raw::Static(words[4]),
             Raw::Dynamic(&words[5..6]),
+            Raw::Own(words[6]),
         ];
         assert_eq!(got, expect);
         assert_eq!(frames(&[dynamic(255), 1, 2]).count(), 0);

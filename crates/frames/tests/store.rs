@@ -308,3 +308,56 @@ fn long_dynamic_keys_are_told_apart() {
     store.record(p, 2, &dynamic(&data));
     assert_eq!(store.n_pending(), 2);
 }
+
+/// An address in no file says nothing without its process: two processes' stacks of equal words
+/// and hash are two, named apart, and code that both share is one.
+#[test]
+fn addresses_in_no_file_are_named_by_process() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let own = 2 << 60 | 0x7f00_1234;
+    let words = [own, native(7, 0x40)];
+    let [a, b] = [process(&mut store, 1, 0), process(&mut store, 2, 0)];
+    let [of_a, of_b] = [store.record(a, 5, &words), store.record(b, 5, &words)];
+    assert_ne!(of_a, of_b);
+    assert_eq!(store.n_pending(), 0, "nobody is asked, nothing waits");
+    let mut unnamed = store.unnamed_own_words();
+    unnamed.sort();
+    assert_eq!(unnamed, [(a, own), (b, own)]);
+    assert_eq!(store.unnamed_words(10), [native(7, 0x40)]);
+    store.name_word(native(7, 0x40), &[frame(b"main", 1)]);
+    store.name_own_word(a, own, &[frame(b"jitted", 1)]);
+    assert_eq!(names(&store, of_a), ["jitted", "main"]);
+    assert_eq!(names(&store, of_b), ["0x200000007f001234", "main"]);
+    store.sweep();
+    assert_eq!(names(&store, of_a), ["jitted", "main"]);
+    assert_eq!(store.known_stack(a, 5), Some(of_a));
+    assert_eq!(store.known_stack(b, 5), Some(of_b));
+    assert_eq!(store.numbers_at(a, own).count(), 1);
+    assert_eq!(store.numbers_at(b, own).count(), 0);
+}
+
+/// What has no name counts as unnamed of its own kind of code.
+#[test]
+fn notes_have_the_kind_of_what_they_stand_for() {
+    let budget = Budget::new(8 << 20);
+    let kind_of = |words: &[u64]| (words[0] >> 48) as u8;
+    let mut store = Store::new(&budget, Config { kind_of, ..Config::default() });
+    let p = process(&mut store, 1, 0);
+    let of_runtime = |runtime: u64| [3 << 60 | runtime << 48 | 1 << 40, runtime];
+    let stacks = [5, 6, 7].map(|runtime| store.record(p, runtime, &of_runtime(runtime)));
+    let questions = store.take_questions(2);
+    assert_eq!(questions[0].process, ProcessKey { tgid: 1, start_ns: 1, exec_id: 0 });
+    for q in questions {
+        store.answer_unnamed(q.id, Why::ProcessGone);
+    }
+    store.settle();
+    let shown = stacks.map(|stack| {
+        let frame = store.stack(stack).next().unwrap().frame.unwrap();
+        let function = store.function(frame.function);
+        (function.kind, function.name.to_owned(), frame.flags)
+    });
+    let gone = Why::ProcessGone.label().to_owned();
+    let late = Why::Late.label().to_owned();
+    assert_eq!(shown, [(5, gone.clone(), UNNAMED), (6, gone, UNNAMED), (7, late, UNNAMED)]);
+}
