@@ -8,53 +8,74 @@
 //! A file that is opened only after its words were named keeps `file+0xoffset` for these.
 
 use crate::files::FileId;
-use crate::profile::{Kind, Meta, Profile};
+use crate::profile::{FRAME_UNNAMED, Kind};
 use crate::recording::Incarnation;
 use crate::resolve::{Namer, Source};
 use crate::session::AnnouncedSymbol;
 use hotframe_abi::{self as abi, FrameWord};
+use hotframe_frames::{Budget, Config, FrameInfo, FunctionInfo, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Names learnt so far.
 pub struct Names {
-    namer: Namer,
-    /// What stands for kernel frames that have no name yet.
+    store: Store,
+    debuginfod: Option<hotframe_symbols::Debuginfod>,
+    /// The frame that stands for kernel frames that have no name yet.
     kernel_later: u32,
+    n_words: usize,
+    was_refused: bool,
 }
 
 impl Names {
-    /// None yet. `debuginfod`: ask these servers for debug files.
-    pub fn new(debuginfod: Option<hotframe_symbols::Debuginfod>) -> Names {
-        let mut namer = Namer::new(Meta::default(), debuginfod);
-        let kernel_later = namer.unnamed("[kernel: named in a moment]", 0, Kind::Kernel, 0, 0);
-        Names { namer, kernel_later }
+    /// None yet, in at most `limit_bytes`. `debuginfod`: ask these servers for debug files.
+    pub fn new(limit_bytes: u64, debuginfod: Option<hotframe_symbols::Debuginfod>) -> Names {
+        let store = Store::new(&Budget::new(limit_bytes), Config::default());
+        let mut names =
+            Names { store, debuginfod, kernel_later: 0, n_words: 0, was_refused: false };
+        let function = FunctionInfo {
+            name: b"[kernel: named in a moment]",
+            kind: Kind::Kernel as u8,
+            ..FunctionInfo::default()
+        };
+        let frame = FrameInfo { function, line: 0, flags: FRAME_UNNAMED };
+        names.kernel_later = names.learn_frame(&[frame]).unwrap_or_default();
+        names
     }
 
-    /// Names the words that are new; of the kernel's only if `kernel`, since that reads all of
-    /// `/proc/kallsyms` (50 ms). Returns how many of the kernel's were new.
+    /// Names the words that are new, each with the process that has it; of the kernel's only if
+    /// `kernel`, since that reads all of `/proc/kallsyms` (50 ms). Returns how many of the kernel's
+    /// were new.
     pub fn learn(
         &mut self,
-        words: impl Iterator<Item = FrameWord>,
+        words: impl Iterator<Item = (Incarnation, FrameWord)>,
         files: &HashMap<FileId, Source>,
         announced: &BTreeMap<u64, AnnouncedSymbol>,
         kernel: bool,
     ) -> usize {
-        let mut new: BTreeSet<FrameWord> =
-            words.filter(|word| !self.namer.by_word.contains_key(word)).collect();
-        let is_kernel = |word: &FrameWord| word.kind() == abi::HF_FRAME_KERNEL;
-        let n_kernel = new.iter().filter(|word| is_kernel(word)).count();
-        if !kernel {
-            new.retain(|word| !is_kernel(word));
+        let mut n_kernel = BTreeSet::new();
+        for (incarnation, word) in words {
+            let own = self.store.incarnation(incarnation.into());
+            if self.store.numbers_at(own, word.0).next().is_some() {
+                continue;
+            }
+            if word.kind() == abi::HF_FRAME_KERNEL {
+                n_kernel.insert(word);
+                if !kernel {
+                    continue;
+                }
+            }
+            self.was_refused |= !self.store.meet(own, word.0);
         }
-        if new.is_empty() {
-            return n_kernel;
+        let new: Vec<FrameWord> =
+            self.store.unnamed_words(usize::MAX).into_iter().map(FrameWord).collect();
+        self.n_words += new.len();
+        if !new.is_empty() {
+            let mut namer = Namer::new(&mut self.store, self.debuginfod.clone());
+            namer.name_kernel(&new, announced);
+            namer.name_files(&new, &|id| files.get(&id).cloned(), &mut |_, _| {});
+            namer.name_rest(&new);
         }
-        self.namer.name_kernel(&new, announced);
-        self.namer.name_files(&new, &|id| files.get(&id).cloned(), &mut |_, _| {});
-        for word in new {
-            self.namer.name_rest(word);
-        }
-        n_kernel
+        n_kernel.len()
     }
 
     /// Takes names of generated code, which a process has for itself.
@@ -62,36 +83,54 @@ impl Names {
         &mut self,
         names: impl IntoIterator<Item = ((Incarnation, FrameWord), String)>,
     ) {
-        self.namer.name_generated(names);
-    }
-
-    /// Indices into the profile's frames, innermost first; empty for a word that was not learnt.
-    pub fn frames(&self, incarnation: Incarnation, word: FrameWord) -> &[u32] {
-        match self.namer.by_process.get(&(incarnation, word)) {
-            Some(frame) => std::slice::from_ref(frame),
-            None => match self.namer.by_word.get(&word) {
-                Some(frames) => frames,
-                None if word.kind() == abi::HF_FRAME_KERNEL => {
-                    std::slice::from_ref(&self.kernel_later)
-                }
-                None => &[],
-            },
+        for ((incarnation, word), name) in names {
+            let own = self.store.incarnation(incarnation.into());
+            let has_room = self.store.meet(own, word.0);
+            self.was_refused |= !has_room;
+            self.n_words += usize::from(has_room);
+            Namer::new(&mut self.store, None).name_generated(own, word, &name);
         }
     }
 
-    /// Strings, modules, functions and frames; it has no samples.
-    pub fn profile(&self) -> &Profile {
-        &self.namer.profile
+    /// Gives what is left of generated code a name that says so.
+    pub fn learn_rest(&mut self) {
+        Namer::new(&mut self.store, None).name_own_rest();
+    }
+
+    /// Takes in a frame that its runtime named; its number.
+    pub fn learn_frame(&mut self, frames: &[FrameInfo<'_>]) -> Option<u32> {
+        self.store.keep_frame(frames)
+    }
+
+    /// Numbers of frames, innermost first; empty for a word that was not learnt.
+    pub fn frames(&mut self, incarnation: Incarnation, word: FrameWord) -> Vec<u32> {
+        let own = self.store.incarnation(incarnation.into());
+        let frames: Vec<u32> = self.store.numbers_at(own, word.0).collect();
+        if frames.is_empty() && word.kind() == abi::HF_FRAME_KERNEL {
+            return vec![self.kernel_later];
+        }
+        frames
+    }
+
+    /// Functions, frames, modules: their numbers stay as long as [`Names::is_full`] says no.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Words named.
     pub fn len(&self) -> usize {
-        self.namer.by_word.len() + self.namer.by_process.len()
+        self.n_words
     }
 
     /// No word was named yet.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.n_words == 0
+    }
+
+    /// The limit was reached: names were forgotten, and numbers mean others. It is time to begin
+    /// anew.
+    pub fn is_full(&self) -> bool {
+        self.was_refused || self.store.counters().sweeps > 0
     }
 }
 
@@ -105,23 +144,46 @@ mod tests {
         let note = |number: u64| {
             FrameWord(u64::from(abi::HF_FRAME_NOTE) << abi::HF_FRAME_KIND_SHIFT | number)
         };
-        let mut names = Names::new(None);
+        let mut names = Names::new(u64::MAX, None);
         let (files, announced) = (HashMap::new(), BTreeMap::new());
-        names.learn([note(1)].into_iter(), &files, &announced, true);
         let process = Incarnation { pid: 1, exec_id: 0, start_ns: 0 };
-        let first = names.frames(process, note(1)).to_vec();
+        let one = |word| [(process, word)].into_iter();
+        names.learn(one(note(1)), &files, &announced, true);
+        let first = names.frames(process, note(1));
         assert_eq!(first.len(), 1);
-        names.learn([note(1), note(2)].into_iter(), &files, &announced, true);
+        names.learn(one(note(1)).chain(one(note(2))), &files, &announced, true);
         assert_eq!(names.frames(process, note(1)), first);
         assert_eq!(names.len(), 2);
         // The kernel's are left for another time.
         let kernel = FrameWord(u64::from(abi::HF_FRAME_KERNEL) << abi::HF_FRAME_KIND_SHIFT | 1);
-        let n = names.learn([kernel, note(1)].into_iter(), &files, &announced, false);
-        assert_eq!((n, names.frames(process, kernel)), (1, &[names.kernel_later][..]));
+        let n = names.learn(one(kernel).chain(one(note(1))), &files, &announced, false);
+        assert_eq!((n, names.frames(process, kernel)), (1, vec![names.kernel_later]));
         // What a process has for itself is its own.
-        names.learn_generated([((process, note(2)), "f".to_owned())]);
+        let own = FrameWord(u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | 64);
         let other = Incarnation { pid: 2, ..process };
-        assert_ne!(names.frames(process, note(2)), names.frames(other, note(2)));
+        names.learn([(process, own), (other, own)].into_iter(), &files, &announced, false);
+        names.learn_generated([((process, own), "f".to_owned())]);
+        names.learn_rest();
+        let name = |names: &mut Names, process| {
+            let frame = names.frames(process, own)[0];
+            let store = names.store();
+            store.function(store.frame(frame).function).name.to_owned()
+        };
+        assert_eq!(name(&mut names, process), "f");
+        assert_eq!(name(&mut names, other), "[anonymous]+0x40");
         assert_eq!(names.frames(process, note(3)), [0u32; 0]);
+        assert!(!names.is_full());
+    }
+
+    /// Names that find no room are forgotten, which is said.
+    #[test]
+    fn a_limit_is_kept() {
+        let mut names = Names::new(64 << 10, None);
+        let process = Incarnation { pid: 1, exec_id: 0, start_ns: 0 };
+        let own = |pc| FrameWord(u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | pc);
+        for pc in 0..10_000 {
+            names.learn_generated([((process, own(pc)), format!("function {pc}"))]);
+        }
+        assert!(names.is_full());
     }
 }

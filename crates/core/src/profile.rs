@@ -7,6 +7,7 @@
 //! Index 0 of `strings`, `modules` and `stacks` is the empty one ("", no module, the empty
 //! stack); the other tables start with real entries.
 
+use hotframe_abi as abi;
 use std::collections::HashMap;
 
 /// What kind of code a frame is: OpenTelemetry's `profile.frame.type` values
@@ -65,6 +66,20 @@ impl Kind {
         Kind::Jit,
         Kind::Note,
     ];
+
+    /// Of its number; [`Kind::Note`] for a number that no kind has.
+    pub fn of(number: u8) -> Kind {
+        Kind::ALL.get(usize::from(number)).copied().unwrap_or(Kind::Note)
+    }
+
+    /// Of the frames of a runtime (`HF_RUNTIME_*`).
+    pub fn of_runtime(runtime: u32) -> Kind {
+        match runtime {
+            abi::HF_RUNTIME_CPYTHON => Kind::Cpython,
+            abi::HF_RUNTIME_HOTSPOT => Kind::Jvm,
+            _ => Kind::Jit,
+        }
+    }
 
     /// The name that `profile.frame.type` has for it.
     pub fn name(self) -> &'static str {

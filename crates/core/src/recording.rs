@@ -1,14 +1,16 @@
-//! What a recording has taken so far: raw stacks, threads, processes, samples.
+//! What a recording has taken so far: stacks in the frame store, threads, processes, samples.
 //!
-//! In: finished samples. Out: read by `resolve`, which names it. Nothing here is a string of a
-//! function: stacks are trees of frame words, samples are columns.
+//! In: finished samples, and the names of dynamic frames as runtimes answer for them. Out: read by
+//! `resolve`, which names the rest. Stacks and names live in a [`Store`]; samples are columns.
 //!
 //! # Cost
-//! 12 bytes a node and about 6 of index; 20 bytes a sample; a known stack costs one look-up by
-//! the hash that the kernel half computed.
+//! 19 bytes a sample; a known stack costs one look-up by the hash that the kernel half computed,
+//! and no allocation. What a stack and its names cost: see `hotframe_frames`.
 
 use crate::processes::{Facts, read_facts};
+use crate::profile::Kind;
 use hotframe_abi as abi;
+use hotframe_frames::{Budget, Config, FrameInfo, PendingId, ProcessKey, StackId, Store, Why};
 use std::collections::HashMap;
 
 /// What tells processes apart: a reused pid or an exec is another.
@@ -22,11 +24,37 @@ pub struct Incarnation {
     pub start_ns: u64,
 }
 
+impl From<ProcessKey> for Incarnation {
+    fn from(key: ProcessKey) -> Incarnation {
+        Incarnation { pid: key.tgid, exec_id: key.exec_id, start_ns: key.start_ns }
+    }
+}
+
+impl From<Incarnation> for ProcessKey {
+    fn from(incarnation: Incarnation) -> ProcessKey {
+        let Incarnation { pid, exec_id, start_ns } = incarnation;
+        ProcessKey { tgid: pid, start_ns, exec_id }
+    }
+}
+
+/// A dynamic frame whose name a runtime is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// To be given back with the answer.
+    pub id: PendingId,
+    /// Whose memory to read.
+    pub incarnation: Incarnation,
+    /// Head word and data words.
+    pub words: Box<[u64]>,
+}
+
 /// A sampled process.
 #[derive(Debug, Clone)]
 pub struct Process {
     /// Who.
     pub incarnation: Incarnation,
+    /// The same in the store.
+    pub in_store: hotframe_frames::Incarnation,
     /// Where it belongs.
     pub facts: Facts,
     /// Samples emitted for it.
@@ -48,22 +76,6 @@ pub struct Thread {
     pub tid: u32,
     /// Its name.
     pub comm: [u8; 16],
-}
-
-/// A node of the tree of raw stacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Node {
-    /// The caller's node; 0: none.
-    pub parent: u32,
-    low: u32,
-    high: u32,
-}
-
-impl Node {
-    /// The frame word.
-    pub fn word(self) -> abi::FrameWord {
-        abi::FrameWord(u64::from(self.high) << 32 | u64::from(self.low))
-    }
 }
 
 /// One sample, complete.
@@ -88,8 +100,8 @@ pub struct Columns {
     pub time_ns: Vec<u64>,
     /// Index into the threads.
     pub thread: Vec<u32>,
-    /// Node of the leaf.
-    pub stack: Vec<u32>,
+    /// Its stack in the store.
+    pub stack: Vec<StackId>,
     /// CPU.
     pub cpu: Vec<u16>,
     /// `HF_CUT_*`.
@@ -103,135 +115,147 @@ pub struct Recording {
     pub processes: Vec<Process>,
     /// Threads.
     pub threads: Vec<Thread>,
-    /// Raw stacks; 0 is the empty one.
-    pub nodes: Vec<Node>,
     /// Samples.
     pub samples: Columns,
-    /// Bytes of heap beyond which no new stack is kept.
-    pub limit_bytes: usize,
-    /// The limit was reached.
-    pub is_full: bool,
+    /// Stacks, and names as they come.
+    pub store: Store,
     by_incarnation: HashMap<Incarnation, u32>,
     by_thread: HashMap<Thread, u32>,
-    by_node: HashMap<Node, u32>,
-    by_hash: HashMap<u64, u32>,
+    /// The image that each pid has now.
+    by_pid: HashMap<u32, hotframe_frames::Incarnation>,
 }
 
 impl Default for Recording {
     fn default() -> Recording {
-        Recording {
-            processes: Vec::new(),
-            threads: Vec::new(),
-            nodes: vec![Node { parent: 0, low: 0, high: 0 }],
-            samples: Columns::default(),
-            limit_bytes: usize::MAX,
-            is_full: false,
-            by_incarnation: HashMap::new(),
-            by_thread: HashMap::new(),
-            by_node: HashMap::new(),
-            by_hash: HashMap::new(),
-        }
+        Recording::new(&Budget::new(u64::MAX))
     }
 }
 
 impl Recording {
-    /// Adds a sample. `exe` is asked for when a process is new and its own link cannot be read.
-    pub fn add(&mut self, sample: &Sample<'_>, exe: impl FnOnce() -> String) {
-        let head = sample.head;
-        let incarnation =
-            Incarnation { pid: head.tgid, exec_id: head.exec_id, start_ns: head.start_ns };
-        let process = match self.by_incarnation.get(&incarnation) {
-            Some(&process) => process,
-            None => {
-                let mut facts = read_facts(head.tgid);
-                if facts.exe.is_empty() {
-                    facts.exe = exe();
-                }
-                if facts.comm.is_empty() || head.tgid == head.tid {
-                    facts.comm = comm_text(&head.comm);
-                }
-                let process = self.processes.len() as u32;
-                self.processes.push(Process {
-                    incarnation,
-                    facts,
-                    samples: 0,
-                    whole: 0,
-                    cut: [0; abi::HF_CUT_COUNT as usize],
-                    cut_at: HashMap::new(),
-                });
-                self.by_incarnation.insert(incarnation, process);
-                process
-            }
+    /// An empty recording whose stacks and names are charged to `budget`.
+    pub fn new(budget: &Budget) -> Recording {
+        let config = Config {
+            note_kind: Kind::Note as u8,
+            kind_of: |words| {
+                let head = abi::FrameWord(words.first().copied().unwrap_or_default());
+                Kind::of_runtime(head.runtime()) as u8
+            },
+            ..Config::default()
         };
+        Recording {
+            processes: Vec::new(),
+            threads: Vec::new(),
+            samples: Columns::default(),
+            store: Store::new(budget, config),
+            by_incarnation: HashMap::new(),
+            by_thread: HashMap::new(),
+            by_pid: HashMap::new(),
+        }
+    }
+
+    /// Adds a sample. `exe` is asked for when a process is new and its own link cannot be read.
+    /// Returns the reason by which the stack is booked: one that found no room is cut by that.
+    pub fn add(&mut self, sample: &Sample<'_>, exe: impl FnOnce() -> String) -> u8 {
+        let head = sample.head;
+        let process = self.process(head, exe);
         let thread = Thread { process, tid: head.tid, comm: head.comm };
         let n_threads = self.threads.len() as u32;
         let thread = *self.by_thread.entry(thread).or_insert_with(|| {
             self.threads.push(thread);
             n_threads
         });
-        let stack = match self.by_hash.get(&sample.hash) {
-            Some(&stack) => stack,
-            None => {
-                let stack = self.stack(sample.words);
-                self.by_hash.insert(sample.hash, stack);
-                stack
-            }
-        };
         let process = &mut self.processes[process as usize];
+        let stack = self.store.record(process.in_store, sample.hash, sample.words);
+        let cut = if stack == StackId::REFUSED { abi::HF_CUT_BUDGET as u8 } else { sample.cut };
         let weight = u64::from(head.weight);
         process.samples += weight;
-        if u32::from(sample.cut) == abi::HF_CUT_NONE {
+        if u32::from(cut) == abi::HF_CUT_NONE {
             process.whole += weight;
         } else {
-            process.cut[usize::from(sample.cut).min(abi::HF_CUT_COUNT as usize - 1)] += weight;
+            process.cut[usize::from(cut).min(abi::HF_CUT_COUNT as usize - 1)] += weight;
             let last = sample.words.last().copied().unwrap_or(sample.cut_pc);
-            if process.cut_at.len() < 64 || process.cut_at.contains_key(&(sample.cut, last)) {
-                *process.cut_at.entry((sample.cut, last)).or_default() += weight;
+            if process.cut_at.len() < 64 || process.cut_at.contains_key(&(cut, last)) {
+                *process.cut_at.entry((cut, last)).or_default() += weight;
             }
         }
         self.samples.time_ns.push(head.time_ns);
         self.samples.thread.push(thread);
         self.samples.stack.push(stack);
         self.samples.cpu.push(head.cpu as u16);
-        self.samples.cut.push(sample.cut);
+        self.samples.cut.push(cut);
+        cut
     }
 
-    fn stack(&mut self, words: &[u64]) -> u32 {
-        let mut parent = 0;
-        for &word in words.iter().rev() {
-            let node = Node { parent, low: word as u32, high: (word >> 32) as u32 };
-            parent = match self.by_node.get(&node) {
-                Some(&known) => known,
-                None => {
-                    let id = self.nodes.len() as u32;
-                    self.nodes.push(node);
-                    self.by_node.insert(node, id);
-                    id
-                }
-            };
+    fn process(&mut self, head: &abi::hf_sample, exe: impl FnOnce() -> String) -> u32 {
+        let incarnation =
+            Incarnation { pid: head.tgid, exec_id: head.exec_id, start_ns: head.start_ns };
+        if let Some(&process) = self.by_incarnation.get(&incarnation) {
+            return process;
         }
-        parent
+        let mut facts = read_facts(head.tgid);
+        if facts.exe.is_empty() {
+            facts.exe = exe();
+        }
+        if facts.comm.is_empty() || head.tgid == head.tid {
+            facts.comm = comm_text(&head.comm);
+        }
+        let in_store = self.store.incarnation(incarnation.into());
+        // The pid is another image's now: what it was before ended by exec, or before.
+        if let Some(before) = self.by_pid.insert(head.tgid, in_store) {
+            self.store.exited(before);
+        }
+        let process = self.processes.len() as u32;
+        self.processes.push(Process {
+            incarnation,
+            in_store,
+            facts,
+            samples: 0,
+            whole: 0,
+            cut: [0; abi::HF_CUT_COUNT as usize],
+            cut_at: HashMap::new(),
+        });
+        self.by_incarnation.insert(incarnation, process);
+        process
     }
 
-    /// Looks whether the limit is reached: once a pass, since adding up costs.
-    pub fn check_limit(&mut self) {
-        self.is_full = self.heap_bytes() > self.limit_bytes;
+    /// To be called when a process ended and its samples up to then were added.
+    pub fn exited(&mut self, pid: u32) {
+        if let Some(incarnation) = self.by_pid.remove(&pid) {
+            self.store.exited(incarnation);
+        }
     }
 
-    /// Is there room for this stack, or is it known?
-    pub fn has_room(&self, hash: u64) -> bool {
-        !self.is_full || self.by_hash.contains_key(&hash)
+    /// Up to `max` dynamic frames that have no name and were not asked for before, oldest first.
+    /// A stack with such a frame is exported only when it is answered, or [`Store::settle`]d.
+    pub fn take_questions(&mut self, max: usize) -> Vec<Question> {
+        let questions = self.store.take_questions(max).into_iter();
+        questions
+            .map(|asked| Question {
+                id: asked.id,
+                incarnation: asked.process.into(),
+                words: asked.words,
+            })
+            .collect()
     }
 
-    /// Bytes of heap held.
+    /// Names a dynamic frame: innermost first the frames inlined there, and the physical one.
+    /// `FunctionInfo::kind` is a [`Kind`].
+    pub fn answer(&mut self, id: PendingId, frames: &[FrameInfo<'_>]) {
+        self.store.answer(id, frames);
+    }
+
+    /// Says that a dynamic frame has no name, and why: it shows as `[unnamed: why]`.
+    pub fn answer_unnamed(&mut self, id: PendingId, why: Why) {
+        self.store.answer_unnamed(id, why);
+    }
+
+    /// Bytes of heap held beside the store.
     pub fn heap_bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>()
-            + self.by_node.capacity() * (size_of::<(Node, u32)>() + 1)
-            + self.by_hash.capacity() * (size_of::<(u64, u32)>() + 1)
-            + self.samples.time_ns.capacity() * 19
+        self.samples.time_ns.capacity() * 19
             + self.threads.capacity() * size_of::<Thread>()
             + self.by_thread.capacity() * (size_of::<(Thread, u32)>() + 1)
             + self.processes.capacity() * size_of::<Process>()
+            + self.by_incarnation.capacity() * (size_of::<(Incarnation, u32)>() + 1)
             + self
                 .processes
                 .iter()
@@ -255,24 +279,79 @@ mod tests {
     use super::*;
     use zerocopy::FromZeros as _;
 
-    /// Equal stacks share nodes, equal roots share theirs, and a second exec is another process.
+    fn note(number: u64) -> u64 {
+        u64::from(abi::HF_FRAME_NOTE) << abi::HF_FRAME_KIND_SHIFT | number
+    }
+
+    fn add(recording: &mut Recording, head: &abi::hf_sample, words: &[u64], hash: u64) -> u8 {
+        let sample = Sample { head, words, hash, cut: 0, cut_pc: 0 };
+        recording.add(&sample, String::new)
+    }
+
+    /// Equal stacks are one, equal roots share their nodes, and a second exec is another process.
     #[test]
     fn sharing() {
         let mut recording = Recording::default();
         let mut head = abi::hf_sample::new_zeroed();
         head.weight = 1;
-        let add = |recording: &mut Recording, head: &abi::hf_sample, words: &[u64], hash| {
-            let sample = Sample { head, words, hash, cut: 0, cut_pc: 0 };
-            recording.add(&sample, String::new);
-        };
-        add(&mut recording, &head, &[3, 2, 1], 10);
-        add(&mut recording, &head, &[3, 2, 1], 10);
-        add(&mut recording, &head, &[4, 2, 1], 11);
-        assert_eq!(recording.nodes.len(), 1 + 4);
-        assert_eq!(recording.samples.stack, [3, 3, 4]);
+        add(&mut recording, &head, &[note(3), note(2), note(1)], 10);
+        add(&mut recording, &head, &[note(3), note(2), note(1)], 10);
+        add(&mut recording, &head, &[note(4), note(2), note(1)], 11);
+        // The root, the refused stack's, and four.
+        assert_eq!(recording.store.n_nodes(), 2 + 4);
+        let stacks = &recording.samples.stack;
+        assert_eq!(stacks[0], stacks[1]);
+        assert_ne!(stacks[0], stacks[2]);
         head.exec_id = 1;
-        add(&mut recording, &head, &[4, 2, 1], 11);
+        add(&mut recording, &head, &[note(4), note(2), note(1)], 11);
+        assert_eq!(recording.samples.stack[3], recording.samples.stack[2]);
         assert_eq!(recording.processes.len(), 2);
         assert_eq!(recording.samples.thread, [0, 0, 0, 1]);
+    }
+
+    /// A sample whose stack finds no room stays, and is booked as cut by that.
+    #[test]
+    fn no_room() {
+        let mut recording = Recording::new(&Budget::new(256 << 10));
+        let mut head = abi::hf_sample::new_zeroed();
+        head.weight = 1;
+        let n = 20_000;
+        let whole = (0..n)
+            .filter(|&number| u32::from(add(&mut recording, &head, &[note(number)], number)) == 0)
+            .count() as u64;
+        assert!(whole > 0 && whole < n, "{whole}");
+        let process = &recording.processes[0];
+        assert_eq!(process.whole, whole);
+        assert_eq!(process.cut[abi::HF_CUT_BUDGET as usize], n - whole);
+        assert_eq!(recording.samples.stack.len() as u64, n);
+    }
+
+    /// A dynamic frame is asked for with the process as it is known everywhere; the next image of
+    /// the pid is asked for its own.
+    #[test]
+    fn questions_name_the_process() {
+        let mut recording = Recording::default();
+        let mut head = abi::hf_sample::new_zeroed();
+        (head.weight, head.tgid, head.start_ns) = (1, 7, 99);
+        let dynamic = u64::from(abi::HF_FRAME_DYNAMIC) << abi::HF_FRAME_KIND_SHIFT
+            | u64::from(abi::HF_RUNTIME_CPYTHON) << abi::HF_FRAME_RUNTIME_SHIFT
+            | 1 << abi::HF_FRAME_N_DATA_SHIFT;
+        let words = [dynamic, 0x1234];
+        add(&mut recording, &head, &words, 1);
+        let asked = recording.take_questions(10);
+        let incarnation = Incarnation { pid: 7, exec_id: 0, start_ns: 99 };
+        assert_eq!((asked.len(), asked[0].incarnation), (1, incarnation));
+        assert_eq!(*asked[0].words, words);
+        recording.answer_unnamed(asked[0].id, Why::StalePointer);
+        let frame = recording.store.stack(recording.samples.stack[0]).next().expect("a frame");
+        let function = recording.store.function(frame.frame.expect("a note").function);
+        assert_eq!(
+            (function.name, function.kind),
+            (Why::StalePointer.label(), Kind::Cpython as u8)
+        );
+        head.exec_id = 1;
+        add(&mut recording, &head, &words, 1);
+        let asked = recording.take_questions(10);
+        assert_eq!(asked[0].incarnation, Incarnation { exec_id: 1, ..incarnation });
     }
 }

@@ -1,13 +1,15 @@
 //! Names what was recorded: from frame words to a [`Profile`].
 //!
-//! In: a [`Recording`], the files its frames are in, and the kernel's symbols. Out: a profile in
-//! which every frame has its function, its inlined callees, file and line, where they exist
-//! anywhere on the host; any other is `module+0xoffset` and counted as unnamed.
+//! In: a [`Recording`], the files its frames are in, and the kernel's symbols. Out: names in the
+//! recording's store, and a profile in which every frame has its function, its inlined callees, file
+//! and line, where they exist anywhere on the host; any other is `module+0xoffset` and counted as
+//! unnamed.
 //!
 //! # How it works
 //! Off the sampling path, a file at a time: all its sampled addresses are sorted and named in one
 //! batch, so that memory grows with what was sampled, never with what the file holds. A return
-//! address is looked up one byte before, inside of its call.
+//! address is looked up one byte before, inside of its call. Dynamic frames were named by their
+//! runtimes before; what still waits says so.
 //!
 //! # Cost
 //! libLLVM with 3,000 addresses takes about 10 ms; DWARF costs what the library that reads it costs.
@@ -21,8 +23,16 @@ use crate::profile::{
 use crate::recording::{Incarnation, Recording, comm_text};
 use crate::session::AnnouncedSymbol;
 use hotframe_abi as abi;
+use hotframe_frames::{FrameInfo, FunctionInfo, StackId, Store, Why, group};
 use hotframe_symbols::{Context, KernelSymbol, NamedFrame, symbolize, symbolize_kernel};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+
+// What the store keeps of a frame's flags is what the profile has.
+const _: () = assert!(
+    FRAME_INLINED == hotframe_frames::INLINED
+        && FRAME_HEURISTIC == hotframe_frames::HEURISTIC
+        && FRAME_UNNAMED == hotframe_frames::UNNAMED
+);
 
 /// What naming did.
 #[derive(Debug, Clone, Default)]
@@ -31,12 +41,14 @@ pub struct Outcome {
     pub frames: BTreeMap<&'static str, (u64, u64)>,
     /// What went wrong, by file: short sentences.
     pub problems: Vec<String>,
+    /// Places whose names found no room.
+    pub names_refused: u64,
 }
 
 /// Everything naming needs.
 pub struct Input<'a> {
     /// What was recorded.
-    pub recording: &'a Recording,
+    pub recording: &'a mut Recording,
     /// The files.
     pub files: &'a Files,
     /// Kernel symbols announced while recording.
@@ -53,18 +65,28 @@ pub struct Input<'a> {
 
 /// Names a recording. `progress` hears how many files are done, of how many.
 pub fn resolve(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> (Profile, Outcome) {
-    let mut namer = Namer::new(input.meta.clone(), input.debuginfod.clone());
-    let words: BTreeSet<abi::FrameWord> =
-        input.recording.nodes.iter().skip(1).map(|node| node.word()).collect();
-    namer.name_kernel(&words, input.kernel_symbols);
-    namer.name_files(&words, &|id| input.files.get(id).map(Source::of), progress);
-    for &word in &words {
-        namer.name_rest(word);
+    let Input { recording, files, kernel_symbols, meta, jit, start_ns, debuginfod } = input;
+    recording.store.settle();
+    let by_incarnation: HashMap<Incarnation, hotframe_frames::Incarnation> =
+        recording.processes.iter().map(|it| (it.incarnation, it.in_store)).collect();
+    let mut namer = Namer::new(&mut recording.store, debuginfod);
+    let words: Vec<abi::FrameWord> =
+        namer.store.unnamed_words(usize::MAX).into_iter().map(abi::FrameWord).collect();
+    namer.name_kernel(&words, kernel_symbols);
+    namer.name_files(&words, &|id| files.get(id).map(Source::of), progress);
+    namer.name_rest(&words);
+    let mut problems = std::mem::take(&mut namer.problems);
+    let generated = jit.names(&mut |problem| problems.push(problem));
+    for ((incarnation, word), name) in generated {
+        if let Some(&incarnation) = by_incarnation.get(&incarnation) {
+            namer.name_generated(incarnation, word, &name);
+        }
     }
-    let generated = input.jit.names(&mut |problem| namer.problems.push(problem));
-    namer.name_generated(generated);
-    let outcome = namer.build(&input);
-    (namer.profile, outcome)
+    namer.name_own_rest();
+    let names_refused = namer.refused;
+    let profile = Builder::new(recording, files).build(meta, start_ns);
+    let frames = count(&profile);
+    (profile, Outcome { frames, problems, names_refused })
 }
 
 /// What naming needs of a file of code; it may go to another thread.
@@ -100,85 +122,30 @@ impl Source {
     }
 }
 
-pub(crate) struct Namer {
-    pub(crate) profile: Profile,
-    functions: HashMap<Function, u32>,
-    frames: HashMap<Frame, u32>,
-    modules: HashMap<Module, u32>,
-    /// Frames of a word, innermost first.
-    pub(crate) by_word: HashMap<abi::FrameWord, Vec<u32>>,
-    /// Frames of generated code, by the process that ran it.
-    pub(crate) by_process: HashMap<(Incarnation, abi::FrameWord), u32>,
-    problems: Vec<String>,
+/// Fills a store with names.
+pub(crate) struct Namer<'a> {
+    pub(crate) store: &'a mut Store,
+    pub(crate) problems: Vec<String>,
+    /// Places whose names found no room.
+    pub(crate) refused: u64,
     debuginfod: Option<hotframe_symbols::Debuginfod>,
 }
 
-impl Namer {
-    pub(crate) fn new(meta: Meta, debuginfod: Option<hotframe_symbols::Debuginfod>) -> Namer {
-        let mut profile = Profile { meta, ..Profile::default() };
-        profile.modules.push(Module { path: 0, build_id: 0 });
-        profile.stacks.push(StackNode { parent: 0, frame: 0 });
-        Namer {
-            profile,
-            functions: HashMap::new(),
-            frames: HashMap::new(),
-            modules: HashMap::new(),
-            by_word: HashMap::new(),
-            by_process: HashMap::new(),
-            problems: Vec::new(),
-            debuginfod,
-        }
+impl<'a> Namer<'a> {
+    pub(crate) fn new(
+        store: &'a mut Store,
+        debuginfod: Option<hotframe_symbols::Debuginfod>,
+    ) -> Namer<'a> {
+        Namer { store, problems: Vec::new(), refused: 0, debuginfod }
     }
 
-    fn module(&mut self, path: &str, build_id: &[u8]) -> u32 {
-        let build_id: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let module = Module {
-            path: self.profile.strings.intern(path),
-            build_id: self.profile.strings.intern(&build_id),
-        };
-        let modules = &mut self.profile.modules;
-        *self.modules.entry(module).or_insert_with_key(|module| {
-            modules.push(module.clone());
-            modules.len() as u32 - 1
-        })
-    }
-
-    fn frame(&mut self, function: Function, line: u32, address: u64, flags: u8) -> u32 {
-        let functions = &mut self.profile.functions;
-        let function = *self.functions.entry(function).or_insert_with_key(|function| {
-            functions.push(function.clone());
-            functions.len() as u32 - 1
-        });
-        let frames = &mut self.profile.frames;
-        *self.frames.entry(Frame { function, line, address, flags }).or_insert_with_key(|frame| {
-            frames.push(frame.clone());
-            frames.len() as u32 - 1
-        })
-    }
-
-    /// A frame of which only the place is known.
-    pub(crate) fn unnamed(
-        &mut self,
-        name: &str,
-        module: u32,
-        kind: Kind,
-        address: u64,
-        flags: u8,
-    ) -> u32 {
-        let function = Function {
-            name: self.profile.strings.intern(name),
-            system_name: 0,
-            file: 0,
-            start_line: 0,
-            module,
-            kind,
-        };
-        self.frame(function, 0, address, flags | FRAME_UNNAMED)
+    fn put(&mut self, word: abi::FrameWord, frames: &[FrameInfo<'_>]) {
+        self.refused += u64::from(!self.store.name_word(word.0, frames));
     }
 
     pub(crate) fn name_kernel(
         &mut self,
-        words: &BTreeSet<abi::FrameWord>,
+        words: &[abi::FrameWord],
         announced: &BTreeMap<u64, AnnouncedSymbol>,
     ) {
         let mut by_addr: BTreeMap<u64, Vec<abi::FrameWord>> = BTreeMap::new();
@@ -211,55 +178,51 @@ impl Namer {
             Err(why) => self.problems.push(format!("kernel: reading /proc/kallsyms: {why}")),
         }
         for (at, addr) in addrs.into_iter().enumerate() {
-            let frame = match names[at].take() {
-                Some((name, module)) => {
-                    let path = match module {
-                        Some(module) => format!("[{module}]"),
-                        None => "[kernel.kallsyms]".to_owned(),
-                    };
-                    let function = Function {
-                        name: self.profile.strings.intern(&name),
-                        system_name: 0,
-                        file: 0,
-                        start_line: 0,
-                        module: self.module(&path, &[]),
-                        kind: Kind::Kernel,
-                    };
-                    self.frame(function, 0, addr, 0)
-                }
-                None => {
-                    let module = self.module("[kernel.kallsyms]", &[]);
-                    self.unnamed(&format!("[kernel]+{addr:#x}"), module, Kind::Kernel, addr, 0)
-                }
+            let (name, module, flags) = match names[at].take() {
+                Some((name, module)) => (name, module, 0),
+                None => (format!("[kernel]+{addr:#x}"), None, FRAME_UNNAMED),
+            };
+            let path = match module {
+                Some(module) => format!("[{module}]"),
+                None => "[kernel.kallsyms]".to_owned(),
+            };
+            let function = FunctionInfo {
+                name: name.as_bytes(),
+                module_path: path.as_bytes(),
+                kind: Kind::Kernel as u8,
+                ..FunctionInfo::default()
             };
             for &word in by_addr.get(&addr).into_iter().flatten() {
-                self.by_word.insert(word, vec![frame]);
+                self.put(word, &[FrameInfo { function, line: 0, flags }]);
             }
         }
     }
 
     pub(crate) fn name_files(
         &mut self,
-        words: &BTreeSet<abi::FrameWord>,
+        words: &[abi::FrameWord],
         files: &dyn Fn(FileId) -> Option<Source>,
         progress: &mut dyn FnMut(usize, usize),
     ) {
-        let mut by_file: BTreeMap<u32, Vec<abi::FrameWord>> = BTreeMap::new();
-        for &word in words.iter().filter(|word| word.kind() == abi::HF_FRAME_NATIVE) {
-            by_file.entry(word.file_id()).or_default().push(word);
-        }
-        let n_files = by_file.len();
-        for (at, (id, words)) in by_file.into_iter().enumerate() {
+        // Those of one file stand together.
+        let by_file = || {
+            words
+                .chunk_by(|a, b| group(a.0) == group(b.0))
+                .filter(|words| words.first().map(|word| word.kind()) == Some(abi::HF_FRAME_NATIVE))
+        };
+        let n_files = by_file().count();
+        for (at, words) in by_file().enumerate() {
             progress(at, n_files);
-            if let Some(file) = files(id) {
-                self.name_file(&file, &words);
+            if let Some(file) = words.first().and_then(|word| files(word.file_id())) {
+                self.name_file(&file, words);
             }
         }
         progress(n_files, n_files);
     }
 
     fn name_file(&mut self, file: &Source, words: &[abi::FrameWord]) {
-        let module = self.module(&file.path, &file.build_id);
+        let build_id: String = file.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let module = (file.path.as_bytes(), build_id.as_bytes());
         let base = file.image_base;
         let kind = if file.is_go { Kind::Go } else { Kind::Native };
         let mut by_addr: BTreeMap<u64, Vec<abi::FrameWord>> = BTreeMap::new();
@@ -293,133 +256,147 @@ impl Namer {
         let short = file.path.rsplit('/').next().unwrap_or(&file.path).to_owned();
         for (addr, frames) in addrs.into_iter().zip(named) {
             for &word in by_addr.get(&addr).into_iter().flatten() {
-                let heuristic =
-                    if word.flags() & abi::HF_FRAME_HEURISTIC != 0 { FRAME_HEURISTIC } else { 0 };
-                let ids = if frames.is_empty() {
+                let flags = heuristic(word);
+                if frames.is_empty() {
                     let name = format!("{short}+{:#x}", addr - base);
-                    vec![self.unnamed(&name, module, kind, addr, heuristic)]
+                    let function = FunctionInfo {
+                        name: name.as_bytes(),
+                        module_path: module.0,
+                        module_build_id: module.1,
+                        kind: kind as u8,
+                        ..FunctionInfo::default()
+                    };
+                    self.put(
+                        word,
+                        &[FrameInfo { function, line: 0, flags: flags | FRAME_UNNAMED }],
+                    );
                 } else {
-                    frames.iter().map(|frame| self.named(frame, module, addr, heuristic)).collect()
-                };
-                self.by_word.insert(word, ids);
+                    let frames: Vec<FrameInfo<'_>> =
+                        frames.iter().map(|frame| info(frame, module, flags)).collect();
+                    self.put(word, &frames);
+                }
             }
         }
-    }
-
-    fn named(&mut self, frame: &NamedFrame, module: u32, addr: u64, heuristic: u8) -> u32 {
-        let strings = &mut self.profile.strings;
-        let function = Function {
-            name: strings.intern(&frame.name),
-            system_name: if frame.system_name == frame.name {
-                0
-            } else {
-                strings.intern(&frame.system_name)
-            },
-            file: frame.file.as_deref().map_or(0, |file| strings.intern(file)),
-            start_line: frame.start_line,
-            module,
-            kind: match frame.kind {
-                hotframe_symbols::Kind::Native => Kind::Native,
-                hotframe_symbols::Kind::Rust => Kind::Rust,
-                hotframe_symbols::Kind::Go => Kind::Go,
-            },
-        };
-        let inlined = if frame.inlined { FRAME_INLINED } else { 0 };
-        self.frame(function, frame.line, addr, heuristic | inlined)
     }
 
     /// Words that no file or kernel symbol stands behind.
-    pub(crate) fn name_rest(&mut self, word: abi::FrameWord) {
-        if self.by_word.contains_key(&word) {
-            return;
+    pub(crate) fn name_rest(&mut self, words: &[abi::FrameWord]) {
+        for &word in words {
+            let name: &[u8] = match word.kind() {
+                abi::HF_FRAME_NOTE => match word.payload() as u32 {
+                    abi::HF_NOTE_TASK_32BIT => b"[32-bit task: its stack is not unwound]",
+                    _ => b"[not unwound]",
+                },
+                abi::HF_FRAME_KERNEL | abi::HF_FRAME_USER_PC => continue,
+                // A native frame whose file is not known: `name_files` did not name it.
+                _ if self.store.known_word(word.0).is_none() => b"[unknown]",
+                _ => continue,
+            };
+            let kind =
+                if word.kind() == abi::HF_FRAME_NOTE { Kind::Note } else { Kind::Native } as u8;
+            let function = FunctionInfo { name, kind, ..FunctionInfo::default() };
+            let flags = heuristic(word) | FRAME_UNNAMED;
+            self.put(word, &[FrameInfo { function, line: 0, flags }]);
         }
-        let heuristic =
-            if word.flags() & abi::HF_FRAME_HEURISTIC != 0 { FRAME_HEURISTIC } else { 0 };
-        let frame = match word.kind() {
-            abi::HF_FRAME_NOTE => {
-                let text = match word.payload() as u32 {
-                    abi::HF_NOTE_TASK_32BIT => "[32-bit task: its stack is not unwound]",
-                    _ => "[not unwound]",
-                };
-                self.unnamed(text, 0, Kind::Note, 0, 0)
-            }
-            abi::HF_FRAME_USER_PC => {
-                let module = self.module("[anonymous]", &[]);
-                let pc = word.payload();
-                self.unnamed(&format!("[anonymous]+{pc:#x}"), module, Kind::Native, pc, heuristic)
-            }
-            _ => self.unnamed("[unknown]", 0, Kind::Native, word.payload(), heuristic),
-        };
-        self.by_word.insert(word, vec![frame]);
     }
 
-    /// Names what perf maps cover. One module for all: a function is the same in every worker.
+    /// Names what a perf map covers. One module for all: a function is the same in every worker.
     pub(crate) fn name_generated(
         &mut self,
-        names: impl IntoIterator<Item = ((Incarnation, abi::FrameWord), String)>,
+        incarnation: hotframe_frames::Incarnation,
+        word: abi::FrameWord,
+        name: &str,
     ) {
-        for ((incarnation, word), name) in names {
-            let function = Function {
-                name: self.profile.strings.intern(&name),
-                system_name: 0,
-                file: 0,
-                start_line: 0,
-                module: self.module("[perf map]", &[]),
-                kind: Kind::Jit,
+        let function = FunctionInfo {
+            name: name.as_bytes(),
+            module_path: b"[perf map]",
+            kind: Kind::Jit as u8,
+            ..FunctionInfo::default()
+        };
+        let frames = [FrameInfo { function, line: 0, flags: heuristic(word) }];
+        self.refused += u64::from(!self.store.name_own_word(incarnation, word.0, &frames));
+    }
+
+    /// Addresses in no file that no map names.
+    pub(crate) fn name_own_rest(&mut self) {
+        for (incarnation, word) in self.store.unnamed_own_words() {
+            let word = abi::FrameWord(word);
+            let name = format!("[anonymous]+{:#x}", word.payload());
+            let function = FunctionInfo {
+                name: name.as_bytes(),
+                module_path: b"[anonymous]",
+                kind: Kind::Native as u8,
+                ..FunctionInfo::default()
             };
-            let heuristic =
-                if word.flags() & abi::HF_FRAME_HEURISTIC != 0 { FRAME_HEURISTIC } else { 0 };
-            let address = word.payload().saturating_sub(word.call_offset());
-            let frame = self.frame(function, 0, address, heuristic);
-            self.by_process.insert((incarnation, word), frame);
+            let flags = heuristic(word) | FRAME_UNNAMED;
+            let frames = [FrameInfo { function, line: 0, flags }];
+            self.refused += u64::from(!self.store.name_own_word(incarnation, word.0, &frames));
+        }
+    }
+}
+
+fn heuristic(word: abi::FrameWord) -> u8 {
+    if word.flags() & abi::HF_FRAME_HEURISTIC != 0 { FRAME_HEURISTIC } else { 0 }
+}
+
+fn info<'a>(frame: &'a NamedFrame, module: (&'a [u8], &'a [u8]), flags: u8) -> FrameInfo<'a> {
+    let kind = match frame.kind {
+        hotframe_symbols::Kind::Native => Kind::Native,
+        hotframe_symbols::Kind::Rust => Kind::Rust,
+        hotframe_symbols::Kind::Go => Kind::Go,
+    };
+    let function = FunctionInfo {
+        name: frame.name.as_bytes(),
+        system_name: frame.system_name.as_bytes(),
+        file: frame.file.as_deref().unwrap_or_default().as_bytes(),
+        start_line: frame.start_line,
+        kind: kind as u8,
+        module_path: module.0,
+        module_build_id: module.1,
+    };
+    let inlined = if frame.inlined { FRAME_INLINED } else { 0 };
+    FrameInfo { function, line: frame.line, flags: flags | inlined }
+}
+
+/// From a store whose names are filled in to a profile: what no sample has is left out.
+struct Builder<'a> {
+    recording: &'a Recording,
+    files: &'a Files,
+    profile: Profile,
+    /// The profile's number of each of the store's functions, modules and nodes; 0 (nodes) and
+    /// `u32::MAX`: none yet.
+    functions: Vec<u32>,
+    modules: Vec<u32>,
+    nodes: Vec<u32>,
+    frames: HashMap<Frame, u32>,
+    /// The profile's function of each kind's places without a name.
+    nameless: HashMap<Kind, u32>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(recording: &'a Recording, files: &'a Files) -> Builder<'a> {
+        let store = &recording.store;
+        let mut profile = Profile::default();
+        profile.modules.push(Module { path: 0, build_id: 0 });
+        profile.stacks.push(StackNode { parent: 0, frame: 0 });
+        let mut modules = vec![u32::MAX; store.n_modules()];
+        modules[0] = 0;
+        Builder {
+            recording,
+            files,
+            profile,
+            functions: vec![u32::MAX; store.n_functions()],
+            modules,
+            nodes: vec![0; store.n_nodes()],
+            frames: HashMap::new(),
+            nameless: HashMap::new(),
         }
     }
 
-    /// Puts the profile together.
-    fn build(&mut self, input: &Input<'_>) -> Outcome {
-        let recording = input.recording;
-        // A raw node is one or, with inlining, several nodes; parents come before children.
-        let mut node_of = vec![0u32; recording.nodes.len()];
-        // Generated code is this process's own: such stacks are made for each process.
-        let mut is_generated = vec![false; recording.nodes.len()];
-        let mut known: HashMap<StackNode, u32> = HashMap::new();
-        for (at, node) in recording.nodes.iter().enumerate().skip(1) {
-            let word = node.word();
-            is_generated[at] = word.kind() == abi::HF_FRAME_USER_PC && !self.by_process.is_empty()
-                || is_generated[node.parent as usize];
-            if is_generated[at] {
-                continue;
-            }
-            let frames = self.by_word.get(&word).map_or(&[][..], Vec::as_slice);
-            let parent = node_of[node.parent as usize];
-            node_of[at] = grow(&mut self.profile.stacks, &mut known, parent, frames);
-        }
-        let mut generated: HashMap<(u32, u32), u32> = HashMap::new();
-        let mut way = Vec::new();
-        for (&thread, &leaf) in recording.samples.thread.iter().zip(&recording.samples.stack) {
-            if !is_generated[leaf as usize] {
-                continue;
-            }
-            let process = recording.threads[thread as usize].process;
-            let incarnation = recording.processes[process as usize].incarnation;
-            let mut at = leaf;
-            while is_generated[at as usize] && !generated.contains_key(&(process, at)) {
-                way.push(at);
-                at = recording.nodes[at as usize].parent;
-            }
-            let mut parent = generated.get(&(process, at)).copied().unwrap_or(node_of[at as usize]);
-            while let Some(at) = way.pop() {
-                let word = recording.nodes[at as usize].word();
-                let frames = match self.by_process.get(&(incarnation, word)) {
-                    Some(frame) => std::slice::from_ref(frame),
-                    None => self.by_word.get(&word).map_or(&[][..], Vec::as_slice),
-                };
-                parent = grow(&mut self.profile.stacks, &mut known, parent, frames);
-                generated.insert((process, at), parent);
-            }
-        }
+    fn build(mut self, meta: Meta, start_ns: u64) -> Profile {
+        let recording = self.recording;
         for process in &recording.processes {
-            self.profile.processes.push(Process {
+            let process = Process {
                 pid: process.incarnation.pid,
                 comm: self.profile.strings.intern(&process.facts.comm),
                 exe: self.profile.strings.intern(&process.facts.exe),
@@ -427,7 +404,8 @@ impl Namer {
                 samples: process.samples,
                 whole: process.whole,
                 cut: process.cut,
-            });
+            };
+            self.profile.processes.push(process);
         }
         for thread in &recording.threads {
             let comm = self.profile.strings.intern(&comm_text(&thread.comm));
@@ -436,61 +414,171 @@ impl Namer {
         let columns = &recording.samples;
         let mut order: Vec<u32> = (0..columns.time_ns.len() as u32).collect();
         order.sort_by_key(|&at| columns.time_ns[at as usize]);
-        let samples = &mut self.profile.samples;
         for at in order.into_iter().map(|at| at as usize) {
-            samples.time_ns.push(columns.time_ns[at].saturating_sub(input.start_ns));
+            let stack = self.stack(columns.stack[at]);
+            let samples = &mut self.profile.samples;
+            samples.time_ns.push(columns.time_ns[at].saturating_sub(start_ns));
             samples.thread.push(columns.thread[at]);
-            let leaf = columns.stack[at];
-            let process = recording.threads[columns.thread[at] as usize].process;
-            let stack = generated.get(&(process, leaf)).copied();
-            samples.stack.push(stack.unwrap_or(node_of[leaf as usize]));
+            samples.stack.push(stack);
             samples.cpu.push(columns.cpu[at]);
             samples.cut.push(columns.cut[at]);
             samples.weight.push(1);
         }
-        Outcome { frames: self.count(), problems: std::mem::take(&mut self.problems) }
+        self.profile.meta = meta;
+        self.profile
     }
 
-    /// Frames of samples by kind, all and named.
-    fn count(&self) -> BTreeMap<&'static str, (u64, u64)> {
-        let profile = &self.profile;
-        let mut by_stack: HashMap<u32, u64> = HashMap::new();
-        for (&stack, &weight) in profile.samples.stack.iter().zip(&profile.samples.weight) {
-            *by_stack.entry(stack).or_default() += u64::from(weight);
+    /// The profile's node of a stack's leaf.
+    fn stack(&mut self, stack: StackId) -> u32 {
+        let store = &self.recording.store;
+        let leaf = store.leaf(stack).unwrap_or_default();
+        let mut way = Vec::new();
+        let mut at = leaf;
+        while at != 0 && self.nodes[at as usize] == 0 {
+            way.push(at);
+            at = store.node(at).parent;
         }
-        let mut counts = BTreeMap::new();
-        for (stack, weight) in by_stack {
-            for frame in profile.walk(stack) {
-                let frame = &profile.frames[frame as usize];
-                let kind = profile.functions[frame.function as usize].kind;
-                if kind == Kind::Note {
-                    continue;
-                }
-                let count: &mut (u64, u64) = counts.entry(kind.name()).or_default();
-                count.0 += weight;
-                if frame.flags & FRAME_UNNAMED == 0 {
-                    count.1 += weight;
-                }
+        while let Some(at) = way.pop() {
+            let node = store.node(at);
+            // One frame, or with inlining several: callers first.
+            let frames: Vec<_> = store.frames_at(node).collect();
+            let mut parent = self.nodes[node.parent as usize];
+            for frame in frames.into_iter().rev() {
+                let frame = self.frame(frame);
+                self.profile.stacks.push(StackNode { parent, frame });
+                parent = self.profile.stacks.len() as u32 - 1;
             }
+            self.nodes[at as usize] = parent;
         }
-        counts
+        self.nodes[leaf as usize]
+    }
+
+    fn frame(&mut self, frame: hotframe_frames::StackFrame) -> u32 {
+        let word = frame.word.map(abi::FrameWord);
+        let address = word.map_or(0, |word| self.address(word));
+        let frame = match frame.frame {
+            Some(known) => Frame {
+                function: self.function(known.function),
+                line: known.line,
+                address,
+                flags: known.flags,
+            },
+            None => Frame {
+                function: self.nameless(word.map_or(Kind::Note, kind_of)),
+                line: 0,
+                address,
+                flags: FRAME_UNNAMED,
+            },
+        };
+        let frames = &mut self.profile.frames;
+        *self.frames.entry(frame).or_insert_with_key(|frame| {
+            frames.push(frame.clone());
+            frames.len() as u32 - 1
+        })
+    }
+
+    fn function(&mut self, number: u32) -> u32 {
+        if let Some(&known) = self.functions.get(number as usize)
+            && known != u32::MAX
+        {
+            return known;
+        }
+        let function = self.recording.store.function(number);
+        let module = self.module(function.module);
+        let strings = &mut self.profile.strings;
+        self.profile.functions.push(Function {
+            name: strings.intern(function.name),
+            system_name: function.system_name.map_or(0, |name| strings.intern(name)),
+            file: strings.intern(function.file),
+            start_line: function.start_line,
+            module,
+            kind: Kind::of(function.kind),
+        });
+        let new = self.profile.functions.len() as u32 - 1;
+        if let Some(slot) = self.functions.get_mut(number as usize) {
+            *slot = new;
+        }
+        new
+    }
+
+    fn module(&mut self, number: u32) -> u32 {
+        match self.modules.get(number as usize) {
+            Some(&u32::MAX) => {}
+            Some(&known) => return known,
+            None => return 0,
+        }
+        let module = self.recording.store.module(number);
+        let strings = &mut self.profile.strings;
+        let module =
+            Module { path: strings.intern(module.path), build_id: strings.intern(module.build_id) };
+        self.profile.modules.push(module);
+        let new = self.profile.modules.len() as u32 - 1;
+        self.modules[number as usize] = new;
+        new
+    }
+
+    /// What stands for a place whose name found no room.
+    fn nameless(&mut self, kind: Kind) -> u32 {
+        let profile = &mut self.profile;
+        *self.nameless.entry(kind).or_insert_with(|| {
+            profile.functions.push(Function {
+                name: profile.strings.intern(Why::NoRoom.label()),
+                system_name: 0,
+                file: 0,
+                start_line: 0,
+                module: 0,
+                kind,
+            });
+            profile.functions.len() as u32 - 1
+        })
+    }
+
+    /// See [`Frame::address`].
+    fn address(&self, word: abi::FrameWord) -> u64 {
+        match word.kind() {
+            abi::HF_FRAME_NATIVE => {
+                let file = self.files.get(word.file_id());
+                let base = file.and_then(CodeFile::elf).map_or(0, |elf| elf.image_base());
+                base + u64::from(word.image_offset()).saturating_sub(word.call_offset())
+            }
+            abi::HF_FRAME_KERNEL => word.kernel_addr() - word.call_offset(),
+            abi::HF_FRAME_NOTE => 0,
+            _ => word.payload().saturating_sub(word.call_offset()),
+        }
     }
 }
 
-/// The node of `frames` (innermost first) above `parent`, known or new.
-fn grow(
-    stacks: &mut Vec<StackNode>,
-    known: &mut HashMap<StackNode, u32>,
-    parent: u32,
-    frames: &[u32],
-) -> u32 {
-    frames.iter().rev().fold(parent, |parent, &frame| {
-        let node = StackNode { parent, frame };
-        *known.entry(node).or_insert_with(|| {
-            stacks.push(node);
-            stacks.len() as u32 - 1
-        })
-    })
+fn kind_of(word: abi::FrameWord) -> Kind {
+    match word.kind() {
+        abi::HF_FRAME_KERNEL => Kind::Kernel,
+        abi::HF_FRAME_NOTE => Kind::Note,
+        abi::HF_FRAME_DYNAMIC => Kind::of_runtime(word.runtime()),
+        _ => Kind::Native,
+    }
+}
+
+/// Frames of samples by kind, all and named.
+fn count(profile: &Profile) -> BTreeMap<&'static str, (u64, u64)> {
+    let mut by_stack: HashMap<u32, u64> = HashMap::new();
+    for (&stack, &weight) in profile.samples.stack.iter().zip(&profile.samples.weight) {
+        *by_stack.entry(stack).or_default() += u64::from(weight);
+    }
+    let mut counts = BTreeMap::new();
+    for (stack, weight) in by_stack {
+        for frame in profile.walk(stack) {
+            let frame = &profile.frames[frame as usize];
+            let kind = profile.functions[frame.function as usize].kind;
+            if kind == Kind::Note {
+                continue;
+            }
+            let count: &mut (u64, u64) = counts.entry(kind.name()).or_default();
+            count.0 += weight;
+            if frame.flags & FRAME_UNNAMED == 0 {
+                count.1 += weight;
+            }
+        }
+    }
+    counts
 }
 
 /// An image that has no file, as an unlinked one.

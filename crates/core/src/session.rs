@@ -238,7 +238,10 @@ impl Session {
             Event::Fork { pid, parent_pid, .. } if pid != parent_pid => {
                 self.forked.push((*parent_pid, *pid));
             }
-            Event::Exit { pid, tid } if pid == tid => self.exited.push(*pid),
+            Event::Exit { pid, tid } if pid == tid => {
+                self.recording.exited(*pid);
+                self.exited.push(*pid);
+            }
             _ => {}
         }
         if let Some(pid) = self.processes.apply(record.time_ns, &record.event, &mut self.files) {
@@ -260,7 +263,6 @@ impl Session {
                 self.publish(pid, now_ns);
             }
         }
-        self.recording.check_limit();
         self.processes.sweep(now_ns);
         for blob in std::mem::take(&mut self.processes.dropped_blobs) {
             self.tables.remove_blob(blob);
@@ -505,12 +507,36 @@ impl Session {
         heuristic: bool,
     ) {
         let weight = u64::from(head.weight);
+        let pressed = self.tables.is_pressed();
+        for frame in hotframe_frames::frames(words) {
+            match frame {
+                hotframe_frames::Raw::Own(word) => self.jit.saw(head, abi::FrameWord(word)),
+                hotframe_frames::Raw::Static(word) => {
+                    let word = abi::FrameWord(word);
+                    if word.kind() != abi::HF_FRAME_NATIVE {
+                        continue;
+                    }
+                    if pressed {
+                        let block = word.image_offset() >> abi::HF_BLOCK_SHIFT;
+                        self.used.insert((word.file_id(), block));
+                    }
+                    if let Some(file) = self.files.get_mut(word.file_id()) {
+                        file.is_sampled = true;
+                    }
+                }
+                hotframe_frames::Raw::Dynamic(_) => {}
+            }
+        }
+        let (processes, files) = (&self.processes, &self.files);
         // Without room the sample stays, and says why it has no stack.
-        let (words, hash, cut) = if self.recording.has_room(hash) {
-            (words, hash, cut)
-        } else {
-            (&[][..], 0, abi::HF_CUT_BUDGET as u8)
-        };
+        let cut = self.recording.add(&Sample { head, words, hash, cut, cut_pc }, || {
+            let mapping = processes.get(head.tgid).and_then(|process| {
+                process.mappings.iter().find(|mapping| mapping.file != 0).cloned()
+            });
+            mapping
+                .and_then(|mapping| files.get(mapping.file))
+                .map_or_else(String::new, |file| file.path.clone())
+        });
         self.counts.samples += weight;
         if u32::from(cut) == abi::HF_CUT_NONE {
             self.counts.whole += weight;
@@ -523,30 +549,6 @@ impl Session {
         if heuristic {
             self.counts.heuristic += weight;
         }
-        let pressed = self.tables.is_pressed();
-        let mut rest = words;
-        while let Some((&word, after)) = rest.split_first() {
-            let word = abi::FrameWord(word);
-            rest = after.get(word.n_data_words()..).unwrap_or_default();
-            if word.kind() == abi::HF_FRAME_NATIVE {
-                if pressed {
-                    self.used.insert((word.file_id(), word.image_offset() >> abi::HF_BLOCK_SHIFT));
-                }
-                if let Some(file) = self.files.get_mut(word.file_id()) {
-                    file.is_sampled = true;
-                }
-            }
-            self.jit.saw(head, word);
-        }
-        let (processes, files) = (&self.processes, &self.files);
-        self.recording.add(&Sample { head, words, hash, cut, cut_pc }, || {
-            let mapping = processes.get(head.tgid).and_then(|process| {
-                process.mappings.iter().find(|mapping| mapping.file != 0).cloned()
-            });
-            mapping
-                .and_then(|mapping| files.get(mapping.file))
-                .map_or_else(String::new, |file| file.path.clone())
-        });
     }
 
     /// Publishes a process's mappings if they changed. False if there is nothing to publish or no

@@ -979,6 +979,31 @@ impl Store {
         }
     }
 
+    /// The word of a node in static code, or at an address of one process.
+    pub fn word_at(&self, node: Node) -> Option<u64> {
+        match Ref::unpack(node.frame) {
+            Ref::Place(id) => Some(self.places.word(id)),
+            _ => None,
+        }
+    }
+
+    /// Numbers of the frames by value that stand at a node, innermost first.
+    pub fn numbers_of(&self, node: Node) -> impl Iterator<Item = u32> + '_ {
+        self.numbers(match Ref::unpack(node.frame) {
+            Ref::Place(id) => self.places.named(id),
+            other => other,
+        })
+    }
+
+    fn numbers(&self, named: Ref) -> impl Iterator<Item = u32> + '_ {
+        let (one, chain) = match named {
+            Ref::Frame(id) => (Some(id), None),
+            Ref::Chain(at) => (None, Some(at)),
+            _ => (None, None),
+        };
+        one.into_iter().chain(chain.into_iter().flat_map(|at| self.names.chain(at)))
+    }
+
     /// What stands at a node: one frame, or innermost first those inlined at its place and the
     /// physical one.
     pub fn frames_at(&self, node: Node) -> impl Iterator<Item = StackFrame> + '_ {
@@ -1181,12 +1206,17 @@ impl Store {
             _ => Of::ALL,
         };
         let named = self.places.find(of, word).map_or(Ref::None, |id| self.places.named(id));
-        let (one, chain) = match named {
-            Ref::Frame(id) => (Some(id), None),
-            Ref::Chain(at) => (None, Some(at)),
-            _ => (None, None),
-        };
-        one.into_iter().chain(chain.into_iter().flat_map(|at| self.names.chain(at)))
+        self.numbers(named)
+    }
+
+    /// Takes in a frame by value that no stack has, innermost first if frames are inlined; the
+    /// number of the innermost, until the next sweep. `None` without room.
+    pub fn keep_frame(&mut self, frames: &[FrameInfo<'_>]) -> Option<u32> {
+        match self.named(frames).ok()? {
+            Ref::Frame(id) => Some(id),
+            Ref::Chain(at) => self.names.chain(at).next(),
+            _ => None,
+        }
     }
 
     /// A frame by its number, which is below [`Store::n_frames`].

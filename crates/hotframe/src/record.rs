@@ -14,10 +14,12 @@ use hotframe_bpf::memory::Memory;
 use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
 use hotframe_core::profile::{Meta, Profile};
+use hotframe_core::recording::Recording;
 use hotframe_core::resolve;
 use hotframe_core::runtimes::Runtimes;
 use hotframe_core::session::Session;
 use hotframe_core::tables::Tables;
+use hotframe_frames::Budget;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -201,12 +203,14 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Tables::new(Box::new(memory)),
         (options.audit > 0).then(|| audit::auditor(options.audit)).flatten(),
     );
-    session.recording.limit_bytes = shares.profile as usize;
+    let profile_budget = Budget::new(shares.profile);
+    session.recording = Recording::new(&profile_budget);
     session.runtimes = Runtimes::new(crate::registry::RUNTIMES);
     let mut recorder = Recorder {
         kernel,
         ring,
         session,
+        profile_budget,
         signals,
         targets,
         follows_children: target.is_some(),
@@ -390,6 +394,7 @@ struct Recorder {
     kernel: Kernel,
     ring: Ring,
     session: Session,
+    profile_budget: Budget,
     signals: SignalFd,
     /// Processes whose end ends the recording.
     targets: BTreeSet<u32>,
@@ -548,7 +553,7 @@ impl Recorder {
         let shows_progress = !options.quiet && std::io::stderr().is_terminal();
         let (mut profile, outcome) = resolve::resolve(
             resolve::Input {
-                recording: &self.session.recording,
+                recording: &mut self.session.recording,
                 files: &self.session.files,
                 kernel_symbols: &self.session.kernel_symbols,
                 jit: &self.session.jit,
@@ -569,7 +574,10 @@ impl Recorder {
         let owners = vec![
             ("tables", tables.touched_bytes),
             ("ring", self.ring.bytes() as u64),
-            ("profile", self.session.recording.heap_bytes() as u64),
+            (
+                "profile",
+                self.session.recording.heap_bytes() as u64 + self.profile_budget.used_bytes(),
+            ),
             ("processes", self.session.processes.heap_bytes() as u64),
             ("files", self.session.files.heap_bytes() as u64),
         ];

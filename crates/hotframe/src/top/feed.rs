@@ -12,11 +12,13 @@ use hotframe_bpf::{Config, Fallbacks, Kernel};
 use hotframe_core::files::FileId;
 use hotframe_core::jit::Jit;
 use hotframe_core::names::Names;
-use hotframe_core::recording::{Incarnation, Recording};
+use hotframe_core::profile::Kind;
+use hotframe_core::recording::{Columns, Incarnation, Recording};
 use hotframe_core::resolve::Source;
 use hotframe_core::runtimes::Runtimes;
 use hotframe_core::session::{AnnouncedSymbol, Session};
 use hotframe_core::tables::Tables;
+use hotframe_frames::{Budget, FrameInfo, FunctionInfo};
 use hotframe_jitmap::{PerfMap, Wanted};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -54,9 +56,43 @@ struct Generated {
     wanted: Wanted,
 }
 
-/// A second's samples, unnamed.
+/// A frame of a stack on its way to the namer.
+enum RawFrame {
+    /// To be named there.
+    Word(abi::FrameWord),
+    /// Named by its runtime: the frame of that number in the recorder's store.
+    Known(u32),
+}
+
+/// Equal samples of a process.
+struct RawStack {
+    incarnation: Incarnation,
+    comm: Arc<str>,
+    /// Leaf first.
+    frames: Vec<RawFrame>,
+    n: u32,
+    is_cut: bool,
+}
+
+/// A frame that its runtime named.
+struct RuntimeFrame {
+    number: u32,
+    name: String,
+    file: String,
+    module: String,
+    start_line: u32,
+    line: u32,
+    kind: u8,
+    flags: u8,
+}
+
+/// A second's samples, the frames of static code unnamed.
 struct Raw {
-    recording: Recording,
+    stacks: Vec<RawStack>,
+    /// The recorder's store is a new one: its numbers begin again.
+    is_reset: bool,
+    /// Frames that runtimes named and that were not sent before.
+    runtime_frames: Vec<RuntimeFrame>,
     /// Files that were not sent before.
     sources: Vec<(FileId, Source)>,
     /// Frames of generated code that were not sent before, and what may name them.
@@ -99,6 +135,8 @@ impl Feed {
             settings,
             force: Fallbacks::default(),
         };
+        // Stacks on one side, names on the other.
+        let limit_bytes = shares.profile / 2;
         let stop = Arc::new(AtomicBool::new(false));
         let (raw_in, raw_out) = sync_channel(QUEUE);
         let (news_in, news) = mpsc::channel();
@@ -106,7 +144,7 @@ impl Feed {
         let recorder = {
             let (stop, pids, news) = (stop.clone(), options.pid.clone(), news_in.clone());
             std::thread::Builder::new().name("hf-record".into()).spawn(move || {
-                let started = Recorder::start(&config, &pids, shares.profile as usize);
+                let started = Recorder::start(&config, &pids, limit_bytes);
                 match started {
                     Ok(mut recorder) => {
                         let _ = ready_in.send(Ok(()));
@@ -121,7 +159,7 @@ impl Feed {
             })?
         };
         let namer = std::thread::Builder::new().name("hf-name".into()).spawn(move || {
-            let mut namer = Namer::new();
+            let mut namer = Namer::new(limit_bytes);
             for raw in raw_out {
                 if news_in.send(News::Batch(namer.name(raw))).is_err() {
                     break;
@@ -152,8 +190,12 @@ struct Recorder {
     kernel: Kernel,
     ring: Ring,
     session: Session,
-    limit_bytes: usize,
+    limit_bytes: u64,
+    budget: Budget,
+    is_reset: bool,
     sent: HashSet<FileId>,
+    /// Numbers of frames that runtimes named.
+    sent_frames: HashSet<u32>,
     sent_generated: HashSet<(Incarnation, abi::FrameWord)>,
     n_announced: usize,
 }
@@ -162,7 +204,7 @@ impl Recorder {
     fn start(
         config: &Config,
         pids: &[u32],
-        limit_bytes: usize,
+        limit_bytes: u64,
     ) -> Result<Recorder, hotframe_bpf::Error> {
         let (mut kernel, memory, ring) = Kernel::load(config)?;
         if !pids.is_empty() {
@@ -170,14 +212,18 @@ impl Recorder {
         }
         kernel.start()?;
         let mut session = Session::new(Tables::new(Box::new(memory)), None);
-        session.recording.limit_bytes = limit_bytes;
+        let budget = Budget::new(limit_bytes);
+        session.recording = Recording::new(&budget);
         session.runtimes = Runtimes::new(crate::registry::RUNTIMES);
         Ok(Recorder {
             kernel,
             ring,
             session,
             limit_bytes,
+            budget,
+            is_reset: false,
             sent: HashSet::new(),
+            sent_frames: HashSet::new(),
             sent_generated: HashSet::new(),
             n_announced: 0,
         })
@@ -235,11 +281,12 @@ impl Recorder {
     }
 
     fn take(&mut self, span_ns: u64, own_cpu_seconds: f64) -> Raw {
-        let recording = std::mem::take(&mut self.session.recording);
-        self.session.recording.limit_bytes = self.limit_bytes;
+        let is_reset = std::mem::take(&mut self.is_reset);
+        let stacks = self.take_stacks();
         let mut sources = Vec::new();
-        for node in recording.nodes.iter().skip(1) {
-            let word = node.word();
+        let words = stacks.iter().flat_map(|stack| &stack.frames);
+        for frame in words {
+            let RawFrame::Word(word) = frame else { continue };
             if word.kind() != abi::HF_FRAME_NATIVE || self.sent.contains(&word.file_id()) {
                 continue;
             }
@@ -248,12 +295,24 @@ impl Recorder {
                 sources.push((word.file_id(), Source::of(file)));
             }
         }
-        let generated = self.generated(&recording);
+        let runtime_frames = self.runtime_frames(&stacks);
+        let generated = self.generated(&stacks);
+        // Half of the limit is a good time to begin anew: a sweep would change numbers, too.
+        let store = &self.session.recording.store;
+        let has_swept = store.counters().sweeps > 0;
+        if has_swept || self.budget.used_bytes() > self.limit_bytes / 2 {
+            self.budget = Budget::new(self.limit_bytes);
+            self.session.recording = Recording::new(&self.budget);
+            self.sent_frames.clear();
+            self.is_reset = true;
+        }
         let announced = &self.session.kernel_symbols;
         let is_new = announced.len() != self.n_announced;
         self.n_announced = announced.len();
         Raw {
-            recording,
+            stacks,
+            is_reset,
+            runtime_frames,
             sources,
             generated,
             announced: is_new.then(|| announced.clone()),
@@ -261,18 +320,81 @@ impl Recorder {
             own_cpu_share: own_cpu_seconds * 1e9 / span_ns.max(1) as f64,
         }
     }
-}
 
-impl Recorder {
-    fn generated(&mut self, recording: &Recording) -> Vec<Generated> {
+    /// The samples since the last time, counted; the store keeps its stacks and names.
+    fn take_stacks(&mut self) -> Vec<RawStack> {
+        let recording = &mut self.session.recording;
+        recording.store.settle();
+        let samples: Columns = std::mem::take(&mut recording.samples);
+        let comms: Vec<Arc<str>> = recording
+            .processes
+            .iter()
+            .map(|process| crate::summary::clean(&process.facts.comm, 16).into())
+            .collect();
+        let mut counts = HashMap::new();
+        for ((&thread, &stack), &cut) in samples.thread.iter().zip(&samples.stack).zip(&samples.cut)
+        {
+            let process = recording.threads.get(thread as usize).map_or(0, |one| one.process);
+            *counts.entry((process, stack, cut != abi::HF_CUT_NONE as u8)).or_insert(0) += 1;
+        }
+        let mut stacks = Vec::with_capacity(counts.len());
+        for ((process, stack, is_cut), n) in counts {
+            let Some(facts) = recording.processes.get(process as usize) else { continue };
+            let mut frames = Vec::new();
+            let mut at = recording.store.leaf(stack).unwrap_or_default();
+            while at != 0 {
+                let node = recording.store.node(at);
+                match recording.store.word_at(node) {
+                    Some(word) => frames.push(RawFrame::Word(abi::FrameWord(word))),
+                    None => frames.extend(recording.store.numbers_of(node).map(RawFrame::Known)),
+                }
+                at = node.parent;
+            }
+            stacks.push(RawStack {
+                incarnation: facts.incarnation,
+                comm: comms.get(process as usize).cloned().unwrap_or_default(),
+                frames,
+                n,
+                is_cut,
+            });
+        }
+        stacks
+    }
+
+    fn runtime_frames(&mut self, stacks: &[RawStack]) -> Vec<RuntimeFrame> {
+        let store = &self.session.recording.store;
+        let mut new = Vec::new();
+        for frame in stacks.iter().flat_map(|stack| &stack.frames) {
+            let &RawFrame::Known(number) = frame else { continue };
+            if !self.sent_frames.insert(number) {
+                continue;
+            }
+            let frame = store.frame(number);
+            let function = store.function(frame.function);
+            new.push(RuntimeFrame {
+                number,
+                name: function.name.to_owned(),
+                file: function.file.to_owned(),
+                module: store.module(function.module).path.to_owned(),
+                start_line: function.start_line,
+                line: frame.line,
+                kind: function.kind,
+                flags: frame.flags,
+            });
+        }
+        new
+    }
+
+    fn generated(&mut self, stacks: &[RawStack]) -> Vec<Generated> {
         if self.session.jit.is_full() {
             self.session.jit = Jit::default();
             self.sent_generated.clear();
         }
         let mut generated = Vec::new();
-        for (&thread, &leaf) in recording.samples.thread.iter().zip(&recording.samples.stack) {
-            let Some(incarnation) = incarnation_of(recording, thread) else { continue };
-            for word in words(recording, leaf) {
+        for stack in stacks {
+            let incarnation = stack.incarnation;
+            for frame in &stack.frames {
+                let &RawFrame::Word(word) = frame else { continue };
                 if word.kind() != abi::HF_FRAME_USER_PC
                     || self.sent_generated.contains(&(incarnation, word))
                 {
@@ -288,21 +410,6 @@ impl Recorder {
     }
 }
 
-/// Frame words of a stack, leaf first.
-fn words(recording: &Recording, leaf: u32) -> impl Iterator<Item = abi::FrameWord> + '_ {
-    let mut at = leaf;
-    std::iter::from_fn(move || {
-        let node = recording.nodes.get(at as usize).filter(|_| at != 0)?;
-        at = node.parent;
-        Some(node.word())
-    })
-}
-
-fn incarnation_of(recording: &Recording, thread: u32) -> Option<Incarnation> {
-    let process = recording.threads.get(thread as usize)?.process;
-    Some(recording.processes.get(process as usize)?.incarnation)
-}
-
 /// User and system time of this process so far.
 fn own_cpu_seconds() -> f64 {
     let (user, system) = record::cpu_seconds();
@@ -312,8 +419,14 @@ fn own_cpu_seconds() -> f64 {
 /// Turns frame words into what the screen shows.
 struct Namer {
     names: Names,
+    limit_bytes: u64,
     sources: HashMap<FileId, Source>,
     announced: BTreeMap<u64, AnnouncedSymbol>,
+    /// Frames that runtimes named: the recorder's numbers, and all there is to know of them, since
+    /// they are sent once.
+    runtime_frames: HashMap<u32, RuntimeFrame>,
+    /// Their numbers here.
+    known: HashMap<u32, u32>,
     n_batches: u64,
     /// The batch from which on new kernel frames are named.
     kernel_due: u64,
@@ -324,11 +437,14 @@ struct Namer {
 }
 
 impl Namer {
-    fn new() -> Namer {
+    fn new(limit_bytes: u64) -> Namer {
         Namer {
-            names: Names::new(None),
+            names: Names::new(limit_bytes, None),
+            limit_bytes,
             sources: HashMap::new(),
             announced: BTreeMap::new(),
+            runtime_frames: HashMap::new(),
+            known: HashMap::new(),
             n_batches: 0,
             kernel_due: 0,
             kernel_wait: 1,
@@ -342,13 +458,23 @@ impl Namer {
         if let Some(announced) = raw.announced {
             self.announced = announced;
         }
-        let is_reset = self.names.len() > WORDS_MAX;
+        if raw.is_reset {
+            self.runtime_frames.clear();
+            self.known.clear();
+        }
+        self.runtime_frames.extend(raw.runtime_frames.into_iter().map(|one| (one.number, one)));
+        let is_reset = self.names.len() > WORDS_MAX || self.names.is_full();
         if is_reset {
-            self.names = Names::new(None);
+            self.names = Names::new(self.limit_bytes, None);
+            self.known.clear();
             (self.n_functions, self.n_frames) = (0, 0);
         }
-        let recording = raw.recording;
-        let all = recording.nodes.iter().skip(1).map(|node| node.word());
+        let all = raw.stacks.iter().flat_map(|stack| {
+            stack.frames.iter().filter_map(|frame| match frame {
+                RawFrame::Word(word) => Some((stack.incarnation, *word)),
+                RawFrame::Known(_) => None,
+            })
+        });
         let is_due = self.n_batches >= self.kernel_due;
         let n_kernel = self.names.learn(all, &self.sources, &self.announced, is_due);
         if is_due && n_kernel > 0 {
@@ -357,36 +483,25 @@ impl Namer {
         }
         self.n_batches += 1;
         self.learn_generated(raw.generated);
+        self.names.learn_rest();
 
-        let comms: Vec<Arc<str>> = recording
-            .processes
-            .iter()
-            .map(|process| crate::summary::clean(&process.facts.comm, 16).into())
-            .collect();
-        let mut counts: HashMap<(u32, u32, bool), u32> = HashMap::new();
-        let samples = &recording.samples;
-        for ((&thread, &stack), &cut) in samples.thread.iter().zip(&samples.stack).zip(&samples.cut)
-        {
-            let process = recording.threads.get(thread as usize).map_or(0, |one| one.process);
-            *counts.entry((process, stack, cut != abi::HF_CUT_NONE as u8)).or_default() += 1;
-        }
-        let mut stacks = Vec::with_capacity(counts.len());
-        for ((process, leaf, is_cut), n) in counts {
-            let Some(incarnation) =
-                recording.processes.get(process as usize).map(|process| process.incarnation)
-            else {
-                continue;
-            };
-            let mut frames = Vec::new();
-            for word in words(&recording, leaf) {
-                frames.extend_from_slice(self.names.frames(incarnation, word));
+        let mut stacks = Vec::with_capacity(raw.stacks.len());
+        for stack in raw.stacks {
+            let mut frames = Vec::with_capacity(stack.frames.len());
+            for frame in stack.frames {
+                match frame {
+                    RawFrame::Word(word) => {
+                        frames.extend(self.names.frames(stack.incarnation, word));
+                    }
+                    RawFrame::Known(number) => frames.extend(self.runtime_frame(number)),
+                }
             }
             stacks.push(Stack {
-                pid: incarnation.pid,
-                comm: comms.get(process as usize).cloned().unwrap_or_default(),
+                pid: stack.incarnation.pid,
+                comm: stack.comm,
                 frames: frames.into(),
-                n,
-                is_cut,
+                n: stack.n,
+                is_cut: stack.is_cut,
             });
         }
         let (functions, frames) = self.new_names();
@@ -398,6 +513,26 @@ impl Namer {
             functions,
             frames,
         }
+    }
+
+    /// The number here of a frame that its runtime named.
+    fn runtime_frame(&mut self, number: u32) -> Option<u32> {
+        if let Some(&known) = self.known.get(&number) {
+            return Some(known);
+        }
+        let frame = self.runtime_frames.get(&number)?;
+        let function = FunctionInfo {
+            name: frame.name.as_bytes(),
+            file: frame.file.as_bytes(),
+            module_path: frame.module.as_bytes(),
+            start_line: frame.start_line,
+            kind: frame.kind,
+            ..FunctionInfo::default()
+        };
+        let info = FrameInfo { function, line: frame.line, flags: frame.flags };
+        let own = self.names.learn_frame(&[info])?;
+        self.known.insert(number, own);
+        Some(own)
     }
 
     /// Reads each map once for all that is new in it.
@@ -423,33 +558,27 @@ impl Namer {
     }
 
     fn new_names(&mut self) -> (Vec<Function>, Vec<Frame>) {
-        let profile = self.names.profile();
-        let text = |id, width| crate::summary::clean(profile.strings.get(id), width);
-        let functions = profile.functions.get(self.n_functions..).unwrap_or_default();
-        let functions = functions
-            .iter()
-            .map(|function| {
-                let module = profile
-                    .modules
-                    .get(function.module as usize)
-                    .map_or("", |module| profile.strings.get(module.path));
-                let module = module.rsplit('/').next().unwrap_or(module);
-                let file = profile.strings.get(function.file);
-                let file = file.rsplit('/').next().unwrap_or(file);
+        let store = self.names.store();
+        let clean = crate::summary::clean;
+        let last = |path: &str, width| clean(path.rsplit('/').next().unwrap_or(path), width);
+        let functions = (self.n_functions..store.n_functions())
+            .map(|number| {
+                let function = store.function(number as u32);
                 Function {
-                    name: text(function.name, 200),
-                    module: crate::summary::clean(module, 40),
-                    file: crate::summary::clean(file, 60),
-                    kind: function.kind,
+                    name: clean(function.name, 200),
+                    module: last(store.module(function.module).path, 40),
+                    file: last(function.file, 60),
+                    kind: Kind::of(function.kind),
                 }
             })
             .collect();
-        let frames = profile.frames.get(self.n_frames..).unwrap_or_default();
-        let frames = frames
-            .iter()
-            .map(|frame| Frame { function: frame.function, line: frame.line })
+        let frames = (self.n_frames..store.n_frames())
+            .map(|number| {
+                let frame = store.frame(number as u32);
+                Frame { function: frame.function, line: frame.line }
+            })
             .collect();
-        (self.n_functions, self.n_frames) = (profile.functions.len(), profile.frames.len());
+        (self.n_functions, self.n_frames) = (store.n_functions(), store.n_frames());
         (functions, frames)
     }
 }
@@ -461,21 +590,29 @@ mod tests {
     /// A batch counts equal stacks of a process once, tells new names once, and cut stacks apart.
     #[test]
     fn naming_a_second() {
-        use hotframe_core::recording::Sample;
         let note = u64::from(abi::HF_FRAME_NOTE) << abi::HF_FRAME_KIND_SHIFT;
-        let mut head = abi::hf_sample::new_zeroed();
-        head.weight = 1;
-        head.tgid = 7;
-        let second = || {
-            let mut recording = Recording::default();
-            for (words, hash, cut) in [([note | 1, note | 2], 1, 0), ([note | 1, note | 2], 1, 0)] {
-                let sample = Sample { head: &head, words: &words, hash, cut, cut_pc: 0 };
-                recording.add(&sample, String::new);
-            }
-            let sample = Sample { head: &head, words: &[note | 1], hash: 2, cut: 1, cut_pc: 0 };
-            recording.add(&sample, String::new);
+        let word = |number| RawFrame::Word(abi::FrameWord(note | number));
+        let runtime_frame = || RuntimeFrame {
+            number: 5,
+            name: "handle".to_owned(),
+            file: "/srv/app.py".to_owned(),
+            module: String::new(),
+            start_line: 1,
+            line: 3,
+            kind: Kind::Cpython as u8,
+            flags: 0,
+        };
+        let incarnation = Incarnation { pid: 7, exec_id: 0, start_ns: 0 };
+        let second = |runtime_frames| {
+            let stack =
+                |frames, n, is_cut| RawStack { incarnation, comm: "app".into(), frames, n, is_cut };
             Raw {
-                recording,
+                stacks: vec![
+                    stack(vec![word(1), RawFrame::Known(5), word(2)], 2, false),
+                    stack(vec![word(1)], 1, true),
+                ],
+                is_reset: false,
+                runtime_frames,
                 sources: Vec::new(),
                 generated: Vec::new(),
                 announced: None,
@@ -483,14 +620,17 @@ mod tests {
                 own_cpu_share: 0.0,
             }
         };
-        let mut namer = Namer::new();
-        let batch = namer.name(second());
-        let mut counts: Vec<(usize, u32, bool)> =
+        let mut namer = Namer::new(u64::MAX);
+        let batch = namer.name(second(vec![runtime_frame()]));
+        let counts: Vec<(usize, u32, bool)> =
             batch.stacks.iter().map(|one| (one.frames.len(), one.n, one.is_cut)).collect();
-        counts.sort_unstable();
-        assert_eq!(counts, [(1, 1, true), (2, 2, false)]);
+        assert_eq!(counts, [(3, 2, false), (1, 1, true)]);
         assert!(batch.stacks.iter().all(|stack| stack.pid == 7));
-        assert!(!batch.frames.is_empty());
-        assert!(namer.name(second()).frames.is_empty());
+        let frame = batch.frames[batch.stacks[0].frames[1] as usize];
+        let function = &batch.functions[frame.function as usize];
+        assert_eq!((&*function.name, &*function.file, frame.line), ("handle", "app.py", 3));
+        let again = namer.name(second(Vec::new()));
+        assert!(again.frames.is_empty());
+        assert_eq!(again.stacks[0].frames, batch.stacks[0].frames);
     }
 }
