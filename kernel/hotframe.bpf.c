@@ -560,7 +560,11 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 		return 0;
 	}
 	if (!w->mm) {
-		hf_cut(w, HF_CUT_PROCESS_GONE);
+		/* A task that exits gives up its memory before it is done (exit_mm,
+		 * kernel/exit.c @ v6.12), and most of an exit is to free it: there is
+		 * no user stack any more, and the kernel's is all. */
+		if (!(flags & PF_EXITING) || !w->n_words)
+			hf_cut(w, HF_CUT_PROCESS_GONE);
 		hf_finish(w);
 		return 0;
 	}

@@ -13,6 +13,7 @@
 
 /* include/linux/sched.h @ v6.12; PF_IO_WORKER and PF_USER_WORKER tasks have an
  * mm and never run user code */
+#define PF_EXITING 0x00000004
 #define PF_IO_WORKER 0x00000010
 #define PF_USER_WORKER 0x00004000
 #define PF_KTHREAD 0x00200000
