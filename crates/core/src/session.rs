@@ -685,6 +685,9 @@ impl Session {
 /// in does. So the process is read only while the outermost slot that the walk fetched from the copy
 /// (a return address or a saved frame pointer: a fetch begins at the slot it is for) is still in its
 /// memory, before and after; else the stack is cut there.
+///
+/// Generated code is read whatever the stack does: it outlives its calls, and is read only to see
+/// whether a call stands before an address.
 struct SliceReader<'a> {
     pid: u32,
     stack: &'a Stack,
@@ -700,6 +703,13 @@ impl SliceReader<'_> {
     fn copied(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
         let at = usize::try_from(addr.checked_sub(self.stack.addr)?).ok()?;
         self.stack.bytes.get(at..)?.get(..bytes)
+    }
+
+    /// Is this in executable memory that no file is behind?
+    fn is_generated(&self, addr: u64) -> bool {
+        let after = self.mappings.partition_point(|mapping| mapping.start <= addr);
+        let before = after.checked_sub(1).and_then(|at| self.mappings.get(at));
+        before.is_some_and(|mapping| mapping.file == 0 && addr < mapping.end)
     }
 
     /// Is the frame that led here still on the stack?
@@ -728,6 +738,9 @@ impl ReadUser for SliceReader<'_> {
             self.memory = Memory::open(self.pid);
         }
         let Some(memory) = &self.memory else { return false };
+        if self.is_generated(addr) {
+            return memory.read(addr, into);
+        }
         self.stands_still(memory) && memory.read(addr, into) && self.stands_still(memory)
     }
 }

@@ -7,8 +7,11 @@
 //! From the first instruction on, along all branches, it is tracked how far rsp, and every general
 //! register that holds a copy of it, is from the CFA, and where the caller's rbp was saved. A
 //! branch target has the state of the branch. Code that only a computed jump reaches has the state
-//! of that jump. If rsp is lost (aligned down) a register that still knows the CFA takes over; if
-//! none does, the function is given up.
+//! of that jump. If rsp is lost (aligned down) a register that still knows the CFA takes over.
+//! Behind a call a frame pointer is believed before rsp: callees may pop their arguments (V8's do).
+//! A function that pops its return address, drops its arguments and pushes it again is as at its
+//! entry then. If the CFA is lost, the function is given up; but if it has a frame by rbp, only
+//! what follows on that path is, since that is its way out.
 //!
 //! # Sources
 //! System V ABI, AMD64 supplement 1.0 §3.2; asm of glibc 2.36 and OpenSSL 3.0, whose call frame
@@ -48,13 +51,17 @@ struct State {
     saved_rbp: Option<i32>,
     /// rbp is not the caller's any more.
     rbp_changed: bool,
+    /// A call came before.
+    called: bool,
+    /// The return address was popped into this register; nothing of the frame is left.
+    ra_in: Option<usize>,
 }
 
 impl State {
     const ENTRY: Self = {
         let mut below = [None; 16];
         below[RSP] = Some(8);
-        Self { below, saved_rbp: None, rbp_changed: false }
+        Self { below, saved_rbp: None, rbp_changed: false, called: false, ra_in: None }
     };
 
     fn get(&self, register: usize) -> Option<i32> {
@@ -62,6 +69,15 @@ impl State {
     }
 
     fn set(&mut self, register: usize, below: Option<i32>) {
+        if self.ra_in.is_some() {
+            // Where rsp is now is where the caller will find it.
+            if self.ra_in == Some(register) {
+                self.ra_in = None;
+                self.below = [None; 16];
+            }
+            self.rbp_changed |= register == RBP;
+            return;
+        }
         if let Some(slot) = self.below.get_mut(register) {
             *slot = below;
         }
@@ -85,12 +101,31 @@ impl State {
         for (mine, theirs) in joined.below.iter_mut().zip(&other.below) {
             *mine = mine.filter(|below| *theirs == Some(*below));
         }
+        joined.called |= other.called;
         let is_framed = joined.get(RBP).is_some() && self.saved_rbp == other.saved_rbp;
         (is_framed && joined != *self).then_some(joined)
     }
 
+    /// Does rbp point at where the caller's is saved?
+    fn has_frame(&self) -> bool {
+        self.saved_rbp.is_some_and(|at| self.get(RBP) == at.checked_neg())
+    }
+
+    /// The return address was popped into a register.
+    fn pop_return_address(&mut self, to: usize) {
+        self.below = [None; 16];
+        self.ra_in = Some(to);
+    }
+
+    /// It was pushed again: nothing lies between it and what the caller will find.
+    fn push_return_address(&mut self) {
+        self.below = State::ENTRY.below;
+        self.ra_in = None;
+    }
+
     fn unwind(&self, arch: Arch) -> Option<Unwind> {
-        let order = [RSP, RBP].into_iter().chain(0..16);
+        let order = if self.called && self.has_frame() { [RBP, RSP] } else { [RSP, RBP] };
+        let order = order.into_iter().chain(0..16);
         let (register, off) =
             order.into_iter().find_map(|register| Some((register, self.get(register)?)))?;
         let reg = *DWARF.get(register)?;
@@ -109,12 +144,16 @@ fn general(register: Register) -> Option<usize> {
     register.is_gpr64().then(|| register.number())
 }
 
+/// Where the CFA is not known: not to be guessed at, since rbp may be the caller's.
+const LOST: Unwind = Unwind { cfa: Cfa::Unsupported, fp: Saved::Undefined, ra: Saved::Unsupported };
+
 /// The rules of a function: (offset, rule), ascending. `None` rules are holes: bytes that no path
 /// reaches.
 pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>)>> {
     let mut states: BTreeMap<u32, (State, u32)> = BTreeMap::new();
     let mut work = vec![(0u32, State::ENTRY)];
     let mut computed: Option<State> = None;
+    let mut is_lost = false;
     let mut info = InstructionInfoFactory::new();
     loop {
         while let Some((from, mut state)) = work.pop() {
@@ -135,8 +174,11 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                 if instruction.is_invalid() {
                     return None;
                 }
-                state.unwind(arch)?;
                 states.insert(at, (state, decoder.position() as u32));
+                if state.unwind(arch).is_none() && state.ra_in.is_none() {
+                    is_lost = true;
+                    break;
+                }
                 let target = || {
                     let target = instruction.near_branch_target();
                     u32::try_from(target).ok().filter(|&to| (to as usize) < code.len())
@@ -156,7 +198,9 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                         break;
                     }
                     FlowControl::IndirectBranch => {
-                        computed.get_or_insert(state);
+                        if state.ra_in.is_none() {
+                            computed.get_or_insert(state);
+                        }
                         break;
                     }
                     FlowControl::Call | FlowControl::IndirectCall => {
@@ -170,6 +214,7 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                             state.set(11, None);
                             state.set(0, None);
                         } else {
+                            state.called = true;
                             for (register, kept) in CALLEE_SAVED.iter().enumerate() {
                                 if !kept {
                                     state.set(register, None);
@@ -177,6 +222,8 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                             }
                         }
                     }
+                    // To where a data word says: not a function's way out.
+                    FlowControl::Return if state.ra_in.is_some() => return None,
                     FlowControl::Return | FlowControl::Interrupt | FlowControl::Exception => break,
                 }
             }
@@ -188,13 +235,16 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
             _ => break,
         }
     }
+    if is_lost && !states.values().any(|(state, _)| state.has_frame()) {
+        return None;
+    }
     let mut rules: Vec<(u32, Option<Unwind>)> = Vec::new();
     let mut end = 0;
     for (&at, (state, next)) in &states {
         if at > end + 15 {
             rules.push((end, None));
         }
-        let unwind = state.unwind(arch);
+        let unwind = Some(state.unwind(arch).unwrap_or(LOST));
         if rules.last().is_none_or(|(_, last)| *last != unwind) {
             rules.push((at, unwind));
         }
@@ -261,11 +311,24 @@ fn step(state: &mut State, instruction: &Instruction, info: &mut InstructionInfo
         state.saved_rbp = None;
     };
     match (instruction.mnemonic(), register(0)) {
+        (Mnemonic::Push, Some(source)) if state.ra_in == Some(source) => {
+            state.push_return_address();
+        }
         (Mnemonic::Push, source) => {
             state.move_sp(i64::from(instruction.stack_pointer_increment()));
             if source == Some(RBP) && !state.rbp_changed && state.saved_rbp.is_none() {
                 state.saved_rbp = state.get(RSP).map(|below| -below);
             }
+        }
+        (Mnemonic::Pop, Some(to))
+            if !matches!(to, RSP | RBP)
+                && state.get(RSP) == Some(8)
+                && state.saved_rbp.is_none() =>
+        {
+            state.pop_return_address(to);
+        }
+        (Mnemonic::Pop, None) => {
+            state.move_sp(i64::from(instruction.stack_pointer_increment()));
         }
         (Mnemonic::Pop, Some(to)) if to != RSP => {
             let from = state.get(RSP).map(|below| -below);
@@ -360,9 +423,61 @@ mod tests {
         assert_eq!(at(&rules, 14), Some((7, 8)));
     }
 
+    /// The callee popped its arguments: rsp is not where it was, rbp is (V8's SortCompareUserFn).
+    #[test]
+    fn behind_a_call_the_frame_pointer_counts() {
+        // push rbp; mov rbp,rsp; push rcx; call f; mov eax,0; mov rsp,rbp; pop rbp; ret
+        let code = [
+            0x55, 0x48, 0x89, 0xe5, 0x51, 0xe8, 0, 1, 0, 0, 0xb8, 0, 0, 0, 0, 0x48, 0x8b, 0xe5,
+            0x5d, 0xc3,
+        ];
+        assert_eq!(
+            rules(&code).unwrap(),
+            [
+                (0, 7, 8, Saved::Same),
+                (1, 7, 16, Saved::At(-16)),
+                (5, 7, 24, Saved::At(-16)),
+                (10, 6, 16, Saved::At(-16)),
+                (19, 7, 8, Saved::Same),
+            ]
+        );
+    }
+
+    /// Arguments are dropped from under the return address (V8's CEntry), with and without a frame
+    /// before: between pop and push nothing is said, then it is as at the entry.
+    #[test]
+    fn a_return_address_that_is_moved() {
+        // push rbp; mov rbp,rsp; and rsp,-16; call *rbx; leave; pop rcx; lea rsp,[r15+8];
+        // push rcx; ret
+        let code = [
+            0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xe4, 0xf0, 0xff, 0xd3, 0xc9, 0x59, 0x49, 0x8d,
+            0x67, 0x08, 0x51, 0xc3,
+        ];
+        assert_eq!(
+            rules(&code).unwrap(),
+            [
+                (0, 7, 8, Saved::Same),
+                (1, 7, 16, Saved::At(-16)),
+                (8, 6, 16, Saved::At(-16)),
+                (11, 7, 8, Saved::Same),
+                (12, LOST_REG, 0, Saved::Undefined),
+                (17, 7, 8, Saved::Same),
+            ]
+        );
+        // pop rcx; push rax; push rcx; jmp *rdx; and nothing behind the jump is made up
+        let code = [0x59, 0x50, 0x51, 0xff, 0xe2, 0x90, 0x90];
+        let expect = [(0, 7, 8, Saved::Same), (1, LOST_REG, 0, Saved::Undefined)];
+        assert_eq!(rules(&code).unwrap()[..2], expect);
+        assert_eq!(rules(&code).unwrap()[2], (3, 7, 8, Saved::Same));
+    }
+
+    /// Stands for a rule that says that the CFA is not known.
+    const LOST_REG: u8 = 255;
+
     fn rules(code: &[u8]) -> Option<Vec<(u32, u8, i32, Saved)>> {
         let rules = follow(code, Arch::of(Machine::X86_64).unwrap())?;
         let each = rules.into_iter().map(|(at, unwind)| match unwind {
+            Some(LOST) => (at, LOST_REG, 0, Saved::Undefined),
             Some(Unwind { cfa: Cfa::Reg { reg, off }, fp, .. }) => (at, reg, off, fp),
             other => panic!("{other:?}"),
         });
