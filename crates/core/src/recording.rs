@@ -119,6 +119,8 @@ pub struct Recording {
     pub samples: Columns,
     /// Stacks, and names as they come.
     pub store: Store,
+    /// Questions that were taken and not answered so far: there was no time.
+    pub asked: Vec<Question>,
     by_incarnation: HashMap<Incarnation, u32>,
     by_thread: HashMap<Thread, u32>,
     /// The image that each pid has now.
@@ -147,6 +149,7 @@ impl Recording {
             threads: Vec::new(),
             samples: Columns::default(),
             store: Store::new(budget, config),
+            asked: Vec::new(),
             by_incarnation: HashMap::new(),
             by_thread: HashMap::new(),
             by_pid: HashMap::new(),

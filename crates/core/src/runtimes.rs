@@ -26,6 +26,7 @@ use hotframe_runtime::{
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// First and last wait before a runtime that was starting is tried again.
 const RETRY_MIN_NS: u64 = 2_000_000;
@@ -75,6 +76,9 @@ struct Serving {
     /// Tables that the blob published last may still name.
     replaced: Vec<Table>,
 }
+
+/// Takes a question's index and its frames, or why there are none.
+pub type Answers<'a> = &'a mut dyn FnMut(usize, Result<&[Frame], Why>);
 
 /// What became of a runtime in a process: a line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -302,49 +306,74 @@ impl Runtimes {
         }
     }
 
-    /// Names a frame of a process: appends to `frames`.
+    /// Does a process have a runtime at work? One that inherited its regions by a fork has none
+    /// until its mappings are published.
+    pub fn serves(&self, pid: u32) -> bool {
+        self.serving.contains_key(&pid)
+    }
+
+    /// Names frames of one process, as long as there is time; returns how many were looked at.
+    /// `out` gets the index of a question and its frames, innermost first, or why there are none.
     pub fn resolve(
         &mut self,
         incarnation: Incarnation,
-        words: &[u64],
+        questions: &[&[u64]],
         process: Option<&Process>,
         files: &Files,
-        frames: &mut Vec<Frame>,
-    ) -> Outcome {
-        let (Some((&head, data)), Some(process)) = (words.split_first(), process) else {
-            return Outcome::Unnamed(Why::ProcessGone);
+        until: Instant,
+        out: Answers<'_>,
+    ) -> usize {
+        let serving = self.serving.get_mut(&incarnation.pid).filter(|serving| {
+            // Another program now has the pid.
+            serving.incarnation.is_none_or(|served| served == incarnation)
+        });
+        let (Some(serving), Some(process)) = (serving, process) else {
+            (0..questions.len()).for_each(|at| out(at, Err(Why::ProcessGone)));
+            return questions.len();
         };
-        let head = abi::FrameWord(head);
-        let Some(serving) = self.serving.get_mut(&incarnation.pid) else {
-            return Outcome::Unnamed(Why::ProcessGone);
-        };
-        if serving.incarnation.is_some_and(|served| served != incarnation) {
-            return Outcome::Unnamed(Why::ProcessGone);
-        }
-        let raw = RawFrame { head, data };
         let mappings = view_mappings(process, files);
         let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
-        let mut outcome = Outcome::Unnamed(Why::Unsupported);
-        // Two of a kind in one process (interpreters in two libraries): the one that can name it.
-        for served in &mut serving.served {
-            if served.runtime.id() != head.runtime() {
-                continue;
+        let mut frames = Vec::new();
+        for (at, words) in questions.iter().enumerate() {
+            if at > 0 && Instant::now() >= until {
+                return at;
             }
-            let State::Attached { attached, .. } = &mut served.state else { continue };
-            serving.memory.forget();
-            let view = hotframe_runtime::Process {
-                pid: incarnation.pid,
-                bias: served.bias,
-                memory: &serving.memory,
-                mappings: &mappings,
-                open: &open,
-            };
-            outcome = attached.resolve(&raw, &view, frames);
-            if outcome == Outcome::Named {
-                break;
+            let (head, data) =
+                words.split_first().map_or((0, &[][..]), |(&head, data)| (head, data));
+            let raw = RawFrame { head: abi::FrameWord(head), data };
+            let mut outcome = Outcome::Unnamed(Why::Unsupported);
+            frames.clear();
+            // Two of a kind in one process (interpreters in two libraries): the one that can.
+            for served in &mut serving.served {
+                let State::Attached { attached, .. } = &mut served.state else { continue };
+                if served.runtime.id() != raw.head.runtime() {
+                    continue;
+                }
+                // Nothing that was read for another frame is believed: it may be old.
+                serving.memory.forget();
+                let view = hotframe_runtime::Process {
+                    pid: incarnation.pid,
+                    bias: served.bias,
+                    memory: &serving.memory,
+                    mappings: &mappings,
+                    open: &open,
+                };
+                outcome = attached.resolve(&raw, &view, &mut frames);
+                if outcome == Outcome::Named {
+                    break;
+                }
+                frames.clear();
             }
+            out(
+                at,
+                match outcome {
+                    Outcome::Named if !frames.is_empty() => Ok(&frames),
+                    Outcome::Named => Err(Why::Unsupported),
+                    Outcome::Unnamed(why) => Err(why),
+                },
+            );
         }
-        outcome
+        questions.len()
     }
 
     /// What became of each runtime of each process.

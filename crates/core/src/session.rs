@@ -18,18 +18,26 @@
 use crate::files::{FileId, Files, Reader, State};
 use crate::jit::Jit;
 use crate::processes::{Mapping, Memory, Processes};
+use crate::profile::{FRAME_INLINED, Kind};
 use crate::recording::{Incarnation, Recording, Sample};
 use crate::runtimes::Runtimes;
 use crate::sideband::{self, Event};
 use crate::tables::Tables;
 use crate::walk::{ReadUser, Stop, Walk};
 use hotframe_abi as abi;
+use hotframe_frames::{FrameInfo, FunctionInfo};
 use hotframe_objects::ReadAt as _;
+use hotframe_runtime::{Frame, Why};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
 use zerocopy::FromBytes as _;
 
 /// Tables loaded for one walk at most: each is 64 KiB of text or a reading of maps.
 const MAX_LOADS_PER_WALK: usize = 512;
+/// Questions to runtimes that are under way: the rest waits in the store.
+const MAX_ASKED: usize = 4096;
+/// Time that runtimes may take in one pass: the ring holds a quarter of a second.
+const NAMING_PER_PASS: Duration = Duration::from_millis(50);
 /// Symbols of BPF programs and trampolines kept.
 const MAX_KERNEL_SYMBOLS: usize = 16384;
 
@@ -152,6 +160,8 @@ pub struct Session {
     used: HashSet<(FileId, u32)>,
     sideband: Vec<sideband::Record>,
     taken: Vec<Taken>,
+    /// Of the last pass.
+    now_ns: u64,
 }
 
 impl Session {
@@ -176,6 +186,7 @@ impl Session {
             used: HashSet::new(),
             sideband: Vec::new(),
             taken: Vec::new(),
+            now_ns: 0,
         }
     }
 
@@ -249,10 +260,56 @@ impl Session {
         }
     }
 
+    /// Asks runtimes for the names of dynamic frames that were not met before, until there are no
+    /// more or time is up: what is left is asked first the next time. Returns how many are left.
+    pub fn answer_questions(&mut self, until: Instant) -> usize {
+        let mut asked = std::mem::take(&mut self.recording.asked);
+        asked.extend(self.recording.take_questions(MAX_ASKED.saturating_sub(asked.len())));
+        let now_ns = self.now_ns;
+        // By process: what is read of it once serves all.
+        asked.sort_by_key(|question| question.incarnation.pid);
+        let mut rest = asked.as_slice();
+        while let Some(first) = rest.first() {
+            let incarnation = first.incarnation;
+            if !self.runtimes.serves(incarnation.pid) {
+                // A fork inherited its parent's regions.
+                self.publish(incarnation.pid, now_ns);
+            }
+            let n = rest.iter().take_while(|asked| asked.incarnation == incarnation).count();
+            let batch = rest.get(..n).unwrap_or_default();
+            let words: Vec<&[u64]> = batch.iter().map(|asked| &*asked.words).collect();
+            let recording = &mut self.recording;
+            let done = self.runtimes.resolve(
+                incarnation,
+                &words,
+                self.processes.get(incarnation.pid),
+                &self.files,
+                until,
+                &mut |at, named| {
+                    let Some(question) = batch.get(at) else { return };
+                    match named {
+                        Ok(frames) => {
+                            recording.answer(question.id, &infos(&question.words, frames))
+                        }
+                        Err(why) => recording.answer_unnamed(question.id, unnamed(why)),
+                    }
+                },
+            );
+            rest = rest.get(done..).unwrap_or_default();
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.recording.asked = rest.to_vec();
+        self.recording.store.n_pending()
+    }
+
     /// Ends a pass: everything taken is gone through, what changed is published, what ended is
     /// forgotten.
     pub fn end_pass(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
         self.apply(now_ns);
+        self.answer_questions(Instant::now() + NAMING_PER_PASS);
         self.is_settling = !self.unpublished.is_empty();
         for pid in std::mem::take(&mut self.unpublished) {
             let Some(process) = self.processes.get(pid) else {
@@ -674,6 +731,36 @@ impl Session {
         self.counts.audited += 1;
         self.counts.agreed += u64::from(agreed);
         Some(agreed)
+    }
+}
+
+/// Frames of a runtime as the store takes them.
+fn infos<'a>(words: &[u64], frames: &'a [Frame]) -> Vec<FrameInfo<'a>> {
+    let head = abi::FrameWord(words.first().copied().unwrap_or_default());
+    let kind = Kind::of_runtime(head.runtime()) as u8;
+    frames
+        .iter()
+        .map(|frame| FrameInfo {
+            function: FunctionInfo {
+                name: &frame.name,
+                system_name: &[],
+                file: &frame.file,
+                start_line: frame.start_line,
+                kind,
+                module_path: &frame.module,
+                module_build_id: &[],
+            },
+            line: frame.line,
+            flags: if frame.inlined { FRAME_INLINED } else { 0 },
+        })
+        .collect()
+}
+
+fn unnamed(why: Why) -> hotframe_frames::Why {
+    match why {
+        Why::ProcessGone => hotframe_frames::Why::ProcessGone,
+        Why::StalePointer => hotframe_frames::Why::StalePointer,
+        _ => hotframe_frames::Why::Unsupported,
     }
 }
 

@@ -28,11 +28,13 @@ use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zerocopy::FromZeros as _;
 
 /// Between two passes when nothing wakes the reader: side-band records and slices do.
 const PASS: Duration = Duration::from_millis(100);
+/// How long the last frames of runtimes may take to be named: the rest says that it was late.
+const PENDING_NAMES: Duration = Duration::from_secs(10);
 /// The next pass after mappings changed.
 const SETTLING: Duration = Duration::from_millis(2);
 /// How often CPUs coming and going are looked for.
@@ -551,6 +553,17 @@ impl Recorder {
         let ticks_halted = self.kernel.ticks_halted()?;
         let tables = self.session.tables.stats();
         let shows_progress = !options.quiet && std::io::stderr().is_terminal();
+        let until = Instant::now() + PENDING_NAMES;
+        loop {
+            let slice = Instant::now() + PASS;
+            let n_left = self.session.answer_questions(until.min(slice));
+            if n_left == 0 || Instant::now() >= until {
+                break;
+            }
+            if shows_progress {
+                eprint!("\rnaming: {n_left} frames of runtimes \x1b[K");
+            }
+        }
         let (mut profile, outcome) = resolve::resolve(
             resolve::Input {
                 recording: &mut self.session.recording,
