@@ -477,6 +477,7 @@ impl Session {
         if self.processes.get(pid).is_none_or(|process| !process.is_complete) {
             self.processes.refresh(pid, now_ns, &mut self.files);
         }
+        let mut beyond = Beyond { pid, memory: None, is_opened: false, last: None };
         for _ in 0..MAX_LOADS_PER_WALK {
             if !self.publish(pid, now_ns) {
                 break;
@@ -486,15 +487,8 @@ impl Session {
             };
             let Some(blob) = process.blob else { break };
             let mappings = process.mappings.clone();
-            let mut reader = SliceReader {
-                pid,
-                stack,
-                mappings: &mappings,
-                files: &self.files,
-                memory: None,
-                is_opened: false,
-                last: None,
-            };
+            let mut reader =
+                SliceReader { stack, mappings: &mappings, files: &self.files, beyond: &mut beyond };
             match walk.run(self.tables.memory(), blob.off, &mut reader) {
                 Stop::Ended { cut: reason, cut_pc } => {
                     cut = (u32::from(reason), cut_pc);
@@ -776,10 +770,16 @@ fn unnamed(why: Why) -> hotframe_frames::Why {
 /// Generated code is read whatever the stack does: it outlives its calls, and is read only to see
 /// whether a call stands before an address.
 struct SliceReader<'a> {
-    pid: u32,
     stack: &'a Stack,
     mappings: &'a [Mapping],
     files: &'a Files,
+    beyond: &'a mut Beyond,
+}
+
+/// What is known of the process's own memory: it outlasts the loading of tables, which interrupts a
+/// walk.
+struct Beyond {
+    pid: u32,
     memory: Option<Memory>,
     is_opened: bool,
     /// The slot that was fetched last from the copy.
@@ -802,7 +802,7 @@ impl SliceReader<'_> {
     /// Is the frame that led here still on the stack?
     fn stands_still(&self, memory: &Memory) -> bool {
         let mut now = [0; 8];
-        self.last.is_some_and(|slot| {
+        self.beyond.last.is_some_and(|slot| {
             memory.read(slot, &mut now) && self.copied(slot, 8) == Some(now.as_slice())
         })
     }
@@ -813,18 +813,18 @@ impl ReadUser for SliceReader<'_> {
         if let Some(bytes) = self.copied(addr, into.len()) {
             into.copy_from_slice(bytes);
             if into.len() >= 8 {
-                self.last = Some(addr);
+                self.beyond.last = Some(addr);
             }
             return true;
         }
         if read_text(self.mappings, self.files, addr, into) {
             return true;
         }
-        if !self.is_opened {
-            self.is_opened = true;
-            self.memory = Memory::open(self.pid);
+        if !self.beyond.is_opened {
+            self.beyond.is_opened = true;
+            self.beyond.memory = Memory::open(self.beyond.pid);
         }
-        let Some(memory) = &self.memory else { return false };
+        let Some(memory) = &self.beyond.memory else { return false };
         if self.is_generated(addr) {
             return memory.read(addr, into);
         }

@@ -413,13 +413,11 @@ impl Process {
         self.cut.values().sum()
     }
 
-    /// Fails unless every stack is whole, the very first sample excepted: it is walked while the
-    /// program's rows are being loaded, and its outer frames may have moved on meanwhile.
+    /// Fails unless every stack is whole, the first ones included, which are walked while the program's
+    /// rows are being loaded.
     pub fn assert_whole(&self) {
-        let unreadable = self.cut.get("stack_unreadable").copied().unwrap_or(0);
-        assert_eq!(self.cut_samples(), unreadable, "{} has cut stacks: {:?}", self.comm, self.cut);
-        assert!(unreadable <= 1, "{} has cut stacks: {:?}", self.comm, self.cut);
-        assert_eq!(self.whole + self.cut_samples(), self.samples, "{}", self.comm);
+        assert_eq!(self.cut_samples(), 0, "{} has cut stacks: {:?}", self.comm, self.cut);
+        assert_eq!(self.whole, self.samples, "{}", self.comm);
     }
 }
 
