@@ -3,9 +3,13 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use hotframe_core::profile::{Frame, Function, Module, Process, Profile, StackNode, Thread};
 
 use crate::{Error, Limits};
+
+/// A map of small keys. Its hash is cheap, and seeded so that no file can choose collisions.
+pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// A profile in the making.
 #[derive(Debug)]
@@ -15,11 +19,13 @@ pub struct Assembler {
     format: &'static str,
     limits: Limits,
     mentions: u64,
-    modules: HashMap<Module, u32>,
-    functions: HashMap<Function, u32>,
-    frames: HashMap<Frame, u32>,
-    stacks: HashMap<(u32, u32), u32>,
-    threads: HashMap<(u32, u32, u32), u32>,
+    modules: Map<Module, u32>,
+    functions: Map<Function, u32>,
+    frames: Map<Frame, u32>,
+    stacks: Map<(u32, u32), u32>,
+    threads: Map<(u32, u32, u32), u32>,
+    /// Frames and nodes of the stack that was put together last, outermost first.
+    last_stack: Vec<(u32, u32)>,
 }
 
 /// One row of the sample table.
@@ -53,11 +59,12 @@ impl Assembler {
             format,
             limits,
             mentions: 0,
-            modules: HashMap::from([(none, 0)]),
-            functions: HashMap::new(),
-            frames: HashMap::new(),
-            stacks: HashMap::new(),
-            threads: HashMap::new(),
+            modules: Map::from_iter([(none, 0)]),
+            functions: Map::default(),
+            frames: Map::default(),
+            stacks: Map::default(),
+            threads: Map::default(),
+            last_stack: Vec::new(),
         }
     }
 
@@ -69,6 +76,11 @@ impl Assembler {
     /// The index of a module.
     pub fn module(&mut self, path: &str, build_id: &str) -> u32 {
         let module = Module { path: self.string(path), build_id: self.string(build_id) };
+        self.module_of(module)
+    }
+
+    /// The index of a module whose texts are known.
+    pub fn module_of(&mut self, module: Module) -> u32 {
         intern(&mut self.modules, &mut self.profile.modules, module)
     }
 
@@ -90,10 +102,7 @@ impl Assembler {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn node(&mut self, parent: u32, frame: u32) -> Result<u32, Error> {
-        self.mentions += 1;
-        if self.mentions > self.limits.frame_mentions {
-            return Err(self.too_large("frames in stacks", self.limits.frame_mentions));
-        }
+        self.mention()?;
         if let Some(&at) = self.stacks.get(&(parent, frame)) {
             return Ok(at);
         }
@@ -104,6 +113,41 @@ impl Assembler {
         self.profile.stacks.push(StackNode { parent, frame });
         self.stacks.insert((parent, frame), at as u32);
         Ok(at as u32)
+    }
+
+    /// The node of a whole stack, its frames outermost first. What it shares with the stack before
+    /// it, as neighbours in files do, is not looked up again.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn stack(&mut self, frames: impl Iterator<Item = u32>) -> Result<u32, Error> {
+        let (mut node, mut depth, mut shared) = (0, 0, true);
+        for frame in frames {
+            match self.last_stack.get(depth) {
+                Some(&(known, at)) if shared && known == frame => {
+                    self.mention()?;
+                    node = at;
+                }
+                _ => {
+                    if shared {
+                        self.last_stack.truncate(depth);
+                        shared = false;
+                    }
+                    node = self.node(node, frame)?;
+                    self.last_stack.push((frame, node));
+                }
+            }
+            depth += 1;
+        }
+        Ok(node)
+    }
+
+    fn mention(&mut self) -> Result<(), Error> {
+        self.mentions += 1;
+        match self.mentions > self.limits.frame_mentions {
+            true => Err(self.too_large("frames in stacks", self.limits.frame_mentions)),
+            false => Ok(()),
+        }
     }
 
     /// Adds a process; its index.
@@ -181,7 +225,7 @@ impl Assembler {
 }
 
 fn intern<T: Clone + Eq + std::hash::Hash>(
-    index: &mut HashMap<T, u32>,
+    index: &mut Map<T, u32>,
     table: &mut Vec<T>,
     value: T,
 ) -> u32 {

@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use hotframe_core::profile::{Frame, Function, Process, Profile};
+use hotframe_core::profile::{Frame, Function, Module, Process, Profile};
 
 use crate::assemble::{Assembler, Row};
 use crate::{Error, Limits};
@@ -28,20 +28,17 @@ pub fn canonical(profile: &Profile) -> Result<Profile, Error> {
         frame_mentions: u64::MAX,
         samples: usize::MAX,
     };
-    let mut a = Assembler::new("profile", no_limits);
-    a.profile.meta = profile.meta.clone();
-    a.profile.stats = profile.stats.clone();
-    let text = |id| profile.strings.get(id);
+    let mut copy = Copy::new(profile, Assembler::new("profile", no_limits));
+    copy.a.profile.meta = profile.meta.clone();
+    copy.a.profile.stats = profile.stats.clone();
     for process in &profile.processes {
-        let (comm, exe, cgroup) = (
-            a.string(text(process.comm)),
-            a.string(text(process.exe)),
-            a.string(text(process.cgroup)),
-        );
-        a.process(Process { comm, exe, cgroup, ..process.clone() });
+        let (comm, exe, cgroup) =
+            (copy.string(process.comm), copy.string(process.exe), copy.string(process.cgroup));
+        copy.a.process(Process { comm, exe, cgroup, ..process.clone() });
     }
 
     let samples = &profile.samples;
+    let text = |id| profile.strings.get(id);
     let mut order: Vec<usize> =
         (0..samples.stack.len()).filter(|&i| samples.weight[i] > 0).collect();
     let thread_key = |i: usize| {
@@ -56,32 +53,12 @@ pub fn canonical(profile: &Profile) -> Result<Profile, Error> {
             .then_with(|| compare_stacks(profile, samples.stack[i], samples.stack[j]))
     });
 
-    let mut stacks = vec![u32::MAX; profile.stacks.len()];
-    if let Some(empty) = stacks.first_mut() {
-        *empty = 0;
-    }
-    let mut path = Vec::new();
     let mut pending: Option<Row> = None;
     for i in order {
-        let thread = &profile.threads[samples.thread[i] as usize];
-        let comm = a.string(text(thread.comm));
-        let thread = a.thread(thread.process, thread.tid, comm);
-        path.clear();
-        let mut at = samples.stack[i] as usize;
-        while stacks[at] == u32::MAX {
-            path.push(at);
-            at = profile.stacks[at].parent as usize;
-        }
-        let mut stack = stacks[at];
-        for &old in path.iter().rev() {
-            let frame = copy_frame(&mut a, profile, profile.stacks[old].frame);
-            stack = a.node(stack, frame)?;
-            stacks[old] = stack;
-        }
         let row = Row {
             time_ns: samples.time_ns[i],
-            thread,
-            stack,
+            thread: copy.thread(samples.thread[i]),
+            stack: copy.stack(samples.stack[i])?,
             cpu: samples.cpu[i],
             cut: samples.cut[i],
             weight: u64::from(samples.weight[i]),
@@ -92,42 +69,142 @@ pub fn canonical(profile: &Profile) -> Result<Profile, Error> {
             }
             _ => {
                 if let Some(last) = pending.replace(row) {
-                    a.sample(last)?;
+                    copy.a.sample(last)?;
                 }
             }
         }
     }
     if let Some(last) = pending {
-        a.sample(last)?;
-        let meta = &mut a.profile.meta;
+        copy.a.sample(last)?;
+        let meta = &mut copy.a.profile.meta;
         if last.time_ns > 0 {
             meta.duration_ns = meta.duration_ns.max(last.time_ns + 1);
         }
     }
-    Ok(a.profile)
+    Ok(copy.a.profile)
 }
 
-/// A frame with all that it refers to; its index.
-fn copy_frame(a: &mut Assembler, profile: &Profile, frame: u32) -> u32 {
-    let text = |id| profile.strings.get(id);
-    let frame = &profile.frames[frame as usize];
-    let function = &profile.functions[frame.function as usize];
-    let module = match function.module {
-        0 => 0,
-        module => {
-            let module = &profile.modules[module as usize];
-            a.module(text(module.path), text(module.build_id))
+/// Not copied yet.
+const NEW: u32 = u32::MAX;
+
+/// Copies entries of a profile's tables, each once and when it is first used: equal content gets
+/// one number, whatever it had.
+struct Copy<'a> {
+    from: &'a Profile,
+    a: Assembler,
+    /// Their new numbers, or [`NEW`].
+    strings: Vec<u32>,
+    modules: Vec<u32>,
+    functions: Vec<u32>,
+    frames: Vec<u32>,
+    stacks: Vec<u32>,
+    threads: Vec<u32>,
+    /// Nodes of one stack that are not copied yet, leaf first.
+    path: Vec<u32>,
+}
+
+impl<'a> Copy<'a> {
+    fn new(from: &'a Profile, a: Assembler) -> Copy<'a> {
+        let table = |len: usize, first: u32| {
+            let mut numbers = vec![NEW; len];
+            if let Some(empty) = numbers.first_mut() {
+                *empty = first;
+            }
+            numbers
+        };
+        Copy {
+            from,
+            a,
+            strings: table(from.strings.len(), 0),
+            modules: table(from.modules.len(), 0),
+            functions: table(from.functions.len(), NEW),
+            frames: table(from.frames.len(), NEW),
+            stacks: table(from.stacks.len(), 0),
+            threads: table(from.threads.len(), NEW),
+            path: Vec::new(),
         }
-    };
-    let function = Function {
-        name: a.string(text(function.name)),
-        system_name: a.string(text(function.system_name)),
-        file: a.string(text(function.file)),
-        module,
-        ..*function
-    };
-    let function = a.function(function);
-    a.frame(Frame { function, ..*frame })
+    }
+
+    fn string(&mut self, id: u32) -> u32 {
+        let known = self.strings[id as usize];
+        if known != NEW {
+            return known;
+        }
+        let new = self.a.string(self.from.strings.get(id));
+        self.strings[id as usize] = new;
+        new
+    }
+
+    fn module(&mut self, id: u32) -> u32 {
+        let known = self.modules[id as usize];
+        if known != NEW {
+            return known;
+        }
+        let module = &self.from.modules[id as usize];
+        let path = self.string(module.path);
+        let build_id = self.string(module.build_id);
+        let new = self.a.module_of(Module { path, build_id });
+        self.modules[id as usize] = new;
+        new
+    }
+
+    fn function(&mut self, id: u32) -> u32 {
+        let known = self.functions[id as usize];
+        if known != NEW {
+            return known;
+        }
+        let function = &self.from.functions[id as usize];
+        let module = self.module(function.module);
+        let new = Function {
+            name: self.string(function.name),
+            system_name: self.string(function.system_name),
+            file: self.string(function.file),
+            module,
+            ..*function
+        };
+        let new = self.a.function(new);
+        self.functions[id as usize] = new;
+        new
+    }
+
+    fn frame(&mut self, id: u32) -> u32 {
+        let known = self.frames[id as usize];
+        if known != NEW {
+            return known;
+        }
+        let frame = &self.from.frames[id as usize];
+        let function = self.function(frame.function);
+        let new = self.a.frame(Frame { function, ..*frame });
+        self.frames[id as usize] = new;
+        new
+    }
+
+    fn stack(&mut self, id: u32) -> Result<u32, Error> {
+        let mut at = id;
+        while self.stacks[at as usize] == NEW {
+            self.path.push(at);
+            at = self.from.stacks[at as usize].parent;
+        }
+        let mut new = self.stacks[at as usize];
+        while let Some(old) = self.path.pop() {
+            let frame = self.frame(self.from.stacks[old as usize].frame);
+            new = self.a.node(new, frame)?;
+            self.stacks[old as usize] = new;
+        }
+        Ok(new)
+    }
+
+    fn thread(&mut self, id: u32) -> u32 {
+        let known = self.threads[id as usize];
+        if known != NEW {
+            return known;
+        }
+        let thread = &self.from.threads[id as usize];
+        let comm = self.string(thread.comm);
+        let new = self.a.thread(thread.process, thread.tid, comm);
+        self.threads[id as usize] = new;
+        new
+    }
 }
 
 /// Orders stacks by their content, leaf first.

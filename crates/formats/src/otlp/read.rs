@@ -108,6 +108,8 @@ struct Dictionary<'a> {
     stacks: Vec<Field<'a>>,
     /// Our node of a stack once it is needed.
     nodes: Vec<Option<u32>>,
+    /// Room for the locations of one stack.
+    open_stack: Vec<(u32, u32)>,
     scope: Option<String>,
 }
 
@@ -139,6 +141,7 @@ impl<'a> Dictionary<'a> {
             frames: Vec::new(),
             stacks: Vec::new(),
             nodes: Vec::new(),
+            open_stack: Vec::new(),
             scope: None,
         }
     }
@@ -413,7 +416,8 @@ impl<'a> Dictionary<'a> {
         if let Some(node) = self.nodes[index as usize] {
             return Ok(node);
         }
-        let mut locations = Vec::new();
+        let mut locations = std::mem::take(&mut self.open_stack);
+        locations.clear();
         stack.message()?.each(|part| match part.number {
             1 => part.uints(|index| {
                 locations.push(*entry(&self.locations, "the location table", index, &part)?);
@@ -421,12 +425,11 @@ impl<'a> Dictionary<'a> {
             }),
             _ => Ok(()),
         })?;
-        let mut node = 0;
-        for (start, end) in locations.into_iter().rev() {
-            for at in (start..end).rev() {
-                node = self.a.node(node, self.frames[at as usize])?;
-            }
-        }
+        let frames = locations.iter().rev().flat_map(|&(start, end)| {
+            self.frames[start as usize..end as usize].iter().rev().copied()
+        });
+        let node = self.a.stack(frames)?;
+        self.open_stack = locations;
         self.nodes[index as usize] = Some(node);
         Ok(node)
     }

@@ -1,12 +1,11 @@
 //! pprof → profile.
 
-use std::collections::HashMap;
-
 use hotframe_core::profile::{
     FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Kind, Process, Profile,
 };
 
 use super::NAME;
+use crate::assemble::Map;
 use crate::gzip::inflate;
 use crate::tree::{base_name, unnamed};
 use crate::wire::{Field, Reader};
@@ -34,11 +33,11 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
         a: Assembler::new(NAME, *limits),
         limit: limits.table_entries,
         strings: Vec::new(),
-        mappings: HashMap::new(),
-        functions: HashMap::new(),
-        locations: HashMap::new(),
+        mappings: Map::default(),
+        functions: Map::default(),
+        locations: Map::default(),
         frames: Vec::new(),
-        processes: HashMap::new(),
+        processes: Map::default(),
         default_comm: 0,
     };
     // Fields come in any order and refer to each other: strings first, then what refers to them.
@@ -115,14 +114,14 @@ struct Tables<'a> {
     limit: usize,
     strings: Vec<&'a [u8]>,
     /// By id: index of the module.
-    mappings: HashMap<u64, u32>,
+    mappings: Map<u64, u32>,
     /// By id: name, system name, file (indices of our strings), first line, kind if the file
     /// tells it.
-    functions: HashMap<u64, (u32, u32, u32, u32, Option<Kind>)>,
+    functions: Map<u64, (u32, u32, u32, u32, Option<Kind>)>,
     /// By id: range of `frames`, innermost first.
-    locations: HashMap<u64, (u32, u32)>,
+    locations: Map<u64, (u32, u32)>,
     frames: Vec<u32>,
-    processes: HashMap<u32, u32>,
+    processes: Map<u32, u32>,
     default_comm: u32,
 }
 
@@ -336,15 +335,16 @@ impl<'a> Tables<'a> {
             return Err(field.fault(Fault::Negative { value: values[value.index] }));
         };
         let weight = weight / value.divisor;
-        let mut stack = 0;
-        for id in ids.into_iter().rev() {
-            let Some(&(start, end)) = self.locations.get(&id) else {
-                return Err(field.fault(index_fault("the location table", id)));
-            };
-            for at in (start..end).rev() {
-                stack = self.a.node(stack, self.frames[at as usize])?;
-            }
+        let mut locations = Vec::with_capacity(ids.len());
+        for id in ids {
+            let location = self.locations.get(&id);
+            locations
+                .push(*location.ok_or_else(|| field.fault(index_fault("the location table", id)))?);
         }
+        let frames = locations.iter().rev().flat_map(|&(start, end)| {
+            self.frames[start as usize..end as usize].iter().rev().copied()
+        });
+        let stack = self.a.stack(frames)?;
         if weight == 0 {
             return Ok(());
         }
@@ -395,7 +395,7 @@ impl<'a> Tables<'a> {
 
 /// Adds an entry under an id that must be new and not 0.
 fn unique<T>(
-    table: &mut HashMap<u64, T>,
+    table: &mut Map<u64, T>,
     name: &'static str,
     id: u64,
     value: T,
