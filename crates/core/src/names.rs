@@ -10,7 +10,7 @@
 use crate::files::FileId;
 use crate::profile::{FRAME_UNNAMED, Kind};
 use crate::recording::Incarnation;
-use crate::resolve::{Namer, Source};
+use crate::resolve::{AskKernel, Namer, Source};
 use crate::session::AnnouncedSymbol;
 use hotframe_abi::{self as abi, FrameWord};
 use hotframe_frames::{Budget, Config, FrameInfo, FunctionInfo, Store};
@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub struct Names {
     store: Store,
     debuginfod: Option<hotframe_symbols::Debuginfod>,
+    ask_kernel: AskKernel,
     /// The frame that stands for kernel frames that have no name yet.
     kernel_later: u32,
     n_words: usize,
@@ -28,10 +29,20 @@ pub struct Names {
 
 impl Names {
     /// None yet, in at most `limit_bytes`. `debuginfod`: ask these servers for debug files.
-    pub fn new(limit_bytes: u64, debuginfod: Option<hotframe_symbols::Debuginfod>) -> Names {
+    pub fn new(
+        limit_bytes: u64,
+        debuginfod: Option<hotframe_symbols::Debuginfod>,
+        ask_kernel: AskKernel,
+    ) -> Names {
         let store = Store::new(&Budget::new(limit_bytes), Config::default());
-        let mut names =
-            Names { store, debuginfod, kernel_later: 0, n_words: 0, was_refused: false };
+        let mut names = Names {
+            store,
+            debuginfod,
+            ask_kernel,
+            kernel_later: 0,
+            n_words: 0,
+            was_refused: false,
+        };
         let function = FunctionInfo {
             name: b"[kernel: named in a moment]",
             kind: Kind::Kernel as u8,
@@ -43,7 +54,7 @@ impl Names {
     }
 
     /// Names the words that are new, each with the process that has it; of the kernel's only if
-    /// `kernel`, since that reads all of `/proc/kallsyms` (50 ms). Returns how many of the kernel's
+    /// `kernel`, since that may read all of `/proc/kallsyms` (50 ms). Returns how many of the kernel's
     /// were new.
     pub fn learn(
         &mut self,
@@ -71,7 +82,7 @@ impl Names {
         self.n_words += new.len();
         if !new.is_empty() {
             let mut namer = Namer::new(&mut self.store, self.debuginfod.clone());
-            namer.name_kernel(&new, announced);
+            namer.name_kernel(&new, announced, self.ask_kernel);
             namer.name_files(&new, &|id| files.get(&id).cloned(), &mut |_, _| {});
             namer.name_rest(&new);
         }
@@ -144,7 +155,7 @@ mod tests {
         let note = |number: u64| {
             FrameWord(u64::from(abi::HF_FRAME_NOTE) << abi::HF_FRAME_KIND_SHIFT | number)
         };
-        let mut names = Names::new(u64::MAX, None);
+        let mut names = Names::new(u64::MAX, None, |_| None);
         let (files, announced) = (HashMap::new(), BTreeMap::new());
         let process = Incarnation { pid: 1, exec_id: 0, start_ns: 0 };
         let one = |word| [(process, word)].into_iter();
@@ -178,7 +189,7 @@ mod tests {
     /// Names that find no room are forgotten, which is said.
     #[test]
     fn a_limit_is_kept() {
-        let mut names = Names::new(64 << 10, None);
+        let mut names = Names::new(64 << 10, None, |_| None);
         let process = Incarnation { pid: 1, exec_id: 0, start_ns: 0 };
         let own = |pc| FrameWord(u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | pc);
         for pc in 0..10_000 {

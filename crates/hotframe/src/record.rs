@@ -391,6 +391,19 @@ pub(crate) fn enable_runtimes(kernel: &mut Kernel, session: &Session) {
     }
 }
 
+/// Names of kernel addresses by the kernel's own word; `None`: /proc/kallsyms has to be read.
+pub(crate) fn ask_kernel(addresses: &[u64]) -> Option<Vec<Option<(String, String)>>> {
+    match hotframe_bpf::ksyms::name(addresses) {
+        Ok(named) => {
+            Some(named.into_iter().map(|name| name.map(|it| (it.name, it.module))).collect())
+        }
+        Err(why) => {
+            tracing::debug!("kernel names: {why}");
+            None
+        }
+    }
+}
+
 /// A recording under way.
 struct Recorder {
     kernel: Kernel,
@@ -573,6 +586,7 @@ impl Recorder {
                 meta,
                 start_ns,
                 debuginfod: hotframe_symbols::Debuginfod::from_environment(),
+                ask_kernel,
             },
             &mut |done, all| {
                 if shows_progress {

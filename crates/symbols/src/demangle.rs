@@ -50,6 +50,11 @@ pub(crate) fn demangle(symbol: &str) -> Option<Demangled> {
     Some(Demangled { name: out.finish(), rust: false })
 }
 
+/// A symbol as people write it: demangled where it is mangled, else as it is; bounded in length.
+pub fn readable(symbol: &str) -> String {
+    demangle(symbol).map_or_else(|| bounded(symbol), |demangled| demangled.name)
+}
+
 /// `name` cut to [`NAME_MAX_BYTES`].
 pub(crate) fn bounded(name: &str) -> String {
     let mut out = Bounded::default();

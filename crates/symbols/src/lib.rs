@@ -51,6 +51,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub use crate::debugfile::Debuginfod;
+pub use crate::demangle::readable;
 pub use crate::kernel::{KernelName, KernelSymbol, symbolize_kernel};
 pub use crate::sources::{Sources, defines, sources};
 

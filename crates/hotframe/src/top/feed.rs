@@ -439,7 +439,7 @@ struct Namer {
 impl Namer {
     fn new(limit_bytes: u64) -> Namer {
         Namer {
-            names: Names::new(limit_bytes, None),
+            names: Names::new(limit_bytes, None, record::ask_kernel),
             limit_bytes,
             sources: HashMap::new(),
             announced: BTreeMap::new(),
@@ -465,7 +465,7 @@ impl Namer {
         self.runtime_frames.extend(raw.runtime_frames.into_iter().map(|one| (one.number, one)));
         let is_reset = self.names.len() > WORDS_MAX || self.names.is_full();
         if is_reset {
-            self.names = Names::new(self.limit_bytes, None);
+            self.names = Names::new(self.limit_bytes, None, record::ask_kernel);
             self.known.clear();
             (self.n_functions, self.n_frames) = (0, 0);
         }
