@@ -88,7 +88,7 @@ pub use names::{
     UNNAMED,
 };
 pub use store::{
-    Config, Counters, Node, PendingId, Question, Report, StackFrame, StackId, Store, Why,
+    Config, Counters, Graft, Node, PendingId, Question, Report, StackFrame, StackId, Store, Why,
 };
 pub use text::MAX_TEXT_BYTES;
 pub use wire::{Raw, frames, group};

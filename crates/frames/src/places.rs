@@ -88,6 +88,10 @@ impl Places {
         self.words.at(id)
     }
 
+    pub(crate) fn of(&self, id: u32) -> Of {
+        Of(self.owners.at(id))
+    }
+
     pub(crate) fn named(&self, id: u32) -> Ref {
         Ref::unpack(self.named.get(id).unwrap_or(u32::MAX))
     }

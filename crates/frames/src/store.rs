@@ -108,6 +108,17 @@ pub struct StackFrame {
     pub frame: Option<Frame>,
 }
 
+/// What stands at a node, to be moved to another store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Graft {
+    /// A word of static code.
+    Word(u64),
+    /// An address in no file, of that process.
+    Own(Incarnation, u64),
+    /// A frame by value, by number.
+    Frame(u32),
+}
+
 /// A node of the tree of stacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
@@ -705,18 +716,16 @@ impl Store {
     }
 
     fn name_place(&mut self, of: Of, word: u64, frames: &[FrameInfo<'_>]) -> bool {
-        let Some(id) = self.places.find(of, word) else {
-            return true;
-        };
-        if frames.is_empty() {
+        if frames.is_empty() || self.places.find(of, word).is_none() {
             return true;
         }
         // Names that a caller gives one after the other must not push each other out.
         match self.named_with_room(Cold::Nothing, frames) {
             Some(named) => {
-                // Making room may have moved the place.
-                let id = self.places.find(of, word).unwrap_or(id);
-                self.places.set_named(id, named);
+                // Making room may have moved the place, or dropped it, if no stack has it.
+                if let Some(id) = self.places.find(of, word) {
+                    self.places.set_named(id, named);
+                }
                 true
             }
             None => false,
@@ -732,9 +741,16 @@ impl Store {
         if let Some(&(_, _, id)) = self.notes.iter().find(|note| (note.0, note.1) == (why, kind)) {
             return id;
         }
-        // Without room for a few short texts, frame 0 stands in: the refused stack's.
+        // Without room for a few short texts, the refused stack's stands in, which was made with
+        // the first sample.
         let Ok(id) = self.names.intern_frame(&note_info(why, kind)) else {
-            return 0;
+            return match self.stacks.end(StackId::REFUSED.0) {
+                End::Node(node) => match Ref::unpack(self.stacks.node(node).1) {
+                    Ref::Frame(id) => id,
+                    _ => 0,
+                },
+                _ => 0,
+            };
         };
         self.notes.push((why, kind, id));
         id
@@ -977,6 +993,49 @@ impl Store {
             End::Node(node) => Some(node),
             End::Parked(_) | End::Free => None,
         }
+    }
+
+    /// What stands at a node: one for each frame by value, innermost first. Nothing at a place
+    /// whose question is open.
+    pub fn grafts_at(&self, node: Node) -> impl Iterator<Item = Graft> + '_ {
+        let reference = Ref::unpack(node.frame);
+        let place = match reference {
+            Ref::Place(id) => Some(match self.places.of(id).incarnation() {
+                Some(incarnation) => Graft::Own(incarnation, self.places.word(id)),
+                None => Graft::Word(self.places.word(id)),
+            }),
+            _ => None,
+        };
+        let frames = if place.is_some() { Ref::None } else { reference };
+        place.into_iter().chain(self.numbers(frames).map(Graft::Frame))
+    }
+
+    /// The node of `graft` above `parent` (0: outermost), known or new. `None` without room: what
+    /// was kept is not made less.
+    pub fn graft(&mut self, parent: u32, graft: Graft) -> Option<u32> {
+        let frame = match graft {
+            Graft::Word(word) => Ref::Place(self.place(Of::ALL, word).ok()?),
+            Graft::Own(incarnation, word) => {
+                Ref::Place(self.place(Of::one(incarnation), word).ok()?)
+            }
+            Graft::Frame(number) => Ref::Frame(number),
+        };
+        self.stacks.child(parent, frame.pack()).ok()
+    }
+
+    /// The number of the frame that says why something is missing, of this kind of code.
+    pub fn note_number(&mut self, why: Why, kind: u8) -> u32 {
+        self.note_of(why, kind)
+    }
+
+    /// Forgets every stack, as if no sample had been seen, and what only they needed. Names of
+    /// dynamic code of processes that live stay known. Stacks' numbers are given out anew, except
+    /// that of the refused one.
+    pub fn forget_all(&mut self) {
+        for number in 1..self.stacks.n_numbers() as u32 {
+            self.forget(StackId(number));
+        }
+        self.sweep();
     }
 
     /// The word of a node in static code, or at an address of one process.

@@ -229,7 +229,7 @@ fn infos(name: &str) -> [FrameInfo<'_>; 2] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 384, ..ProptestConfig::default() })]
     #[test]
     fn any_history_keeps_names_right_and_books_exact(steps in steps()) {
         let mut world = World::new();

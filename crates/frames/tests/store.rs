@@ -361,3 +361,66 @@ fn notes_have_the_kind_of_what_they_stand_for() {
     let late = Why::Late.label().to_owned();
     assert_eq!(shown, [(5, gone.clone(), UNNAMED), (6, gone, UNNAMED), (7, late, UNNAMED)]);
 }
+
+/// Stacks moved to another store are the same stacks there, and equal ones are one.
+#[test]
+fn stacks_are_grafted_onto_another_store() {
+    let budget = Budget::new(8 << 20);
+    let mut from = Store::new(&budget, Config::default());
+    let mut to = Store::new(&budget, Config::default());
+    let [p, q] = [&mut from, &mut to].map(|store| process(store, 1, 0));
+    let mut words = dynamic(&[0x10, 1]);
+    words.extend([2 << 60 | 0x1234, native(7, 0x40)]);
+    let stack = from.record(p, 5, &words);
+    answer_all(&mut from);
+    let graft = |to: &mut Store, from: &Store| {
+        let mut path = Vec::new();
+        let mut at = from.leaf(stack).unwrap();
+        while at != 0 {
+            path.extend(from.grafts_at(from.node(at)));
+            at = from.node(at).parent;
+        }
+        path.iter().rev().fold(0, |parent, &one| {
+            let one = match one {
+                Graft::Own(_, word) => Graft::Own(q, word),
+                Graft::Frame(_) => Graft::Frame(to.keep_frame(&[frame(b"f10", 5)]).unwrap()),
+                word => word,
+            };
+            to.graft(parent, one).unwrap()
+        })
+    };
+    let leaf = graft(&mut to, &from);
+    assert_eq!(graft(&mut to, &from), leaf);
+    assert_eq!(to.n_nodes(), 1 + 3);
+    let node = to.node(leaf);
+    let name = to.frames_at(node).next().unwrap().frame.unwrap().function;
+    assert_eq!(to.function(name).name, "f10");
+    assert_eq!(to.word_at(to.node(node.parent)), Some(2 << 60 | 0x1234));
+    // What is forgotten leaves nothing but the lookup caches' names.
+    let before = budget.used_bytes();
+    from.forget_all();
+    assert!(budget.used_bytes() < before);
+    assert_eq!(from.known_stack(p, 5), None);
+    assert!(from.known_frame(p, &dynamic(&[0x10, 1])).is_some(), "the process lives");
+    let again = from.record(p, 5, &words);
+    assert_eq!((names(&from, again)[0].as_str(), from.n_pending()), ("f10", 0));
+}
+
+/// Where not even a note finds room, what stands in is the refused stack's frame, not whatever was
+/// taken in first.
+#[test]
+fn a_note_without_room_is_no_other_name() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    store.learn(p, &dynamic(&[1, 1]), &[frame(b"learnt first", 1)]);
+    let stack = store.record(p, 5, &dynamic(&[2, 2]));
+    let q = store.take_questions(1).remove(0);
+    budget.set_limit_bytes(0);
+    // Fills what the chunks still have, so that a note needs another one.
+    for i in 0..20_000 {
+        store.keep_frame(&[frame(b"learnt first", i)]);
+    }
+    store.answer_unnamed(q.id, Why::ProcessGone);
+    assert!(names(&store, stack)[0].starts_with("[unnamed: "), "{:?}", names(&store, stack));
+}
