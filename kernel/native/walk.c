@@ -57,7 +57,8 @@ struct hf_native_call {
 	__u8 missing;
 	__u8 cut;
 	__u8 heuristic; /* out: some frame was found by a heuristic */
-	__u8 reserved[2];
+	__u8 late; /* in: struct hf_walk */
+	__u8 runtime_lost; /* out: frames of a runtime are missing */
 	__u64 tp;
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
 	__u64 words[HF_MAX_WORDS];
@@ -87,6 +88,7 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	w->max_frames = call->max_frames;
 	w->deadline_ns = ~0ULL;
 	w->tp = call->tp;
+	w->late = call->late;
 	memcpy(w->runtime_state, call->runtime_state, sizeof(w->runtime_state));
 	w->sample.flags = 0;
 	for (i = 0; i < n; i++) {
@@ -124,4 +126,5 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	call->regs_valid = w->regs_valid;
 	call->pc_is_return = w->pc_is_return;
 	call->heuristic |= !!(w->sample.flags & HF_SAMPLE_HEURISTIC);
+	call->runtime_lost |= !!(w->sample.flags & HF_SAMPLE_RUNTIME_LOST);
 }

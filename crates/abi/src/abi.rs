@@ -42,6 +42,7 @@ pub const HF_SAMPLE_IN_KERNEL: u32 = 4;
 pub const HF_SAMPLE_AUDIT: u32 = 8;
 pub const HF_SAMPLE_SLICED: u32 = 16;
 pub const HF_SAMPLE_IN_EXEC: u32 = 32;
+pub const HF_SAMPLE_RUNTIME_LOST: u32 = 64;
 pub const HF_COMM_BYTES: u32 = 16;
 pub const HF_MAX_FRAMES: u32 = 1024;
 pub const HF_MAX_STEPS: u32 = 4096;

@@ -460,7 +460,8 @@ impl Session {
             words,
             usize::from(head.n_kernel),
         )
-        .with_runtimes(slice.tp, &slice.runtime_state);
+        .with_runtimes(slice.tp, &slice.runtime_state)
+        .late();
         self.counts.from_slice += 1;
         tracing::trace!(
             pid,

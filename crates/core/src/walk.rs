@@ -27,7 +27,8 @@ struct Call {
     missing: u8,
     cut: u8,
     heuristic: u8,
-    reserved: [u8; 2],
+    late: u8,
+    runtime_lost: u8,
     tp: u64,
     runtime_state: [u64; abi::HF_RUNTIME_STATE_WORDS as usize],
     words: [u64; abi::HF_MAX_WORDS as usize],
@@ -99,7 +100,8 @@ impl Walk {
             missing: 0,
             cut: 0,
             heuristic: 0,
-            reserved: [0; 2],
+            late: 0,
+            runtime_lost: 0,
             tp: 0,
             runtime_state: [0; abi::HF_RUNTIME_STATE_WORDS as usize],
             words: [0; abi::HF_MAX_WORDS as usize],
@@ -120,6 +122,14 @@ impl Walk {
     ) -> Walk {
         self.call.tp = tp;
         self.call.runtime_state = *state;
+        self
+    }
+
+    /// The process goes on while this walk is finished: what a runtime keeps beside the stack is
+    /// not read, and its frames count as lost.
+    #[must_use]
+    pub fn late(mut self) -> Walk {
+        self.call.late = 1;
         self
     }
 
@@ -167,6 +177,11 @@ impl Walk {
     /// Hash of the frames and the cut reason, as the kernel half computes it.
     pub fn stack_hash(&self) -> u64 {
         self.call.stack_hash
+    }
+
+    /// Frames of a runtime are missing.
+    pub fn has_lost_runtime(&self) -> bool {
+        self.call.runtime_lost != 0
     }
 
     /// Some frame was found by a heuristic.

@@ -147,6 +147,31 @@ impl<R: ReadAt> RowSource<R> {
         }
     }
 
+    /// The extent of the function, or of the part of one, that unwind information says `vaddr` (an
+    /// ELF address) lies in.
+    pub fn extent_at(&mut self, vaddr: u64) -> Option<std::ops::Range<u64>> {
+        let reader = self.file.reader();
+        let mut found = Vec::new();
+        for entries in [&mut self.eh_frame, &mut self.debug_frame].into_iter().flatten() {
+            if !entries.find(reader, vaddr, vaddr.checked_add(1)?, &mut found).ok()? {
+                entries.scan(reader).ok()?;
+                found.clear();
+                entries.find(reader, vaddr, vaddr.checked_add(1)?, &mut found).ok()?;
+            }
+            for entry in found.drain(..) {
+                let extent = entries
+                    .with_fde(reader, entry.offset, |fde, _| fde.start..fde.end)
+                    .ok()
+                    .flatten()
+                    .filter(|extent| extent.contains(&vaddr));
+                if extent.is_some() {
+                    return extent;
+                }
+            }
+        }
+        None
+    }
+
     /// The rows of image bytes `[n << 16, (n + 1) << 16)`.
     ///
     /// # Errors

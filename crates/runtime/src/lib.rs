@@ -26,6 +26,7 @@
 
 pub mod elf;
 pub mod memory;
+pub mod tls;
 
 use hotframe_objects::{ElfFile, ReadAt};
 use std::sync::Arc;

@@ -317,6 +317,9 @@ enum hf_origin {
 /* The tick hit the kernel inside of execve: the registers may be those of the
  * image before, of which nothing is mapped any more. */
 #define HF_SAMPLE_IN_EXEC 32
+/* Frames of a runtime are missing: what leads to them could not be read, or only
+ * when the process had gone on. */
+#define HF_SAMPLE_RUNTIME_LOST 64
 
 #define HF_COMM_BYTES 16
 #define HF_MAX_FRAMES 1024

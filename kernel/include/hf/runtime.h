@@ -79,6 +79,8 @@ static __always_inline int hf_push_dynamic(struct hf_walk *w, __u32 runtime, __u
 #define HF_HAS_RUNTIMES() 1
 #endif
 
+#include "cpython/bpf/step.h"
+
 /* Calls the step of the runtime whose table is at w->runtime_off. */
 static __always_inline int hf_step_runtime(struct hf_walk *w)
 {
@@ -90,6 +92,10 @@ static __always_inline int hf_step_runtime(struct hf_walk *w)
 	if (!table)
 		return HF_STEP_NATIVE;
 	switch (table->runtime) {
+	case HF_RUNTIME_CPYTHON:
+		if (HF_HAS_RUNTIME(HF_RUNTIME_CPYTHON))
+			return hf_step_cpython(w);
+		return HF_STEP_NATIVE;
 	default:
 		return HF_STEP_NATIVE;
 	}

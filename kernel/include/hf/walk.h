@@ -86,6 +86,9 @@ struct hf_walk {
 	__u8 anonymous; /* the pc is in memory that no file is behind */
 	__u8 arm64;
 	__u8 audit;
+	/* The process has gone on since its registers were taken: what changes with
+	 * every call, and is not on the stack, is no longer theirs. */
+	__u8 late;
 
 	/* Where thread-local storage is found: fs base, TPIDR_EL0. */
 	__u64 tp;

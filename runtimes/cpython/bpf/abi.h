@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * CPython: what crosses the boundary. User half: ../src/process.rs writes the
+ * table, ../src/resolve.rs reads the frames.
+ *
+ * A frame is a head word and one data word:
+ *
+ *   head  39..0  cookie of the code object (hf_cpython_cookie); 0: unreadable
+ *   data  63..20 address of the code object, divided by 8
+ *         19..0  position: 1 + the instruction, in code units of two bytes;
+ *                0: before the first; HF_CPYTHON_NO_POSITION: unknown
+ */
+#ifndef HF_CPYTHON_ABI_H
+#define HF_CPYTHON_ABI_H
+
+#include "hf/abi.h"
+
+#define HF_CPYTHON_POSITION_BITS 20
+#define HF_CPYTHON_NO_POSITION 0xfffffU
+
+/* Which Python frames one run of the evaluation loop has on the native stack. */
+enum hf_cpython_activation {
+	/* One each (3.6 to 3.10). */
+	HF_CPYTHON_ONE = 0,
+	/* All up to the one whose mark says that it entered the loop (3.11). */
+	HF_CPYTHON_ENTRY = 1,
+	/* All up to one that is no Python frame: the loop's own (from 3.12). */
+	HF_CPYTHON_SHIM = 2,
+};
+
+/* Reads of a pointer each, from the thread pointer to the innermost frame:
+ * value = *(value + offset). */
+#define HF_CPYTHON_MAX_READS 6
+struct hf_cpython_chain {
+	__u32 n;
+	__s32 offsets[HF_CPYTHON_MAX_READS];
+	__u32 reserved;
+};
+/* Where the thread state is found: a thread-specific key, a thread-local. */
+#define HF_CPYTHON_MAX_CHAINS 2
+
+/* Code of the evaluation loop in which its frame is not, or no longer, the
+ * thread's innermost. */
+struct hf_cpython_gap {
+	__u64 start;
+	__u32 bytes;
+	/* Not 0: what leads to the innermost frame is being written, and leads
+	 * nowhere. */
+	__u32 is_limbo;
+};
+#define HF_CPYTHON_MAX_GAPS 16
+
+/* Words of a code object that never change while it lives. */
+#define HF_CPYTHON_COOKIE_WORDS 4
+
+/* Offsets are bytes; what is read of a frame or a code object is its first
+ * frame_bytes, code_bytes: at most HF_CPYTHON_BLOCK_BYTES. */
+#define HF_CPYTHON_BLOCK_BYTES 256
+struct hf_cpython_proc {
+	__u32 runtime; /* HF_RUNTIME_CPYTHON */
+	__u32 activation; /* enum hf_cpython_activation */
+	struct hf_cpython_chain chains[HF_CPYTHON_MAX_CHAINS];
+	__u32 n_gaps;
+	__u16 frame_bytes;
+	__u16 code_bytes;
+	/* In a frame. */
+	__u16 code_off;
+	__u16 previous_off;
+	__u16 position_off;
+	__u16 mark_off; /* one byte: entry mark or owner */
+	__u8 mark; /* value that ends an activation */
+	__u8 skip_mark; /* value of a frame that is none; 0: there is none such */
+	/* The position is an int, in units (0) or bytes (1); else a pointer. */
+	__u8 position_is_int;
+	__u8 position_shift;
+	/* In a code object. */
+	__u16 bytecode_off;
+	__u16 cookie_offs[HF_CPYTHON_COOKIE_WORDS];
+	__u16 reserved;
+	struct hf_cpython_gap gaps[HF_CPYTHON_MAX_GAPS];
+};
+
+#endif /* HF_CPYTHON_ABI_H */

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * CPython's step: the Python frames that one run of the evaluation loop has.
+ *
+ * Called where the pc is in the evaluation loop. Emits the Python frames of
+ * this run of the loop, one a call, innermost first, then leaves the loop's own
+ * native frame to the native rules. So each Python frame stands where its
+ * evaluation stands between native frames.
+ *
+ * The innermost frame is found once a walk, from the thread pointer
+ * (hf_cpython_proc.chains); from there on each frame names the next. Where the
+ * loop has not linked its frame yet, or has unlinked it, no frame is its own
+ * (gaps): without this, its callers' frames would all stand one run too far
+ * inside.
+ *
+ * Cost: up to six reads a walk; two reads a Python frame.
+ *
+ * User half: ../src/process.rs, ../src/resolve.rs.
+ */
+#ifndef HF_CPYTHON_STEP_H
+#define HF_CPYTHON_STEP_H
+
+#include "cpython/bpf/abi.h"
+
+/* The walk's word of this runtime: the next frame, or one of these. */
+#define HF_CPYTHON_STATE 0
+#define HF_CPYTHON_UNKNOWN 0 /* not looked for yet */
+#define HF_CPYTHON_NO_MORE 2
+/* Or'ed to it: the loop's frames have begun to be emitted. */
+#define HF_CPYTHON_WITHIN 1
+
+/* The frame and the code object, in w->scratch. */
+#define HF_CPYTHON_FRAME_AT 0
+#define HF_CPYTHON_CODE_AT HF_CPYTHON_BLOCK_BYTES
+
+/* The aligned word at `off` of the block that begins at `at` in scratch. */
+static __always_inline __u64 hf_cpython_word(struct hf_walk *w, __u32 at, __u32 off)
+{
+	hf_barrier(off);
+	off &= HF_CPYTHON_BLOCK_BYTES - 8;
+	return *(__u64 *)(w->scratch + at + off);
+}
+
+static __always_inline __u8 hf_cpython_byte(struct hf_walk *w, __u32 at, __u32 off)
+{
+	hf_barrier(off);
+	off &= HF_CPYTHON_BLOCK_BYTES - 1;
+	return w->scratch[at + off];
+}
+
+/* Reads `bytes` (at most a block) to `at` in scratch; 0 if all were read. */
+static __always_inline int hf_cpython_block(struct hf_walk *w, __u32 at, __u32 bytes, __u64 addr)
+{
+	hf_barrier(bytes);
+	bytes &= 2 * HF_CPYTHON_BLOCK_BYTES - 1;
+	if (bytes == 0 || bytes > HF_CPYTHON_BLOCK_BYTES)
+		return 1;
+	return hf_read_user(w, w->scratch + at, bytes, addr);
+}
+
+/* The thread's innermost frame; 0: not found. */
+static __always_inline __u64 hf_cpython_innermost(struct hf_walk *w,
+						  const struct hf_cpython_proc *proc)
+{
+	__u64 value;
+	__u32 n;
+	int i, chain;
+
+	if (w->tp == 0)
+		return 0;
+	for (chain = 0; chain < HF_CPYTHON_MAX_CHAINS; chain++) {
+		n = proc->chains[chain].n;
+		if (n == 0)
+			continue;
+		value = w->tp;
+		for (i = 0; i < HF_CPYTHON_MAX_READS; i++) {
+			if ((__u32)i >= n)
+				break;
+			if (hf_read_user(w, w->scratch, 8,
+					 value + (__s64)proc->chains[chain].offsets[i]))
+				value = 0;
+			else
+				value = *(__u64 *)w->scratch;
+			if (value == 0)
+				break;
+		}
+		if (value && !(value & 7))
+			return value;
+	}
+	return 0;
+}
+
+enum hf_cpython_where {
+	HF_CPYTHON_LINKED,
+	HF_CPYTHON_IN_GAP,
+	HF_CPYTHON_IN_LIMBO,
+};
+
+/* Is the loop at a pc at which no frame is its own? */
+static __always_inline int hf_cpython_where(const struct hf_cpython_proc *proc, __u64 pc)
+{
+	__u32 n = proc->n_gaps;
+	int i;
+
+	for (i = 0; i < HF_CPYTHON_MAX_GAPS; i++) {
+		if ((__u32)i >= n)
+			break;
+		if (pc - proc->gaps[i].start < proc->gaps[i].bytes)
+			return proc->gaps[i].is_limbo ? HF_CPYTHON_IN_LIMBO : HF_CPYTHON_IN_GAP;
+	}
+	return HF_CPYTHON_LINKED;
+}
+
+/* Reads the code object and makes its cookie; 0: unreadable. Twin: `cookie` in
+ * ../src/resolve.rs. */
+static __always_inline __u64 hf_cpython_cookie(struct hf_walk *w,
+					       const struct hf_cpython_proc *proc, __u64 code)
+{
+	__u64 cookie = HF_HASH_SEED;
+	int i;
+
+	if (hf_cpython_block(w, HF_CPYTHON_CODE_AT, proc->code_bytes, code))
+		return 0;
+	for (i = 0; i < HF_CPYTHON_COOKIE_WORDS; i++)
+		cookie =
+		    hf_mix(cookie, hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->cookie_offs[i]));
+	return cookie & ((1ULL << HF_FRAME_N_DATA_SHIFT) - 1);
+}
+
+static __always_inline __u64 hf_cpython_position(struct hf_walk *w,
+						 const struct hf_cpython_proc *proc, __u64 code)
+{
+	__u64 word = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->position_off);
+	__u64 position;
+
+	if (proc->position_is_int) {
+		if (proc->position_off & 4)
+			word >>= 32;
+		/* -1 before the first. */
+		position = proc->position_shift ? ((__u32)word + 2) >> 1 : (__u32)word + 1;
+		position = (__u32)position;
+	} else {
+		position = word - (code + proc->bytecode_off) + 2;
+		if (position >> 22)
+			return HF_CPYTHON_NO_POSITION;
+		position >>= 1;
+	}
+	return position < HF_CPYTHON_NO_POSITION ? position : HF_CPYTHON_NO_POSITION;
+}
+
+/* The rest of the walk is native. */
+static __always_inline int hf_cpython_lost(struct hf_walk *w)
+{
+	w->sample.flags |= HF_SAMPLE_RUNTIME_LOST;
+	w->runtime_state[HF_CPYTHON_STATE] = HF_CPYTHON_NO_MORE;
+	return HF_STEP_NATIVE;
+}
+
+HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
+{
+	const struct hf_cpython_proc *proc;
+	__u64 state, frame, code, previous;
+	__u8 mark;
+	int where;
+
+	/* The verifier takes nothing for granted of a global function's argument. */
+	if (!w)
+		return HF_STEP_NATIVE;
+	proc = hf_mem(w->runtime_off, sizeof(*proc));
+	if (!proc)
+		return HF_STEP_NATIVE;
+	state = w->runtime_state[HF_CPYTHON_STATE];
+	if (state == HF_CPYTHON_NO_MORE)
+		return HF_STEP_NATIVE;
+	if (!(state & HF_CPYTHON_WITHIN)) {
+		where = hf_cpython_where(proc, w->pc - w->pc_is_return);
+		if (where == HF_CPYTHON_IN_GAP)
+			return HF_STEP_NATIVE;
+		if (where == HF_CPYTHON_IN_LIMBO)
+			return hf_cpython_lost(w);
+		if (state == HF_CPYTHON_UNKNOWN) {
+			state = w->late ? 0 : hf_cpython_innermost(w, proc);
+			if (state == 0)
+				return hf_cpython_lost(w);
+		}
+	}
+	/* Frames lie in memory that is used anew with every call. */
+	frame = state & ~7ULL;
+	if (w->late || hf_cpython_block(w, HF_CPYTHON_FRAME_AT, proc->frame_bytes, frame))
+		return hf_cpython_lost(w);
+	previous = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->previous_off) & ~7ULL;
+	if (previous == 0)
+		previous = HF_CPYTHON_NO_MORE;
+	mark = hf_cpython_byte(w, HF_CPYTHON_FRAME_AT, proc->mark_off);
+	if (proc->activation == HF_CPYTHON_SHIM && mark == proc->mark) {
+		w->runtime_state[HF_CPYTHON_STATE] = previous;
+		return HF_STEP_NATIVE;
+	}
+	if (proc->skip_mark == 0 || mark != proc->skip_mark) {
+		/* From 3.14 on the low bits are a tag. */
+		code = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->code_off) & ~7ULL;
+		if (hf_push_dynamic(w, HF_RUNTIME_CPYTHON, 0, hf_cpython_cookie(w, proc, code), 1,
+				    code >> 3 << HF_CPYTHON_POSITION_BITS |
+					hf_cpython_position(w, proc, code),
+				    0, 0)) {
+			hf_cut(w, HF_CUT_TOO_DEEP);
+			return HF_STEP_ENDED;
+		}
+	}
+	if (proc->activation == HF_CPYTHON_ONE || previous == HF_CPYTHON_NO_MORE ||
+	    (proc->activation == HF_CPYTHON_ENTRY && mark == proc->mark)) {
+		w->runtime_state[HF_CPYTHON_STATE] = previous;
+		return HF_STEP_NATIVE;
+	}
+	w->runtime_state[HF_CPYTHON_STATE] = previous | HF_CPYTHON_WITHIN;
+	return HF_STEP_AGAIN;
+}
+
+#endif /* HF_CPYTHON_STEP_H */

@@ -1,0 +1,118 @@
+use hotframe_abi::*;
+// Generated from runtimes/cpython/bpf/abi.h by tools/abigen: `make generate`.
+
+pub const HF_CPYTHON_POSITION_BITS: u32 = 20;
+pub const HF_CPYTHON_NO_POSITION: u32 = 1048575;
+pub const HF_CPYTHON_MAX_READS: u32 = 6;
+pub const HF_CPYTHON_MAX_CHAINS: u32 = 2;
+pub const HF_CPYTHON_MAX_GAPS: u32 = 16;
+pub const HF_CPYTHON_COOKIE_WORDS: u32 = 4;
+pub const HF_CPYTHON_BLOCK_BYTES: u32 = 256;
+pub const HF_CPYTHON_ONE: hf_cpython_activation = 0;
+pub const HF_CPYTHON_ENTRY: hf_cpython_activation = 1;
+pub const HF_CPYTHON_SHIM: hf_cpython_activation = 2;
+pub type hf_cpython_activation = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(
+    zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
+)]
+pub struct hf_cpython_chain {
+    pub n: __u32,
+    pub offsets: [__s32; 6usize],
+    pub reserved: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_cpython_chain"][::core::mem::size_of::<hf_cpython_chain>() - 32usize];
+    ["Alignment of hf_cpython_chain"][::core::mem::align_of::<hf_cpython_chain>() - 4usize];
+    ["Offset of field: hf_cpython_chain::n"][::core::mem::offset_of!(hf_cpython_chain, n) - 0usize];
+    ["Offset of field: hf_cpython_chain::offsets"]
+        [::core::mem::offset_of!(hf_cpython_chain, offsets) - 4usize];
+    ["Offset of field: hf_cpython_chain::reserved"]
+        [::core::mem::offset_of!(hf_cpython_chain, reserved) - 28usize];
+};
+#[repr(C)]
+#[derive(
+    zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
+)]
+pub struct hf_cpython_gap {
+    pub start: __u64,
+    pub bytes: __u32,
+    pub is_limbo: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_cpython_gap"][::core::mem::size_of::<hf_cpython_gap>() - 16usize];
+    ["Alignment of hf_cpython_gap"][::core::mem::align_of::<hf_cpython_gap>() - 8usize];
+    ["Offset of field: hf_cpython_gap::start"]
+        [::core::mem::offset_of!(hf_cpython_gap, start) - 0usize];
+    ["Offset of field: hf_cpython_gap::bytes"]
+        [::core::mem::offset_of!(hf_cpython_gap, bytes) - 8usize];
+    ["Offset of field: hf_cpython_gap::is_limbo"]
+        [::core::mem::offset_of!(hf_cpython_gap, is_limbo) - 12usize];
+};
+#[repr(C)]
+#[derive(
+    zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
+)]
+pub struct hf_cpython_proc {
+    pub runtime: __u32,
+    pub activation: __u32,
+    pub chains: [hf_cpython_chain; 2usize],
+    pub n_gaps: __u32,
+    pub frame_bytes: __u16,
+    pub code_bytes: __u16,
+    pub code_off: __u16,
+    pub previous_off: __u16,
+    pub position_off: __u16,
+    pub mark_off: __u16,
+    pub mark: __u8,
+    pub skip_mark: __u8,
+    pub position_is_int: __u8,
+    pub position_shift: __u8,
+    pub bytecode_off: __u16,
+    pub cookie_offs: [__u16; 4usize],
+    pub reserved: __u16,
+    pub gaps: [hf_cpython_gap; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 360usize];
+    ["Alignment of hf_cpython_proc"][::core::mem::align_of::<hf_cpython_proc>() - 8usize];
+    ["Offset of field: hf_cpython_proc::runtime"]
+        [::core::mem::offset_of!(hf_cpython_proc, runtime) - 0usize];
+    ["Offset of field: hf_cpython_proc::activation"]
+        [::core::mem::offset_of!(hf_cpython_proc, activation) - 4usize];
+    ["Offset of field: hf_cpython_proc::chains"]
+        [::core::mem::offset_of!(hf_cpython_proc, chains) - 8usize];
+    ["Offset of field: hf_cpython_proc::n_gaps"]
+        [::core::mem::offset_of!(hf_cpython_proc, n_gaps) - 72usize];
+    ["Offset of field: hf_cpython_proc::frame_bytes"]
+        [::core::mem::offset_of!(hf_cpython_proc, frame_bytes) - 76usize];
+    ["Offset of field: hf_cpython_proc::code_bytes"]
+        [::core::mem::offset_of!(hf_cpython_proc, code_bytes) - 78usize];
+    ["Offset of field: hf_cpython_proc::code_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, code_off) - 80usize];
+    ["Offset of field: hf_cpython_proc::previous_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, previous_off) - 82usize];
+    ["Offset of field: hf_cpython_proc::position_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, position_off) - 84usize];
+    ["Offset of field: hf_cpython_proc::mark_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, mark_off) - 86usize];
+    ["Offset of field: hf_cpython_proc::mark"]
+        [::core::mem::offset_of!(hf_cpython_proc, mark) - 88usize];
+    ["Offset of field: hf_cpython_proc::skip_mark"]
+        [::core::mem::offset_of!(hf_cpython_proc, skip_mark) - 89usize];
+    ["Offset of field: hf_cpython_proc::position_is_int"]
+        [::core::mem::offset_of!(hf_cpython_proc, position_is_int) - 90usize];
+    ["Offset of field: hf_cpython_proc::position_shift"]
+        [::core::mem::offset_of!(hf_cpython_proc, position_shift) - 91usize];
+    ["Offset of field: hf_cpython_proc::bytecode_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, bytecode_off) - 92usize];
+    ["Offset of field: hf_cpython_proc::cookie_offs"]
+        [::core::mem::offset_of!(hf_cpython_proc, cookie_offs) - 94usize];
+    ["Offset of field: hf_cpython_proc::reserved"]
+        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 102usize];
+    ["Offset of field: hf_cpython_proc::gaps"]
+        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 104usize];
+};

@@ -1,0 +1,258 @@
+//! What the evaluation loop's machine code tells: where else it goes on, and where its frame is not
+//! the thread's innermost.
+//!
+//! In: the code of `_PyEval_EvalFrameDefault` and its split parts. Out: targets of its jumps into
+//! other code (compilers move what is rarely run elsewhere), and its [`gaps`].
+//!
+//! # How it works
+//! The loop links its frame into the thread state after it has begun and unlinks it before it ends:
+//! a store of a register at a known distance from the thread state. Between entry and the first such
+//! store, and between the last one and the return, the thread state still, or again, shows the
+//! caller's frame. From the entry the straight path is followed up to such a store (its branches
+//! lead to errors); all paths behind a store count if they reach a return without another store and
+//! without a computed jump, which would be the dispatch of the next instruction.
+//!
+//! # Sources
+//! Python/ceval.c `_PyEval_EvalFrameDefault` @ v3.6.15 to v3.13.0 (`tstate->frame = f`, `tstate->cframe
+//! = &cframe`, `tstate->current_frame = frame`).
+//!
+//! # Not handled
+//! arm64: no gaps are found.
+//!
+//! # Cost
+//! Some 1 ms for 15,000 instructions.
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// Longest code that is looked at: a debug build's loop is below 300 KB.
+const CODE_MAX_BYTES: usize = 1 << 20;
+/// Instructions between the last store and a return, over all paths.
+const EXIT_MAX_INSTRUCTIONS: usize = 400;
+/// Instructions between the entry and the first store.
+const ENTRY_MAX_INSTRUCTIONS: usize = 200;
+
+/// One instruction, as far as it matters.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    start: u64,
+    end: u64,
+    flow: Flow,
+    is_link: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Next,
+    Jump(u64),
+    Branch(u64),
+    Return,
+    /// A computed jump, or what cannot be decoded.
+    Anywhere,
+}
+
+/// Decoded code: ranges of ELF addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// Sorted by address.
+    steps: Vec<Step>,
+}
+
+impl Listing {
+    /// Adds code that begins at `start`. Frames are linked by a store at `link_offset` from the
+    /// thread state.
+    pub(crate) fn add(&mut self, start: u64, code: &[u8], link_offset: u64) {
+        let code = code.get(..CODE_MAX_BYTES).unwrap_or(code);
+        let mut decoder = Decoder::with_ip(64, code, start, DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        while decoder.can_decode() {
+            decoder.decode_out(&mut instruction);
+            let target = instruction.near_branch_target();
+            let flow = match instruction.flow_control() {
+                FlowControl::UnconditionalBranch => Flow::Jump(target),
+                FlowControl::ConditionalBranch => Flow::Branch(target),
+                FlowControl::Return => Flow::Return,
+                FlowControl::IndirectBranch | FlowControl::Exception => Flow::Anywhere,
+                _ => Flow::Next,
+            };
+            self.steps.push(Step {
+                start: instruction.ip(),
+                end: instruction.next_ip(),
+                flow,
+                is_link: is_store_at(&instruction, link_offset),
+            });
+        }
+        self.steps.sort_unstable_by_key(|step| step.start);
+        self.steps.dedup_by_key(|step| step.start);
+    }
+
+    fn at(&self, address: u64) -> Option<usize> {
+        self.steps.binary_search_by_key(&address, |step| step.start).ok()
+    }
+
+    /// Where jumps lead that is not part of the code.
+    pub(crate) fn jumps_out(&self) -> BTreeSet<u64> {
+        let targets = self.steps.iter().filter_map(|step| match step.flow {
+            Flow::Jump(target) | Flow::Branch(target) => Some(target),
+            _ => None,
+        });
+        targets.filter(|&target| self.at(target).is_none()).collect()
+    }
+
+    /// The code behind the entry's link store, up to the end of its straight path: while it runs,
+    /// what was linked is still being filled in.
+    pub(crate) fn limbo(&self, entry: u64) -> Option<Range<u64>> {
+        let link = *self.path_to_link(entry)?.last()?;
+        let rest = self.steps.get(link + 1..)?;
+        let last = rest.iter().find(|step| step.flow != Flow::Next)?;
+        Some(rest.first()?.start..last.start)
+    }
+
+    /// Code in which the loop's frame is not the thread's innermost, sorted. `entry` is where the
+    /// loop begins.
+    pub(crate) fn gaps(&self, entry: u64) -> Vec<Range<u64>> {
+        let mut inside = BTreeSet::new();
+        inside.extend(self.path_to_link(entry).unwrap_or_default());
+        for (at, step) in self.steps.iter().enumerate() {
+            if step.is_link
+                && let Some(next) = self.at(step.end).filter(|&next| next == at + 1)
+                && let Some(seen) = self.paths_to_return(next)
+            {
+                inside.extend(seen);
+            }
+        }
+        let mut gaps: Vec<Range<u64>> = Vec::new();
+        for step in inside.iter().filter_map(|&at| self.steps.get(at)) {
+            match gaps.last_mut().filter(|gap| gap.end == step.start) {
+                Some(gap) => gap.end = step.end,
+                None => gaps.push(step.start..step.end),
+            }
+        }
+        gaps
+    }
+
+    /// The instructions from the entry to the first link store, which is one of them (it has not
+    /// happened while its address is the pc). Branches on the way are taken for those to errors.
+    fn path_to_link(&self, entry: u64) -> Option<Vec<usize>> {
+        let mut path = Vec::new();
+        let mut at = self.at(entry)?;
+        while path.len() < ENTRY_MAX_INSTRUCTIONS {
+            let step = self.steps.get(at)?;
+            path.push(at);
+            if step.is_link {
+                return Some(path);
+            }
+            at = match step.flow {
+                Flow::Next | Flow::Branch(_) => self.at(step.end)?,
+                Flow::Jump(target) => self.at(target)?,
+                Flow::Return | Flow::Anywhere => return None,
+            };
+        }
+        None
+    }
+
+    /// All instructions on the paths from `from` to returns. `None` if a path leads to a link store
+    /// or to a computed jump.
+    fn paths_to_return(&self, from: usize) -> Option<BTreeSet<usize>> {
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![from];
+        while let Some(at) = todo.pop() {
+            if !seen.insert(at) {
+                continue;
+            }
+            let step = self.steps.get(at)?;
+            if step.is_link || seen.len() > EXIT_MAX_INSTRUCTIONS {
+                return None;
+            }
+            let next = || self.at(step.end).filter(|&next| next == at + 1);
+            match step.flow {
+                Flow::Next => todo.push(next()?),
+                // Out of the code: a tail call, which runs outside.
+                Flow::Jump(target) => todo.extend(self.at(target)),
+                Flow::Branch(target) => {
+                    todo.push(next()?);
+                    todo.extend(self.at(target));
+                }
+                Flow::Return => {}
+                Flow::Anywhere => return None,
+            }
+        }
+        Some(seen)
+    }
+}
+
+/// `mov [register + offset], register`, of eight bytes.
+fn is_store_at(instruction: &Instruction, offset: u64) -> bool {
+    instruction.code() == Code::Mov_rm64_r64
+        && instruction.op0_kind() == OpKind::Memory
+        && instruction.memory_displacement64() == offset
+        && instruction.memory_index() == Register::None
+        && !matches!(instruction.memory_base(), Register::None | Register::RSP | Register::RIP)
+        && instruction.segment_prefix() == Register::None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A loop in small: entry, link, dispatch; an exit that unlinks and returns.
+    #[test]
+    fn gaps_of_a_small_loop() {
+        let code: &[u8] = &[
+            0x53, // 0: push rbx
+            0x48, 0x85, 0xff, // 1: test rdi, rdi
+            0x74, 0x0f, // 4: je 21 (error)
+            0x48, 0x89, 0x7b, 0x18, // 6: mov [rbx+0x18], rdi: link
+            0xff, 0xe0, // 10: jmp rax: dispatch
+            0x48, 0x89, 0x43, 0x18, // 12: mov [rbx+0x18], rax: an item of something, goes on
+            0xff, 0xe0, // 16: jmp rax
+            0x90, 0x90, 0x90, // 18
+            0x31, 0xc0, // 21: xor eax, eax
+            0x5b, // 23: pop rbx
+            0xc3, // 24: ret
+            0x48, 0x89, 0x43, 0x18, // 25: mov [rbx+0x18], rax: unlink
+            0x5b, // 29: pop rbx
+            0xc3, // 30: ret
+        ];
+        let mut listing = Listing::default();
+        listing.add(0x1000, code, 0x18);
+        let gaps = listing.gaps(0x1000);
+        assert_eq!(gaps, [0x1000..0x100a, 0x101d..0x101f]);
+        assert!(listing.jumps_out().is_empty());
+    }
+
+    /// Of two stores before a return the last one counts; a loop that is never linked has no gaps.
+    #[test]
+    fn the_last_store_unlinks() {
+        let code: &[u8] = &[
+            0xff, 0xe0, // 0: jmp rax
+            0x48, 0x89, 0x43, 0x38, // 2: mov [rbx+0x38], rax: the frame's position
+            0x90, // 6
+            0x49, 0x89, 0x44, 0x24, 0x38, // 7: mov [r12+0x38], rax: unlink
+            0xe9, 0x00, 0x10, 0x00, 0x00, // 12: jmp elsewhere
+        ];
+        let mut listing = Listing::default();
+        listing.add(0x1000, code, 0x38);
+        assert_eq!(listing.gaps(0x1000), [0x100c..0x1011]);
+        assert_eq!(listing.jumps_out().into_iter().collect::<Vec<_>>(), [0x2011]);
+    }
+
+    /// Any bytes are followed to an end.
+    #[test]
+    fn any_bytes() {
+        let mut word = 1u64;
+        let bytes: Vec<u8> = (0..20_000)
+            .map(|_| {
+                word = word.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (word >> 56) as u8
+            })
+            .collect();
+        for offset in [0x18, 0x38, 0x48] {
+            let mut listing = Listing::default();
+            listing.add(u64::MAX - 10_000, &bytes, offset);
+            let _ = listing.gaps(u64::MAX - 10_000);
+            let _ = listing.jumps_out();
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! CPython in a process: from its interpreters to the table of the kernel half's step.
+//!
+//! In: a file's facts and a process that runs it. Out: regions, the table (`bpf/abi.h`), and who
+//! resolves its frames.
+//!
+//! # How it works
+//! `_PyRuntime` leads to the interpreters and they lead to thread states. A thread state knows its
+//! thread's `pthread_self()`, which in glibc and musl is the thread pointer, so that the
+//! thread-specific key of all thread states is found as the one that holds this state there
+//! (`hotframe_runtime::tls`): no offset of the key, and no code, has to be known. From 3.12 on the
+//! thread-local `_Py_tss_tstate` leads there too; it is empty while a thread has released the GIL, and
+//! so it is only second.
+//!
+//! What `PyCode_Type` says of its members goes before the version's own layout.
+
+use crate::abi::{
+    HF_CPYTHON_COOKIE_WORDS, HF_CPYTHON_ENTRY, HF_CPYTHON_MAX_READS, HF_CPYTHON_ONE,
+    HF_CPYTHON_SHIM, hf_cpython_chain, hf_cpython_gap, hf_cpython_proc,
+};
+use crate::layout::{Activation, Offsets, Position, Table};
+use crate::recognise::File;
+use crate::resolve::Resolver;
+use hotframe_abi as abi;
+use hotframe_objects::ElfFile;
+use hotframe_runtime::{
+    Attached, Frame, Layout, Memory, Outcome, Process, RawFrame, Region, Unusable, tls,
+};
+use std::collections::HashSet;
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+/// Interpreters and threads that are looked at to find the key.
+const INTERPRETERS_MAX: usize = 16;
+const THREADS_MAX: usize = 64;
+/// Members of `PyCode_Type` that are read; it has some 20.
+const MEMBERS_MAX: u64 = 64;
+/// `PyTypeObject.tp_members`; `PyMemberDef`: name, offset, its size
+/// (Include/cpython/object.h and Include/structmember.h @ v3.6.15 to v3.13.0).
+const TYPE_MEMBERS: u64 = 240;
+const MEMBER_OFFSET: u64 = 16;
+const MEMBER_BYTES: u64 = 40;
+
+impl Layout for File {
+    fn version(&self) -> String {
+        let mut text = format!("{}.{}", self.version.major, self.version.minor);
+        if let Some(micro) = self.version.micro {
+            text += &format!(".{micro}");
+        }
+        if self.is_guessed {
+            text += " (guessed)";
+        }
+        text
+    }
+
+    fn attach(&self, process: &Process<'_>) -> Result<Box<dyn Attached>, Unusable> {
+        let memory = process.memory;
+        let mut offsets = self.offsets.clone();
+        let code_type = self.code_type.map(|at| at.wrapping_add(process.bias));
+        if let Some(code_type) = code_type {
+            take_members(memory, code_type, &mut offsets);
+        }
+        let places = self.thread_state_places(process, &offsets)?;
+        let resolver = Resolver::new(offsets, code_type);
+        let table = self.table(process.bias, &resolver, &places)?;
+        let regions = self
+            .parts
+            .iter()
+            .map(|part| Region {
+                start: part.start.wrapping_add(process.bias),
+                end: part.end.wrapping_add(process.bias),
+            })
+            .collect();
+        Ok(Box::new(CPythonProcess { regions, table: table.as_bytes().to_vec(), resolver }))
+    }
+}
+
+impl File {
+    /// The ways from a thread pointer to the thread's state.
+    fn thread_state_places(
+        &self,
+        process: &Process<'_>,
+        offsets: &Offsets,
+    ) -> Result<Vec<tls::Place>, Unusable> {
+        let memory = process.memory;
+        let mut places = Vec::new();
+        for state in self.thread_states(process, offsets)? {
+            let Some(tp) = memory.u64(state.wrapping_add(offsets.thread_id)) else { continue };
+            if tp == 0 || tp % 8 != 0 {
+                continue;
+            }
+            places.extend(tls::key_holding(memory, tp, state));
+            if !places.is_empty() {
+                break;
+            }
+        }
+        if let Some(value) = self.thread_state
+            && let Some(reader) = process
+                .mappings
+                .iter()
+                .find(|mapping| {
+                    self.parts.first().is_some_and(|part| {
+                        let at = part.start.wrapping_add(process.bias);
+                        mapping.start <= at && at < mapping.end
+                    })
+                })
+                .and_then(|mapping| (process.open)(mapping))
+            && let Ok(elf) = ElfFile::open(reader)
+        {
+            let is_musl = process.mappings.iter().any(|mapping| mapping.path.contains("/ld-musl-"));
+            let variable = tls::Variable { value, bias: process.bias, is_musl };
+            places.extend(tls::variable(&elf, memory, variable));
+        }
+        if places.is_empty() {
+            return Err(Unusable::NotYet("no thread holds its thread state"));
+        }
+        Ok(places)
+    }
+
+    /// Thread states of all interpreters, as far as they are consistent.
+    fn thread_states(
+        &self,
+        process: &Process<'_>,
+        offsets: &Offsets,
+    ) -> Result<Vec<u64>, Unusable> {
+        let memory = process.memory;
+        let read = |at: u64| memory.u64(at).ok_or(Unusable::Read { address: at, len_bytes: 8 });
+        let head = match (self.runtime, self.interpreters) {
+            (Some(runtime), _) => {
+                runtime.wrapping_add(process.bias).wrapping_add(offsets.runtime_interpreters)
+            }
+            (None, Some(interpreters)) => interpreters.wrapping_add(process.bias),
+            // 3.6 without its static symbols: the state of whoever has the GIL.
+            (None, None) => {
+                let at = self.current.unwrap_or_default().wrapping_add(process.bias);
+                let state = read(at)?;
+                return if state == 0 {
+                    Err(Unusable::NotYet("no thread runs Python"))
+                } else {
+                    Ok(vec![state])
+                };
+            }
+        };
+        let mut states = Vec::new();
+        let mut seen = HashSet::new();
+        let mut interpreter = read(head)?;
+        if interpreter == 0 {
+            return Err(Unusable::NotYet("there is no interpreter"));
+        }
+        while interpreter != 0 && seen.insert(interpreter) && seen.len() <= INTERPRETERS_MAX {
+            let threads = interpreter.wrapping_add(offsets.interpreter_threads);
+            let mut state = memory.u64(threads).unwrap_or_default();
+            let mut n = 0;
+            while state != 0 && n < THREADS_MAX && !states.contains(&state) {
+                let owner = memory.u64(state.wrapping_add(offsets.thread_interpreter));
+                if owner != Some(interpreter) {
+                    break;
+                }
+                states.push(state);
+                state = memory.u64(state.wrapping_add(offsets.thread_next)).unwrap_or_default();
+                n += 1;
+            }
+            let next = interpreter.wrapping_add(offsets.interpreter_next);
+            interpreter = memory.u64(next).unwrap_or_default();
+        }
+        if states.is_empty() {
+            return Err(Unusable::NotYet("the interpreter has no thread"));
+        }
+        Ok(states)
+    }
+
+    fn table(
+        &self,
+        bias: u64,
+        resolver: &Resolver,
+        places: &[tls::Place],
+    ) -> Result<hf_cpython_proc, Unusable> {
+        let offsets = &resolver.offsets;
+        let mut table = hf_cpython_proc::new_zeroed();
+        table.runtime = abi::HF_RUNTIME_CPYTHON;
+        table.activation = match offsets.activation {
+            Activation::One => HF_CPYTHON_ONE,
+            Activation::Entry => HF_CPYTHON_ENTRY,
+            Activation::Shim => HF_CPYTHON_SHIM,
+        };
+        for (chain, place) in table.chains.iter_mut().zip(places) {
+            let reads: Vec<i32> =
+                place.offsets().iter().chain(&offsets.thread_frame).copied().collect();
+            if reads.len() > HF_CPYTHON_MAX_READS as usize {
+                return Err(Unusable::Unknown("too many reads to the thread state".into()));
+            }
+            *chain = hf_cpython_chain::new_zeroed();
+            chain.n = reads.len() as u32;
+            for (slot, read) in chain.offsets.iter_mut().zip(reads) {
+                *slot = read;
+            }
+        }
+        let gaps = self.gaps.iter().map(|gap| (gap, 0));
+        let gaps = gaps.chain(self.limbo.iter().map(|gap| (gap, 1)));
+        for (slot, (gap, is_limbo)) in table.gaps.iter_mut().zip(gaps) {
+            *slot = hf_cpython_gap {
+                start: gap.start.wrapping_add(bias),
+                bytes: (gap.end - gap.start) as u32,
+                is_limbo,
+            };
+            table.n_gaps += 1;
+        }
+        table.frame_bytes = offsets.frame_bytes;
+        table.code_bytes = resolver.code_bytes;
+        if u32::from(offsets.frame_bytes) > crate::abi::HF_CPYTHON_BLOCK_BYTES
+            || u32::from(resolver.code_bytes) > crate::abi::HF_CPYTHON_BLOCK_BYTES
+        {
+            return Err(Unusable::Unknown("frames or code objects above 256 bytes".into()));
+        }
+        table.code_off = offsets.frame_code;
+        table.previous_off = offsets.frame_previous;
+        table.position_off = offsets.frame_position;
+        table.mark_off = offsets.frame_mark;
+        table.mark = offsets.mark;
+        table.skip_mark = offsets.skip_mark;
+        table.position_is_int = (offsets.position != Position::Pointer).into();
+        table.position_shift = (offsets.position == Position::Bytes).into();
+        table.bytecode_off = offsets.code_bytecode;
+        table.cookie_offs = resolver.cookie_offs;
+        Ok(table)
+    }
+}
+
+/// Code objects' offsets, as their type lists them.
+fn take_members(memory: &Memory, code_type: u64, offsets: &mut Offsets) {
+    let Some(members) = memory.u64(code_type.wrapping_add(TYPE_MEMBERS)).filter(|&at| at != 0)
+    else {
+        return;
+    };
+    for n in 0..MEMBERS_MAX {
+        let member = members.wrapping_add(n * MEMBER_BYTES);
+        let Some(name) = memory.u64(member).filter(|&name| name != 0) else { break };
+        let (Some(name), Some(offset)) =
+            (memory.c_string(name, 64), memory.u64(member.wrapping_add(MEMBER_OFFSET)))
+        else {
+            break;
+        };
+        if offset > 240 {
+            continue;
+        }
+        match name.as_slice() {
+            b"co_argcount" => offsets.code_argcount = offset,
+            b"co_firstlineno" => offsets.code_firstlineno = offset,
+            b"co_names" => offsets.code_names = offset,
+            b"co_filename" => offsets.code_filename = offset,
+            b"co_name" => offsets.code_name = offset,
+            b"co_qualname" => offsets.code_qualname = Some(offset),
+            b"co_lnotab" if offsets.table == Table::Lnotab => offsets.code_table = offset,
+            b"co_linetable" if offsets.table != Table::Lnotab => offsets.code_table = offset,
+            _ => {}
+        }
+    }
+}
+
+/// Words of a code object that the cookie is made of.
+pub(crate) type CookieOffs = [u16; HF_CPYTHON_COOKIE_WORDS as usize];
+
+struct CPythonProcess {
+    regions: Vec<Region>,
+    table: Vec<u8>,
+    resolver: Resolver,
+}
+
+impl Attached for CPythonProcess {
+    fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    fn table(&self) -> &[u8] {
+        &self.table
+    }
+
+    fn resolve(
+        &mut self,
+        raw: &RawFrame<'_>,
+        process: &Process<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Outcome {
+        match self.resolver.frame(raw, process.memory) {
+            Ok(frame) => {
+                frames.push(frame);
+                Outcome::Named
+            }
+            Err(why) => Outcome::Unnamed(why),
+        }
+    }
+}

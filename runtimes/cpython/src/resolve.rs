@@ -1,0 +1,151 @@
+//! The name and the line of a Python frame.
+//!
+//! In: a frame as `bpf/step.h` sent it: code object, position, cookie. Out: qualified name, file,
+//! line, first line.
+//!
+//! # How it works
+//! The code object may have been freed since, and its memory used for another one. So it has to be a
+//! code object, have the cookie that the kernel half computed when its frame ran, and still have it
+//! after all has been read; a name that does not pass is not given.
+//!
+//! # Sources
+//! Include/cpython/code.h, Include/cpython/bytesobject.h @ v3.6.15 to v3.13.0.
+//!
+//! # Cost
+//! A read each for the pages of the code object, its name, its file and its lines, and one for the
+//! second look: 3 to 6.
+
+use crate::abi::{HF_CPYTHON_NO_POSITION, HF_CPYTHON_POSITION_BITS};
+use crate::layout::Offsets;
+use crate::lines;
+use crate::process::CookieOffs;
+use crate::text::text;
+use hotframe_runtime::{Frame, Memory, RawFrame, Why};
+
+/// `HF_HASH_SEED` and the multiplier of `hf_mix` (kernel/include/hf/walk.h).
+const HASH_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+const HASH_FACTOR: u64 = 0xff51_afd7_ed55_8ccd;
+const COOKIE_MASK: u64 = (1 << 40) - 1;
+/// Longest table of lines that is read.
+const TABLE_MAX_BYTES: usize = 1 << 20;
+/// `PyTypeObject.tp_name`.
+const TYPE_NAME: u64 = 24;
+
+/// Reads code objects of a process.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    pub offsets: Offsets,
+    /// `&PyCode_Type`.
+    code_type: Option<u64>,
+    pub cookie_offs: CookieOffs,
+    /// Bytes of a code object that hold the cookie's words and the pointers to what is read.
+    pub code_bytes: u16,
+}
+
+impl Resolver {
+    pub(crate) fn new(offsets: Offsets, code_type: Option<u64>) -> Resolver {
+        let word = |offset: u64| (offset & !7) as u16;
+        let cookie_offs = [
+            word(offsets.code_firstlineno),
+            word(offsets.code_argcount),
+            word(offsets.code_name),
+            word(offsets.code_names),
+        ];
+        let code_bytes = cookie_offs
+            .into_iter()
+            .chain([
+                word(offsets.code_table),
+                word(offsets.code_filename),
+                word(offsets.code_qualname.unwrap_or_default()),
+            ])
+            .max()
+            .unwrap_or_default()
+            + 8;
+        Resolver { offsets, code_type, cookie_offs, code_bytes }
+    }
+
+    /// The frame, or why it has no name.
+    pub(crate) fn frame(&self, raw: &RawFrame<'_>, memory: &Memory) -> Result<Frame, Why> {
+        let data = raw.word(0);
+        let code = data >> HF_CPYTHON_POSITION_BITS << 3;
+        let position = (data & u64::from(HF_CPYTHON_NO_POSITION)) as u32;
+        let mut block = vec![0; self.code_bytes.into()];
+        if !memory.read(code, &mut block) {
+            return Err(self.gone(memory));
+        }
+        if raw.own() != self.cookie(&block) {
+            return Err(Why::StalePointer);
+        }
+        let word = |offset: u64| {
+            let at = offset as usize;
+            let bytes = block.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+            u64::from_le_bytes(bytes.unwrap_or_default())
+        };
+        if !self.is_code_type(word(self.offsets.object_type), memory) {
+            return Err(Why::StalePointer);
+        }
+        let offsets = &self.offsets;
+        let first_line = {
+            let both = word(offsets.code_firstlineno & !7);
+            if offsets.code_firstlineno & 4 != 0 { (both >> 32) as u32 } else { both as u32 }
+        };
+        let name = text(memory, offsets, word(offsets.code_qualname.unwrap_or(offsets.code_name)));
+        let file = text(memory, offsets, word(offsets.code_filename));
+        let line = match position {
+            HF_CPYTHON_NO_POSITION => None,
+            0 => Some(first_line),
+            position => {
+                let table = word(offsets.code_table);
+                let len_bytes = memory.u64(table.wrapping_add(offsets.bytes_size));
+                let table = len_bytes.and_then(|len_bytes| {
+                    let at = table.checked_add(offsets.bytes_data)?;
+                    memory.bytes(at, len_bytes, TABLE_MAX_BYTES)
+                });
+                table.and_then(|table| lines::line(offsets.table, &table, first_line, position - 1))
+            }
+        };
+        let mut again = vec![0; block.len()];
+        if !memory.read_fresh(code, &mut again) {
+            return Err(self.gone(memory));
+        }
+        if self.cookie(&again) != raw.own() {
+            return Err(Why::StalePointer);
+        }
+        let Some(name) = name else { return Err(Why::Unsupported) };
+        Ok(Frame {
+            name,
+            file: file.unwrap_or_default(),
+            line: line.unwrap_or_default(),
+            start_line: first_line,
+            ..Frame::default()
+        })
+    }
+
+    /// Why nothing was read: a process that is there still has the type of its code objects.
+    fn gone(&self, memory: &Memory) -> Why {
+        let is_there = self.code_type.is_some_and(|at| memory.read_fresh(at, &mut [0; 8]));
+        if is_there { Why::StalePointer } else { Why::ProcessGone }
+    }
+
+    /// Twin: `hf_cpython_cookie` in bpf/step.h.
+    fn cookie(&self, block: &[u8]) -> u64 {
+        let mut cookie = HASH_SEED;
+        for at in self.cookie_offs {
+            let at = usize::from(at);
+            let bytes = block.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+            let word = u64::from_le_bytes(bytes.unwrap_or_default());
+            cookie = (cookie ^ word).wrapping_mul(HASH_FACTOR);
+            cookie ^= cookie >> 32;
+        }
+        cookie & COOKIE_MASK
+    }
+
+    /// A program that was linked against the library at a fixed address may hold a copy of the type.
+    fn is_code_type(&self, address: u64, memory: &Memory) -> bool {
+        self.code_type == Some(address)
+            || memory
+                .u64(address.wrapping_add(TYPE_NAME))
+                .and_then(|name| memory.c_string(name, 8))
+                .is_some_and(|name| name == b"code")
+    }
+}
