@@ -234,7 +234,7 @@ mod tests {
         ];
         let mut listing = Listing::default();
         listing.add(0x1000, code, 0x38);
-        assert_eq!(listing.gaps(0x1000), [0x100c..0x1011]);
+        assert_eq!(listing.gaps(0x1000), vec![0x100c..0x1011]);
         assert_eq!(listing.jumps_out().into_iter().collect::<Vec<_>>(), [0x2011]);
     }
 
