@@ -21,5 +21,10 @@ targets=("$@")
 for target in "${targets[@]}"; do
 	echo "fuzz: $target for $seconds s"
 	# 512 MiB: an input that makes a reader allocate beyond its bounds is a finding.
-	cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -rss_limit_mb=512 -timeout=10 -print_final_stats=1
+	seeds=()
+	case $target in
+	# What the writers make is where mutations begin.
+	read_*) seeds=("corpus/$target" ../crates/formats/tests/golden) && mkdir -p "corpus/$target" ;;
+	esac
+	cargo +nightly fuzz run "$target" "${seeds[@]}" -- -max_total_time="$seconds" -rss_limit_mb=512 -timeout=10 -print_final_stats=1
 done

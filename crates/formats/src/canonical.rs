@@ -209,9 +209,6 @@ impl<'a> Copy<'a> {
 
 /// Orders stacks by their content, leaf first.
 fn compare_stacks(profile: &Profile, left: u32, right: u32) -> Ordering {
-    if left == right {
-        return Ordering::Equal;
-    }
     let text = |id| profile.strings.get(id);
     let key = |id: u32| {
         let frame = &profile.frames[id as usize];
@@ -223,17 +220,20 @@ fn compare_stacks(profile: &Profile, left: u32, right: u32) -> Ordering {
             (frame.line, frame.address, frame.flags),
         )
     };
-    let (mut left, mut right) = (profile.walk(left), profile.walk(right));
-    loop {
-        match (left.next(), right.next()) {
-            (None, None) => return Ordering::Equal,
-            (None, Some(_)) => return Ordering::Less,
-            (Some(_), None) => return Ordering::Greater,
-            (Some(l), Some(r)) if l == r => {}
-            (Some(l), Some(r)) => match key(l).cmp(&key(r)) {
+    let (mut left, mut right) = (left, right);
+    // Nodes are shared: from where both stacks are one, there is nothing to compare.
+    while left != right {
+        if left == 0 || right == 0 {
+            return left.cmp(&right);
+        }
+        let (l, r) = (profile.stacks[left as usize], profile.stacks[right as usize]);
+        if l.frame != r.frame {
+            match key(l.frame).cmp(&key(r.frame)) {
                 Ordering::Equal => {}
                 unequal => return unequal,
-            },
+            }
         }
+        (left, right) = (l.parent, r.parent);
     }
+    Ordering::Equal
 }

@@ -186,7 +186,7 @@ pub enum Error {
 
 impl Error {
     /// For `map_err` on writes.
-    pub(crate) fn write(format: &'static str) -> impl Fn(io::Error) -> Error {
+    pub fn write(format: &'static str) -> impl Fn(io::Error) -> Error {
         move |cause| Error::Write { format, cause }
     }
 }

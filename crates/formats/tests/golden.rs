@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use hotframe_core::profile::Profile;
-use hotframe_formats::{Error, firefox, folded, otlp, pprof, speedscope, svg, synthetic};
+use hotframe_formats::html::payload;
+use hotframe_formats::{
+    Comparison, Error, firefox, folded, otlp, pprof, speedscope, svg, synthetic,
+};
 
 fn check(name: &str, write: impl FnOnce(&Profile, &mut Vec<u8>) -> Result<(), Error>) {
     let mut bytes = Vec::new();
@@ -54,6 +57,18 @@ fn pprof() {
 #[test]
 fn otlp() {
     check("small.otlp", |profile, out| otlp::write(profile, otlp::Options::default(), out));
+}
+
+/// The page around it is web/dist's, which has its own check.
+#[test]
+fn html() {
+    check("small.payload", |profile, out| {
+        payload::write(profile, out).map_err(Error::write("html"))
+    });
+    check("small.comparison.payload", |profile, out| {
+        let both = Comparison::new(("before", profile), ("after", profile))?;
+        payload::write_comparison(&both, out).map_err(Error::write("html"))
+    });
 }
 
 #[test]

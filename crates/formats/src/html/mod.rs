@@ -37,7 +37,7 @@ use base64::{read::DecoderReader, write::EncoderWriter};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use hotframe_core::profile::Profile;
 
-use crate::Comparison;
+use crate::{Comparison, Limits};
 
 pub use payload::PayloadError;
 
@@ -115,12 +115,20 @@ pub fn is_page(bytes: &[u8]) -> bool {
     find(bytes, OPEN.as_bytes()).is_some()
 }
 
-/// Reads the profile of a page. Memory is bounded by [`payload::MAX_BYTES`] unpacked.
+/// Reads the profile of a page.
 ///
 /// # Errors
 /// What is wrong with the file; nothing of a damaged one is returned.
 pub fn read(bytes: &[u8]) -> Result<Profile, Error> {
-    Ok(payload::read(&unpack(bytes)?)?)
+    read_within(bytes, &Limits::default())
+}
+
+/// [`read`] within other limits.
+///
+/// # Errors
+/// Likewise.
+pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
+    Ok(payload::read(&unpack(bytes, limits)?, limits)?)
 }
 
 /// Reads the comparison of a page; `Ok(None)` for the page of a single profile.
@@ -128,18 +136,19 @@ pub fn read(bytes: &[u8]) -> Result<Profile, Error> {
 /// # Errors
 /// What is wrong with the file.
 pub fn read_comparison(bytes: &[u8]) -> Result<Option<Comparison>, Error> {
-    Ok(payload::read_comparison(&unpack(bytes)?)?)
+    let limits = Limits::default();
+    Ok(payload::read_comparison(&unpack(bytes, &limits)?, &limits)?)
 }
 
 /// The payload's bytes.
-fn unpack(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+fn unpack(bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, Error> {
     let start = find(bytes, OPEN.as_bytes()).ok_or(Error::NotOurs)? + OPEN.len();
     let rest = bytes.get(start..).unwrap_or_default();
     let end = find(rest, CLOSE.as_bytes()).ok_or(Error::Truncated)?;
     let packed = rest.get(..end).unwrap_or_default();
     let mut plain = Vec::new();
     GzDecoder::new(DecoderReader::new(packed, &STANDARD))
-        .take(payload::MAX_BYTES + 1)
+        .take((limits.bytes as u64).saturating_add(1))
         .read_to_end(&mut plain)
         .map_err(Error::Unpack)?;
     Ok(plain)

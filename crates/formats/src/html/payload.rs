@@ -30,8 +30,8 @@
 //! numbers in columns `kind` and `cut` stand for, so that a reader needs no list of its own.
 //!
 //! # Bounds
-//! At most [`MAX_BYTES`] are read. Every entry of a table costs at least a byte per column, so a
-//! count is checked against the bytes that are left before anything is allocated for it.
+//! Those of [`Limits`]. Every entry of a table costs at least a byte per column, so a count is
+//! checked against the bytes that are left before anything is allocated for it.
 
 use std::io::{self, Write};
 
@@ -41,13 +41,12 @@ use hotframe_core::profile::{
 };
 use serde_json::{Value, json};
 
+use crate::Limits;
 use crate::comparison::{Comparison, Side};
+use crate::json::MAX_BYTES as MAX_JSON_BYTES;
 
 /// Version of the layout.
 pub const VERSION: u64 = 1;
-/// The most bytes of payload that are read: 512 MiB, some fifty million samples.
-pub const MAX_BYTES: u64 = 1 << 29;
-
 const MAGIC: &[u8; 8] = b"hotframe";
 
 const META: u64 = 1;
@@ -91,9 +90,14 @@ pub enum PayloadError {
         /// What the payload says.
         found: u64,
     },
-    /// More than [`MAX_BYTES`].
-    #[error("the payload is larger than {MAX_BYTES} bytes")]
-    TooLarge,
+    /// More than [`Limits`] allow.
+    #[error("it holds more than {limit} {what}, the most that is read")]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+    },
     /// A section ends before its content does.
     #[error("section {section} ends early")]
     Short {
@@ -333,8 +337,8 @@ fn meta_json(meta: &Meta) -> Value {
 ///
 /// # Errors
 /// The first thing that is wrong, with its place; [`PayloadError::Comparison`] for two.
-pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
-    match read_any(bytes)? {
+pub fn read(bytes: &[u8], limits: &Limits) -> Result<Profile, PayloadError> {
+    match read_any(bytes, limits)? {
         (profile, None) => Ok(profile),
         (_, Some(_)) => Err(PayloadError::Comparison),
     }
@@ -344,8 +348,8 @@ pub fn read(bytes: &[u8]) -> Result<Profile, PayloadError> {
 ///
 /// # Errors
 /// The first thing that is wrong; `Ok(None)` for a single profile.
-pub fn read_comparison(bytes: &[u8]) -> Result<Option<Comparison>, PayloadError> {
-    let (profile, sides) = read_any(bytes)?;
+pub fn read_comparison(bytes: &[u8], limits: &Limits) -> Result<Option<Comparison>, PayloadError> {
+    let (profile, sides) = read_any(bytes, limits)?;
     let Some(sides) = sides else { return Ok(None) };
     let side = |name: &str| {
         let side = &sides[name];
@@ -364,9 +368,9 @@ pub fn read_comparison(bytes: &[u8]) -> Result<Option<Comparison>, PayloadError>
 }
 
 /// A profile, and the sides where it is a comparison.
-fn read_any(bytes: &[u8]) -> Result<(Profile, Option<Value>), PayloadError> {
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(PayloadError::TooLarge);
+fn read_any(bytes: &[u8], limits: &Limits) -> Result<(Profile, Option<Value>), PayloadError> {
+    if bytes.len() > limits.bytes {
+        return Err(PayloadError::TooLarge { what: "bytes", limit: limits.bytes as u64 });
     }
     let mut rest =
         Reader { bytes: bytes.strip_prefix(MAGIC).ok_or(PayloadError::Magic)?, section: "header" };
@@ -397,11 +401,11 @@ fn read_any(bytes: &[u8]) -> Result<(Profile, Option<Value>), PayloadError> {
     let mut profile = Profile::default();
     let names = read_meta(open(META), &mut profile.meta)?;
     profile.stats = open(STATS).json()?;
-    read_strings(open(STRINGS), &mut profile)?;
+    read_strings(open(STRINGS), &mut profile, limits)?;
     let n_strings = profile.strings.len() as u64;
 
     let mut at = open(MODULES);
-    let n = at.count(2)?;
+    let n = at.count(2, limits.table_entries)?;
     let path = at.below("path", n, n_strings)?;
     let build_id = at.below("build_id", n, n_strings)?;
     at.end()?;
@@ -409,7 +413,7 @@ fn read_any(bytes: &[u8]) -> Result<(Profile, Option<Value>), PayloadError> {
         path.into_iter().zip(build_id).map(|(path, build_id)| Module { path, build_id }).collect();
 
     let mut at = open(FUNCTIONS);
-    let n = at.count(6)?;
+    let n = at.count(6, limits.table_entries)?;
     let name = at.below("name", n, n_strings)?;
     let system_name = at.below("system_name", n, n_strings)?;
     let file = at.deltas_below("file", n, n_strings)?;
@@ -430,7 +434,7 @@ fn read_any(bytes: &[u8]) -> Result<(Profile, Option<Value>), PayloadError> {
     }
 
     let mut at = open(FRAMES);
-    let n = at.count(5)?;
+    let n = at.count(5, limits.table_entries)?;
     let function = at.deltas_below("function", n, profile.functions.len() as u64)?;
     let line = at.deltas_below("line", n, NO_BOUND)?;
     let high = at.below("address", n, NO_BOUND)?;
@@ -447,10 +451,10 @@ fn read_any(bytes: &[u8]) -> Result<(Profile, Option<Value>), PayloadError> {
         });
     }
 
-    read_stacks(open(STACKS), &mut profile)?;
+    read_stacks(open(STACKS), &mut profile, limits)?;
 
     let mut at = open(PROCESSES);
-    let n = at.count(6 + names.cuts.len())?;
+    let n = at.count(6 + names.cuts.len(), limits.table_entries)?;
     let pid = at.below("pid", n, NO_BOUND)?;
     let comm = at.below("comm", n, n_strings)?;
     let exe = at.below("exe", n, n_strings)?;
@@ -482,7 +486,7 @@ fn read_any(bytes: &[u8]) -> Result<(Profile, Option<Value>), PayloadError> {
     at.end()?;
 
     let mut at = open(THREADS);
-    let n = at.count(3)?;
+    let n = at.count(3, limits.table_entries)?;
     let tid = at.below("tid", n, NO_BOUND)?;
     let comm = at.below("comm", n, n_strings)?;
     let process = at.below("process", n, profile.processes.len() as u64)?;
@@ -493,7 +497,7 @@ fn read_any(bytes: &[u8]) -> Result<(Profile, Option<Value>), PayloadError> {
     }
 
     let mut at = open(SAMPLES);
-    let n = at.count(6)?;
+    let n = at.count(6, limits.samples)?;
     let mut time = 0u64;
     profile.samples.time_ns.reserve_exact(n);
     for _ in 0..n {
@@ -510,6 +514,7 @@ fn read_any(bytes: &[u8]) -> Result<(Profile, Option<Value>), PayloadError> {
         cut.into_iter().map(|x| names.cuts.get(x as usize).copied().unwrap_or(0)).collect();
     profile.samples.weight = at.below("weight", n, NO_BOUND)?;
     at.end()?;
+    bound_mentions(&profile, limits)?;
     let sides = match sections.get(COMPARISON as usize) {
         Some(Some(_)) => Some(open(COMPARISON).json()?),
         _ => None,
@@ -567,8 +572,12 @@ fn read_meta(mut at: Reader, meta: &mut Meta) -> Result<Names, PayloadError> {
     })
 }
 
-fn read_strings(mut at: Reader, profile: &mut Profile) -> Result<(), PayloadError> {
-    let n = at.count(1)?;
+fn read_strings(
+    mut at: Reader,
+    profile: &mut Profile,
+    limits: &Limits,
+) -> Result<(), PayloadError> {
+    let n = at.count(1, limits.table_entries)?;
     let lengths = at.below("length", n, NO_BOUND)?;
     for (entry, length) in lengths.into_iter().enumerate() {
         let text = std::str::from_utf8(at.take(length.into())?)
@@ -580,8 +589,9 @@ fn read_strings(mut at: Reader, profile: &mut Profile) -> Result<(), PayloadErro
     at.end()
 }
 
-fn read_stacks(mut at: Reader, profile: &mut Profile) -> Result<(), PayloadError> {
-    let n = at.count(2)?;
+fn read_stacks(mut at: Reader, profile: &mut Profile, limits: &Limits) -> Result<(), PayloadError> {
+    // One more for the empty stack.
+    let n = at.count(2, limits.stack_nodes.saturating_add(1))?;
     let back = at.below("parent", n, NO_BOUND)?;
     // The root has no frame: its column says 0 even if there are no frames at all.
     let frame = at.deltas_below("frame", n, (profile.frames.len() as u64).max(1))?;
@@ -594,6 +604,28 @@ fn read_stacks(mut at: Reader, profile: &mut Profile) -> Result<(), PayloadError
             return Err(PayloadError::Range { section, column, entry, value: back.into() });
         }
         profile.stacks.push(StackNode { parent: entry as u32 - back, frame });
+    }
+    if n > 1 && profile.frames.is_empty() {
+        let (section, column) = ("stacks", "frame");
+        return Err(PayloadError::Range { section, column, entry: 1, value: 0 });
+    }
+    Ok(())
+}
+
+/// Checks that the stacks with samples, each written out, hold no more frames than is allowed:
+/// nodes are shared, so that few of them could stand for any number.
+fn bound_mentions(profile: &Profile, limits: &Limits) -> Result<(), PayloadError> {
+    let mut depths = Vec::with_capacity(profile.stacks.len());
+    for (i, node) in profile.stacks.iter().enumerate() {
+        let caller = depths.get(node.parent as usize).copied().unwrap_or(0);
+        depths.push(if i == 0 { 0 } else { caller + 1u32 });
+    }
+    let mut left = limits.frame_mentions;
+    for &stack in &profile.samples.stack {
+        // Each stack counts once.
+        let depth = depths.get_mut(stack as usize).map_or(0, std::mem::take);
+        let (what, limit) = ("frames in stacks", limits.frame_mentions);
+        left = left.checked_sub(depth.into()).ok_or(PayloadError::TooLarge { what, limit })?;
     }
     Ok(())
 }
@@ -629,7 +661,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The number of entries of a table with so many columns. An absent table has none.
-    fn count(&mut self, n_columns: usize) -> Result<usize, PayloadError> {
+    fn count(&mut self, n_columns: usize, limit: usize) -> Result<usize, PayloadError> {
         if self.bytes.is_empty() {
             return Ok(0);
         }
@@ -637,6 +669,9 @@ impl<'a> Reader<'a> {
         let room = (self.bytes.len() / n_columns) as u64;
         if n > room {
             return Err(self.short());
+        }
+        if n > limit as u64 {
+            return Err(PayloadError::TooLarge { what: self.section, limit: limit as u64 });
         }
         Ok(n as usize)
     }
@@ -684,6 +719,10 @@ impl<'a> Reader<'a> {
             return Ok(Value::Null);
         }
         let section = self.section;
+        if self.bytes.len() > MAX_JSON_BYTES {
+            let what = "bytes of JSON";
+            return Err(PayloadError::TooLarge { what, limit: MAX_JSON_BYTES as u64 });
+        }
         serde_json::from_slice(self.bytes).map_err(|cause| PayloadError::Json { section, cause })
     }
 

@@ -114,7 +114,7 @@ fn foreign_and_truncated_files_are_refused() {
 fn damaged_payloads_never_panic() {
     let whole = plain(&synthetic::small());
     for end in 0..whole.len() {
-        if let Ok(profile) = payload::read(&whole[..end]) {
+        if let Ok(profile) = payload::read(&whole[..end], &Limits::default()) {
             walk_all(&profile);
         }
     }
@@ -122,7 +122,7 @@ fn damaged_payloads_never_panic() {
         for change in [0x01, 0x7f, 0x80, 0xff] {
             let mut damaged = whole.clone();
             damaged[at] ^= change;
-            if let Ok(profile) = payload::read(&damaged) {
+            if let Ok(profile) = payload::read(&damaged, &Limits::default()) {
                 walk_all(&profile);
             }
         }
@@ -168,14 +168,16 @@ fn section(id: u8, content: &[u8]) -> Vec<u8> {
 #[track_caller]
 fn check_payload(sections: &[Vec<u8>], expect: &str) {
     let bytes = [b"hotframe\x01".to_vec(), sections.concat()].concat();
-    let text = payload::read(&bytes).map(|_| ()).unwrap_err().to_string();
+    let text = payload::read(&bytes, &Limits::default()).map(|_| ()).unwrap_err().to_string();
     assert_eq!(text, expect);
 }
 
 /// Each kind of nonsense says what and where it is.
 #[test]
 fn hostile_payloads_say_what_is_wrong() {
-    let err = |bytes: &[u8]| payload::read(bytes).map(|_| ()).unwrap_err().to_string();
+    let err = |bytes: &[u8]| {
+        payload::read(bytes, &Limits::default()).map(|_| ()).unwrap_err().to_string()
+    };
     assert_eq!(err(b"hotspot\x01"), "the payload does not begin as one of hotframe's");
     assert_eq!(err(b"hotframe\x07"), "the payload has version 7, this hotframe reads up to 1");
     check_payload(&[section(2, b"\x7f")], "section strings ends early");
@@ -205,12 +207,44 @@ fn hostile_payloads_say_what_is_wrong() {
     );
 }
 
+/// A stack without a frame is none; what goes beyond a limit is refused before it is read.
+#[test]
+fn bounds() {
+    check_payload(
+        &[section(6, b"\x02\x00\x01\x00\x00")],
+        "section stacks: frame 0 of entry 1 is out of range",
+    );
+    let bytes = plain(&synthetic::small());
+    let err = |limits: Limits| payload::read(&bytes, &limits).map(|_| ()).unwrap_err().to_string();
+    let limits = Limits::default();
+    for (limits, expect) in [
+        (Limits { bytes: 9, ..limits }, "it holds more than 9 bytes, the most that is read"),
+        (
+            Limits { table_entries: 3, ..limits },
+            "it holds more than 3 strings, the most that is read",
+        ),
+        (Limits { stack_nodes: 2, ..limits }, "it holds more than 3 stacks, the most that is read"),
+        (Limits { samples: 4, ..limits }, "it holds more than 4 samples, the most that is read"),
+        (
+            Limits { frame_mentions: 5, ..limits },
+            "it holds more than 5 frames in stacks, the most that is read",
+        ),
+    ] {
+        assert_eq!(err(limits), expect);
+    }
+    let json = [section(1, b"{}"), vec![10, 0x81, 0x80, 0x80, 0x08], vec![b' '; (16 << 20) + 1]];
+    check_payload(&json, "it holds more than 16777216 bytes of JSON, the most that is read");
+}
+
 /// A section that a later version adds is skipped.
 #[test]
 fn unknown_sections_are_skipped() {
     let mut bytes = plain(&synthetic::small());
     bytes.extend(section(77, b"later"));
-    assert_eq!(all_of(&payload::read(&bytes).unwrap()), all_of(&synthetic::small()));
+    assert_eq!(
+        all_of(&payload::read(&bytes, &Limits::default()).unwrap()),
+        all_of(&synthetic::small())
+    );
 }
 
 /// A comparison is read back as one, and never as a profile.
@@ -229,8 +263,8 @@ fn comparisons() {
     assert!(super::read_comparison(&single).unwrap().is_none());
     let mut hostile = plain(&one);
     hostile.extend(section(11, b"[]"));
-    let sides = payload::read_comparison(&hostile).unwrap().unwrap();
+    let sides = payload::read_comparison(&hostile, &Limits::default()).unwrap().unwrap();
     assert_eq!(sides.before, crate::comparison::Side::default());
     hostile.extend(section(11, b"{"));
-    assert!(payload::read_comparison(&hostile).is_err());
+    assert!(payload::read_comparison(&hostile, &Limits::default()).is_err());
 }

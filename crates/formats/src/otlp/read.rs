@@ -10,6 +10,7 @@ use hotframe_core::profile::{
 use super::{ARCHS, KERNEL_FILE, NAME, key};
 use crate::canonical::canonical;
 use crate::gzip::inflate;
+use crate::json::MAX_BYTES as MAX_JSON_BYTES;
 use crate::tree::{base_name, unnamed};
 use crate::wire::{Field, Reader};
 use crate::{Assembler, Error, Fault, Limits, Row};
@@ -536,6 +537,10 @@ impl<'a> Dictionary<'a> {
         let profile = &mut self.a.profile;
         match (&**key, value) {
             (key::STATS, Any::Text(text)) => {
+                if text.len() > MAX_JSON_BYTES {
+                    let (what, limit) = ("bytes of books", MAX_JSON_BYTES as u64);
+                    return Err(Error::TooLarge { format: NAME, what, limit });
+                }
                 profile.stats = serde_json::from_str(text).map_err(|cause| {
                     let cause = cause.to_string();
                     message.reader.fault(Fault::Json { what: key::STATS, cause })
