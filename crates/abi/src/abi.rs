@@ -27,6 +27,7 @@ pub const HF_MAX_ROWS_PER_BLOCK: u32 = 65535;
 pub const HF_RULE_KIND_MASK: u32 = 15;
 pub const HF_RULE_HEURISTIC: u32 = 128;
 pub const HF_RULE_RA_IN_LR: u32 = 64;
+pub const HF_RULE_NEW_STACK: u32 = 32;
 pub const HF_FP_UNDEFINED: u32 = 127;
 pub const HF_NREGS: u32 = 33;
 pub const HF_X86_RBP: u32 = 6;

@@ -645,6 +645,8 @@ impl Builder {
                     let unwind = go_unwind(arch, delta, saves_fp, function.kind);
                     let rule = self.side.rule(&unwind, false, arch);
                     self.stats.inexpressible += u32::from(rule == Rule::BAD);
+                    let by_fp = unwind.cfa == Cfa::Reg { reg: arch.fp, off: 16 };
+                    let rule = if by_fp { rule.on_a_new_stack() } else { rule };
                     self.rules.push((pc, rule));
                 }
             }

@@ -45,6 +45,7 @@ const PLT: u8 = kind(abi::HF_RULE_PLT);
 const BAD_KIND: u8 = kind(abi::HF_RULE_BAD);
 
 const HEURISTIC: u8 = abi::HF_RULE_HEURISTIC as u8;
+const NEW_STACK: u8 = abi::HF_RULE_NEW_STACK as u8;
 const RA_IN_LR: u8 = abi::HF_RULE_RA_IN_LR as u8;
 const FP_UNDEFINED: i8 = abi::HF_FP_UNDEFINED as i8;
 
@@ -84,6 +85,11 @@ impl Rule {
     /// The same, marked as synthesised.
     pub(crate) fn heuristic(self) -> Self {
         Self { kind: self.kind | HEURISTIC, ..self }
+    }
+
+    /// The same, where the caller may be on another stack.
+    pub(crate) fn on_a_new_stack(self) -> Self {
+        Self { kind: self.kind | NEW_STACK, ..self }
     }
 
     pub(crate) fn is_function_start(self) -> bool {

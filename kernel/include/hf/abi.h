@@ -253,6 +253,7 @@ enum hf_rule_kind {
 #define HF_RULE_KIND_MASK 0x0f
 #define HF_RULE_HEURISTIC 0x80 /* the row was synthesised */
 #define HF_RULE_RA_IN_LR 0x40 /* arm64 */
+#define HF_RULE_NEW_STACK 0x20 /* the caller's frame may be on another stack */
 /* fp: the caller's value is not recoverable (DW_CFA_undefined). */
 #define HF_FP_UNDEFINED 127
 
