@@ -622,6 +622,7 @@ impl Recorder {
             Books {
                 ticks_expected,
                 ticks_halted,
+                sideband_lost: session.processes.lost_events,
                 kernel: &kernel,
                 counts: &session.counts,
                 recording: &session.recording,

@@ -18,6 +18,8 @@ pub struct Books<'a> {
     pub kernel: &'a abi::hf_counters,
     /// The session's.
     pub counts: &'a Counts,
+    /// Side-band records that found no room in their ring.
+    pub sideband_lost: u64,
     /// What was recorded.
     pub recording: &'a Recording,
     /// What naming did.
@@ -134,6 +136,7 @@ impl Books<'_> {
             "stacks_heuristic": counts.heuristic,
             "stacks_from_slice": counts.from_slice,
             "slices_refused": kernel.slices_refused,
+            "sideband_lost": self.sideband_lost,
             "frames": frames,
             "processes": processes,
             "runtimes": runtimes,

@@ -275,7 +275,8 @@ fn a_build_is_accounted_for() {
         .sum();
     assert!(used > 0.5, "bash prints the times: {printed}");
     let sampled = recording.folded.samples(|_| true) as f64 / 499.0;
-    assert!(sampled >= 0.97 * used, "sampled {sampled:.3} s of {used:.3} s");
+    assert!(sampled >= 0.99 * used, "sampled {sampled:.3} s of {used:.3} s");
+    assert!(sampled <= 1.03 * used, "sampled {sampled:.3} s of {used:.3} s");
     let compiler = recording.folded.of("cc1") as f64;
     assert!(compiler > 0.0, "{}", recording.folded.summary());
 }
@@ -308,20 +309,32 @@ fn folded_and_pprof_agree() {
     assert_eq!(samples_by_go(&file), folded);
 }
 
-/// A filter that matches one of many busy processes costs about what that process alone costs.
+/// A filter that matches one of 200 busy processes costs no more than that process alone, but for a
+/// fifth: processor time and time in the kernel half, and no walk of what is filtered.
 #[test]
 fn one_of_many() {
     live!();
     let split = program!("split");
-    let burning: Vec<Workload> = (0..50).map(|_| Workload::start(&split, [""; 0])).collect();
-    let recording =
-        record_until(&["-F", "997", "-p", &burning[0].pid().to_string()], |recording| {
-            recording.folded.of("split") >= 20
-        });
-    let stats = recording.stats();
-    let filtered = stats.sum("samples_filtered");
-    assert!(filtered > 10 * stats.count("samples_taken"), "{}", stats.0["samples_filtered"]);
-    // What is filtered is not walked: the mean run is a small part of a walk's time.
-    let mean_ns = stats.count("bpf.run_ns") / stats.count("bpf.run_count").max(1);
-    assert!(mean_ns < 5_000, "a run takes {mean_ns} ns in the mean");
+    // They are nice to hotframe, which would wait minutes for its turn to begin.
+    let burning = || Workload::spawn(Command::new("nice").args(["-n", "19"]).arg(&split));
+    let cost = |n_others: usize| {
+        let wanted = burning();
+        let _others: Vec<Workload> = (0..n_others).map(|_| burning()).collect();
+        let pid = wanted.pid().to_string();
+        let recording = record(["-F", "997", "-p", &pid, "-d", "4"]);
+        let stats = recording.stats();
+        let seconds = stats.number("agent.cpu_user_seconds")
+            + stats.number("agent.cpu_system_seconds")
+            + stats.number("bpf.run_ns") / 1e9;
+        // What is filtered is not walked: the mean run is a small part of a walk's time.
+        let mean_ns = stats.count("bpf.run_ns") / stats.count("bpf.run_count").max(1);
+        let filtered = stats.sum("samples_filtered");
+        if n_others > 0 {
+            assert!(filtered > 10 * stats.count("samples_taken"), "{}", stats.0);
+            assert!(mean_ns < 5_000, "a run takes {mean_ns} ns in the mean");
+        }
+        seconds
+    };
+    let (alone, of_many) = (cost(0), cost(199));
+    assert!(of_many <= 1.2 * alone, "{of_many:.3} s with 200 processes, {alone:.3} s alone");
 }

@@ -114,6 +114,26 @@ fn full_disk() {
     assert!(stats.exists());
 }
 
+/// A kernel without BTF: one line that says so, and nothing is written.
+#[test]
+fn no_btf() {
+    live!();
+    let scratch = Scratch::new();
+    let out = scratch.path("out.folded");
+    // The directory is covered in a mount namespace of its own: nothing has to be undone.
+    let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" record -d 1 -o \"$1\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .args([hotframe(), out.clone()])
+        .output()
+        .expect("unshare runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    assert!(said.contains("BTF") && !said.contains("panicked"), "{said}");
+    assert!(!out.exists(), "something was written");
+}
+
 /// Without privileges: which capability is missing, and the two commands that help.
 #[test]
 fn no_privileges() {

@@ -81,6 +81,51 @@ fn churn_at_a_high_rate_gives_no_wrong_stack() {
     }
 }
 
+/// More rows than memory has room for, wanted in turn: each is evicted and loaded again many times a
+/// second, also while walks use them. What cannot be walked is cut and says so; nothing is wrong.
+#[test]
+fn rows_evicted_and_loaded_again_give_no_wrong_stack() {
+    live!();
+    let _reloading = Workload::start(&program!("reload"), [""; 0]);
+    let _deep = Workload::start(&program!("recursion"), ["6"]);
+    let recording = record(["-F", "4999", "--memory", "24MiB", "-d", "5"]);
+    let stats = recording.stats();
+    assert!(stats.count("tables.evictions") > 100, "{}", stats.0["tables"]);
+    let folded = &recording.folded;
+    let mut n_callers = 0;
+    for stack in folded.stacks.iter().filter(|stack| stack.comm == "reload") {
+        let ours: Vec<&str> = stack
+            .frames
+            .iter()
+            .filter(|name| name.starts_with("leaf_") || name.starts_with("caller_"))
+            .map(String::as_str)
+            .collect();
+        match ours[..] {
+            // The kernel alone, or cut before the first frame of it; or main, between two.
+            [] | [_] => {}
+            [caller, leaf] => {
+                assert_eq!(caller.strip_prefix("caller_"), leaf.strip_prefix("leaf_"), "{stack:?}");
+                assert!(stack.has_path(&[caller, leaf]), "{stack:?}");
+                n_callers += stack.count;
+            }
+            _ => panic!("{stack:?}"),
+        }
+        if ours.first().is_some_and(|name| name.starts_with("leaf_")) {
+            let is_cut = !stack.has("main") && !stack.has("_start");
+            assert!(is_cut, "its caller is missing in the middle: {stack:?}");
+        }
+    }
+    assert!(n_callers > 0, "{}", folded.summary());
+    let mut path = vec!["even", "odd", "even", "odd", "even", "odd", "floor_of_it"];
+    for stack in folded.stacks.iter().filter(|stack| stack.comm == "recursion") {
+        path.truncate(7);
+        let ours: Vec<&str> =
+            stack.frames.iter().map(String::as_str).filter(|name| path.contains(name)).collect();
+        assert!(path.ends_with(&ours), "{stack:?}");
+        assert!(!stack.has("main") || ours.len() == path.len(), "{stack:?}");
+    }
+}
+
 /// More side-band records than their buffers hold: other processes stay whole, the books exact.
 #[test]
 fn side_band_overflow() {
@@ -102,6 +147,7 @@ fn side_band_overflow() {
     recording.folded.assert_path("recursion", running, &path);
     let process = recording.stats().of("recursion");
     assert!(process.whole * 100 >= process.samples * 95, "{process:?}");
+    assert!(recording.stats().count("sideband_lost") > 0, "nothing overflowed");
 }
 
 /// The kernel's own count of the program's runs, read from outside after hotframe has gone, is
@@ -139,10 +185,14 @@ fn the_kernels_run_count_is_ours() {
         list.iter().filter_map(|program| program["id"].as_u64()).collect()
     };
     let split = program!("split");
-    for hz in ["99", "10000"] {
+    // The smallest ring there is loses nearly everything, and each loss is counted.
+    for (hz, ring) in [("99", ""), ("10000", ""), ("10000", "ring=4096")] {
         let before = ids(&programs());
         let _burning = Workload::start(&split, [""; 0]);
-        let mut recorder = Recorder::start(["-F", hz, "-d", "4"]);
+        let mut recorder = Recorder::with(["-F", hz, "-d", "4"], |command| {
+            let others = std::env::var("HOTFRAME_FORCE").unwrap_or_default();
+            command.env("HOTFRAME_FORCE", format!("{others},{ring}"));
+        });
         recorder.wait_until_sampling();
         // The sampler is the one that perf events run and that has run.
         let id = wait_for("the sampler to have run", || {
@@ -173,6 +223,9 @@ fn the_kernels_run_count_is_ours() {
             "{hz} Hz: {}",
             stats.0
         );
+        if !ring.is_empty() {
+            assert!(stats.count("samples_lost.ring_full") > 0, "{}", stats.0["samples_lost"]);
+        }
     }
 }
 
@@ -297,4 +350,49 @@ fn cpu_off_and_on() {
     let samples = recording.folded.samples(|_| true);
     // Two seconds of one CPU and nearly four of both, less the first fraction of a second.
     assert!(samples > 99 * 7, "{samples} samples: the second CPU was not taken up again");
+}
+
+/// Code of a module is named, and says which module it is.
+#[test]
+fn a_module_of_the_kernel() {
+    live!();
+    let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
+    if modules.trim().is_empty() {
+        skipped("needs a kernel with a module loaded: this one has none");
+        return;
+    }
+    // What is loaded and busy differs by machine: a module that is seen is one that is loaded.
+    let loaded: BTreeSet<&str> =
+        modules.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let scratch = Scratch::new();
+    let page = scratch.path("out.pb.gz");
+    let script = "for i in 1 2 3; do dd if=/dev/urandom of=\"$0\" bs=1M count=64 conv=fsync; done";
+    let file = scratch.path("written");
+    let recording = record([
+        "-F".as_ref(),
+        "997".as_ref(),
+        "-o".as_ref(),
+        page.as_os_str(),
+        "--".as_ref(),
+        "sh".as_ref(),
+        "-c".as_ref(),
+        script.as_ref(),
+        file.as_os_str(),
+    ]);
+    let frames = &recording.stats().0["frames"]["kernel"];
+    assert_eq!(frames["total"], frames["named"], "{frames}");
+    if !has_program("go") {
+        skipped("needs go, to read which modules were seen");
+        return;
+    }
+    let raw = run("go", ["tool".as_ref(), "pprof".as_ref(), "-raw".as_ref(), page.as_os_str()]);
+    let seen: BTreeSet<&str> = raw
+        .lines()
+        .filter_map(|line| line.split_once('[')?.1.split_once(']'))
+        .map(|(module, _)| module)
+        .filter(|module| loaded.contains(module))
+        .collect();
+    if seen.is_empty() {
+        skipped("none of the loaded modules ran");
+    }
 }
