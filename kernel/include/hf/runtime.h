@@ -80,6 +80,7 @@ static __always_inline int hf_push_dynamic(struct hf_walk *w, __u32 runtime, __u
 #endif
 
 #include "cpython/bpf/step.h"
+#include "hotspot/bpf/step.h"
 
 /* Calls the step of the runtime whose table is at w->runtime_off. */
 static __always_inline int hf_step_runtime(struct hf_walk *w)
@@ -95,6 +96,10 @@ static __always_inline int hf_step_runtime(struct hf_walk *w)
 	case HF_RUNTIME_CPYTHON:
 		if (HF_HAS_RUNTIME(HF_RUNTIME_CPYTHON))
 			return hf_step_cpython(w);
+		return HF_STEP_NATIVE;
+	case HF_RUNTIME_HOTSPOT:
+		if (HF_HAS_RUNTIME(HF_RUNTIME_HOTSPOT))
+			return hf_step_hotspot(w);
 		return HF_STEP_NATIVE;
 	default:
 		return HF_STEP_NATIVE;

@@ -1,0 +1,204 @@
+use hotframe_abi::*;
+// Generated from runtimes/hotspot/bpf/abi.h by tools/abigen: `make generate`.
+
+pub const HF_HOTSPOT_KIND_SHIFT: u32 = 36;
+pub const HF_HOTSPOT_BCI_SHIFT: u32 = 20;
+pub const HF_HOTSPOT_DELTA_SHIFT: u32 = 12;
+pub const HF_HOTSPOT_DELTA_MASK: u32 = 16777215;
+pub const HF_HOTSPOT_COOKIE_SHIFT: u32 = 44;
+pub const HF_HOTSPOT_COOKIE_MASK: u32 = 1048575;
+pub const HF_HOTSPOT_BCI_NONE: u32 = 65535;
+pub const HF_HOTSPOT_MAX_HEAPS: u32 = 8;
+pub const HF_HOTSPOT_MAX_RANGES: u32 = 128;
+pub const HF_HOTSPOT_CODE_ADDRESS: u32 = 1;
+pub const HF_HOTSPOT_ENTRY_ADDRESS: u32 = 2;
+pub const HF_HOTSPOT_COMPLETE_I16: u32 = 4;
+pub const HF_HOTSPOT_MAX_BLOB_BYTES: u32 = 512;
+pub const HF_HOTSPOT_NO_FIELD: u32 = 65535;
+pub const HF_HOTSPOT_INTERPRETED: hf_hotspot_frame = 1;
+pub const HF_HOTSPOT_COMPILED: hf_hotspot_frame = 2;
+pub const HF_HOTSPOT_STUB: hf_hotspot_frame = 3;
+pub type hf_hotspot_frame = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(
+    zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
+)]
+pub struct hf_hotspot_heap {
+    pub low: __u64,
+    pub end: __u64,
+    pub segmap: __u64,
+    pub shift: __u32,
+    pub reserved: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_hotspot_heap"][::core::mem::size_of::<hf_hotspot_heap>() - 32usize];
+    ["Alignment of hf_hotspot_heap"][::core::mem::align_of::<hf_hotspot_heap>() - 8usize];
+    ["Offset of field: hf_hotspot_heap::low"]
+        [::core::mem::offset_of!(hf_hotspot_heap, low) - 0usize];
+    ["Offset of field: hf_hotspot_heap::end"]
+        [::core::mem::offset_of!(hf_hotspot_heap, end) - 8usize];
+    ["Offset of field: hf_hotspot_heap::segmap"]
+        [::core::mem::offset_of!(hf_hotspot_heap, segmap) - 16usize];
+    ["Offset of field: hf_hotspot_heap::shift"]
+        [::core::mem::offset_of!(hf_hotspot_heap, shift) - 24usize];
+    ["Offset of field: hf_hotspot_heap::reserved"]
+        [::core::mem::offset_of!(hf_hotspot_heap, reserved) - 28usize];
+};
+pub const HF_HOTSPOT_ENTRY: hf_hotspot_range_kind = 1;
+pub const HF_HOTSPOT_EXIT: hf_hotspot_range_kind = 2;
+pub type hf_hotspot_range_kind = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(
+    zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
+)]
+pub struct hf_hotspot_range {
+    pub start: __u32,
+    pub end: __u32,
+    pub at: __u32,
+    pub kind: __u8,
+    pub ra_reg: __u8,
+    pub sp_reg: __u8,
+    pub reserved: __u8,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_hotspot_range"][::core::mem::size_of::<hf_hotspot_range>() - 16usize];
+    ["Alignment of hf_hotspot_range"][::core::mem::align_of::<hf_hotspot_range>() - 4usize];
+    ["Offset of field: hf_hotspot_range::start"]
+        [::core::mem::offset_of!(hf_hotspot_range, start) - 0usize];
+    ["Offset of field: hf_hotspot_range::end"]
+        [::core::mem::offset_of!(hf_hotspot_range, end) - 4usize];
+    ["Offset of field: hf_hotspot_range::at"]
+        [::core::mem::offset_of!(hf_hotspot_range, at) - 8usize];
+    ["Offset of field: hf_hotspot_range::kind"]
+        [::core::mem::offset_of!(hf_hotspot_range, kind) - 12usize];
+    ["Offset of field: hf_hotspot_range::ra_reg"]
+        [::core::mem::offset_of!(hf_hotspot_range, ra_reg) - 13usize];
+    ["Offset of field: hf_hotspot_range::sp_reg"]
+        [::core::mem::offset_of!(hf_hotspot_range, sp_reg) - 14usize];
+    ["Offset of field: hf_hotspot_range::reserved"]
+        [::core::mem::offset_of!(hf_hotspot_range, reserved) - 15usize];
+};
+#[repr(C)]
+#[derive(
+    zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
+)]
+pub struct hf_hotspot_proc {
+    pub runtime: __u32,
+    pub n_heaps: __u32,
+    pub code_low: __u64,
+    pub code_end: __u64,
+    pub interpreter_start: __u64,
+    pub interpreter_end: __u64,
+    pub epoch_addr: __u64,
+    pub name_nmethod: __u64,
+    pub name_native: __u64,
+    pub name_vtable: __u64,
+    pub continuation_start: __u64,
+    pub continuation_end: __u64,
+    pub continuation_return: __u64,
+    pub flags: __u32,
+    pub n_ranges: __u32,
+    pub block_bytes: __u16,
+    pub block_used: __u16,
+    pub read_bytes: __u16,
+    pub head_bytes: __u16,
+    pub blob_name: __u16,
+    pub blob_size: __u16,
+    pub blob_frame_size: __u16,
+    pub blob_frame_complete: __u16,
+    pub blob_code: __u16,
+    pub blob_compile_id: __u16,
+    pub blob_entry: __u16,
+    pub blob_deopt: __u16,
+    pub blob_deopt_mh: __u16,
+    pub blob_orig_pc: __u16,
+    pub method_const: __u16,
+    pub const_bytes: __u16,
+    pub const_code_size: __u16,
+    pub bcp_words: __u16,
+    pub continuation_bytes: __u16,
+    pub reserved: __u16,
+    pub heaps: [hf_hotspot_heap; 8usize],
+    pub ranges: [hf_hotspot_range; 128usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2448usize];
+    ["Alignment of hf_hotspot_proc"][::core::mem::align_of::<hf_hotspot_proc>() - 8usize];
+    ["Offset of field: hf_hotspot_proc::runtime"]
+        [::core::mem::offset_of!(hf_hotspot_proc, runtime) - 0usize];
+    ["Offset of field: hf_hotspot_proc::n_heaps"]
+        [::core::mem::offset_of!(hf_hotspot_proc, n_heaps) - 4usize];
+    ["Offset of field: hf_hotspot_proc::code_low"]
+        [::core::mem::offset_of!(hf_hotspot_proc, code_low) - 8usize];
+    ["Offset of field: hf_hotspot_proc::code_end"]
+        [::core::mem::offset_of!(hf_hotspot_proc, code_end) - 16usize];
+    ["Offset of field: hf_hotspot_proc::interpreter_start"]
+        [::core::mem::offset_of!(hf_hotspot_proc, interpreter_start) - 24usize];
+    ["Offset of field: hf_hotspot_proc::interpreter_end"]
+        [::core::mem::offset_of!(hf_hotspot_proc, interpreter_end) - 32usize];
+    ["Offset of field: hf_hotspot_proc::epoch_addr"]
+        [::core::mem::offset_of!(hf_hotspot_proc, epoch_addr) - 40usize];
+    ["Offset of field: hf_hotspot_proc::name_nmethod"]
+        [::core::mem::offset_of!(hf_hotspot_proc, name_nmethod) - 48usize];
+    ["Offset of field: hf_hotspot_proc::name_native"]
+        [::core::mem::offset_of!(hf_hotspot_proc, name_native) - 56usize];
+    ["Offset of field: hf_hotspot_proc::name_vtable"]
+        [::core::mem::offset_of!(hf_hotspot_proc, name_vtable) - 64usize];
+    ["Offset of field: hf_hotspot_proc::continuation_start"]
+        [::core::mem::offset_of!(hf_hotspot_proc, continuation_start) - 72usize];
+    ["Offset of field: hf_hotspot_proc::continuation_end"]
+        [::core::mem::offset_of!(hf_hotspot_proc, continuation_end) - 80usize];
+    ["Offset of field: hf_hotspot_proc::continuation_return"]
+        [::core::mem::offset_of!(hf_hotspot_proc, continuation_return) - 88usize];
+    ["Offset of field: hf_hotspot_proc::flags"]
+        [::core::mem::offset_of!(hf_hotspot_proc, flags) - 96usize];
+    ["Offset of field: hf_hotspot_proc::n_ranges"]
+        [::core::mem::offset_of!(hf_hotspot_proc, n_ranges) - 100usize];
+    ["Offset of field: hf_hotspot_proc::block_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_proc, block_bytes) - 104usize];
+    ["Offset of field: hf_hotspot_proc::block_used"]
+        [::core::mem::offset_of!(hf_hotspot_proc, block_used) - 106usize];
+    ["Offset of field: hf_hotspot_proc::read_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_proc, read_bytes) - 108usize];
+    ["Offset of field: hf_hotspot_proc::head_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_proc, head_bytes) - 110usize];
+    ["Offset of field: hf_hotspot_proc::blob_name"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_name) - 112usize];
+    ["Offset of field: hf_hotspot_proc::blob_size"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_size) - 114usize];
+    ["Offset of field: hf_hotspot_proc::blob_frame_size"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_size) - 116usize];
+    ["Offset of field: hf_hotspot_proc::blob_frame_complete"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_complete) - 118usize];
+    ["Offset of field: hf_hotspot_proc::blob_code"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_code) - 120usize];
+    ["Offset of field: hf_hotspot_proc::blob_compile_id"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_compile_id) - 122usize];
+    ["Offset of field: hf_hotspot_proc::blob_entry"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_entry) - 124usize];
+    ["Offset of field: hf_hotspot_proc::blob_deopt"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt) - 126usize];
+    ["Offset of field: hf_hotspot_proc::blob_deopt_mh"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt_mh) - 128usize];
+    ["Offset of field: hf_hotspot_proc::blob_orig_pc"]
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_orig_pc) - 130usize];
+    ["Offset of field: hf_hotspot_proc::method_const"]
+        [::core::mem::offset_of!(hf_hotspot_proc, method_const) - 132usize];
+    ["Offset of field: hf_hotspot_proc::const_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_proc, const_bytes) - 134usize];
+    ["Offset of field: hf_hotspot_proc::const_code_size"]
+        [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 136usize];
+    ["Offset of field: hf_hotspot_proc::bcp_words"]
+        [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 138usize];
+    ["Offset of field: hf_hotspot_proc::continuation_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_proc, continuation_bytes) - 140usize];
+    ["Offset of field: hf_hotspot_proc::reserved"]
+        [::core::mem::offset_of!(hf_hotspot_proc, reserved) - 142usize];
+    ["Offset of field: hf_hotspot_proc::heaps"]
+        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 144usize];
+    ["Offset of field: hf_hotspot_proc::ranges"]
+        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 400usize];
+};

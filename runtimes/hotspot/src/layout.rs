@@ -1,0 +1,486 @@
+//! Offsets: what of HotSpot's structures is read, and under which name each version publishes it.
+//!
+//! In: [`VmStructs`]. Out: [`Offsets`], checked for sense, shared by all processes of one libjvm.
+//!
+//! # How it works
+//! Every offset comes from libjvm itself. Versions differ in where a fact stands, so that each is
+//! asked for by all of its names; what decides is which of them is there, never a version number.
+//! The exception is UNSIGNED5, whose encoding changed at 20 and is published nowhere.
+//!
+//! # Versions
+//! | change | at |
+//! |---|---|
+//! | one code heap → an array of them; absolute addresses in `CodeBlob`; a further slot in interpreter frames; `CompiledMethod` | 9 |
+//! | `Symbol::_length` 16 → upper half of 32 bits → 16 beside a hash | 12, 16 |
+//! | source file: `InstanceKlass` → `ConstantPool` | 15 |
+//! | `GenericGrowableArray` → `GrowableArrayBase` | 16 |
+//! | UNSIGNED5 without zero bytes | 20 |
+//! | `ConstMethod::_flags` wrapped | 21 |
+//! | `CompiledMethod` gone; offsets instead of addresses; debug information out of the code cache | 23 |
+//! | metadata out of the code cache | 25 |
+//! | `_deopt_handler_entry_offset`; a trailer behind the immutable data | 26 |
+//!
+//! 11, 17, 21 and 25 were tried; the others follow vmStructs.cpp of their tags (jdk8u, jdk-11+28,
+//! jdk-14+36, jdk-17+35, jdk-21+35, jdk-23+37, jdk-25+36). A version above [`NEWEST`] is taken for
+//! the newest and marked as guessed.
+
+use crate::structs::VmStructs;
+use hotframe_runtime::{Memory, Unusable};
+
+/// The newest version whose layout is known.
+pub const NEWEST: u32 = 25;
+/// No offset in an object is as great.
+const OFFSET_MAX: u64 = 4096;
+
+/// Where a code blob's code begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeBegin {
+    /// An address at this offset.
+    Address(u16),
+    /// A 32-bit offset from the blob at this one.
+    Offset(u16),
+}
+
+/// Where a method's verified entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// An address at this offset.
+    Address(u16),
+    /// A 16-bit offset from the begin of the code.
+    CodeOffset(u16),
+}
+
+/// Where debug information is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DebugInfo {
+    /// In the blob: `scopes_data` an address or an offset, the others offsets from the blob.
+    InBlob {
+        /// Metadata, 32-bit offset.
+        metadata: u16,
+        /// Scope data.
+        scopes_data: CodeBegin,
+        /// PcDescs, 32-bit offset.
+        scopes_pcs: u16,
+        /// Behind the PcDescs, 32-bit offset.
+        dependencies: u16,
+    },
+    /// In memory of its own: address, length, 32-bit offsets in it.
+    Immutable {
+        /// `_immutable_data`.
+        data: u16,
+        /// `_immutable_data_size`.
+        len: u16,
+        /// `_scopes_pcs_offset`.
+        scopes_pcs: u16,
+        /// `_scopes_data_offset`.
+        scopes_data: u16,
+        /// Metadata.
+        metadata: Metadata,
+    },
+}
+
+/// Where the methods are that debug information names by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// `_data_offset` and a 16-bit offset from there.
+    InData {
+        /// `CodeBlob::_data_offset`.
+        data: u16,
+        /// `nmethod::_metadata_offset`.
+        metadata: u16,
+    },
+    /// Behind the relocations in the mutable data.
+    Mutable {
+        /// `CodeBlob::_mutable_data`.
+        data: u16,
+        /// `CodeBlob::_mutable_data_size`.
+        len: u16,
+        /// `CodeBlob::_relocation_size`.
+        relocation: u16,
+    },
+}
+
+/// Where a symbol's length is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SymbolLength {
+    /// 16 bits.
+    U16(u16),
+    /// The upper half of 32 bits.
+    Upper(u16),
+}
+
+/// Where a source file's name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceFile {
+    /// An index in `ConstantPool`.
+    Pool(u16),
+    /// An index in `InstanceKlass`.
+    Klass(u16),
+    /// Not published.
+    Unknown,
+}
+
+/// A libjvm's layout. Addresses of statics are relative to its bias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // each is named for the field that it is the offset of
+pub struct Offsets {
+    pub major: u32,
+    /// As the VM says it (`17.0.15+6-Debian-1deb12u1`).
+    pub release: String,
+    /// UNSIGNED5 without zero bytes.
+    pub excludes_zero: bool,
+
+    pub heaps: Heaps,
+    pub heap_memory: u64,
+    pub heap_segmap: u64,
+    pub heap_shift: u64,
+    pub space_low: u64,
+    pub space_high: u64,
+    pub space_low_boundary: u64,
+    pub space_high_boundary: u64,
+
+    pub block_bytes: u16,
+    pub block_length: u16,
+    pub block_used: u16,
+    pub blob_name: u16,
+    pub blob_size: u16,
+    pub blob_frame_size: u16,
+    pub blob_frame_complete: u16,
+    /// It is 16 bits wide.
+    pub frame_complete_is_short: bool,
+    pub blob_bytes: u16,
+    pub code_begin: CodeBegin,
+    pub nmethod_compile_id: u16,
+    pub nmethod_entry: Entry,
+    /// Of the same kind as `code_begin`.
+    pub nmethod_deopt: u16,
+    pub nmethod_deopt_mh: Option<u16>,
+    pub nmethod_orig_pc: u16,
+    pub nmethod_method: u16,
+    pub nmethod_state: u16,
+    pub debug_info: DebugInfo,
+    pub pc_desc_bytes: u64,
+    pub pc_desc_pc: u64,
+    pub pc_desc_scope: u64,
+
+    pub interpreter: u64,
+    pub queue_buffer: u64,
+    pub queue_begin: u64,
+    pub queue_end: u64,
+    pub codelet_size: u64,
+    pub codelet_description: u64,
+    /// Words from the frame pointer down to the bytecode pointer.
+    pub bcp_words: u16,
+
+    pub method_const: u16,
+    pub const_bytes: u16,
+    pub const_constants: u16,
+    pub const_flags: u16,
+    pub const_code_size: u16,
+    pub const_name: u16,
+    pub pool_bytes: u16,
+    pub pool_holder: u16,
+    pub source_file: SourceFile,
+    pub klass_name: u16,
+    pub symbol_length: SymbolLength,
+    pub symbol_body: u16,
+
+    pub call_stub_return: Option<u64>,
+    pub perf_start: Option<u64>,
+    pub continuation_return: Option<u64>,
+    pub continuation_bytes: u16,
+    /// Entries of stubs by name.
+    pub stubs: Vec<(String, u64)>,
+}
+
+/// Where the code heaps are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heaps {
+    /// A pointer to the only one.
+    One(u64),
+    /// A pointer to a growable array of pointers.
+    Array {
+        /// The static.
+        pointer: u64,
+        /// Of its length.
+        len: u64,
+        /// Of the pointer to its first element.
+        data: u64,
+    },
+}
+
+impl Offsets {
+    /// Derives them from libjvm's tables, and the version from the process.
+    ///
+    /// # Errors
+    /// [`Unusable::NotYet`] while the VM does not know its version; [`Unusable::Unknown`] if a field
+    /// is missing or absurd.
+    pub fn new(structs: &VmStructs, memory: &Memory, bias: u64) -> Result<Offsets, Unusable> {
+        let (major, release) = version(structs, memory)?;
+        Offsets::of(structs, bias, major, release)
+    }
+
+    fn of(
+        structs: &VmStructs,
+        bias: u64,
+        major: u32,
+        release: String,
+    ) -> Result<Offsets, Unusable> {
+        let wide = |names: &[&str]| {
+            structs
+                .offset(names)
+                .ok_or_else(|| Unusable::Unknown(format!("no {}", names.join(", no "))))
+        };
+        let small = |names: &[&str]| -> Result<u16, Unusable> {
+            wide(names).and_then(|offset| match u16::try_from(offset) {
+                Ok(small) if offset < OFFSET_MAX => Ok(small),
+                _ => Err(Unusable::Unknown(format!("{} at {offset}", names.join(", ")))),
+            })
+        };
+        let maybe = |names: &[&str]| small(names).ok();
+        let bytes = |name: &str| -> Result<u16, Unusable> {
+            structs
+                .size(name)
+                .filter(|&size| size < OFFSET_MAX)
+                .map(|size| size as u16)
+                .ok_or_else(|| Unusable::Unknown(format!("no size of {name}")))
+        };
+        let fixed = |name: &str| structs.address(name).map(|at| at.wrapping_sub(bias));
+        let needed =
+            |name: &str| fixed(name).ok_or_else(|| Unusable::Unknown(format!("no {name}")));
+
+        let heaps = match fixed("CodeCache._heaps") {
+            Some(pointer) => Heaps::Array {
+                pointer,
+                len: wide(&["GrowableArrayBase._len", "GenericGrowableArray._len"])?,
+                data: wide(&["GrowableArray<int>._data"])?,
+            },
+            None => Heaps::One(needed("CodeCache._heap")?),
+        };
+        let code_begin = match maybe(&["CodeBlob._code_begin"]) {
+            Some(at) => CodeBegin::Address(at),
+            None => CodeBegin::Offset(small(&["CodeBlob._code_offset"])?),
+        };
+        let nmethod_entry = if let Some(at) = maybe(&["nmethod._verified_entry_point"]) {
+            Entry::Address(at)
+        } else {
+            Entry::CodeOffset(small(&["nmethod._verified_entry_offset"])?)
+        };
+        let (nmethod_deopt, nmethod_deopt_mh) = match code_begin {
+            CodeBegin::Address(_) => (
+                small(&["CompiledMethod._deopt_handler_begin", "nmethod._deopt_handler_begin"])?,
+                maybe(&[
+                    "CompiledMethod._deopt_mh_handler_begin",
+                    "nmethod._deopt_mh_handler_begin",
+                ]),
+            ),
+            CodeBegin::Offset(_) => (
+                small(&[
+                    "nmethod._deopt_handler_offset",
+                    "nmethod._deopt_handler_entry_offset",
+                    "nmethod._deoptimize_offset",
+                ])?,
+                maybe(&["nmethod._deopt_mh_handler_offset"]),
+            ),
+        };
+        let debug_info = match maybe(&["nmethod._immutable_data"]) {
+            Some(data) => DebugInfo::Immutable {
+                data,
+                len: small(&["nmethod._immutable_data_size"])?,
+                scopes_pcs: small(&["nmethod._scopes_pcs_offset"])?,
+                scopes_data: small(&["nmethod._scopes_data_offset"])?,
+                metadata: match maybe(&["CodeBlob._mutable_data"]) {
+                    Some(data) => Metadata::Mutable {
+                        data,
+                        len: small(&["CodeBlob._mutable_data_size"])?,
+                        relocation: small(&["CodeBlob._relocation_size"])?,
+                    },
+                    None => Metadata::InData {
+                        data: small(&["CodeBlob._data_offset"])?,
+                        metadata: small(&["nmethod._metadata_offset"])?,
+                    },
+                },
+            },
+            None => DebugInfo::InBlob {
+                metadata: small(&["nmethod._metadata_offset"])?,
+                scopes_data: match maybe(&[
+                    "CompiledMethod._scopes_data_begin",
+                    "nmethod._scopes_data_begin",
+                ]) {
+                    Some(at) => CodeBegin::Address(at),
+                    None => CodeBegin::Offset(small(&["nmethod._scopes_data_offset"])?),
+                },
+                scopes_pcs: small(&["nmethod._scopes_pcs_offset"])?,
+                dependencies: small(&["nmethod._dependencies_offset"])?,
+            },
+        };
+        let symbol_length = match maybe(&["Symbol._length_and_refcount"]) {
+            Some(at) => SymbolLength::Upper(at),
+            None => SymbolLength::U16(small(&["Symbol._length"])?),
+        };
+        let blob_frame_complete = small(&["CodeBlob._frame_complete_offset"])?;
+        let blob_header = maybe(&["CodeBlob._header_size"]);
+        let all = Offsets {
+            major,
+            release,
+            excludes_zero: major >= 20,
+            heaps,
+            heap_memory: wide(&["CodeHeap._memory"])?,
+            heap_segmap: wide(&["CodeHeap._segmap"])?,
+            heap_shift: wide(&["CodeHeap._log2_segment_size"])?,
+            space_low: wide(&["VirtualSpace._low"])?,
+            space_high: wide(&["VirtualSpace._high"])?,
+            space_low_boundary: wide(&["VirtualSpace._low_boundary"])?,
+            space_high_boundary: wide(&["VirtualSpace._high_boundary"])?,
+            block_bytes: bytes("HeapBlock")?,
+            block_length: small(&["HeapBlock::Header._length"])?,
+            block_used: small(&["HeapBlock::Header._used"])?,
+            blob_name: small(&["CodeBlob._name"])?,
+            blob_size: small(&["CodeBlob._size"])?,
+            blob_frame_size: small(&["CodeBlob._frame_size"])?,
+            blob_frame_complete,
+            // Beside a 16-bit header size it is 16 bits wide itself (JDK 23).
+            frame_complete_is_short: blob_header.is_some_and(|at| at + 2 == blob_frame_complete),
+            blob_bytes: bytes("CodeBlob")?,
+            code_begin,
+            nmethod_compile_id: small(&["nmethod._compile_id"])?,
+            nmethod_entry,
+            nmethod_deopt,
+            nmethod_deopt_mh,
+            nmethod_orig_pc: small(&["nmethod._orig_pc_offset"])?,
+            nmethod_method: small(&["nmethod._method", "CompiledMethod._method"])?,
+            nmethod_state: small(&["nmethod._state"])?,
+            debug_info,
+            pc_desc_bytes: bytes("PcDesc")?.into(),
+            pc_desc_pc: wide(&["PcDesc._pc_offset"])?,
+            pc_desc_scope: wide(&["PcDesc._scope_decode_offset"])?,
+            interpreter: needed("AbstractInterpreter._code")?,
+            queue_buffer: wide(&["StubQueue._stub_buffer"])?,
+            queue_begin: wide(&["StubQueue._queue_begin"])?,
+            queue_end: wide(&["StubQueue._queue_end"])?,
+            codelet_size: wide(&["InterpreterCodelet._size"])?,
+            codelet_description: wide(&["InterpreterCodelet._description"])?,
+            bcp_words: if major >= 9 { 8 } else { 7 },
+            method_const: small(&["Method._constMethod"])?,
+            const_bytes: bytes("ConstMethod")?,
+            const_constants: small(&["ConstMethod._constants"])?,
+            const_flags: small(&["ConstMethod._flags", "ConstMethod._flags._flags"])?,
+            const_code_size: small(&["ConstMethod._code_size"])?,
+            const_name: small(&["ConstMethod._name_index"])?,
+            pool_bytes: bytes("ConstantPool")?,
+            pool_holder: small(&["ConstantPool._pool_holder"])?,
+            source_file: if let Some(at) = maybe(&["ConstantPool._source_file_name_index"]) {
+                SourceFile::Pool(at)
+            } else if let Some(at) = maybe(&["InstanceKlass._source_file_name_index"]) {
+                SourceFile::Klass(at)
+            } else {
+                SourceFile::Unknown
+            },
+            klass_name: small(&["Klass._name"])?,
+            symbol_length,
+            symbol_body: small(&["Symbol._body", "Symbol._body[0]"])?,
+            call_stub_return: fixed("StubRoutines._call_stub_return_address"),
+            perf_start: fixed("PerfMemory._start"),
+            continuation_return: fixed("ContinuationEntry._return_pc"),
+            continuation_bytes: bytes("ContinuationEntry").unwrap_or(0),
+            stubs: structs
+                .statics("StubRoutines")
+                .filter_map(|(name, address)| {
+                    let name = std::str::from_utf8(name).ok()?;
+                    Some((name.to_owned(), address.wrapping_sub(bias)))
+                })
+                .collect(),
+        };
+        all.check()?;
+        Ok(all)
+    }
+
+    /// Some fields cannot be the first of their structure: zeros there are tables that were not
+    /// filled so far.
+    fn check(&self) -> Result<(), Unusable> {
+        let cannot_be_zero = [
+            ("Klass._name", self.klass_name),
+            ("CodeBlob._frame_size", self.blob_frame_size),
+            ("Method._constMethod", self.method_const),
+            ("ConstMethod._constants", self.const_constants),
+            ("ConstantPool._pool_holder", self.pool_holder),
+            ("nmethod._compile_id", self.nmethod_compile_id),
+        ];
+        for (name, offset) in cannot_be_zero {
+            if offset == 0 {
+                return Err(Unusable::NotYet("libjvm has not computed its offsets"));
+            }
+            if offset % 2 != 0 {
+                return Err(Unusable::Unknown(format!("{name} at {offset}")));
+            }
+        }
+        if self.block_bytes == 0 || self.block_bytes > 64 || self.pc_desc_bytes < 8 {
+            return Err(Unusable::Unknown(format!("HeapBlock of {} bytes", self.block_bytes)));
+        }
+        Ok(())
+    }
+
+    /// The version as users read it.
+    pub fn version(&self) -> String {
+        let guessed = if self.major > NEWEST { " (guessed)" } else { "" };
+        format!("{}{guessed}", self.release)
+    }
+}
+
+/// The feature release (8, 11, 17 …) and the text of the release.
+fn version(structs: &VmStructs, memory: &Memory) -> Result<(u32, String), Unusable> {
+    let not_yet = || Unusable::NotYet("the VM's version is not set");
+    let text = ["Abstract_VM_Version._s_vm_release", "VM_Version._s_vm_release"]
+        .iter()
+        .find_map(|name| structs.address(name))
+        .and_then(|at| memory.u64(at))
+        .filter(|&at| at != 0)
+        .and_then(|at| memory.c_string(at, 256))
+        .ok_or_else(not_yet)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let major = ["Abstract_VM_Version._vm_major_version", "VM_Version._vm_major_version"]
+        .iter()
+        .find_map(|name| structs.address(name))
+        .and_then(|at| memory.u32(at))
+        .filter(|&major| major != 0);
+    let of_text = || text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+    let major = major.or_else(of_text).ok_or_else(not_yet)?;
+    // HotSpot Express numbered itself: 24 was JDK 7, 25 is JDK 8 when its text says 25.x-b.
+    let is_express = major == 25 && text.contains("-b");
+    Ok((if is_express { 8 } else { major }, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Zeros in offsets that cannot be zero mean that libjvm is being loaded.
+    #[test]
+    fn empty_tables_are_not_used() {
+        let memory = Memory::recorded(Vec::new());
+        let structs = VmStructs::of(&[], &[], &[]);
+        assert!(matches!(Offsets::new(&structs, &memory, 0), Err(Unusable::NotYet(_))));
+        assert!(matches!(
+            Offsets::of(&structs, 0, 17, String::new()),
+            Err(Unusable::Unknown(why)) if why.contains("CodeCache._heap")
+        ));
+    }
+
+    /// JDK 8 calls itself 25.x-b; JDK 25 calls itself 25.
+    #[test]
+    fn versions() {
+        let check = |text: &str, expect| {
+            let mut bytes = 100u64.to_le_bytes().to_vec();
+            bytes.resize(92, 0);
+            bytes.extend(text.as_bytes());
+            bytes.resize(400, 0);
+            let memory = Memory::recorded(vec![(8, bytes)]);
+            let structs = VmStructs::of(&[], &[("Abstract_VM_Version._s_vm_release", 8)], &[]);
+            assert_eq!(version(&structs, &memory).expect("a version").0, expect, "{text}");
+        };
+        check("25.412-b08", 8);
+        check("25+36-LTS", 25);
+        check("17.0.15+6-Debian-1deb12u1", 17);
+        check("11.0.13+8-LTS", 11);
+    }
+}

@@ -1,0 +1,46 @@
+//! HotSpot (OpenJDK and what is built from it): names and lines of interpreted and compiled Java.
+//!
+//! In: a process that maps libjvm, under whatever name; frames as `bpf/step.h` sends them. Out: the
+//! code heaps and the table of offsets that the step reads; a [`hotframe_runtime::Frame`] for each
+//! Java method of a frame, inlined ones included.
+//!
+//! # How it works
+//! libjvm publishes its own layout ([`structs`], [`layout`]) and is recognised by that
+//! ([`recognise`]). The step walks Java frames on the native stack and sends `Method*` or code blob,
+//! a position, and a cookie ([`abi`]); [`resolve`] reads the names from the process at first sight:
+//! the method's own, or, for compiled code, those of the debug information's scopes. A cookie that
+//! does not fit any more makes a frame unnamed, never another one's: compile ids are not given
+//! twice, and `Method*` counts only together with the number of classes that were unloaded.
+//!
+//! No agent, flag or restart of the JVM is needed.
+//!
+//! # Sources
+//! src/hotspot @ jdk-17+35 and jdk-25+36: share/runtime/vmStructs.cpp, share/code/{codeBlob,nmethod,
+//! scopeDesc,pcDesc,debugInfo,codeCache}.hpp, share/memory/heap.{hpp,cpp}, share/oops/{method,
+//! constMethod,constantPool,klass,symbol}.hpp, share/interpreter/interpreter.hpp, cpu/x86/.
+//!
+//! # Versions
+//! 8 to 25, see [`layout`]. Later ones are tried as 25.
+//!
+//! # Not handled
+//! arm64: the step leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled.
+//! Without `-XX:+DebugNonSafepoints` a leaf's line is that of the next safepoint or call.
+//!
+//! # Cost
+//! Attaching some 200 reads, once. A frame that is new: two reads of a page, and up to eight for
+//! each method in it. Kept are 16 bytes for each method that was seen, at most 256 KiB a process.
+#![forbid(unsafe_code)]
+
+#[allow(missing_docs, non_camel_case_types, clippy::all)]
+pub mod abi;
+pub mod layout;
+pub mod names;
+pub mod process;
+pub mod recognise;
+pub mod resolve;
+pub mod structs;
+mod stubs;
+pub mod unsigned5;
+
+/// HotSpot.
+pub static RUNTIME: recognise::Hotspot = recognise::Hotspot;

@@ -1,0 +1,556 @@
+//! Raw frames → names and lines.
+//!
+//! In: a frame as `bpf/step.h` sent it and the process's memory. Out: one frame, or one for each
+//! method of a compiled frame's scopes, innermost first.
+//!
+//! # How it works
+//! A method's names are symbols that its constant pool points at; its lines a compressed table
+//! behind its bytecode. Compiled code has `PcDesc`s, sorted by offset: one leads to a chain of
+//! scopes, each a method and a bytecode index. A return address has one of its own; an interrupted
+//! pc belongs to the next at or behind it, since debug information is emitted at the end of the
+//! instructions that it describes.
+//!
+//! # Whether it is still what it was
+//! A blob is believed if it is in use and has the compile id that was sent, before and after it was
+//! read. A `Method*` is believed if it has the `ConstMethod*` that was sent and no class was
+//! unloaded since the sample (the epoch); if one was, only if the same method was seen there before
+//! the sample, too.
+//!
+//! # Sources
+//! `ScopeDesc::decode_body`, `nmethod::scopes_pcs_begin` (share/code), `CompressedLineNumberReadStream`,
+//! `Method::line_number_from_bci` (share/oops/method.cpp) @ jdk-17+35 and jdk-25+36.
+
+use crate::abi;
+use crate::layout::{CodeBegin, DebugInfo, Metadata, Offsets, SourceFile, SymbolLength};
+use crate::names;
+use crate::process::Heap;
+use crate::stubs::{self, Stub};
+use crate::unsigned5::Reader;
+use hotframe_abi as shared;
+use hotframe_objects::ElfFile;
+use hotframe_runtime::memory::PAGE_BYTES;
+use hotframe_runtime::{Frame, Memory, Outcome, Process, RawFrame, Why};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Scopes of one pc: C2 inlines some 15 deep (`MaxInlineLevel`), C1 9.
+const SCOPES_MAX: usize = 128;
+/// Bytes of a scope's head: three UNSIGNED5.
+const SCOPE_BYTES: usize = 15;
+/// Debug information of a method larger than this is not believed.
+const DEBUG_MAX_BYTES: u64 = 64 << 20;
+/// Line tables: bytecode is at most 64 KB, an entry a few bytes.
+const LINES_MAX_BYTES: usize = 256 << 10;
+/// Methods that are known by address: 16 bytes each and as much for the table.
+const SEEN_MAX: usize = 8192;
+
+/// Names frames of one process.
+pub(crate) struct Resolver {
+    offsets: Arc<Offsets>,
+    bias: u64,
+    /// Where the number of unloaded classes is; 0: nowhere.
+    pub epoch_addr: u64,
+    /// By `Method*`: what it was, and in which epoch first.
+    seen: HashMap<u64, Seen>,
+    stubs: Stubs,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Of its names.
+    hash: u32,
+    epoch: u32,
+}
+
+#[derive(Default)]
+struct Stubs {
+    /// ELF address of the list; `None`: not looked for so far.
+    list: Option<Option<u64>>,
+    all: Vec<Stub>,
+    /// Blobs that were there when the list was read.
+    blobs: Vec<u64>,
+}
+
+/// What is read of a method.
+struct Method {
+    name: Vec<u8>,
+    file: Vec<u8>,
+    constant: u64,
+    lines: Option<u64>,
+}
+
+impl Resolver {
+    pub(crate) fn new(offsets: Arc<Offsets>, bias: u64) -> Resolver {
+        Resolver { offsets, bias, epoch_addr: 0, seen: HashMap::new(), stubs: Stubs::default() }
+    }
+
+    pub(crate) fn resolve(
+        &mut self,
+        raw: &RawFrame<'_>,
+        process: &Process<'_>,
+        heaps: &[Heap],
+        frames: &mut Vec<Frame>,
+    ) -> Outcome {
+        let first = frames.len();
+        let named = match (raw.own() >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 {
+            abi::HF_HOTSPOT_INTERPRETED => self.interpreted(raw, process.memory, frames),
+            abi::HF_HOTSPOT_COMPILED => self.compiled(raw, process.memory, heaps, frames),
+            abi::HF_HOTSPOT_STUB => self.stub(raw, process, frames),
+            _ => Err(Why::Unsupported),
+        };
+        match named {
+            Ok(()) => Outcome::Named,
+            Err(why) => {
+                frames.truncate(first);
+                Outcome::Unnamed(why)
+            }
+        }
+    }
+
+    /// The number of unloaded classes now, past the cache.
+    fn epoch(&self, memory: &Memory) -> Option<u32> {
+        if self.epoch_addr == 0 {
+            return Some(0);
+        }
+        let mut bytes = [0; 8];
+        memory
+            .read_fresh(self.epoch_addr, &mut bytes)
+            .then(|| u64::from_le_bytes(bytes) as u32 & abi::HF_HOTSPOT_COOKIE_MASK)
+    }
+
+    fn interpreted(
+        &mut self,
+        raw: &RawFrame<'_>,
+        memory: &Memory,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), Why> {
+        let own = raw.own();
+        let bci = (own >> abi::HF_HOTSPOT_BCI_SHIFT) as u32 & abi::HF_HOTSPOT_BCI_NONE;
+        let sent_constant = own as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
+        let address = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
+        let epoch = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32;
+        if self.epoch(memory).is_none() {
+            return Err(Why::ProcessGone);
+        }
+        let method = self.method(memory, address).ok_or(Why::StalePointer)?;
+        let constant = (method.constant >> 3) as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
+        if constant != sent_constant {
+            return Err(Why::StalePointer);
+        }
+        let line = method.line(memory, bci, self.offsets.excludes_zero);
+        let start_line = method.line(memory, 0, self.offsets.excludes_zero);
+        let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
+        let hash = hash(&method.name);
+        let known = self.seen.get(&address).copied();
+        let was_it = known.is_some_and(|known| {
+            // Epochs are compared as they follow each other, modulo 2^20.
+            let since = epoch.wrapping_sub(known.epoch) & abi::HF_HOTSPOT_COOKIE_MASK;
+            known.hash == hash && since < abi::HF_HOTSPOT_COOKIE_MASK / 2
+        });
+        if !was_it {
+            self.remember(address, Seen { hash, epoch: now });
+            if now != epoch {
+                return Err(Why::StalePointer);
+            }
+        }
+        frames.push(Frame {
+            name: method.name,
+            file: method.file,
+            line,
+            start_line,
+            ..Frame::default()
+        });
+        Ok(())
+    }
+
+    fn remember(&mut self, method: u64, seen: Seen) {
+        if self.seen.len() >= SEEN_MAX && !self.seen.contains_key(&method) {
+            self.seen.clear();
+        }
+        self.seen.insert(method, seen);
+    }
+
+    fn compiled(
+        &mut self,
+        raw: &RawFrame<'_>,
+        memory: &Memory,
+        heaps: &[Heap],
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), Why> {
+        let o = self.offsets.clone();
+        let own = raw.own();
+        let blob = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
+        let id = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32 | (own as u32 & 0xfff) << 20;
+        let pc =
+            blob + (own >> abi::HF_HOTSPOT_DELTA_SHIFT & u64::from(abi::HF_HOTSPOT_DELTA_MASK));
+        let is_return = raw.head.flags() & shared::HF_FRAME_RETURN_ADDR != 0;
+        if !heaps.iter().any(|heap| blob >= heap.low && blob < heap.end) {
+            return Err(Why::StalePointer);
+        }
+        let is_still = |memory: &Memory| {
+            let mut found = [0; 4];
+            let mut used = [0];
+            let block = blob - u64::from(o.block_bytes);
+            memory.read_fresh(blob + u64::from(o.nmethod_compile_id), &mut found)
+                && memory.read_fresh(block + u64::from(o.block_used), &mut used)
+                && u32::from_le_bytes(found) == id
+                && used != [0]
+        };
+        if !is_still(memory) {
+            let gone = memory.u8(blob).is_none() && self.epoch(memory).is_none();
+            return Err(if gone { Why::ProcessGone } else { Why::StalePointer });
+        }
+        let found = self.scopes(memory, blob, pc, is_return, frames);
+        if found.is_none() {
+            // Without debug information at this place: the method alone.
+            let address =
+                memory.u64(blob + u64::from(o.nmethod_method)).ok_or(Why::StalePointer)?;
+            let method = self.method(memory, address).ok_or(Why::StalePointer)?;
+            let start_line = method.line(memory, 0, o.excludes_zero);
+            frames.push(Frame {
+                name: method.name,
+                file: method.file,
+                start_line,
+                ..Frame::default()
+            });
+        }
+        if is_still(memory) { Ok(()) } else { Err(Why::StalePointer) }
+    }
+
+    /// Appends the scopes of a pc; `None`, and nothing, if it has none.
+    fn scopes(
+        &mut self,
+        memory: &Memory,
+        blob: u64,
+        pc: u64,
+        is_return: bool,
+        frames: &mut Vec<Frame>,
+    ) -> Option<()> {
+        let o = self.offsets.clone();
+        let field = |at: u16| memory.u32(blob + u64::from(at)).map(u64::from);
+        let begin = match o.code_begin {
+            CodeBegin::Address(at) => memory.u64(blob + u64::from(at))?,
+            CodeBegin::Offset(at) => blob + field(at)?,
+        };
+        let debug = Debug::find(&o, memory, blob)?;
+        let offset = u32::try_from(pc.checked_sub(begin)?).ok()?;
+        let mut complete = field(o.blob_frame_complete)? as i32;
+        if o.frame_complete_is_short {
+            complete = i32::from(complete as i16);
+        }
+        if !is_return && (offset as i32) < complete {
+            return None;
+        }
+        let mut scope = debug.scope(&o, memory, offset, is_return)?;
+        let first = frames.len();
+        for _ in 0..SCOPES_MAX {
+            let record = debug.record(memory, scope)?;
+            let mut reader = Reader::new(&record, o.excludes_zero);
+            let sender = reader.unsigned()?;
+            let index = reader.unsigned()?;
+            let bci = reader.unsigned()?.wrapping_sub(1);
+            let slot = debug.metadata.checked_add(u64::from(index.checked_sub(1)?) * 8)?;
+            let address = memory.u64(slot).filter(|_| slot < debug.metadata_end)?;
+            let Some(method) = self.method(memory, address) else {
+                frames.truncate(first);
+                return None;
+            };
+            frames.push(Frame {
+                line: method.line(memory, bci, o.excludes_zero),
+                start_line: method.line(memory, 0, o.excludes_zero),
+                name: method.name,
+                file: method.file,
+                inlined: sender != 0,
+                ..Frame::default()
+            });
+            if sender == 0 {
+                return Some(());
+            }
+            if sender >= scope {
+                break;
+            }
+            scope = sender;
+        }
+        frames.truncate(first);
+        None
+    }
+
+    /// Reads a method's names.
+    fn method(&self, memory: &Memory, address: u64) -> Option<Method> {
+        let o = &*self.offsets;
+        if address == 0 || address % 8 != 0 {
+            return None;
+        }
+        let constant = memory.u64(address + u64::from(o.method_const))?;
+        let field = |at: u16| memory.u16(constant + u64::from(at)).map(u64::from);
+        let pool = memory.u64(constant + u64::from(o.const_constants))?;
+        let symbol_at = |index: u64| {
+            // Low bits of old versions' slots are flags.
+            let slot = pool + u64::from(o.pool_bytes) + index * 8;
+            symbol(o, memory, memory.u64(slot)? & !3)
+        };
+        let own = symbol_at(field(o.const_name)?)?;
+        let holder = memory.u64(pool + u64::from(o.pool_holder))?;
+        let class = symbol(o, memory, memory.u64(holder + u64::from(o.klass_name))?)?;
+        if own.is_empty() || class.is_empty() {
+            return None;
+        }
+        let source = match o.source_file {
+            SourceFile::Pool(at) => memory.u16(pool + u64::from(at)),
+            SourceFile::Klass(at) => memory.u16(holder + u64::from(at)),
+            SourceFile::Unknown => None,
+        };
+        let file = source
+            .filter(|&index| index != 0)
+            .and_then(|index| symbol_at(index.into()))
+            .unwrap_or_default();
+        /// `ConstMethod::_has_linenumber_table`, in all versions.
+        const HAS_LINES: u64 = 1;
+        let lines = (field(o.const_flags)? & HAS_LINES != 0)
+            .then_some(constant + u64::from(o.const_bytes) + field(o.const_code_size)?);
+        Some(Method { name: names::method(&class, &own), file, constant, lines })
+    }
+
+    fn stub(
+        &mut self,
+        raw: &RawFrame<'_>,
+        process: &Process<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), Why> {
+        let memory = process.memory;
+        let own = raw.own();
+        let blob = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
+        let cookie = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32;
+        let pc =
+            blob + (own >> abi::HF_HOTSPOT_DELTA_SHIFT & u64::from(abi::HF_HOTSPOT_DELTA_MASK));
+        let address = memory.u64(blob + u64::from(self.offsets.blob_name)).ok_or(
+            if self.epoch(memory).is_none() { Why::ProcessGone } else { Why::StalePointer },
+        )?;
+        if address as u32 & abi::HF_HOTSPOT_COOKIE_MASK != cookie {
+            return Err(Why::StalePointer);
+        }
+        let text = memory.c_string(address, 128).ok_or(Why::StalePointer)?;
+        if text.is_empty() || !text.iter().all(|byte| (b' '..0x7f).contains(byte)) {
+            return Err(Why::StalePointer);
+        }
+        let lookup = pc - raw.head.call_offset();
+        let name = if text.starts_with(b"StubRoutines") {
+            self.routine(process, blob, lookup).unwrap_or(text)
+        } else {
+            match text.as_slice() {
+                b"vtable chunks" => b"vtable stub".to_vec(),
+                _ => text,
+            }
+        };
+        frames.push(Frame { name, is_internal: true, ..Frame::default() });
+        Ok(())
+    }
+
+    /// The name of the stub at a pc.
+    fn routine(&mut self, process: &Process<'_>, blob: u64, pc: u64) -> Option<Vec<u8>> {
+        let bias = self.bias;
+        let list = *self.stubs.list.get_or_insert_with(|| {
+            process.mappings.iter().filter(|mapping| mapping.start >= bias).find_map(|mapping| {
+                let file = (process.open)(mapping)?;
+                let elf = ElfFile::open(&*file).ok()?;
+                let image = elf.map_bias(mapping.start, mapping.pgoff)?;
+                (image.wrapping_sub(elf.image_base()) == bias).then(|| stubs::find_list(&elf))?
+            })
+        });
+        if let Some(list) = list
+            && !self.stubs.blobs.contains(&blob)
+        {
+            self.stubs.all = stubs::read_list(process.memory, list.wrapping_add(bias));
+            self.stubs.blobs.push(blob);
+        }
+        if let Some(stub) = stubs::find(&self.stubs.all, pc) {
+            return Some(stub.name.clone());
+        }
+        let call_stub = self.offsets.call_stub_return?.wrapping_add(bias);
+        (process.memory.u64(call_stub)? == pc + 1).then(|| b"StubRoutines::call_stub".to_vec())
+    }
+}
+
+/// Reads a symbol's text.
+fn symbol(o: &Offsets, memory: &Memory, address: u64) -> Option<Vec<u8>> {
+    if address == 0 || address % 8 != 0 {
+        return None;
+    }
+    let len = match o.symbol_length {
+        SymbolLength::U16(at) => memory.u16(address + u64::from(at))?,
+        SymbolLength::Upper(at) => (memory.u32(address + u64::from(at))? >> 16) as u16,
+    };
+    memory.bytes(address + u64::from(o.symbol_body), len.into(), 1 << 16)
+}
+
+/// Where a compiled method's debug information is.
+struct Debug {
+    pcs: u64,
+    pcs_end: u64,
+    scopes: u64,
+    scopes_end: u64,
+    metadata: u64,
+    metadata_end: u64,
+}
+
+impl Debug {
+    fn find(o: &Offsets, memory: &Memory, blob: u64) -> Option<Debug> {
+        let field = |at: u16| memory.u32(blob + u64::from(at)).map(u64::from);
+        let pointer = |at: u16| memory.u64(blob + u64::from(at));
+        let debug = match o.debug_info {
+            DebugInfo::InBlob { metadata, scopes_data, scopes_pcs, dependencies } => {
+                let scopes = match scopes_data {
+                    CodeBegin::Address(at) => pointer(at)?,
+                    CodeBegin::Offset(at) => blob + field(at)?,
+                };
+                let pcs = blob + field(scopes_pcs)?;
+                Debug {
+                    pcs,
+                    pcs_end: blob + field(dependencies)?,
+                    scopes,
+                    scopes_end: pcs,
+                    metadata: blob + field(metadata)?,
+                    metadata_end: scopes,
+                }
+            }
+            DebugInfo::Immutable { data, len, scopes_pcs, scopes_data, metadata } => {
+                let start = pointer(data)?;
+                let scopes = start.checked_add(field(scopes_data)?)?;
+                let (metadata, metadata_end) = match metadata {
+                    Metadata::InData { data, metadata } => {
+                        let start = blob + field(data)?;
+                        let at = memory.u16(blob + u64::from(metadata))?;
+                        (start + u64::from(at), blob + field(o.blob_size)?)
+                    }
+                    Metadata::Mutable { data, len, relocation } => {
+                        let start = pointer(data)?;
+                        (start.checked_add(field(relocation)?)?, start.checked_add(field(len)?)?)
+                    }
+                };
+                Debug {
+                    pcs: start.checked_add(field(scopes_pcs)?)?,
+                    pcs_end: scopes,
+                    scopes,
+                    scopes_end: start.checked_add(field(len)?)?,
+                    metadata,
+                    metadata_end,
+                }
+            }
+        };
+        let is_range = |start: u64, end: u64| start <= end && end - start <= DEBUG_MAX_BYTES;
+        (is_range(debug.pcs, debug.pcs_end)
+            && is_range(debug.scopes, debug.scopes_end)
+            && is_range(debug.metadata, debug.metadata_end))
+        .then_some(debug)
+    }
+
+    /// The scope of a code offset: its PcDesc's, exact for a return address, else of the first that
+    /// ends behind it.
+    fn scope(&self, o: &Offsets, memory: &Memory, offset: u32, is_return: bool) -> Option<u32> {
+        let n = (self.pcs_end - self.pcs) / o.pc_desc_bytes;
+        let at = |index: u64, field: u64| memory.u32(self.pcs + index * o.pc_desc_bytes + field);
+        let wanted = if is_return { offset } else { offset.checked_add(1)? };
+        let (mut low, mut high) = (0, n);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // The first one's offset is -1.
+            if (at(middle, o.pc_desc_pc)? as i32) < wanted as i32 {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        if low >= n {
+            return None;
+        }
+        if is_return && at(low, o.pc_desc_pc)? != wanted {
+            return None;
+        }
+        at(low, o.pc_desc_scope).filter(|&scope| scope != 0)
+    }
+
+    /// The head of a scope's record.
+    fn record(&self, memory: &Memory, scope: u32) -> Option<Vec<u8>> {
+        let start = self.scopes.checked_add(u64::from(scope))?;
+        let len = self.scopes_end.checked_sub(start)?.min(SCOPE_BYTES as u64);
+        memory.bytes(start, len, SCOPE_BYTES)
+    }
+}
+
+impl Method {
+    /// The line of a bytecode index; 0: unknown.
+    fn line(&self, memory: &Memory, bci: u32, excludes_zero: bool) -> u32 {
+        let Some(start) = self.lines else { return 0 };
+        if bci >= abi::HF_HOTSPOT_BCI_NONE {
+            return 0;
+        }
+        // How long the table is says only its end: it is read page by page.
+        let mut bytes = Vec::new();
+        while bytes.len() < LINES_MAX_BYTES {
+            let at = start.wrapping_add(bytes.len() as u64);
+            let Some(piece) = memory.bytes(at, PAGE_BYTES - at % PAGE_BYTES, PAGE_BYTES as usize)
+            else {
+                break;
+            };
+            bytes.extend(piece);
+            if let Some(line) = line(&bytes, bci, excludes_zero) {
+                return line;
+            }
+        }
+        0
+    }
+}
+
+/// The line of a bytecode index in a table; `None` if the table does not end in `bytes`.
+fn line(bytes: &[u8], wanted: u32, excludes_zero: bool) -> Option<u32> {
+    let mut reader = Reader::new(bytes, excludes_zero);
+    let (mut bci, mut line) = (0i32, 0i32);
+    let mut best = (-1, 0);
+    loop {
+        match reader.byte()? {
+            0 => return Some(u32::try_from(best.1).unwrap_or(0)),
+            0xff => {
+                bci = bci.wrapping_add(reader.signed()?);
+                line = line.wrapping_add(reader.signed()?);
+            }
+            byte => {
+                bci = bci.wrapping_add(i32::from(byte >> 3));
+                line = line.wrapping_add(i32::from(byte & 7));
+            }
+        }
+        if bci == wanted as i32 {
+            return Some(u32::try_from(line).unwrap_or(0));
+        }
+        if bci < wanted as i32 && bci >= best.0 {
+            best = (bci, line);
+        }
+    }
+}
+
+/// FNV-1a (Fowler, Noll, Vo), folded.
+fn hash(bytes: &[u8]) -> u32 {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    (hash ^ hash >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines apply from their bytecode index up; entries need not be sorted.
+    #[test]
+    fn lines_of_a_table() {
+        // bci 0 line 5; bci 3 line 6; escape: bci -1 (2), line +10 (16); end
+        let table = [5, 3 << 3 | 1, 0xff, 1, 20, 0];
+        let check = |bci, expect| assert_eq!(line(&table, bci, false), Some(expect), "{bci}");
+        check(0, 5);
+        check(1, 5);
+        check(2, 16);
+        check(3, 6);
+        check(100, 6);
+        assert_eq!(line(&table[..5], 100, false), None, "it does not end");
+        assert_eq!(line(&[0], 0, false), Some(0));
+    }
+}
