@@ -152,11 +152,9 @@ impl Jvm {
                         b"nmethod" => self.table.name_nmethod = name,
                         b"native nmethod" => self.table.name_native = name,
                         b"vtable chunks" => self.table.name_vtable = name,
-                        text if text.starts_with(b"StubRoutines") => {
-                            if text.windows(12).any(|part| part == b"continuation") {
-                                self.table.continuation_start = blob;
-                                self.table.continuation_end = at + len;
-                            }
+                        text if text.windows(12).any(|part| part == b"continuation") => {
+                            self.table.continuation_start = blob;
+                            self.table.continuation_end = at + len;
                         }
                         _ => {}
                     }

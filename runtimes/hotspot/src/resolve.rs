@@ -278,7 +278,7 @@ impl Resolver {
     /// Reads a method's names.
     fn method(&self, memory: &Memory, address: u64) -> Option<Method> {
         let o = &*self.offsets;
-        if address == 0 || address % 8 != 0 {
+        if address == 0 || !address.is_multiple_of(8) {
             return None;
         }
         let constant = memory.u64(address + u64::from(o.method_const))?;
@@ -373,7 +373,7 @@ impl Resolver {
 
 /// Reads a symbol's text.
 fn symbol(o: &Offsets, memory: &Memory, address: u64) -> Option<Vec<u8>> {
-    if address == 0 || address % 8 != 0 {
+    if address == 0 || !address.is_multiple_of(8) {
         return None;
     }
     let len = match o.symbol_length {
