@@ -248,6 +248,23 @@ fn deleted_and_replaced_while_running() {
     }
 }
 
+/// Go's runtime works on the thread's own stack: the goroutine that called it is on another, below.
+#[test]
+fn go_system_stack() {
+    live!();
+    let workload = Workload::start(&program!("gostacks"), ["system"]);
+    let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
+        recording.folded.samples(|stack| stack.has("runtime.systemstack")) >= 50
+    });
+    let working =
+        |stack: &Stack| stack.has("runtime.systemstack") && stack.has("runtime.ReadMemStats.func1");
+    let path = ["main.main", "main.onSystemStack", "runtime.ReadMemStats", "runtime.systemstack"];
+    recording.folded.assert_path("gostacks", working, &path);
+    let process = recording.stats().of("gostacks");
+    // A tick may fall between the runtime's change of stacks and its note of it.
+    assert!(process.cut_samples() <= 1 + process.samples / 100, "{:?}", process.cut);
+}
+
 /// Children of fork go on in their parent's image; children of vfork have a new one.
 #[test]
 fn fork_server_and_vfork() {

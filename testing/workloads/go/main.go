@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// gostacks inline|frameless, until stopped.
+// gostacks inline|frameless|system, until stopped.
 //
 // inline:    main.main → main.realFunction → main.inlinedOne → main.inlinedTwo →
 //
@@ -8,9 +8,16 @@
 //
 // frameless: main.main → main.framelessCaller → main.framelessLeaf; the leaf needs no stack, so
 // Go gives it no frame and its caller's frame pointer is still in the register.
+//
+// system:    main.main → main.onSystemStack → runtime.ReadMemStats, which works on the thread's own
+//
+//	stack: on the main thread that one lies above all goroutines' stacks.
 package main
 
-import "os"
+import (
+	"os"
+	"runtime"
+)
 
 var sink uint64
 
@@ -49,11 +56,25 @@ func framelessCaller() {
 	sink += framelessLeaf(200000000)
 }
 
+//go:noinline
+func onSystemStack() {
+	var stats runtime.MemStats
+	for i := 0; i < 100000; i++ {
+		runtime.ReadMemStats(&stats)
+	}
+	sink += stats.Sys
+}
+
 func main() {
+	// On the main thread, so that it is known where the thread's own stack is.
+	runtime.LockOSThread()
 	for {
-		if len(os.Args) > 1 && os.Args[1] == "frameless" {
+		switch os.Args[1] {
+		case "frameless":
 			framelessCaller()
-		} else {
+		case "system":
+			onSystemStack()
+		default:
 			realFunction()
 		}
 	}
