@@ -35,6 +35,12 @@ const RETRY_MAX_NS: u64 = 1_000_000_000;
 const REFRESH_NS: u64 = 100_000_000;
 /// `.symtab` up to this size is searched where `.dynsym` says nothing.
 const SYMTAB_MAX_BYTES: u64 = 16 << 20;
+/// Processes of the same program that are asked for a name besides the frame's own.
+const RELATIVES_MAX: usize = 3;
+
+/// Opens the file behind a mapping.
+type OpenMapping<'a> =
+    dyn Fn(&hotframe_runtime::Mapping) -> Option<Arc<dyn ReadAt + Send + Sync>> + 'a;
 
 /// What a file was recognised as.
 struct Recognised {
@@ -79,6 +85,47 @@ struct Serving {
 
 /// Takes a question's index and its frames, or why there are none.
 pub type Answers<'a> = &'a mut dyn FnMut(usize, Result<&[Frame], Why>);
+
+impl Serving {
+    fn is_attached(&self) -> bool {
+        self.served.iter().any(|served| matches!(served.state, State::Attached { .. }))
+    }
+
+    /// Names a frame: appends to `frames`, which is emptied first.
+    fn resolve(
+        &mut self,
+        pid: u32,
+        raw: &RawFrame<'_>,
+        mappings: &[hotframe_runtime::Mapping],
+        open: &OpenMapping<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Outcome {
+        let mut outcome = Outcome::Unnamed(Why::ProcessGone);
+        frames.clear();
+        // Two of a kind in one process (interpreters in two libraries): the one that can.
+        for served in &mut self.served {
+            let State::Attached { attached, .. } = &mut served.state else { continue };
+            if served.runtime.id() != raw.head.runtime() {
+                continue;
+            }
+            // Nothing that was read for another frame is believed: it may be old.
+            self.memory.forget();
+            let view = hotframe_runtime::Process {
+                pid,
+                bias: served.bias,
+                memory: &self.memory,
+                mappings,
+                open,
+            };
+            outcome = attached.resolve(raw, &view, frames);
+            if outcome == Outcome::Named {
+                break;
+            }
+            frames.clear();
+        }
+        outcome
+    }
+}
 
 /// What became of a runtime in a process: a line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -323,11 +370,24 @@ impl Runtimes {
         until: Instant,
         out: Answers<'_>,
     ) -> usize {
-        let serving = self.serving.get_mut(&incarnation.pid).filter(|serving| {
+        let own = self.serving.get(&incarnation.pid).filter(|serving| {
             // Another program now has the pid.
             serving.incarnation.is_none_or(|served| served == incarnation)
         });
-        let (Some(serving), Some(process)) = (serving, process) else {
+        let image = process.map(|process| process.image).or(own.map(|serving| serving.image));
+        // What was forked from the same program has the same objects at the same addresses, and may
+        // live longer: each name is checked against the frame by whoever gives it.
+        let relatives = self.serving.iter().filter(|(pid, serving)| {
+            **pid != incarnation.pid && image == Some(serving.image) && serving.is_attached()
+        });
+        let mut pids: Vec<u32> = relatives.map(|(&pid, _)| pid).collect();
+        // A parent is older than its children, and they may be gone as well.
+        pids.sort_unstable();
+        pids.truncate(RELATIVES_MAX);
+        if own.is_some() {
+            pids.insert(0, incarnation.pid);
+        }
+        let Some(process) = process.filter(|_| !pids.is_empty()) else {
             (0..questions.len()).for_each(|at| out(at, Err(Why::ProcessGone)));
             return questions.len();
         };
@@ -341,29 +401,18 @@ impl Runtimes {
             let (head, data) =
                 words.split_first().map_or((0, &[][..]), |(&head, data)| (head, data));
             let raw = RawFrame { head: abi::FrameWord(head), data };
-            let mut outcome = Outcome::Unnamed(Why::Unsupported);
-            frames.clear();
-            // Two of a kind in one process (interpreters in two libraries): the one that can.
-            for served in &mut serving.served {
-                let State::Attached { attached, .. } = &mut served.state else { continue };
-                if served.runtime.id() != raw.head.runtime() {
-                    continue;
-                }
-                // Nothing that was read for another frame is believed: it may be old.
-                serving.memory.forget();
-                let view = hotframe_runtime::Process {
-                    pid: incarnation.pid,
-                    bias: served.bias,
-                    memory: &serving.memory,
-                    mappings: &mappings,
-                    open: &open,
-                };
-                outcome = attached.resolve(&raw, &view, &mut frames);
-                if outcome == Outcome::Named {
+            let mut outcome = None;
+            for pid in &pids {
+                let Some(serving) = self.serving.get_mut(pid) else { continue };
+                let answer = serving.resolve(*pid, &raw, &mappings, &open, &mut frames);
+                if answer == Outcome::Named {
+                    outcome = Some(answer);
                     break;
                 }
-                frames.clear();
+                // Its own process's reason is the one that counts.
+                outcome = outcome.or(Some(answer));
             }
+            let outcome = outcome.unwrap_or(Outcome::Unnamed(Why::ProcessGone));
             out(
                 at,
                 match outcome {

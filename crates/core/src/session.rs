@@ -65,6 +65,8 @@ pub struct Counts {
     pub heuristic: u64,
     /// Walks finished here.
     pub from_slice: u64,
+    /// Stacks that lack frames of a runtime.
+    pub runtime_lost: u64,
     /// Walks compared with an independent unwinder, and those that agreed.
     pub audited: u64,
     /// See `audited`.
@@ -422,6 +424,9 @@ impl Session {
             cut = abi::HF_CUT_BAD_UNWIND_INFO as u8;
         }
         let heuristic = flags & abi::HF_SAMPLE_HEURISTIC != 0;
+        if flags & abi::HF_SAMPLE_RUNTIME_LOST != 0 {
+            self.counts.runtime_lost += u64::from(head.weight);
+        }
         let hash = if cut == head.cut { head.stack_hash } else { head.stack_hash ^ u64::from(cut) };
         self.finish(head, words, hash, cut, head.cut_pc, heuristic);
     }
@@ -513,6 +518,9 @@ impl Session {
                     }
                 }
             }
+        }
+        if walk.has_lost_runtime() || u32::from(head.flags) & abi::HF_SAMPLE_RUNTIME_LOST != 0 {
+            self.counts.runtime_lost += u64::from(head.weight);
         }
         let heuristic =
             walk.is_heuristic() || u32::from(head.flags) & abi::HF_SAMPLE_HEURISTIC != 0;

@@ -135,6 +135,7 @@ impl Books<'_> {
             "stacks_cut": by_name(&abi::CUT_NAMES, &counts.cut, 1),
             "stacks_heuristic": counts.heuristic,
             "stacks_from_slice": counts.from_slice,
+            "stacks_without_runtime": counts.runtime_lost,
             "slices_refused": kernel.slices_refused,
             "sideband_lost": self.sideband_lost,
             "frames": frames,

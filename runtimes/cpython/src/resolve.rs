@@ -31,6 +31,12 @@ const TABLE_MAX_BYTES: usize = 1 << 20;
 /// `PyTypeObject.tp_name`.
 const TYPE_NAME: u64 = 24;
 
+/// Is what an object begins with a count of references (`PyObject.ob_refcnt`)? Allocators use a free
+/// block's first word to chain it. Free-threaded objects begin otherwise.
+pub(crate) fn is_alive(references: u64, offsets: &Offsets) -> bool {
+    offsets.object_type != 8 || (references != 0 && references >> 32 & 0xffff == 0)
+}
+
 /// Reads code objects of a process.
 #[derive(Debug)]
 pub(crate) struct Resolver {
@@ -81,7 +87,10 @@ impl Resolver {
             let bytes = block.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
             u64::from_le_bytes(bytes.unwrap_or_default())
         };
-        if !self.is_code_type(word(self.offsets.object_type), memory) {
+        // Whoever frees an object puts a pointer, or nothing, where its count of references was.
+        if !is_alive(word(0), &self.offsets)
+            || !self.is_code_type(word(self.offsets.object_type), memory)
+        {
             return Err(Why::StalePointer);
         }
         let offsets = &self.offsets;
@@ -96,8 +105,10 @@ impl Resolver {
             0 => Some(first_line),
             position => {
                 let table = word(offsets.code_table);
+                let is_alive =
+                    memory.u64(table).is_some_and(|references| is_alive(references, offsets));
                 let len_bytes = memory.u64(table.wrapping_add(offsets.bytes_size));
-                let table = len_bytes.and_then(|len_bytes| {
+                let table = len_bytes.filter(|_| is_alive).and_then(|len_bytes| {
                     let at = table.checked_add(offsets.bytes_data)?;
                     memory.bytes(at, len_bytes, TABLE_MAX_BYTES)
                 });

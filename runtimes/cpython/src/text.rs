@@ -7,6 +7,7 @@
 //! Include/cpython/unicodeobject.h @ v3.6.15 to v3.13.0: `PyASCIIObject`, `PyCompactUnicodeObject`.
 
 use crate::layout::Offsets;
+use crate::resolve::is_alive;
 use hotframe_runtime::Memory;
 
 /// Longest name or path that is read, in characters: PATH_MAX.
@@ -18,6 +19,9 @@ const KIND_FOUR_BYTES: u32 = 4;
 
 /// The text of the string at `address`; `None` if that is none.
 pub(crate) fn text(memory: &Memory, offsets: &Offsets, address: u64) -> Option<Vec<u8>> {
+    if !is_alive(memory.u64(address)?, offsets) {
+        return None;
+    }
     let length = memory.u64(address.checked_add(offsets.unicode_length)?)?;
     if length > TEXT_MAX_CHARS {
         return None;
@@ -58,6 +62,7 @@ mod tests {
     fn object(minor: u8, kind: u32, ascii: bool, characters: &[u8], length: u64) -> Memory {
         let offsets = known(minor).expect("known");
         let mut bytes = vec![0; 128];
+        bytes[0] = 1;
         bytes[offsets.unicode_length as usize] = length as u8;
         let state = (kind | 8 | if ascii { 16 } else { 0 }) << offsets.unicode_kind_shift;
         let at = offsets.unicode_state as usize;
@@ -91,5 +96,11 @@ mod tests {
         assert_eq!(text(&object(11, 3, true, b"main", 4), &offsets, 0x1000), None);
         assert_eq!(text(&object(11, 1, true, b"main", 4), &offsets, 0x2000), None);
         assert_eq!(text(&object(11, 1, true, b"main", 4), &offsets, u64::MAX), None);
+        // Freed: its first word chains it.
+        let mut freed = vec![0; 128];
+        freed[..8].copy_from_slice(&0x7f12_3456_7890_u64.to_le_bytes());
+        freed[32] = 1 << 2 | 8 << 2 | 16 << 2;
+        freed[16] = 4;
+        assert_eq!(text(&Memory::recorded(vec![(0x1000, freed)]), &offsets, 0x1000), None);
     }
 }
