@@ -153,6 +153,9 @@ pub struct Session {
     /// Mappings changed in the last pass: a process that begins maps its libraries within a
     /// millisecond or two, so the next pass should come soon.
     pub is_settling: bool,
+    /// Runtimes were asked for names in the last pass: new code runs, and who runs it may end any
+    /// time, with its names.
+    pub is_learning: bool,
     /// Parent and child of forks since this was last emptied.
     pub forked: Vec<(u32, u32)>,
     auditor: Option<Auditor>,
@@ -180,6 +183,7 @@ impl Session {
             kernel_symbols: BTreeMap::new(),
             exited: Vec::new(),
             is_settling: false,
+            is_learning: false,
             forked: Vec::new(),
             auditor,
             stacks: HashMap::new(),
@@ -267,6 +271,7 @@ impl Session {
     pub fn answer_questions(&mut self, until: Instant) -> usize {
         let mut asked = std::mem::take(&mut self.recording.asked);
         asked.extend(self.recording.take_questions(MAX_ASKED.saturating_sub(asked.len())));
+        self.is_learning = !asked.is_empty();
         let now_ns = self.now_ns;
         // By process: what is read of it once serves all.
         asked.sort_by_key(|question| question.incarnation.pid);

@@ -37,6 +37,8 @@ const PASS: Duration = Duration::from_millis(100);
 const PENDING_NAMES: Duration = Duration::from_secs(10);
 /// The next pass after mappings changed.
 const SETTLING: Duration = Duration::from_millis(2);
+/// The next pass after frames of runtimes were met for the first time.
+const LEARNING: Duration = Duration::from_millis(10);
 /// How often CPUs coming and going are looked for.
 pub(crate) const CPUS_NS: u64 = 1_000_000_000;
 /// Bytes of stacks that one CPU may send in a second.
@@ -437,7 +439,11 @@ impl Recorder {
             if now >= until_ns || (has_targets && self.targets.is_empty()) {
                 break;
             }
-            let pass = if self.session.is_settling { SETTLING } else { PASS };
+            let pass = match (self.session.is_settling, self.session.is_learning) {
+                (true, _) => SETTLING,
+                (_, true) => LEARNING,
+                _ => PASS,
+            };
             let wait = pass.min(Duration::from_nanos(until_ns - now));
             if self.wait(wait)? && self.take_signals(target)? {
                 break;
