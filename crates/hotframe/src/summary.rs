@@ -57,7 +57,10 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
         let facts = &profile.functions[function as usize];
         let module = profile.strings.get(profile.modules[facts.module as usize].path);
         let module = module.rsplit('/').next().unwrap_or(module);
-        let module = if facts.kind == Kind::Kernel && module.starts_with("[kernel") {
+        // Code of a runtime may be in no file: its kind says more than nothing.
+        let module = if module.is_empty() {
+            facts.kind.name()
+        } else if facts.kind == Kind::Kernel && module.starts_with("[kernel") {
             "kernel"
         } else {
             module
