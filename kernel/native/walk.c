@@ -16,8 +16,9 @@
 #endif
 
 struct hf_walk;
-static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr);
-#define hf_read_user(w, dst, bytes, addr) hf_read_user_native(w, dst, bytes, addr)
+static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr, int lasting);
+#define hf_read_user(w, dst, bytes, addr) hf_read_user_native(w, dst, bytes, addr, 0)
+#define hf_read_lasting(w, dst, bytes, addr) hf_read_user_native(w, dst, bytes, addr, 1)
 /* Natively nobody waits: only the number of steps bounds a walk. */
 static inline __u64 hf_now_ns(void)
 {
@@ -29,16 +30,16 @@ static inline __u64 hf_now_ns(void)
 
 _Thread_local struct hf_memory hf_memory;
 
-typedef int (*hf_read_fn)(void *context, void *dst, __u32 bytes, __u64 addr);
+typedef int (*hf_read_fn)(void *context, void *dst, __u32 bytes, __u64 addr, int lasting);
 static _Thread_local hf_read_fn hf_read;
 static _Thread_local void *hf_read_context;
 static _Thread_local struct hf_walk hf_native_walk;
 static _Thread_local struct hf_cache hf_native_cache;
 
-static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr)
+static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr, int lasting)
 {
 	(void)w;
-	return hf_read(hf_read_context, dst, bytes, addr);
+	return hf_read(hf_read_context, dst, bytes, addr, lasting);
 }
 
 /* In and out of one call; twin: `Call` in crates/core/src/walk.rs. */

@@ -782,7 +782,7 @@ fn unnamed(why: Why) -> hotframe_frames::Why {
 /// memory, before and after; else the stack is cut there.
 ///
 /// Generated code is read whatever the stack does: it outlives its calls, and is read only to see
-/// whether a call stands before an address.
+/// whether a call stands before an address. So is what a runtime's step says is lasting.
 struct SliceReader<'a> {
     stack: &'a Stack,
     mappings: &'a [Mapping],
@@ -804,6 +804,15 @@ impl SliceReader<'_> {
     fn copied(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
         let at = usize::try_from(addr.checked_sub(self.stack.addr)?).ok()?;
         self.stack.bytes.get(at..)?.get(..bytes)
+    }
+
+    /// The process's own memory, opened at the first use.
+    fn memory(&mut self) -> Option<&Memory> {
+        if !self.beyond.is_opened {
+            self.beyond.is_opened = true;
+            self.beyond.memory = Memory::open(self.beyond.pid);
+        }
+        self.beyond.memory.as_ref()
     }
 
     /// Is this in executable memory that no file is behind?
@@ -834,15 +843,21 @@ impl ReadUser for SliceReader<'_> {
         if read_text(self.mappings, self.files, addr, into) {
             return true;
         }
-        if !self.beyond.is_opened {
-            self.beyond.is_opened = true;
-            self.beyond.memory = Memory::open(self.beyond.pid);
-        }
+        self.memory();
         let Some(memory) = &self.beyond.memory else { return false };
         if self.is_generated(addr) {
             return memory.read(addr, into);
         }
         self.stands_still(memory) && memory.read(addr, into) && self.stands_still(memory)
+    }
+
+    fn read_lasting(&mut self, addr: u64, into: &mut [u8]) -> bool {
+        if let Some(bytes) = self.copied(addr, into.len()) {
+            into.copy_from_slice(bytes);
+            return true;
+        }
+        read_text(self.mappings, self.files, addr, into)
+            || self.memory().is_some_and(|memory| memory.read(addr, into))
     }
 }
 

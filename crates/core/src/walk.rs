@@ -39,7 +39,7 @@ unsafe extern "C" {
         call: *mut Call,
         memory: *const u8,
         memory_bytes: u64,
-        read: extern "C" fn(*mut c_void, *mut c_void, u32, u64) -> i32,
+        read: extern "C" fn(*mut c_void, *mut c_void, u32, u64, i32) -> i32,
         context: *mut c_void,
     );
 }
@@ -48,6 +48,11 @@ unsafe extern "C" {
 pub trait ReadUser {
     /// Fills `into` from `addr`; false if any byte is unreadable.
     fn read(&mut self, addr: u64, into: &mut [u8]) -> bool;
+
+    /// The same of what outlives calls: code, and what a runtime knows of it.
+    fn read_lasting(&mut self, addr: u64, into: &mut [u8]) -> bool {
+        self.read(addr, into)
+    }
 }
 
 /// Why a walk stopped.
@@ -140,12 +145,23 @@ impl Walk {
         blob_off: u32,
         reader: &mut dyn ReadUser,
     ) -> Stop {
-        extern "C" fn read(context: *mut c_void, into: *mut c_void, bytes: u32, addr: u64) -> i32 {
+        extern "C" fn read(
+            context: *mut c_void,
+            into: *mut c_void,
+            bytes: u32,
+            addr: u64,
+            lasting: i32,
+        ) -> i32 {
             // SAFETY: context is the `&mut reader` passed below, alive for the call.
             let reader = unsafe { &mut *context.cast::<&mut dyn ReadUser>() };
             // SAFETY: the C side passes a buffer of its own of `bytes` bytes, initialised memory.
             let into = unsafe { std::slice::from_raw_parts_mut(into.cast::<u8>(), bytes as usize) };
-            if reader.read(addr, into) { 0 } else { 1 }
+            let done = if lasting == 0 {
+                reader.read(addr, into)
+            } else {
+                reader.read_lasting(addr, into)
+            };
+            i32::from(!done)
         }
         let mut reader = reader;
         self.call.blob_off = blob_off;

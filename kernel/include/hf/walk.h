@@ -11,6 +11,9 @@
  * tests run it over recorded processes. The includer provides
  *
  *   hf_read_user(w, dst, bytes, addr)   0, or not 0 when unreadable
+ *   hf_read_lasting(…)                  the same of what outlives calls: code, and
+ *                                       what a runtime knows of it. When a slice's
+ *                                       walk is finished it may be read later.
  *   hf_mem(off, bytes)                  mem.h
  *   hf_now_ns()                         any monotonic clock
  *

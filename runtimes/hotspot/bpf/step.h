@@ -165,7 +165,7 @@ static __always_inline __u64 hf_hotspot_epoch(struct hf_walk *w, const struct hf
 
 	if (known)
 		return known - 1;
-	if (!proc->epoch_addr || hf_read_user(w, &s->value, 8, proc->epoch_addr))
+	if (!proc->epoch_addr || hf_read_lasting(w, &s->value, 8, proc->epoch_addr))
 		s->value = 0;
 	s->value &= HF_HOTSPOT_COOKIE_MASK;
 	w->runtime_state[HF_RUNTIME_HOTSPOT] = s->value + 1;
@@ -186,13 +186,13 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 	if (!proc)
 		return 1;
 	s = HF_HOTSPOT_SCRATCH(w);
-	if (!hf_read_user(w, &s->value, 8, method + proc->method_const))
+	if (!hf_read_lasting(w, &s->value, 8, method + proc->method_const))
 		constant = s->value;
 	if (constant) {
 		/* At a leaf a register may hold it, or something else. */
 		if (bcp != bcp_slot) {
 			code_bytes = 0;
-			if (!hf_read_user(w, &s->value, 8, constant + proc->const_code_size))
+			if (!hf_read_lasting(w, &s->value, 8, constant + proc->const_code_size))
 				code_bytes = s->value & 0xffff;
 			if (bcp - (constant + proc->const_bytes) >= code_bytes)
 				bcp = bcp_slot;
@@ -412,7 +412,7 @@ HF_STEP_FN int hf_hotspot_find_block(struct hf_walk *w, __u64 pc)
 	s->segment = (pc - low) >> shift;
 	s->is_found = 0;
 	for (i = 0; i < HF_HOTSPOT_MAX_HOPS; i++) {
-		if (hf_read_user(w, s->code, 1, segmap + s->segment))
+		if (hf_read_lasting(w, s->code, 1, segmap + s->segment))
 			break;
 		if (s->code[0] == 0) {
 			s->is_found = 1;
@@ -446,11 +446,11 @@ HF_STEP_FN int hf_hotspot_find_blob(struct hf_walk *w, __u64 pc)
 	hf_barrier(bytes);
 	if (bytes > HF_HOTSPOT_MAX_BLOB_BYTES)
 		return 1;
-	if (hf_read_user(w, s->block, bytes, begin)) {
+	if (hf_read_lasting(w, s->block, bytes, begin)) {
 		/* A small blob at the very end of what is committed. */
 		bytes = proc->head_bytes;
 		hf_barrier(bytes);
-		if (bytes > HF_HOTSPOT_MAX_BLOB_BYTES || hf_read_user(w, s->block, bytes, begin))
+		if (bytes > HF_HOTSPOT_MAX_BLOB_BYTES || hf_read_lasting(w, s->block, bytes, begin))
 			return 1;
 	}
 	if (!(hf_hotspot_u32(w, proc->block_used) & 0xff))
@@ -494,7 +494,7 @@ static __always_inline int hf_hotspot_kind(struct hf_walk *w, const struct hf_ho
 		return HF_HOTSPOT_BLOB_METHOD;
 	if (s->name == proc->name_vtable)
 		return HF_HOTSPOT_BLOB_VTABLE;
-	if (hf_read_user(w, &s->name_text, 8, s->name))
+	if (hf_read_lasting(w, &s->name_text, 8, s->name))
 		return HF_HOTSPOT_BLOB_STUB;
 	if (s->name_text == HF_HOTSPOT_TEXT_NMETHOD || s->name_text == HF_HOTSPOT_TEXT_NATIVE)
 		return HF_HOTSPOT_BLOB_METHOD;
@@ -527,7 +527,7 @@ HF_STEP_FN int hf_hotspot_prologue(struct hf_walk *w)
 	at = (__u32)(w->pc - s->entry);
 	if (w->pc <= s->entry)
 		return HF_HOTSPOT_BARE;
-	if (hf_read_user(w, s->code, 32, s->entry))
+	if (hf_read_lasting(w, s->code, 32, s->entry))
 		return HF_HOTSPOT_STANDS;
 	/* From the last to the first, so that the first one is kept; in memory,
 	 * of whose numbers the verifier knows nothing. */
@@ -574,7 +574,7 @@ HF_STEP_FN int hf_hotspot_epilogue(struct hf_walk *w)
 		return HF_HOTSPOT_STANDS;
 	s = HF_HOTSPOT_SCRATCH(w);
 	b = s->code + 8;
-	if (hf_read_user(w, s->code, 32, w->pc - 8))
+	if (hf_read_lasting(w, s->code, 32, w->pc - 8))
 		return HF_HOTSPOT_STANDS;
 	if (b[0] == 0xc3)
 		return HF_HOTSPOT_BARE;
@@ -716,7 +716,7 @@ HF_STEP_FN int hf_hotspot_calls(struct hf_walk *w, __u64 ra)
 	if (!w)
 		return 0;
 	s = HF_HOTSPOT_SCRATCH(w);
-	if (ra < 4096 || ra >> 47 || hf_read_user(w, s->code, 8, ra - 8))
+	if (ra < 4096 || ra >> 47 || hf_read_lasting(w, s->code, 8, ra - 8))
 		return 0;
 	if (s->code[3] == 0xe8) {
 		target = ra + (__s64) * (__s32 *)(s->code + 4);
