@@ -107,6 +107,7 @@ pub const HF_MISSING_NONE: hf_missing = 0;
 pub const HF_MISSING_SPACE: hf_missing = 1;
 pub const HF_MISSING_MAPPING: hf_missing = 2;
 pub const HF_MISSING_ROWS: hf_missing = 3;
+pub const HF_MISSING_STEP: hf_missing = 4;
 pub type hf_missing = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(
@@ -699,4 +700,4 @@ pub const CUT_NAMES: [&str; 12] = [
 ];
 pub const FILTERED_NAMES: [&str; 5] = ["idle", "pid", "cgroup", "comm", "namespace"];
 pub const LOST_NAMES: [&str; 3] = ["ring_full", "no_scratch", "tail_call"];
-pub const MISSING_NAMES: [&str; 4] = ["none", "space", "mapping", "rows"];
+pub const MISSING_NAMES: [&str; 5] = ["none", "space", "mapping", "rows", "step"];

@@ -148,6 +148,9 @@ pub struct Runtimes {
     serving: HashMap<u32, Serving>,
     /// Bits `1 << HF_RUNTIME_*` of those that serve or served a process.
     wanted: u32,
+    /// Those that the kernel half is without, and whether their processes have to be told.
+    refused: u32,
+    is_newly_refused: bool,
     gone: Vec<Report>,
     /// Tables of processes that are forgotten.
     orphans: Vec<Table>,
@@ -166,6 +169,12 @@ impl Runtimes {
     /// Those of a registry; nobody is served.
     pub fn new(registry: &'static [&'static dyn Runtime]) -> Runtimes {
         Runtimes { registry, ..Runtimes::default() }
+    }
+
+    /// The kernel half has not the steps of these runtimes: their code is left to the native rules.
+    pub fn refuse(&mut self, mask: u32) {
+        self.is_newly_refused |= mask & !self.refused != 0;
+        self.refused |= mask;
     }
 
     /// Bits `1 << HF_RUNTIME_*` of the steps that the kernel half needs.
@@ -281,6 +290,7 @@ impl Runtimes {
     ) -> Vec<u32> {
         let mut changed = Vec::new();
         let mut gone = Vec::new();
+        let is_newly_refused = std::mem::take(&mut self.is_newly_refused);
         for (&pid, serving) in &mut self.serving {
             match process(pid).filter(|process| process.image == serving.image) {
                 Some(process) => {
@@ -293,7 +303,8 @@ impl Runtimes {
                         tables,
                         now_ns,
                         false,
-                    ) {
+                    ) || is_newly_refused
+                    {
                         changed.push(pid);
                     }
                 }
@@ -345,6 +356,9 @@ impl Runtimes {
     pub fn overlay(&self, pid: u32, entries: &mut Vec<abi::hf_mapping>) {
         let Some(serving) = self.serving.get(&pid) else { return };
         for served in &serving.served {
+            if self.refused & 1 << served.runtime.id() != 0 {
+                continue;
+            }
             if let State::Attached { attached, table: Some(table) } = &served.state {
                 for region in attached.regions() {
                     overlay(entries, *region, table.off);

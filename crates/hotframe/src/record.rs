@@ -384,12 +384,13 @@ fn warn_of_missing_capabilities() {
 
 /// Gives the kernel half the steps of runtimes that a process began to need. One that the kernel
 /// refuses is said once; stacks go on natively.
-pub(crate) fn enable_runtimes(kernel: &mut Kernel, session: &Session) {
+pub(crate) fn enable_runtimes(kernel: &mut Kernel, session: &mut Session) {
     let wanted = session.runtimes.wanted() & !kernel.refused_runtimes();
     if wanted & !kernel.runtimes() != 0
         && let Err(why) = kernel.enable_runtimes(wanted)
     {
         eprintln!("hotframe: a runtime's frames are missing: {why}");
+        session.runtimes.refuse(kernel.refused_runtimes());
     }
 }
 

@@ -123,6 +123,7 @@ enum hf_missing {
 	HF_MISSING_SPACE = 1, /* nothing is known of the address space */
 	HF_MISSING_MAPPING = 2, /* the pc lies in no known mapping */
 	HF_MISSING_ROWS = 3, /* the file's rows for this text are not loaded */
+	HF_MISSING_STEP = 4, /* the walk is being loaded anew with the runtime's step */
 };
 
 /* ------------------------------------------------------ tables in memory */

@@ -70,13 +70,11 @@ static __always_inline int hf_push_dynamic(struct hf_walk *w, __u32 runtime, __u
 	return 0;
 }
 
-/* Is the step of a runtime there? Is any? */
+/* Is the step of a runtime there? */
 #if defined(__BPF__)
 #define HF_HAS_RUNTIME(id) (hf_config.runtimes & (1U << (id)))
-#define HF_HAS_RUNTIMES() (hf_config.runtimes != 0)
 #else
 #define HF_HAS_RUNTIME(id) 1
-#define HF_HAS_RUNTIMES() 1
 #endif
 
 #include "cpython/bpf/step.h"
@@ -87,8 +85,6 @@ static __always_inline int hf_step_runtime(struct hf_walk *w)
 {
 	const struct hf_runtime_table *table;
 
-	if (!HF_HAS_RUNTIMES())
-		return HF_STEP_NATIVE;
 	table = hf_mem(w->runtime_off, sizeof(*table));
 	if (!table)
 		return HF_STEP_NATIVE;
@@ -100,7 +96,9 @@ static __always_inline int hf_step_runtime(struct hf_walk *w)
 	case HF_RUNTIME_HOTSPOT:
 		if (HF_HAS_RUNTIME(HF_RUNTIME_HOTSPOT))
 			return hf_step_hotspot(w);
-		return HF_STEP_NATIVE;
+		/* Code without a file: the native rules would end there. */
+		hf_miss(w, HF_MISSING_STEP, w->pc);
+		return HF_STEP_ENDED;
 	default:
 		return HF_STEP_NATIVE;
 	}
