@@ -6,7 +6,7 @@
 
 import { LEVELS } from "./change";
 import { changeFill, fill, SHADES, shadeOf } from "./colour";
-import { shown } from "./text";
+import { shorter, shown } from "./text";
 import { pathOf, type ViewNode, type ViewTree } from "./tree";
 
 export const ROW_PX = 19;
@@ -17,6 +17,8 @@ const MIN_PX = 0.5;
 const MIN_LABEL_PX = 28;
 const ELLIPSIS_PX = 12;
 const ZOOM_MS = 180;
+/** Kinds whose names are qualified by dots. */
+const DOTTED = new Set(["go", "jvm", "cpython", "v8js", "ruby", "dotnet", "beam", "luajit"]);
 
 export interface FlameEvents {
   /** The pointer is over a node, or over none. */
@@ -55,7 +57,8 @@ export class Flame {
   private boxes: Box[] = [];
   private pending = 0;
   private animation = 0;
-  private labels = new Map<number, string>();
+  /** Forms of names by symbol, longest first. */
+  private labels = new Map<number, { text: string; width: number }[]>();
   private readonly widths = new Float32Array(128);
   dark = false;
   /** Milliseconds that each of the last draws took. */
@@ -296,21 +299,29 @@ export class Flame {
     return width;
   }
 
-  /** As much of a symbol's name as fits. */
+  /** A symbol's name, in the longest of its forms that fits, or as much of the shortest as does. */
   private fit(symbol: number, width: number): string {
-    let text = this.labels.get(symbol);
-    if (text === undefined) {
-      text = symbol < 0 ? "all" : shown(this.tree!.weighed.tree.symbols.text(symbol));
-      this.labels.set(symbol, text);
+    let forms = this.labels.get(symbol);
+    if (forms === undefined) this.labels.set(symbol, (forms = this.forms(symbol)));
+    for (const form of forms) {
+      if (form.width <= width) return form.text;
     }
+    const { text } = forms[forms.length - 1]!;
     let used = 0;
     let end = 0;
-    for (let i = 0; i < text.length; i++) {
-      used += this.textWidth(text[i]!);
-      if (used <= width - ELLIPSIS_PX) end = i + 1;
-      if (used > width) return end < 2 ? "" : `${text.slice(0, end)}…`;
+    for (; end < text.length; end++) {
+      used += this.textWidth(text[end]!);
+      if (used > width - ELLIPSIS_PX) break;
     }
-    return text;
+    return end < 2 ? "" : `${text.slice(0, end)}…`;
+  }
+
+  private forms(symbol: number): { text: string; width: number }[] {
+    const { symbols } = this.tree!.weighed.tree;
+    const text = symbol < 0 ? "all" : shown(symbols.text(symbol));
+    const kind = symbol < 0 ? undefined : symbols.profile.meta.kinds[symbols.kind[symbol]!];
+    const short = kind === undefined ? [] : shorter(text, DOTTED.has(kind));
+    return [text, ...short].map((text) => ({ text, width: this.textWidth(text) }));
   }
 
   private draw(): void {

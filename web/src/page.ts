@@ -290,6 +290,7 @@ class Page {
     const weighed = this.model();
     this.hideTip();
     this.showSearch(weighed);
+    document.documentElement.dataset["view"] = state.view;
     for (const [view, button] of this.tabs) button.setAttribute("aria-selected", String(view === state.view));
     for (const [key, button] of this.options) button.setAttribute("aria-pressed", String(state[key]));
     this.processes.show(state.process, this.processLabel());

@@ -135,6 +135,9 @@ export class Table {
     if (weighed === null || texts === null) return;
     const { symbols } = weighed.tree;
     const { self, total } = weighed.bySymbol();
+    // Bars are of the column's longest, so that they tell rows apart.
+    const n = symbols.functions.length;
+    const most = { self: maximum(self.subarray(0, n)), total: maximum(total.subarray(0, n)) };
     const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW_PX) - 4);
     const last = Math.min(this.rows.length, first + Math.ceil(this.scroller.clientHeight / ROW_PX) + 8);
     const items: HTMLElement[] = [];
@@ -153,7 +156,7 @@ export class Table {
       },
       ...([["self", self], ["total", total]] as const).map(([name, weights]) => {
         const { changes } = weighed;
-        const shown = el("span", { class: `cell ${name}` }, bar(weights[s]! / weighed.sum));
+        const shown = el("span", { class: `cell ${name}` }, bar(weights[s]! / Math.max(most[name], 1e-9)));
         if (changes === null) {
           shown.append(el("span", {}, share(weights[s]!, weighed.sum)), el("span", { class: "quiet" }, count(weights[s]!)));
         } else {
@@ -222,4 +225,8 @@ export class Table {
   get names(): string[] {
     return this.rows.map((s) => this.weighed!.tree.symbols.text(s));
   }
+}
+
+function maximum(values: Float64Array): number {
+  return values.reduce((most, value) => Math.max(most, value), 0);
 }

@@ -58,3 +58,67 @@ export function matcher(query: string): ((text: string) => boolean) | Error {
     return error as Error;
   }
 }
+
+/** Names longer than this have no shorter forms, and types nested deeper none of their own. */
+const MAX_PARSED = 4096;
+const MAX_NESTED = 3;
+
+/**
+ * Ever shorter forms of a function's name: without its arguments, without those of its types,
+ * without its outermost qualifiers, one after the other. `dotted`: dots and slashes qualify too,
+ * as in Java and Go; in C they are part of a name (`copy.part.0`).
+ */
+export function shorter(name: string, dotted: boolean, nested = 0): string[] {
+  if (name.length > MAX_PARSED) return [];
+  let depth = 0;
+  let end = name.length;
+  const cuts: number[] = [];
+  // `<T as Trait>` at the start, and the arguments of types.
+  let self = 0;
+  const types: [start: number, end: number][] = [];
+  for (let i = 0, open = 0; i < name.length; i++) {
+    const c = name[i]!;
+    if ("(<[{".includes(c)) {
+      // Arguments follow the last name; a bracket at its start is part of it.
+      if (depth === 0 && c === "(" && i > (cuts.at(-1) ?? 0) && end === name.length) end = i;
+      if (depth++ === 0) open = i;
+    } else if (")>]}".includes(c)) {
+      if (c === ">" && name[i - 1] === "-") continue;
+      // Brackets that do not pair (operator<) say that this is no plain name.
+      if (--depth < 0) return [];
+      if (depth === 0 && c === ">" && open === 0) self = i;
+      else if (depth === 0 && c === ">") types.push([open + 1, i]);
+    } else if (depth === 0 && c === ":" && name[i + 1] === ":") {
+      cuts.push(i + 2);
+      end = name.length;
+      i++;
+    } else if (depth === 0 && dotted && (c === "." || c === "/") && i + 1 < name.length) {
+      // Dots before a slash are a host's: github.com/….
+      if (c === "/") cuts.splice(0, cuts.length, ...cuts.filter((cut) => name[cut - 1] !== "."));
+      cuts.push(i + 1);
+      end = name.length;
+    }
+  }
+  if (depth !== 0) return [];
+  const forms = new Set<string>();
+  const part = (from: number, before = "") => {
+    forms.add(before + name.slice(from, end));
+    let text = before;
+    for (const [start, stop] of types) {
+      if (start < from || stop > end) continue;
+      text += `${name.slice(from, start)}…`;
+      from = stop;
+    }
+    forms.add(text + name.slice(from, end));
+  };
+  part(0);
+  if (self > 0 && nested < MAX_NESTED) {
+    const type = name.slice(1, self).split(" as ")[0]!;
+    part(self + 1, shorter(type, dotted, nested + 1).at(-1) ?? type);
+  }
+  for (const cut of cuts) {
+    // What a closure is of says more than that it is one.
+    if (cut < end && !/[{<(]/.test(name[cut]!)) part(cut);
+  }
+  return [...forms].filter((form) => form.length < name.length).sort((a, b) => b.length - a.length);
+}

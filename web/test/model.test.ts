@@ -6,7 +6,7 @@ import { symbolFacts } from "../src/facts";
 import { Strings, type Profile } from "../src/payload";
 import { chosenSamples, hidden, meant, searchMask } from "../src/selection";
 import { fromFragment, START, toFragment, type State } from "../src/state";
-import { bytes, count, duration, matcher, share, shown } from "../src/text";
+import { bytes, count, duration, matcher, share, shorter, shown } from "../src/text";
 import { CallTree, pathOf, Symbols, ViewTree, Weighed, type ViewNode } from "../src/tree";
 
 /** `stacks`: `process: outer inner …` with a weight; a name may end in `:line`. */
@@ -269,4 +269,31 @@ test("labels stand out from every box, light and dark", () => {
     }
   }
   assert.ok(shadeOf(12345) < SHADES);
+});
+
+test("a name loses its arguments first, then its qualifiers from the outside", () => {
+  const cases: [string, boolean, string[]][] = [
+    ["llvm::FPPassManager::runOnFunction(llvm::Function&)", false,
+      ["llvm::FPPassManager::runOnFunction", "FPPassManager::runOnFunction", "runOnFunction"]],
+    ["<rustc_middle::ty::Ty as core::fmt::Display>::fmt", false, ["Ty::fmt", "fmt"]],
+    ["<std::sys::thread::unix::Thread>::new::thread_start", false,
+      ["Thread::new::thread_start", "new::thread_start", "thread_start"]],
+    ["llvm::PassManager<llvm::Module, llvm::A<int> >::run(llvm::Module&)", false, [
+      "llvm::PassManager<llvm::Module, llvm::A<int> >::run", "PassManager<llvm::Module, llvm::A<int> >::run",
+      "llvm::PassManager<…>::run", "PassManager<…>::run", "run"]],
+    ["std::sys::begin::<<A as B>::go, ()>", false, [
+      "sys::begin::<<A as B>::go, ()>", "begin::<<A as B>::go, ()>", "std::sys::begin::<…>", "sys::begin::<…>",
+      "begin::<…>"]],
+    ["check::liveness::{closure#0}", false, ["liveness::{closure#0}"]],
+    ["(anonymous namespace)::run(int) const", false, ["(anonymous namespace)::run", "run"]],
+    ["A<B::C>::operator()(int)", false, ["A<B::C>::operator", "A<…>::operator", "operator"]],
+    ["bool operator< <A>(A const&)", false, []],
+    ["copy.part.0", false, []],
+    ["github.com/a/b.(*Server).Serve", true, ["a/b.(*Server).Serve", "b.(*Server).Serve", "Serve"]],
+    ["java.util.HashMap.get", true, ["util.HashMap.get", "HashMap.get", "get"]],
+    ["[unnamed: process gone]", true, []],
+    ["std::vector<int>::push_back", false, ["std::vector<…>::push_back", "vector<int>::push_back", "vector<…>::push_back", "push_back"]],
+    ["", false, []], ["::", false, []], ["a)b(", false, []],
+  ];
+  for (const [name, dotted, forms] of cases) assert.deepEqual(shorter(name, dotted), forms, name);
 });
