@@ -79,6 +79,11 @@ web: ## build the page into web/dist
 verify: tools-build ## load each BPF program, print the verifier's instruction counts and times (root)
 	scripts/verify.sh
 
+.PHONY: oracles
+oracles: tools-build ## other people's readers of our formats: installs them below testing/, compares
+	$(CARGO) build --release --locked -p hotframe
+	scripts/oracles.sh --install
+
 .PHONY: bench
 bench: tools-build ## hotframe beside other profilers (LOADS= TOOLS= SECONDS= ROUNDS=)
 	$(CARGO) build --release --locked -p hotframe

@@ -14,10 +14,12 @@ else
 fi
 
 if [ "$(id -u)" != 0 ]; then
+	scripts/oracles.sh
 	echo 'live suite: SKIPPED: it needs root (sudo -E make test)'
 	exit 0
 fi
 $cargo build --release --locked -p hotframe
+scripts/oracles.sh
 scripts/dist.sh
 HOTFRAME_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/hotframe")
 HOTFRAME_DIST=$(realpath dist/hotframe)

@@ -360,6 +360,31 @@ describe("the page in a browser", { skip }, () => {
     await close();
   });
 
+  const speedscope = new URL("../../testing/oracles/node_modules/speedscope/dist/release/index.html", import.meta.url);
+  test("speedscope's own application shows our file", {
+    skip: !existsSync(speedscope) ? "speedscope is not installed (make oracles)"
+      : !existsSync(`${pages}/real.speedscope.json`) ? "no real.speedscope.json" : false,
+  }, async () => {
+    const folder = mkdtempSync(join(tmpdir(), "hotframe-page-"));
+    const file = readFileSync(`${pages}/real.speedscope.json`);
+    const script = join(folder, "file.js");
+    writeFileSync(script, `speedscope.loadFileFromBase64("real.speedscope.json", "${file.toString("base64")}")`);
+    const context = await browser.newContext({ viewport: { width: 1400, height: 860 } });
+    const page = await context.newPage();
+    const problems = [];
+    page.on("pageerror", (error) => problems.push(String(error)));
+    await page.goto(`${speedscope.href}#localProfilePath=${script}`);
+    await page.waitForFunction(() => /Left Heavy/.test(document.body.innerText), null, { timeout: 30_000 });
+    const first = JSON.parse(file).profiles[JSON.parse(file).activeProfileIndex ?? 0].name;
+    await page.waitForFunction((name) => document.body.innerText.includes(name), first, { timeout: 10_000 });
+    await page.keyboard.press("3");
+    await page.waitForFunction(() => /Self/.test(document.body.innerText), null, { timeout: 10_000 });
+    await picture(page, "speedscope");
+    assert.deepEqual(problems, []);
+    rmSync(folder, { recursive: true });
+    await context.close();
+  });
+
   for (const [name, limitMs] of [["large-50000-40", 4000], ["large-100000-60", 6000]]) {
     test(`${name} opens and zooms`, async (t) => {
       const { page, close } = await open(name);

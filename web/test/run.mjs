@@ -14,8 +14,8 @@ function browser() {
   const pages = given ?? mkdtempSync(join(tmpdir(), "hotframe-pages-"));
   const run = (program, args, options) => spawnSync(program, args, { stdio: "inherit", ...options }).status ?? 1;
   try {
-    for (const words of given ? [] : ["small", "real", "lossy", "comparison", "large 50000 40", "large 100000 60"]) {
-      const file = openSync(join(pages, `${words.replaceAll(" ", "-")}.html`), "w");
+    for (const words of given ? [] : ["small", "real", "real speedscope", "lossy", "comparison", "large 50000 40", "large 100000 60"]) {
+      const file = openSync(join(pages, words === "real speedscope" ? "real.speedscope.json" : `${words.replaceAll(" ", "-")}.html`), "w");
       const made = run("cargo", ["run", "--quiet", "--release", "-p", "hotframe-formats", "--example", "page", "--", ...words.split(" ")],
         { cwd: join(here, "../.."), stdio: ["ignore", file, "inherit"] });
       closeSync(file);

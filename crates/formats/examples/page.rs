@@ -1,7 +1,7 @@
 //! Writes the page of a made-up profile, for tests and pictures of the page.
 //!
 //! `page small` is the profile with one of everything; `page real` looks like a recording of a
-//! build and a service, `page lossy` is the same from a file without times and modules, `page
+//! build and a service (`page real speedscope` is it in that format), `page lossy` is the same from a file without times and modules, `page
 //! comparison` two of these of which one has a slower part; `page large STACKS DEPTH` has that many distinct stacks. The page goes to
 //! standard output.
 
@@ -19,6 +19,11 @@ fn main() -> io::Result<()> {
     let profile = match words.as_slice() {
         ["small"] => synthetic::small(),
         ["real"] => real(),
+        ["real", "speedscope"] => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            Format::Speedscope.write(&real(), &mut out).map_err(io::Error::other)?;
+            return out.flush();
+        }
         ["lossy"] => {
             let mut text = Vec::new();
             Format::Folded.write(&real(), &mut text).map_err(io::Error::other)?;
@@ -42,7 +47,7 @@ fn main() -> io::Result<()> {
         }
         _ => {
             return Err(io::Error::other(
-                "usage: page small | real | lossy | comparison | large STACKS DEPTH",
+                "usage: page small | real [speedscope] | lossy | comparison | large STACKS DEPTH",
             ));
         }
     };

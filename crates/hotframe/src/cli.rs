@@ -1,4 +1,5 @@
-//! The command line: one definition an option, for parsing and help.
+//! The command line: one definition an option, for parsing and help. What each subcommand's help
+//! shows as an example is in `transcripts/`, as it ran.
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ pub enum Command {
     ///   hotframe record -o make.html -- make -j4      a build
     ///   hotframe record -p 1234 -d 30 -o a.pb.gz      one process and its children
     ///   hotframe record -d 5 -o - --format folded     text to stdout
-    #[command(verbatim_doc_comment)]
+    #[command(verbatim_doc_comment, after_long_help = include_str!("transcripts/record.txt"))]
     Record(Box<Record>),
     /// Show what runs now: the hottest functions, processes and kinds of code, live.
     ///
@@ -35,11 +36,12 @@ pub enum Command {
     ///   hotframe top -p 1234 -w 30    one process and its children, the last 30 seconds
     ///
     /// Enter goes into a line, Esc back out, ? lists the keys.
-    #[command(verbatim_doc_comment)]
+    #[command(verbatim_doc_comment, after_long_help = include_str!("transcripts/top.txt"))]
     Top(Top),
     /// Say whether recording will work here, what is missing, and what would mend it.
     ///
     /// The exit code is 0 only when `hotframe record` will work.
+    #[command(after_long_help = include_str!("transcripts/doctor.txt"))]
     Doctor(Doctor),
     /// Write a shell's completions to stdout.
     ///
@@ -47,14 +49,14 @@ pub enum Command {
     ///   hotframe completions bash > /etc/bash_completion.d/hotframe
     ///   hotframe completions zsh > /usr/local/share/zsh/site-functions/_hotframe
     ///   hotframe completions fish > ~/.config/fish/completions/hotframe.fish
-    #[command(verbatim_doc_comment)]
+    #[command(verbatim_doc_comment, after_long_help = include_str!("transcripts/completions.txt"))]
     Completions(Completions),
     /// Write the manual pages.
     ///
     /// Examples:
     ///   hotframe man | man -l -                    read it
     ///   hotframe man /usr/local/share/man/man1     install a page for each subcommand
-    #[command(verbatim_doc_comment)]
+    #[command(verbatim_doc_comment, after_long_help = include_str!("transcripts/man.txt"))]
     Man(Man),
     /// Turn a stored profile into another format.
     ///
@@ -67,7 +69,7 @@ pub enum Command {
     ///   hotframe convert cpu.pb.gz cpu.html                     Go's profile as a page
     ///   perf script | hotframe convert - perf.html              perf's recording as a page
     ///   hotframe convert a.otlp - --format folded | head        text to stdout
-    #[command(verbatim_doc_comment)]
+    #[command(verbatim_doc_comment, after_long_help = include_str!("transcripts/convert.txt"))]
     Convert(Convert),
     /// Open stored profiles in the browser.
     ///
@@ -80,7 +82,7 @@ pub enum Command {
     ///   hotframe view before.otlp after.otlp cpu.pb.gz
     ///   perf script | hotframe view -
     ///   hotframe view --port 8080 --no-open a.otlp     then ssh -L 8080:127.0.0.1:8080 HOST
-    #[command(verbatim_doc_comment)]
+    #[command(verbatim_doc_comment, after_long_help = include_str!("transcripts/view.txt"))]
     View(View),
     /// Say what changed between two recordings, and what is noise.
     ///
@@ -93,7 +95,7 @@ pub enum Command {
     ///   hotframe diff before.html after.html
     ///   hotframe diff before.otlp after.otlp -o diff.html      the differential flame graph
     ///   hotframe diff --view old.pb.gz new.pb.gz               the same, in the browser
-    #[command(verbatim_doc_comment)]
+    #[command(verbatim_doc_comment, after_long_help = include_str!("transcripts/diff.txt"))]
     Diff(Diff),
 }
 
@@ -231,6 +233,9 @@ pub struct Top {
     /// Show this process with its threads and descendants; repeatable
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
+    /// Show what runs below this cgroup: a path, or the beginning of a container's id; repeatable
+    #[arg(long, value_name = "PATH|ID")]
+    pub cgroup: Vec<String>,
     /// Show threads of this name (its first 15 bytes, exact); repeatable
     #[arg(long, value_name = "NAME")]
     pub comm: Vec<String>,

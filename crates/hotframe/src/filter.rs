@@ -109,6 +109,17 @@ pub fn cgroups(names: &[String]) -> anyhow::Result<Vec<Cgroup>> {
     Ok(found)
 }
 
+/// Tells the kernel half which hierarchy these cgroups are of.
+pub fn set_cgroups(settings: &mut abi::hf_config, cgroups: &[Cgroup]) -> anyhow::Result<()> {
+    settings.filter_cgroups = (!cgroups.is_empty()).into();
+    if let Some(controller) = cgroups.first().and_then(|cgroup| cgroup.controller.as_deref()) {
+        settings.cgroup_v1 = 1;
+        settings.cgroup_subsys = hotframe_bpf::kernel::cgroup_subsys(controller)
+            .with_context(|| format!("this kernel has no cgroup controller {controller}"))?;
+    }
+    Ok(())
+}
+
 fn cgroup(name: &str, mounts: &[Mount]) -> anyhow::Result<Cgroup> {
     let at = |mount: &Mount, path: &Path| -> Option<Cgroup> {
         let meta = path.metadata().ok().filter(std::fs::Metadata::is_dir)?;

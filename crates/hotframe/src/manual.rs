@@ -34,8 +34,31 @@ pub fn pages(directory: Option<&Path>) -> anyhow::Result<ExitCode> {
 
 fn page(command: &clap::Command) -> anyhow::Result<Vec<u8>> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut page)?;
-    Ok(page)
+    let command = command.clone().version(env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command).source("hotframe").render(&mut page)?;
+    // clap_mangen calls what stands after the options so.
+    let page = String::from_utf8_lossy(&page).replace(".SH EXTRA\n", ".SH EXAMPLE\n");
+    Ok(unfilled(&page).into_bytes())
+}
+
+/// The same page with its indented lines, which are examples, left as they are: roff fills
+/// paragraphs (`.nf`, `.fi`: groff(7), "Filling").
+fn unfilled(page: &str) -> String {
+    let mut out = String::with_capacity(page.len());
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
+        if !line.starts_with("  ") {
+            out.extend([line, "\n"]);
+            continue;
+        }
+        out.extend([".nf\n", line, "\n"]);
+        // An empty line within an example is a `.PP` by now; one before other text stays one.
+        while let Some(line) = lines.next_if(|line| line.starts_with("  ")) {
+            out.extend([line, "\n"]);
+        }
+        out.push_str(".fi\n");
+    }
+    out
 }
 
 /// Names and contents of all pages.
@@ -53,6 +76,29 @@ fn all_pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Examples keep their lines, other text is filled.
+    #[test]
+    fn examples_are_not_filled() {
+        let text = "a\nExamples:\n  x  1\n  y  2\nb\n  z\n";
+        let expect = "a\nExamples:\n.nf\n  x  1\n  y  2\n.fi\nb\n.nf\n  z\n.fi\n";
+        assert_eq!(unfilled(text), expect);
+    }
+
+    /// Every subcommand's help has an example with what it printed.
+    #[test]
+    fn every_help_has_a_transcript() {
+        for command in Cli::command().get_subcommands_mut() {
+            let name = command.get_name().to_owned();
+            let help = command.render_long_help().to_string();
+            let is_run =
+                |line: &str| line.starts_with("  $ ") && line.contains(&format!("hotframe {name}"));
+            let mut lines = help.lines().skip_while(|line| !is_run(line));
+            assert!(lines.next().is_some(), "{name}: no example");
+            let printed = lines.find(|line| !is_run(line));
+            assert!(printed.is_some_and(|line| line.starts_with("  ")), "{name}: no output");
+        }
+    }
 
     /// Every subcommand has a page, and the page has its long options.
     #[test]

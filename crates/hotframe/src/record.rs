@@ -171,17 +171,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     settings.n_comms = n_comms;
     settings.comms = comms;
     settings.filter_pids = (target.is_some() || !options.pid.is_empty()).into();
-    settings.filter_cgroups = (!cgroups.is_empty()).into();
+    filter::set_cgroups(&mut settings, &cgroups)?;
     settings.max_frames = if force.fallbacks.tail_calls { 512 } else { abi::HF_MAX_FRAMES };
     settings.time_cap_ns = TIME_CAP_NS;
     settings.slice_bytes_per_s = SLICE_BYTES_PER_S;
     // On each CPU: a program may run on one alone. The auditor stops at so many in all.
     settings.audits = options.audit;
-    if let Some(controller) = cgroups.first().and_then(|cgroup| cgroup.controller.as_deref()) {
-        settings.cgroup_v1 = 1;
-        settings.cgroup_subsys = hotframe_bpf::kernel::cgroup_subsys(controller)
-            .with_context(|| format!("this kernel has no cgroup controller {controller}"))?;
-    }
     let config = Config {
         hz: options.frequency,
         memory_bytes: shares.tables,

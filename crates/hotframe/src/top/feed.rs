@@ -118,12 +118,14 @@ impl Feed {
         let (_, shares) = record::memory_shares(&options.memory, n_cpus, options.frequency)?;
         let (comms, n_comms) = filter::comms(&options.comm)?;
         filter::check_pids(&options.pid)?;
+        let cgroups = filter::cgroups(&options.cgroup)?;
         record::raise_descriptor_limit();
         let mut settings = abi::hf_config::new_zeroed();
         settings.ns_inum = record::own_pid_namespace();
         settings.n_comms = n_comms;
         settings.comms = comms;
         settings.filter_pids = (!options.pid.is_empty()).into();
+        filter::set_cgroups(&mut settings, &cgroups)?;
         settings.max_frames = abi::HF_MAX_FRAMES;
         settings.time_cap_ns = record::TIME_CAP_NS;
         settings.slice_bytes_per_s = record::SLICE_BYTES_PER_S;
@@ -144,7 +146,7 @@ impl Feed {
         let recorder = {
             let (stop, pids, news) = (stop.clone(), options.pid.clone(), news_in.clone());
             std::thread::Builder::new().name("hf-record".into()).spawn(move || {
-                let started = Recorder::start(&config, &pids, limit_bytes);
+                let started = Recorder::start(&config, &pids, &cgroups, limit_bytes);
                 match started {
                     Ok(mut recorder) => {
                         let _ = ready_in.send(Ok(()));
@@ -204,9 +206,13 @@ impl Recorder {
     fn start(
         config: &Config,
         pids: &[u32],
+        cgroups: &[filter::Cgroup],
         limit_bytes: u64,
     ) -> Result<Recorder, hotframe_bpf::Error> {
         let (mut kernel, memory, ring) = Kernel::load(config)?;
+        for cgroup in cgroups {
+            kernel.add_cgroup(cgroup.inode)?;
+        }
         if !pids.is_empty() {
             filter::add_with_descendants(&kernel, pids)?;
         }
