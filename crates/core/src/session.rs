@@ -602,6 +602,15 @@ impl Session {
                 .and_then(|mapping| files.get(mapping.file))
                 .map_or_else(String::new, |file| file.path.clone())
         });
+        if u32::from(cut) != abi::HF_CUT_NONE {
+            tracing::trace!(
+                pid = head.tgid,
+                reason = abi::CUT_NAMES[usize::from(cut) % abi::CUT_NAMES.len()],
+                pc = format_args!("{cut_pc:#x}"),
+                words = format_args!("{words:x?}"),
+                "a cut stack"
+            );
+        }
         self.counts.samples += weight;
         if u32::from(cut) == abi::HF_CUT_NONE {
             self.counts.whole += weight;

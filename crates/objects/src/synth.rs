@@ -51,7 +51,7 @@ struct State {
     saved_rbp: Option<i32>,
     /// rbp is not the caller's any more.
     rbp_changed: bool,
-    /// A call came before.
+    /// A call came before, or this is one.
     called: bool,
     /// The return address was popped into this register; nothing of the frame is left.
     ra_in: Option<usize>,
@@ -174,6 +174,9 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                 if instruction.is_invalid() {
                     return None;
                 }
+                // A return address is looked up one byte before: the row of its call.
+                state.called |=
+                    instruction.is_call_near() || instruction.is_call_near_indirect();
                 states.insert(at, (state, decoder.position() as u32));
                 if state.unwind(arch).is_none() && state.ra_in.is_none() {
                     is_lost = true;
@@ -214,7 +217,6 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                             state.set(11, None);
                             state.set(0, None);
                         } else {
-                            state.called = true;
                             for (register, kept) in CALLEE_SAVED.iter().enumerate() {
                                 if !kept {
                                     state.set(register, None);
@@ -436,8 +438,7 @@ mod tests {
             [
                 (0, 7, 8, Saved::Same),
                 (1, 7, 16, Saved::At(-16)),
-                (5, 7, 24, Saved::At(-16)),
-                (10, 6, 16, Saved::At(-16)),
+                (5, 6, 16, Saved::At(-16)),
                 (19, 7, 8, Saved::Same),
             ]
         );
