@@ -1,28 +1,34 @@
-//! Frames in generated code: which process they were seen in, and the perf map that may name them.
+//! Frames in generated code: which process they were seen in, and what may name them: the perf map
+//! or jitdump that it leaves.
 //!
 //! In: frame words without a file, as samples come. Out: at the end, names by (process, word). A
 //! pc says nothing without its process, so these are the only frames that are named by process.
 //!
 //! # How it works
-//! When such a frame is first seen in a process, its perf map is opened, and kept open, since the
-//! process may end any time; with each new frame the map's length is noted, because a JIT uses
-//! addresses again. Maps are read when names are wanted, once each.
+//! When such a frame is first seen in a process, its files are opened, and kept open, since the
+//! process may end any time. Because a JIT uses addresses again, it is noted for each frame when it
+//! was seen first and last, and how long the map was then. Files are read when names are wanted,
+//! once each.
 //!
 //! # Bounds
-//! [`MAPS_MAX`] maps are kept open, [`PLACES_MAX`] frames are remembered, 40 bytes each; what does
-//! not fit stays unnamed. A process without a map is asked again after a time that doubles up to
-//! [`RETRY_MAX_NS`].
+//! Those of [`SOURCES_MAX`] processes are kept open, [`PLACES_MAX`] frames are remembered, 80 bytes
+//! each; what does not fit stays unnamed. A process that leaves nothing is asked again after a time
+//! that doubles up to [`RETRY_MAX_NS`]; what was refused is said of it in the end.
 
 use crate::recording::Incarnation;
 use hotframe_abi as abi;
-use hotframe_jitmap::{PerfMap, Wanted};
+use hotframe_jitmap::{Named, Report, Seen, Sources, Wanted};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Maps kept open.
-pub const MAPS_MAX: usize = 512;
+/// Processes whose files are kept open.
+pub const SOURCES_MAX: usize = 512;
 /// Frames remembered.
 pub const PLACES_MAX: usize = 1 << 16;
+/// How long the length of a map is believed: a system call each would cost more than the rest.
+const LENGTH_VALID_NS: u64 = 10_000_000;
+/// Problems that are told.
+const PROBLEMS_MAX: usize = 100;
 /// First and last wait before a map that was not there is looked for again.
 const RETRY_MIN_NS: u64 = 100_000_000;
 const RETRY_MAX_NS: u64 = 10_000_000_000;
@@ -32,10 +38,17 @@ const WITHOUT_MAX: usize = 4096;
 /// A process in which generated code ran.
 #[derive(Debug)]
 enum State {
-    /// Its map, and how long it was when each frame was first seen.
-    Open { map: Arc<PerfMap>, places: HashMap<abi::FrameWord, u64> },
+    /// What it leaves, how long the map was and when, and what was seen.
+    Open { sources: Arc<Sources>, latest: Seen, places: HashMap<abi::FrameWord, Place> },
     /// It had none; it is looked for again then, and after that wait.
-    Without { retry_at_ns: u64, wait_ns: u64 },
+    Without { retry_at_ns: u64, wait_ns: u64, refused: Option<String> },
+}
+
+/// When a frame was seen.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    first: Seen,
+    last: Seen,
 }
 
 /// Generated code that was sampled.
@@ -57,74 +70,123 @@ impl Jit {
         if !self.processes.contains_key(&incarnation) && self.processes.len() >= WITHOUT_MAX {
             self.processes.retain(|_, state| matches!(state, State::Open { .. }));
         }
-        let state = self
-            .processes
-            .entry(incarnation)
-            .or_insert(State::Without { retry_at_ns: 0, wait_ns: RETRY_MIN_NS });
-        if let State::Without { retry_at_ns, wait_ns } = state {
-            if head.time_ns < *retry_at_ns || self.n_open >= MAPS_MAX {
+        let state = self.processes.entry(incarnation).or_insert(State::Without {
+            retry_at_ns: 0,
+            wait_ns: RETRY_MIN_NS,
+            refused: None,
+        });
+        if let State::Without { retry_at_ns, wait_ns, refused } = state {
+            if head.time_ns < *retry_at_ns || self.n_open >= SOURCES_MAX {
                 return;
             }
-            match PerfMap::open(head.tgid) {
-                Ok(map) => {
+            match Sources::open(head.tgid) {
+                Ok(sources) => {
                     self.n_open += 1;
-                    *state = State::Open { map: Arc::new(map), places: HashMap::new() };
+                    let latest = Seen { time_ns: head.time_ns, map_bytes: sources.map_bytes() };
+                    let places = HashMap::new();
+                    *state = State::Open { sources: Arc::new(sources), latest, places };
                 }
                 Err(why) => {
                     tracing::debug!(pid = head.tgid, "no perf map: {why}");
+                    if !why.is_absence() {
+                        *refused = Some(why.to_string());
+                    }
                     *retry_at_ns = head.time_ns.saturating_add(*wait_ns);
                     *wait_ns = (*wait_ns * 2).min(RETRY_MAX_NS);
                     return;
                 }
             }
         }
-        if let State::Open { map, places } = state
-            && self.n_places < PLACES_MAX
-            && !places.contains_key(&word)
-        {
-            places.insert(word, map.len_bytes());
-            self.n_places += 1;
+        let State::Open { sources, latest, places } = state else { return };
+        let (time_ns, known) = (head.time_ns, places.get_mut(&word));
+        if known.is_none() && self.n_places >= PLACES_MAX {
+            return;
+        }
+        if known.is_none() || time_ns > latest.time_ns.saturating_add(LENGTH_VALID_NS) {
+            *latest = Seen { time_ns, map_bytes: sources.map_bytes() };
+        }
+        let now = Seen { time_ns, map_bytes: latest.map_bytes };
+        match known {
+            // CPUs' samples do not come in the order of their times.
+            Some(place) => {
+                place.first.time_ns = place.first.time_ns.min(time_ns);
+                place.last.time_ns = place.last.time_ns.max(time_ns);
+                place.last.map_bytes = now.map_bytes;
+            }
+            None => {
+                places.insert(word, Place { first: now, last: now });
+                self.n_places += 1;
+            }
         }
     }
 
-    /// What may name a frame: the map of its process, and what to look for in it.
+    /// What may name a frame: what its process leaves, and what to look for in it.
     pub fn place(
         &self,
         incarnation: Incarnation,
         word: abi::FrameWord,
-    ) -> Option<(&Arc<PerfMap>, Wanted)> {
-        let State::Open { map, places } = self.processes.get(&incarnation)? else {
+    ) -> Option<(&Arc<Sources>, Wanted)> {
+        let State::Open { sources, places, .. } = self.processes.get(&incarnation)? else {
             return None;
         };
-        Some((map, wanted(word, *places.get(&word)?)))
+        Some((sources, wanted(word, *places.get(&word)?)))
     }
 
     /// Nothing more is remembered.
     pub fn is_full(&self) -> bool {
-        self.n_places >= PLACES_MAX || self.n_open >= MAPS_MAX
+        self.n_places >= PLACES_MAX || self.n_open >= SOURCES_MAX
     }
 
-    /// Names everything that maps cover. `problem` hears what went wrong.
+    /// Names everything that can be. `problem` hears what went wrong.
     pub fn names(
         &self,
         problem: &mut dyn FnMut(String),
-    ) -> HashMap<(Incarnation, abi::FrameWord), String> {
+    ) -> HashMap<(Incarnation, abi::FrameWord), Named> {
         let mut names = HashMap::new();
+        let mut n_problems = 0;
+        let mut tell = |pid: u32, text: &dyn std::fmt::Display| {
+            n_problems += 1;
+            if n_problems <= PROBLEMS_MAX {
+                problem(format!("generated code of {pid}: {text}"));
+            }
+        };
         for (&incarnation, state) in &self.processes {
-            let State::Open { map, places } = state else { continue };
-            let mut sought: Vec<(Wanted, abi::FrameWord)> = places
-                .iter()
-                .map(|(&word, &seen_bytes)| (wanted(word, seen_bytes), word))
-                .collect();
+            let pid = incarnation.pid;
+            let (sources, places) = match state {
+                State::Open { sources, places, .. } => (sources, places),
+                State::Without { refused, .. } => {
+                    if let Some(why) = refused {
+                        tell(pid, why);
+                    }
+                    continue;
+                }
+            };
+            let mut sought: Vec<(Wanted, abi::FrameWord)> =
+                places.iter().map(|(&word, &place)| (wanted(word, place), word)).collect();
             sought.sort_unstable();
             let addresses: Vec<Wanted> = sought.iter().map(|(wanted, _)| *wanted).collect();
-            match map.name(&addresses) {
-                Ok(found) => {
-                    for ((_, word), name) in sought.into_iter().zip(found) {
-                        names.extend(name.map(|name| ((incarnation, word), name)));
-                    }
-                }
-                Err(why) => problem(format!("perf map of {}: {why}", incarnation.pid)),
+            let (found, report) = sources.name(&addresses);
+            for ((_, word), name) in sought.into_iter().zip(found) {
+                names.extend(name.map(|name| ((incarnation, word), name)));
+            }
+            for why in sources.refused() {
+                tell(pid, why);
+            }
+            for why in &report.problems {
+                tell(pid, why);
+            }
+            let Report { bad_records, unread_bytes, ambiguous, .. } = report;
+            tracing::debug!(pid, bad_records, unread_bytes, ambiguous, "named generated code");
+            if bad_records > 0 {
+                tell(pid, &format_args!("{bad_records} entries cannot be understood"));
+            }
+            if ambiguous > 0 {
+                tell(
+                    pid,
+                    &format_args!(
+                        "{ambiguous} addresses have no name: their code changed while sampled"
+                    ),
+                );
             }
         }
         names
@@ -132,12 +194,12 @@ impl Jit {
 
     /// Bytes of heap held.
     pub fn heap_bytes(&self) -> usize {
-        self.processes.capacity() * size_of::<(Incarnation, State)>() + self.n_places * 40
+        self.processes.capacity() * size_of::<(Incarnation, State)>() + self.n_places * 80
     }
 }
 
-fn wanted(word: abi::FrameWord, seen_bytes: u64) -> Wanted {
-    Wanted { address: word.payload().saturating_sub(word.call_offset()), seen_bytes }
+fn wanted(word: abi::FrameWord, Place { first, last }: Place) -> Wanted {
+    Wanted { address: word.payload().saturating_sub(word.call_offset()), first, last }
 }
 
 #[cfg(test)]
@@ -177,7 +239,7 @@ mod tests {
         std::fs::remove_file(&path).expect("removed");
         let incarnation = Incarnation { pid: head.tgid, exec_id: 0, start_ns: 0 };
         assert_eq!(names.len(), 2);
-        assert_eq!(names[&(incarnation, word(0x1000))], "first");
-        assert_eq!(names[&(incarnation, word(0x1008))], "second");
+        assert_eq!(names[&(incarnation, word(0x1000))].name, "first");
+        assert_eq!(names[&(incarnation, word(0x1008))].name, "second");
     }
 }

@@ -92,7 +92,7 @@ impl Names {
     /// Takes names of generated code, which a process has for itself.
     pub fn learn_generated(
         &mut self,
-        names: impl IntoIterator<Item = ((Incarnation, FrameWord), String)>,
+        names: impl IntoIterator<Item = ((Incarnation, FrameWord), hotframe_jitmap::Named)>,
     ) {
         for ((incarnation, word), name) in names {
             let own = self.store.incarnation(incarnation.into());
@@ -147,6 +147,10 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    fn named(name: &str) -> hotframe_jitmap::Named {
+        hotframe_jitmap::Named { name: name.to_owned(), file: None, line: 0 }
+    }
+
     use super::*;
 
     /// A word keeps its frames when others are learnt, and is not named twice.
@@ -173,7 +177,7 @@ mod tests {
         let own = FrameWord(u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | 64);
         let other = Incarnation { pid: 2, ..process };
         names.learn([(process, own), (other, own)].into_iter(), &files, &announced, false);
-        names.learn_generated([((process, own), "f".to_owned())]);
+        names.learn_generated([((process, own), named("f"))]);
         names.learn_rest();
         let name = |names: &mut Names, process| {
             let frame = names.frames(process, own)[0];
@@ -193,7 +197,7 @@ mod tests {
         let process = Incarnation { pid: 1, exec_id: 0, start_ns: 0 };
         let own = |pc| FrameWord(u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | pc);
         for pc in 0..10_000 {
-            names.learn_generated([((process, own(pc)), format!("function {pc}"))]);
+            names.learn_generated([((process, own(pc)), named(&format!("function {pc}")))]);
         }
         assert!(names.is_full());
     }

@@ -350,20 +350,22 @@ impl<'a> Namer<'a> {
         }
     }
 
-    /// Names what a perf map covers. One module for all: a function is the same in every worker.
+    /// Names what a perf map or jitdump covers. One module for all: a function is the same in every
+    /// worker.
     pub(crate) fn name_generated(
         &mut self,
         incarnation: hotframe_frames::Incarnation,
         word: abi::FrameWord,
-        name: &str,
+        named: &hotframe_jitmap::Named,
     ) {
         let function = FunctionInfo {
-            name: name.as_bytes(),
-            module_path: b"[perf map]",
+            name: named.name.as_bytes(),
+            file: named.file.as_deref().unwrap_or_default().as_bytes(),
+            module_path: b"[jit]",
             kind: Kind::Jit as u8,
             ..FunctionInfo::default()
         };
-        let frames = [FrameInfo { function, line: 0, flags: heuristic(word) }];
+        let frames = [FrameInfo { function, line: named.line, flags: heuristic(word) }];
         self.refused += u64::from(!self.store.name_own_word(incarnation, word.0, &frames));
     }
 

@@ -790,20 +790,16 @@ impl Survey {
             return None;
         }
         let comm = fs::read_to_string(format!("/proc/{}/comm", busy.pid)).unwrap_or_default();
-        let map = jitmap::PerfMap::open(busy.pid);
+        let left = jitmap::Sources::open(busy.pid);
         Some(RuntimeReport {
             pid: busy.pid,
             comm: comm.trim_end_matches('\n').chars().filter(|c| !c.is_control()).collect(),
             runtime,
             generated_bytes,
-            has_perf_map: map.is_ok(),
-            problem: match map {
-                Ok(_) => None,
-                Err(jitmap::Error::Open { cause, .. })
-                    if cause.kind() == std::io::ErrorKind::NotFound =>
-                {
-                    None
-                }
+            has_perf_map: left.is_ok(),
+            problem: match left {
+                Ok(sources) => sources.refused().first().map(ToString::to_string),
+                Err(why) if why.is_absence() => None,
                 Err(why) => Some(why.to_string()),
             },
         })

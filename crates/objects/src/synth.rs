@@ -175,8 +175,7 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                     return None;
                 }
                 // A return address is looked up one byte before: the row of its call.
-                state.called |=
-                    instruction.is_call_near() || instruction.is_call_near_indirect();
+                state.called |= instruction.is_call_near() || instruction.is_call_near_indirect();
                 states.insert(at, (state, decoder.position() as u32));
                 if state.unwind(arch).is_none() && state.ra_in.is_none() {
                     is_lost = true;

@@ -1,38 +1,47 @@
-//! Perf maps: names of generated code, by the file that a JIT leaves for perf.
+//! Perf maps and jitdumps: names of generated code, by the files that a JIT leaves for perf.
 //!
-//! In: a pid while its process lives; later, the addresses that were sampled. Out: a name for each
-//! address that an entry covers.
+//! In: a pid while its process lives; later, the addresses that were sampled, and when. Out: for
+//! each address that an entry covers a name, and, of a jitdump, the file and line.
 //!
 //! # How it works
 //! A JIT appends a line `START SIZE NAME` to `/tmp/perf-PID.map` for all code that it makes, in its
-//! own mount and pid namespace. [`PerfMap::open`] finds that file through the process and keeps it
-//! open, so that it can be read after the process ended and the file was removed. Nothing is kept of
-//! its content: [`PerfMap::name`] reads it once, from beginning to end, and looks for the wanted
-//! addresses only. Memory is O(addresses asked), however long the map is.
+//! own mount and pid namespace; or a record to a file `jit-PID.dump`, of which it maps a page
+//! executable so that profilers see it. [`Sources::open`] finds both through the process and keeps
+//! them open, so that they can be read after the process ended and the files were removed. Nothing
+//! is kept of their content: [`Sources::name`] reads each once, from beginning to end, and looks for
+//! the wanted addresses only. Memory is O(addresses asked), however long the files are.
 //!
-//! A JIT uses addresses again. So each address comes with the length that the file had when it was
-//! sampled: the last entry before that place counts, and only if there is none, the first behind it.
+//! A JIT uses addresses again. So each address comes with the times at which it was sampled first
+//! and last, and the lengths that the map had then (its lines have no times): the last entry before
+//! the first sample counts, and only if there is none, the first behind it. If different code came
+//! to lie there before the last sample, the address stays without a name, and is counted.
 //!
 //! # Sources
-//! tools/perf/Documentation/jit-interface.txt @ v6.12 for the format; src/diagnostics/perf-jit.cc
-//! @ V8 11.3 and Objects/perf_trampoline.c @ CPython 3.12 for what is written; openat2(2),
-//! proc_pid_root(5), pid_namespaces(7).
+//! tools/perf/Documentation/{jit-interface,jitdump-specification}.txt @ v6.12 for the formats;
+//! src/diagnostics/perf-jit.cc @ V8 11.3 and Objects/perf_trampoline.c @ CPython 3.12 for what is
+//! written; openat2(2), proc_pid_root(5), proc_pid_map_files(5), pid_namespaces(7).
 //!
 //! # Not handled
-//! jitdump (`jit-PID.dump`), which has lines as well. Code that the JIT moved without a new entry.
+//! Code that the JIT moved without a new entry. Unwind information in a jitdump: generated code is
+//! walked by its frame pointers. A jitdump that its writer has not flushed (V8 keeps up to 2 MB
+//! back until it ends): what is not there yet has no name.
 //!
 //! # Cost
-//! Opening: six system calls. Naming 3,000 addresses from a map of 100 MB and 1.2 million lines in the
-//! page cache: 0.11 s (median of five) and 2.6 MB of RSS for the whole process, on one core of a
-//! 2-core VM.
+//! Opening: some twelve system calls, and `/proc/PID/maps` is read. Naming 3,000 addresses from a
+//! map of 100 MB and 1.2 million lines in the page cache: 0.11 s (median of five) and 2.6 MB of RSS
+//! for the whole process, on one core of a 2-core VM.
 #![forbid(unsafe_code)]
 
+mod dump;
+mod open;
 mod parse;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+pub use dump::MAX_DUMP_BYTES;
+
+use open::Identity;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 /// Bytes of a map that are read; what lies behind is as if it were not there.
@@ -40,7 +49,7 @@ pub const MAX_BYTES: u64 = 256 << 20;
 /// Longest line that is understood, and so longest name, in bytes.
 pub const MAX_LINE_BYTES: usize = 4096;
 
-/// Why a process's map cannot be used.
+/// Why a process's files cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -53,16 +62,15 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
-    /// It leaves no map, or not one that we may open.
-    #[error("opening {path}")]
+    /// It leaves no such file, or not one that we may open.
+    #[error("opening {path}: {cause}")]
     Open {
         /// Path as the process sees it.
         path: PathBuf,
         /// Cause.
-        #[source]
         cause: io::Error,
     },
-    /// A FIFO, a device or a directory that stands where the map should.
+    /// A FIFO, a device or a directory that stands where the file should.
     #[error("{path} is not a regular file")]
     NotRegular {
         /// Path as the process sees it.
@@ -80,10 +88,26 @@ pub enum Error {
     },
 }
 
-/// A process's map, kept open.
-#[derive(Debug)]
-pub struct PerfMap {
-    file: File,
+impl Error {
+    /// There is just no such file, or no such process any more: nobody's fault.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Error::Process { cause, .. } | Error::Open { cause, .. } => {
+                cause.kind() == io::ErrorKind::NotFound
+                    || cause.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A moment of a recording.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// CLOCK_MONOTONIC.
+    pub time_ns: u64,
+    /// Bytes that the process's perf map had.
+    pub map_bytes: u64,
 }
 
 /// An address to be named.
@@ -91,41 +115,52 @@ pub struct PerfMap {
 pub struct Wanted {
     /// The address, inside of an instruction (one less than a return address).
     pub address: u64,
-    /// Bytes that the map had when the address was sampled.
-    pub seen_bytes: u64,
+    /// When it was sampled first.
+    pub first: Seen,
+    /// When it was sampled last.
+    pub last: Seen,
+}
+
+/// What an address is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Function, as the JIT calls it.
+    pub name: String,
+    /// Source file.
+    pub file: Option<String>,
+    /// Line in it; 0: not known.
+    pub line: u32,
+}
+
+/// What went wrong while naming.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Lines and records that say nothing that can be understood.
+    pub bad_records: u64,
+    /// Bytes behind the last record that could be read: not complete yet, of a bad length, or
+    /// beyond what is read at all.
+    pub unread_bytes: u64,
+    /// Addresses at which different code lay while they were sampled.
+    pub ambiguous: u64,
+    /// What is wrong with a whole file.
+    pub problems: Vec<String>,
+}
+
+/// A process's map, kept open.
+#[derive(Debug)]
+pub struct PerfMap {
+    file: File,
 }
 
 impl PerfMap {
     /// Opens the map of a live process, by its pid in our pid namespace.
     pub fn open(pid: u32) -> Result<PerfMap, Error> {
-        let proc = PathBuf::from(format!("/proc/{pid}"));
-        let status_path = proc.join("status");
-        let status = std::fs::read_to_string(&status_path)
-            .map_err(|cause| Error::Process { path: status_path.clone(), cause })?;
-        let (own_pid, user) = identity(&status).ok_or_else(|| Error::Process {
-            path: status_path,
-            cause: io::ErrorKind::InvalidData.into(),
-        })?;
-        let path = PathBuf::from(format!("/tmp/perf-{own_pid}.map"));
-        let root = proc.join("root");
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&root, flags, Mode::empty())
-            .map_err(|cause| Error::Process { path: root, cause: cause.into() })?;
-        // Never through a link at the end, never out of the process's root, never waiting.
-        let flags =
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let file: File = rustix::fs::openat2(&root, &path, flags, Mode::empty(), resolve)
-            .map_err(|cause| Error::Open { path: path.clone(), cause: cause.into() })?
-            .into();
-        let meta = file.metadata().map_err(|cause| Error::Open { path: path.clone(), cause })?;
-        if !meta.is_file() {
-            return Err(Error::NotRegular { path });
-        }
-        if meta.uid() != user && meta.uid() != 0 {
-            return Err(Error::ForeignOwner { path, owner: meta.uid(), user });
-        }
-        Ok(PerfMap { file })
+        PerfMap::of(pid, Identity::of(pid)?)
+    }
+
+    fn of(pid: u32, who: Identity) -> Result<PerfMap, Error> {
+        let path = PathBuf::from(format!("/tmp/perf-{}.map", who.own_pid));
+        Ok(PerfMap { file: open::by_path(pid, who, &path)? })
     }
 
     /// Bytes that it has now.
@@ -134,30 +169,124 @@ impl PerfMap {
     }
 
     /// Names addresses. `wanted` must be sorted; a name comes at the index of its address.
-    pub fn name(&self, wanted: &[Wanted]) -> io::Result<Vec<Option<String>>> {
-        parse::name(&mut |buffer, offset| self.file.read_at(buffer, offset), wanted)
+    pub fn name(&self, wanted: &[Wanted], report: &mut Report) -> io::Result<Vec<Option<Named>>> {
+        let all_bytes = self.file.metadata()?.len();
+        report.unread_bytes += all_bytes.saturating_sub(MAX_BYTES);
+        name_by_map(&mut |buffer, offset| self.file.read_at(buffer, offset), wanted, report)
     }
 }
 
-/// The pid in the innermost namespace, and the effective user id, of a status file.
-fn identity(status: &str) -> Option<(u32, u32)> {
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-    let own_pid =
-        field("NSpid:").or_else(|| field("Pid:"))?.split_ascii_whitespace().last()?.parse().ok()?;
-    let user = field("Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some((own_pid, user))
+/// A process's jitdump, kept open.
+#[derive(Debug)]
+pub struct Dump {
+    file: File,
+    own_pid: u32,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Dump {
+    /// Opens the dump that a live process has mapped; `None` if it has none.
+    pub fn open(pid: u32) -> Result<Option<Dump>, Error> {
+        Dump::of(pid, Identity::of(pid)?)
+    }
 
-    /// The innermost pid and the effective user count.
-    #[test]
-    fn identities() {
-        let status = "Name:\tx\nPid:\t900\nUid:\t1\t2\t3\t4\nNSpid:\t900\t17\t3\n";
-        assert_eq!(identity(status), Some((3, 2)));
-        assert_eq!(identity("Pid:\t900\nUid:\t1\t2\t3\t4\n"), Some((900, 2)));
-        assert_eq!(identity("garbage"), None);
+    fn of(pid: u32, who: Identity) -> Result<Option<Dump>, Error> {
+        let file = open::mapped_dump(pid, who)?;
+        Ok(file.map(|file| Dump { file, own_pid: who.own_pid }))
+    }
+
+    /// As [`PerfMap::name`].
+    pub fn name(&self, wanted: &[Wanted], report: &mut Report) -> io::Result<Vec<Option<Named>>> {
+        let bytes = self.file.metadata()?.len();
+        let read = &mut |buffer: &mut [u8], offset| self.file.read_at(buffer, offset);
+        name_by_dump(read, bytes, self.own_pid, wanted, report)
+    }
+}
+
+/// Names addresses by the text of a map that `read(buffer, offset)` gives; see [`PerfMap::name`].
+pub fn name_by_map(
+    read: &mut dyn FnMut(&mut [u8], u64) -> io::Result<usize>,
+    wanted: &[Wanted],
+    report: &mut Report,
+) -> io::Result<Vec<Option<Named>>> {
+    parse::name(read, wanted, report)
+}
+
+/// Names addresses by a jitdump of `bytes` that `read(buffer, offset)` gives; `own_pid` is the pid
+/// in the namespace of its process. See [`Dump::name`].
+pub fn name_by_dump(
+    read: &mut dyn FnMut(&mut [u8], u64) -> io::Result<usize>,
+    bytes: u64,
+    own_pid: u32,
+    wanted: &[Wanted],
+    report: &mut Report,
+) -> io::Result<Vec<Option<Named>>> {
+    dump::name(read, bytes, own_pid, wanted, report)
+}
+
+/// All that a process leaves.
+#[derive(Debug)]
+pub struct Sources {
+    dump: Option<Dump>,
+    map: Option<PerfMap>,
+    refused: Vec<Error>,
+}
+
+impl Sources {
+    /// Opens what a live process leaves, by its pid in our pid namespace. An error says why there is
+    /// nothing.
+    pub fn open(pid: u32) -> Result<Sources, Error> {
+        let who = Identity::of(pid)?;
+        let mut refused = Vec::new();
+        let dump = Dump::of(pid, who).unwrap_or_else(|why| {
+            refused.push(why);
+            None
+        });
+        let map = match PerfMap::of(pid, who) {
+            Ok(map) => Some(map),
+            Err(why) if why.is_absence() && (dump.is_some() || !refused.is_empty()) => None,
+            Err(why) => {
+                refused.push(why);
+                None
+            }
+        };
+        match refused.pop() {
+            Some(why) if dump.is_none() && map.is_none() => Err(why),
+            last => {
+                refused.extend(last);
+                Ok(Sources { dump, map, refused })
+            }
+        }
+    }
+
+    /// What of it was refused.
+    pub fn refused(&self) -> &[Error] {
+        &self.refused
+    }
+
+    /// Bytes that the map has now.
+    pub fn map_bytes(&self) -> u64 {
+        self.map.as_ref().map_or(0, PerfMap::len_bytes)
+    }
+
+    /// Names addresses, by the dump if it knows them, else by the map. `wanted` must be sorted; a
+    /// name comes at the index of its address.
+    pub fn name(&self, wanted: &[Wanted]) -> (Vec<Option<Named>>, Report) {
+        let mut report = Report::default();
+        let mut names = vec![None; wanted.len()];
+        let by_dump = self.dump.as_ref().map(|dump| ("jitdump", dump.name(wanted, &mut report)));
+        let n_ambiguous = std::mem::take(&mut report.ambiguous);
+        let by_map = self.map.as_ref().map(|map| ("perf map", map.name(wanted, &mut report)));
+        report.ambiguous = report.ambiguous.max(n_ambiguous);
+        for (what, found) in [by_dump, by_map].into_iter().flatten() {
+            match found {
+                Ok(found) => {
+                    for (name, found) in names.iter_mut().zip(found) {
+                        *name = name.take().or(found);
+                    }
+                }
+                Err(why) => report.problems.push(format!("{what}: {why}")),
+            }
+        }
+        (names, report)
     }
 }

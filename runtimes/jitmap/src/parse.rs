@@ -2,20 +2,30 @@
 //!
 //! Lenient, since there are many writers: `0x` or not, any number of spaces or tabs, `\r\n`, names
 //! with spaces, a last line without its end (a writer is at work: it is left out). Lines that say
-//! nothing are skipped.
+//! nothing are skipped and counted.
 
-use crate::{MAX_BYTES, MAX_LINE_BYTES, Wanted};
+use crate::dump::ReadAt;
+use crate::{MAX_BYTES, MAX_LINE_BYTES, Named, Report, Wanted};
 use std::io;
 
 /// Bytes read at a time.
 const WINDOW_BYTES: usize = 256 << 10;
 
+/// What was found for an address.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    name: Option<String>,
+    /// Different code lay there while it was sampled.
+    is_ambiguous: bool,
+}
+
 /// Names the sorted `wanted`, reading by `read_at(buffer, offset)`.
-pub fn name(
-    read_at: &mut dyn FnMut(&mut [u8], u64) -> io::Result<usize>,
+pub(crate) fn name(
+    read_at: ReadAt<'_>,
     wanted: &[Wanted],
-) -> io::Result<Vec<Option<String>>> {
-    let mut found = vec![None; wanted.len()];
+    report: &mut Report,
+) -> io::Result<Vec<Option<Named>>> {
+    let mut found = vec![Found::default(); wanted.len()];
     let mut buffer = vec![0; WINDOW_BYTES];
     let mut have = 0;
     let mut offset = 0u64;
@@ -35,32 +45,50 @@ pub fn name(
         for end in memchr::memchr_iter(b'\n', filled) {
             if !std::mem::take(&mut skips) {
                 let place = window_start + line_start as u64;
-                line(&filled[line_start..end], place, wanted, &mut found);
+                let line = filled.get(line_start..end).unwrap_or_default();
+                match entry(line) {
+                    Some(entry) => consider(entry, place, wanted, &mut found),
+                    None => report.bad_records += 1,
+                }
             }
             line_start = end + 1;
         }
         let rest = line_start..have + n;
         have = rest.len();
         if have > MAX_LINE_BYTES {
+            report.bad_records += u64::from(!skips);
             skips = true;
             have = 0;
         } else {
             buffer.copy_within(rest, 0);
         }
     }
-    Ok(found)
+    Ok(found
+        .into_iter()
+        .map(|found| {
+            report.ambiguous += u64::from(found.is_ambiguous);
+            let name = found.name.filter(|_| !found.is_ambiguous)?;
+            Some(Named { name, file: None, line: 0 })
+        })
+        .collect())
 }
 
-/// A line that begins at byte `place` of the map.
-fn line(line: &[u8], place: u64, wanted: &[Wanted], found: &mut [Option<String>]) {
-    let Some((start, bytes, name)) = entry(line) else { return };
+/// Entries come in order: the last one before the first sample counts, else the first behind it.
+fn consider(
+    (start, bytes, name): (u64, u64, &[u8]),
+    place: u64,
+    wanted: &[Wanted],
+    found: &mut [Found],
+) {
     let end = start.saturating_add(bytes);
     let first = wanted.partition_point(|one| one.address < start);
     let covered = wanted.iter().zip(found).skip(first).take_while(|(one, _)| one.address < end);
     for (one, found) in covered {
-        // Entries come in order: those before the sample first.
-        if place < one.seen_bytes || found.is_none() {
-            *found = Some(String::from_utf8_lossy(name).into_owned());
+        if place < one.first.map_bytes || found.name.is_none() {
+            found.name = Some(String::from_utf8_lossy(name).into_owned());
+        } else if place < one.last.map_bytes {
+            let name = String::from_utf8_lossy(name);
+            found.is_ambiguous |= found.name.as_deref() != Some(&*name);
         }
     }
 }
@@ -88,10 +116,43 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Seen;
+
+    fn at(address: u64, map_bytes: u64) -> Wanted {
+        let seen = Seen { time_ns: 0, map_bytes };
+        Wanted { address, first: seen, last: seen }
+    }
+
+    /// Other code at an address while it was sampled: no name is better than a wrong one. The same
+    /// name again, or other code afterwards, does no harm.
+    #[test]
+    fn ambiguous() {
+        let map = b"100 10 first\n100 10 second\n200 10 f\n200 10 f\n";
+        let wanted = |address, first, last| Wanted {
+            address,
+            first: Seen { time_ns: 0, map_bytes: first },
+            last: Seen { time_ns: 0, map_bytes: last },
+        };
+        let mut report = Report::default();
+        let mut names = |one: Wanted| {
+            let read = &mut |buffer: &mut [u8], offset: u64| {
+                let rest = map.get(offset as usize..).unwrap_or_default();
+                let n = rest.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&rest[..n]);
+                Ok(n)
+            };
+            let names = name(read, &[one], &mut report).expect("no errors");
+            (names[0].as_ref().map(|found| found.name.clone()), report.ambiguous)
+        };
+        assert_eq!(names(wanted(0x104, 5, 13)), (Some("first".into()), 0));
+        assert_eq!(names(wanted(0x104, 5, 14)), (None, 1));
+        assert_eq!(names(wanted(0x104, 14, 99)), (Some("second".into()), 1));
+        assert_eq!(names(wanted(0x204, 0, 99)), (Some("f".into()), 1));
+    }
 
     fn check(map: &[u8], wanted: &[(u64, u64)], expect: &[Option<&str>]) {
         let wanted: Vec<Wanted> =
-            wanted.iter().map(|&(address, seen_bytes)| Wanted { address, seen_bytes }).collect();
+            wanted.iter().map(|&(address, seen_bytes)| at(address, seen_bytes)).collect();
         // Every way of cutting it into reads gives the same.
         for most in [1, 7, usize::MAX] {
             let names = name(
@@ -102,9 +163,11 @@ mod tests {
                     Ok(n)
                 },
                 &wanted,
+                &mut Report::default(),
             )
             .expect("no errors");
-            let names: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
+            let names: Vec<Option<&str>> =
+                names.iter().map(|found| found.as_ref().map(|found| &*found.name)).collect();
             assert_eq!(names, expect, "{most} bytes a read");
         }
     }
@@ -169,7 +232,7 @@ mod tests {
         let name = |one: &Wanted| {
             let covering = || entries.iter().filter(|(_, range, _)| range.contains(&one.address));
             covering()
-                .rfind(|(place, ..)| *place < one.seen_bytes)
+                .rfind(|(place, ..)| *place < one.first.map_bytes)
                 .or_else(|| covering().next())
                 .map(|(.., name)| name.clone())
         };
@@ -195,13 +258,12 @@ mod tests {
                 }
             }
             map.truncate(map.len() - random(4).min(map.len() as u64) as usize);
-            let mut wanted: Vec<Wanted> =
-                (0..8).map(|_| Wanted { address: random(80), seen_bytes: random(120) }).collect();
+            let mut wanted: Vec<Wanted> = (0..8).map(|_| at(random(80), random(120))).collect();
             wanted.sort_unstable();
             let expect = plainly(map.as_bytes(), &wanted);
             let expect: Vec<Option<&str>> = expect.iter().map(Option::as_deref).collect();
             let pairs: Vec<(u64, u64)> =
-                wanted.iter().map(|one| (one.address, one.seen_bytes)).collect();
+                wanted.iter().map(|one| (one.address, one.first.map_bytes)).collect();
             check(map.as_bytes(), &pairs, &expect);
         }
     }
@@ -216,8 +278,8 @@ mod tests {
     }
 
     fn check_once(map: &[u8], wanted: &[u64], expect: &[Option<&str>]) {
-        let wanted: Vec<Wanted> =
-            wanted.iter().map(|&address| Wanted { address, seen_bytes: u64::MAX }).collect();
+        let wanted: Vec<Wanted> = wanted.iter().map(|&address| at(address, u64::MAX)).collect();
+        let mut report = Report::default();
         let names = name(
             &mut |buffer, offset| {
                 let rest = map.get(offset as usize..).unwrap_or_default();
@@ -226,8 +288,12 @@ mod tests {
                 Ok(n)
             },
             &wanted,
+            &mut report,
         )
         .expect("no errors");
-        assert_eq!(names.iter().map(Option::as_deref).collect::<Vec<_>>(), expect);
+        let names: Vec<Option<&str>> =
+            names.iter().map(|found| found.as_ref().map(|found| &*found.name)).collect();
+        assert_eq!(names, expect);
+        assert_eq!(report.bad_records, 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Maps as files: what is opened, and what is refused. Root is not needed.
 
-use hotframe_jitmap::{Error, PerfMap, Wanted};
+use hotframe_jitmap::{Dump, Error, PerfMap, Report, Seen, Sources, Wanted};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -45,9 +45,13 @@ fn outlives_its_process() {
     let _ = sleeper.child.kill();
     let _ = sleeper.child.wait();
     std::fs::remove_file(&sleeper.path).expect("removed");
-    let wanted = [10, 20].map(|seen_bytes| Wanted { address: 0x1008, seen_bytes });
-    let names = map.name(&wanted).expect("readable");
-    assert_eq!(names, [Some("a".to_owned()), Some("b".to_owned())]);
+    let wanted = [10, 20].map(|map_bytes| {
+        let seen = Seen { time_ns: 0, map_bytes };
+        Wanted { address: 0x1008, first: seen, last: seen }
+    });
+    let names = map.name(&wanted, &mut Report::default()).expect("readable");
+    let names: Vec<String> = names.into_iter().flatten().map(|named| named.name).collect();
+    assert_eq!(names, ["a", "b"]);
     assert!(matches!(sleeper.open(), Err(Error::Process { .. })));
 }
 
@@ -76,4 +80,84 @@ fn foreign_owner() {
         return;
     }
     assert!(matches!(sleeper.open(), Err(Error::ForeignOwner { owner: 12345, .. })));
+}
+
+/// A program that maps a file of this name executable and waits: a JIT with a dump.
+fn mapper(path: &std::path::Path) -> Option<Sleeper> {
+    let script = "import mmap,sys,time\n\
+        file = open(sys.argv[1], 'r+b')\n\
+        kept = mmap.mmap(file.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)\n\
+        print('mapped', flush=True)\n\
+        time.sleep(60)";
+    let mut child = Command::new("python3")
+        .args(["-c", script])
+        .arg(path)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut line = String::new();
+    let out = child.stdout.take().expect("a pipe");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("read");
+    assert_eq!(line, "mapped\n");
+    let map = PathBuf::from(format!("/tmp/perf-{}.map", child.id()));
+    Some(Sleeper { child, path: map })
+}
+
+/// A directory of this test's own.
+fn scratch(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("hotframe-jitmap-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&path).expect("a directory");
+    path
+}
+
+/// A dump is found by its mapping, whatever its path has become; without one there is none.
+#[test]
+fn mapped_dumps() {
+    let directory = scratch("mapped");
+    let path = directory.join("jit-1.dump");
+    std::fs::write(&path, [0; 4096]).expect("written");
+    let Some(jit) = mapper(&path) else {
+        eprintln!("mapped_dumps: SKIPPED: no python3");
+        return;
+    };
+    assert!(Dump::open(std::process::id()).expect("readable").is_none());
+    let pid = jit.child.id();
+    assert!(Dump::open(pid).expect("openable").is_some());
+    // Something else stands there now. Without the right to look at mappings it is refused, with it
+    // the file is found all the same.
+    std::fs::remove_file(&path).expect("removed");
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+    match Dump::open(pid) {
+        Ok(dump) => assert!(dump.is_some()),
+        Err(why) => assert!(matches!(why, Error::NotRegular { .. } | Error::Open { .. }), "{why}"),
+    }
+    // What is wrong with it comes with the names.
+    let sources = Sources::open(pid).expect("a dump");
+    let (names, report) = sources.name(&[]);
+    assert!(names.is_empty());
+    assert_eq!(report.problems, ["jitdump: no jitdump"]);
+    drop(jit);
+    std::fs::remove_dir_all(&directory).expect("removed");
+}
+
+/// A dump of somebody else's is not believed, and the map still counts.
+#[test]
+fn foreign_dump() {
+    let directory = scratch("foreign");
+    let path = directory.join("jit-2.dump");
+    std::fs::write(&path, [0; 4096]).expect("written");
+    let Some(jit) = mapper(&path) else {
+        eprintln!("foreign_dump: SKIPPED: no python3");
+        return;
+    };
+    let pid = jit.child.id();
+    if std::os::unix::fs::chown(&path, Some(12345), None).is_ok() {
+        assert!(matches!(Sources::open(pid), Err(Error::ForeignOwner { owner: 12345, .. })));
+        std::fs::write(&jit.path, "1000 10 a\n").expect("written");
+        let sources = Sources::open(pid).expect("a map");
+        assert!(matches!(sources.refused(), [Error::ForeignOwner { .. }]));
+        assert_eq!(sources.map_bytes(), 10);
+    }
+    drop(jit);
+    std::fs::remove_dir_all(&directory).expect("removed");
 }

@@ -19,7 +19,7 @@ use hotframe_core::runtimes::Runtimes;
 use hotframe_core::session::{AnnouncedSymbol, Session};
 use hotframe_core::tables::Tables;
 use hotframe_frames::{Budget, FrameInfo, FunctionInfo};
-use hotframe_jitmap::{PerfMap, Wanted};
+use hotframe_jitmap::{Sources, Wanted};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
@@ -52,7 +52,7 @@ pub enum News {
 struct Generated {
     incarnation: Incarnation,
     word: abi::FrameWord,
-    map: Arc<PerfMap>,
+    from: Arc<Sources>,
     wanted: Wanted,
 }
 
@@ -406,9 +406,9 @@ impl Recorder {
                 {
                     continue;
                 }
-                if let Some((map, wanted)) = self.session.jit.place(incarnation, word) {
+                if let Some((from, wanted)) = self.session.jit.place(incarnation, word) {
                     self.sent_generated.insert((incarnation, word));
-                    generated.push(Generated { incarnation, word, map: map.clone(), wanted });
+                    generated.push(Generated { incarnation, word, from: from.clone(), wanted });
                 }
             }
         }
@@ -550,16 +550,17 @@ impl Namer {
         for (incarnation, mut sought) in by_process {
             sought.sort_by_key(|one| one.wanted);
             let wanted: Vec<Wanted> = sought.iter().map(|one| one.wanted).collect();
-            let Some(map) = sought.first().map(|one| one.map.clone()) else { continue };
-            match map.name(&wanted) {
-                Ok(names) => self.names.learn_generated(
-                    sought
-                        .iter()
-                        .zip(names)
-                        .filter_map(|(one, name)| Some(((incarnation, one.word), name?))),
-                ),
-                Err(why) => tracing::debug!(pid = incarnation.pid, "perf map: {why}"),
+            let Some(from) = sought.first().map(|one| one.from.clone()) else { continue };
+            let (names, report) = from.name(&wanted);
+            for why in report.problems {
+                tracing::debug!(pid = incarnation.pid, "generated code: {why}");
             }
+            self.names.learn_generated(
+                sought
+                    .iter()
+                    .zip(names)
+                    .filter_map(|(one, name)| Some(((incarnation, one.word), name?))),
+            );
         }
     }
 
