@@ -24,7 +24,9 @@
  * address behind a call; then a scan of the stack for such an address, one
  * word a step. A direct call counts only if its target is the function that
  * was called; behind a frame pointer also another one, if no call of this
- * function left its mark below the frame. Each such frame is marked.
+ * function left its mark below the frame. Generated code is walked by frame
+ * pointers, and where its own is not set up (hf_edge_slot) by the top of the
+ * stack. Each such frame is marked.
  */
 #ifndef HF_WALK_H
 #define HF_WALK_H
@@ -89,6 +91,7 @@ struct hf_walk {
 	__u8 anonymous; /* the pc is in memory that no file is behind */
 	__u8 arm64;
 	__u8 audit;
+	__u8 at_edge; /* the scan under way looks at one word: see hf_edge_slot */
 	/* The process has gone on since its registers were taken: what changes with
 	 * every call, and is not on the stack, is no longer theirs. */
 	__u8 late;
@@ -542,13 +545,67 @@ static __always_inline int hf_behind_call(struct hf_walk *w, __u64 ra)
 	return 0;
 }
 
+/* Generated code that was interrupted before its frame stands, or after it is gone: where its
+ * return address is then, 0 if nothing says so. The frame pointer is the caller's there, and would
+ * lead past it. The signs: push rbp; mov rbp, rsp ahead or half done, a ret here, or mov rsp, rbp;
+ * pop rbp just behind (V8's prologues and epilogues have up to a few checks around them). */
+static __always_inline __u64 hf_edge_slot(struct hf_walk *w)
+{
+	const int back = 12, ahead = 32;
+	__u64 here, other, ahead_is = 0, behind_is = 0;
+	__u32 at;
+	int i;
+
+	if (HF_IS_ARM64(w) || !w->regs_valid || w->pc_is_return)
+		return 0;
+	if (hf_read_user(w, w->scratch, back + ahead + 4, w->pc - back))
+		return 0;
+	at = *(__u32 *)(w->scratch + back);
+	if (w->scratch[back - 1] == 0x55 &&
+	    ((at & 0xffffff) == 0xe58948 || (at & 0xffffff) == 0xec8b48))
+		return w->sp + 8;
+	/* Without branches: the verifier would follow each. x | -x is negative unless x is 0. */
+	for (i = 0; i < ahead; i++) {
+		here = *(__u32 *)(w->scratch + back + i) ^ 0xe5894855;
+		other = *(__u32 *)(w->scratch + back + i) ^ 0xec8b4855;
+		ahead_is |= ~((here | -here) & (other | -other)) >> 63;
+	}
+	for (i = 0; i <= back - 4; i++) {
+		here = *(__u32 *)(w->scratch + i) ^ 0x5de58b48;
+		other = *(__u32 *)(w->scratch + i) ^ 0x5dec8948;
+		behind_is |= ~((here | -here) & (other | -other)) >> 63;
+	}
+	hf_barrier(ahead_is);
+	hf_barrier(behind_is);
+	if ((at & 0xff) == 0xc3 || (at & 0xff) == 0xc2 || ahead_is || behind_is)
+		return w->sp;
+	return 0;
+}
+
+/* Does the frame pointer lead to a return address that no known mapping has? A
+ * JIT makes memory executable after it was mapped, of which no event tells. */
+static __always_inline int hf_caller_is_unmapped(struct hf_walk *w)
+{
+	__u64 fp = w->fp, ra;
+
+	if ((fp & 7) || fp < w->sp || fp - w->sp >= HF_FP_MAX_DISTANCE ||
+	    hf_stack_u64(w, fp + 8, &ra))
+		return 0;
+	if (ra < 4096 || ra >> 47 || !hf_find_mapping(w, ra - 1))
+		return 0;
+	return hf_miss(w, HF_MISSING_MAPPING, ra - 1);
+}
+
 /* No rows: try the frame pointer, else begin a scan. */
 static __always_inline int hf_guess(struct hf_walk *w)
 {
-	__u64 fp = w->fp, next_fp, ra;
+	__u64 fp = w->fp, next_fp, ra, edge = 0;
 
 	w->cut_pc = w->pc;
 	w->guess_cfa = 0;
+	w->at_edge = 0;
+	if (w->anonymous)
+		edge = hf_edge_slot(w);
 	if (!(fp & 7) && fp >= w->sp && fp - w->sp < HF_FP_MAX_DISTANCE &&
 	    !hf_stack_u64(w, fp, &next_fp) && !hf_stack_u64(w, fp + 8, &ra)) {
 		int found = hf_behind_call(w, ra);
@@ -558,7 +615,7 @@ static __always_inline int hf_guess(struct hf_walk *w)
 		 * files go through a stub, whose target says nothing. */
 		if (!found && w->code_is_direct)
 			found = !w->fn_start || w->pc < w->last.start || w->pc >= w->last.end;
-		if (found) {
+		if (found && !edge) {
 			w->heuristic_next = 1;
 			w->sample.flags |= HF_SAMPLE_HEURISTIC;
 			return hf_to_caller(w, fp + 16, ra, next_fp);
@@ -567,11 +624,17 @@ static __always_inline int hf_guess(struct hf_walk *w)
 		 * caller's, or the callee passed on to it by a jump (V8's
 		 * builtins do). In the first case a call of this very function
 		 * left its mark below the frame. */
-		if (w->code_is_direct) {
+		if (found || w->code_is_direct) {
 			w->guess_cfa = fp + 16;
 			w->guess_ra = ra;
 			w->guess_fp = next_fp;
 		}
+	}
+	if (edge) {
+		w->at_edge = 1;
+		w->scan_at = edge;
+		w->scan_end = edge + 8;
+		return 0;
 	}
 	/* In a JIT's code a scan would take whatever an earlier call left: the
 	 * functions are not known, so that no call can be told from another. */
@@ -601,8 +664,13 @@ static __always_inline int hf_scan(struct hf_walk *w)
 		w->scan_at = 0;
 		return hf_cut(w, HF_CUT_STACK_UNREADABLE);
 	}
-	if (!hf_behind_call(w, ra) || (w->guess_cfa && !w->code_is_direct))
+	if (!hf_behind_call(w, ra)) {
+		/* Of generated code it is not known where functions begin. */
+		if (!w->at_edge || !w->code_is_direct)
+			return 0;
+	} else if (w->guess_cfa && !w->code_is_direct && !w->at_edge) {
 		return 0;
+	}
 	w->scan_at = 0;
 	w->heuristic_next = 1;
 	w->sample.flags |= HF_SAMPLE_HEURISTIC;
@@ -660,6 +728,8 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 		addr = lookup - w->last.image;
 		w->anonymous = w->last.file_off == 0;
 		if (w->anonymous) {
+			if (hf_caller_is_unmapped(w))
+				return 1;
 			w->row.kind = HF_RULE_NONE;
 			w->row.fp = 0;
 			w->row.cfa = 0;
@@ -750,6 +820,7 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->last.start = 0;
 	w->last.end = 0;
 	w->scan_at = 0;
+	w->at_edge = 0;
 	w->missing = HF_MISSING_NONE;
 	w->missing_pc = 0;
 	w->cut = HF_CUT_NONE;
