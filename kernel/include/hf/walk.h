@@ -547,11 +547,12 @@ static __always_inline int hf_behind_call(struct hf_walk *w, __u64 ra)
 
 /* Generated code that was interrupted before its frame stands, or after it is gone: where its
  * return address is then, 0 if nothing says so. The frame pointer is the caller's there, and would
- * lead past it. The signs: push rbp; mov rbp, rsp ahead or half done, a ret here, or mov rsp, rbp;
- * pop rbp just behind (V8's prologues and epilogues have up to a few checks around them). */
+ * lead past it. The signs: push rbp; mov rbp, rsp ahead (V8 checks a few things before it: 110
+ * bytes in its interpreter's entry, version 11.3) or half done, a ret here, a leave or mov rsp,
+ * rbp; pop rbp just behind. */
 static __always_inline __u64 hf_edge_slot(struct hf_walk *w)
 {
-	const int back = 12, ahead = 32;
+	const int back = 12, ahead = 112;
 	__u64 here, other, ahead_is = 0, behind_is = 0;
 	__u32 at;
 	int i;
@@ -577,7 +578,8 @@ static __always_inline __u64 hf_edge_slot(struct hf_walk *w)
 	}
 	hf_barrier(ahead_is);
 	hf_barrier(behind_is);
-	if ((at & 0xff) == 0xc3 || (at & 0xff) == 0xc2 || ahead_is || behind_is)
+	if ((at & 0xff) == 0xc3 || (at & 0xff) == 0xc2 || ahead_is || behind_is ||
+	    w->scratch[back - 1] == 0xc9)
 		return w->sp;
 	return 0;
 }
