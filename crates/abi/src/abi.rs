@@ -2,6 +2,7 @@
 
 pub const HF_FRAME_RETURN_ADDR: u32 = 1;
 pub const HF_FRAME_HEURISTIC: u32 = 2;
+pub const HF_FRAME_RUNS_RUNTIME: u32 = 4;
 pub const HF_FRAME_KIND_SHIFT: u32 = 60;
 pub const HF_FRAME_FLAGS_SHIFT: u32 = 56;
 pub const HF_FRAME_FILE_SHIFT: u32 = 32;

@@ -321,8 +321,13 @@ impl<'a> Namer<'a> {
                         &[FrameInfo { function, line: 0, flags: flags | FRAME_UNNAMED }],
                     );
                 } else {
-                    let frames: Vec<FrameInfo<'_>> =
-                        frames.iter().map(|frame| info(frame, module, flags)).collect();
+                    // What runs a runtime's frames has them inside, and not what was inlined.
+                    let is_whole = word.flags() & abi::HF_FRAME_RUNS_RUNTIME == 0;
+                    let frames: Vec<FrameInfo<'_>> = frames
+                        .iter()
+                        .filter(|frame| is_whole || !frame.inlined)
+                        .map(|frame| info(frame, module, flags))
+                        .collect();
                     self.put(word, &frames);
                 }
             }

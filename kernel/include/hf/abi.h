@@ -53,6 +53,9 @@ enum hf_frame_kind {
 #define HF_FRAME_RETURN_ADDR 1
 /* The frame was found by a heuristic (frame pointer or scan). */
 #define HF_FRAME_HEURISTIC 2
+/* The code runs frames of a runtime, which stand before it: it is shown without
+ * what was inlined into it. */
+#define HF_FRAME_RUNS_RUNTIME 4
 
 #define HF_FRAME_KIND_SHIFT 60
 #define HF_FRAME_FLAGS_SHIFT 56

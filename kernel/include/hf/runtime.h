@@ -92,6 +92,7 @@ static __always_inline int hf_step_runtime(struct hf_walk *w)
 	case HF_RUNTIME_CPYTHON:
 		if (HF_HAS_RUNTIME(HF_RUNTIME_CPYTHON))
 			return hf_step_cpython(w);
+		w->sample.flags |= HF_SAMPLE_RUNTIME_LOST;
 		return HF_STEP_NATIVE;
 	case HF_RUNTIME_HOTSPOT:
 		if (HF_HAS_RUNTIME(HF_RUNTIME_HOTSPOT))

@@ -710,6 +710,7 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 			runtime = hf_step_runtime(w);
 			if (runtime != HF_STEP_NATIVE)
 				return runtime == HF_STEP_ENDED;
+			flags |= HF_FRAME_RUNS_RUNTIME;
 		}
 		w->row = entry->row;
 		word = hf_word(HF_FRAME_NATIVE, flags,
@@ -723,6 +724,7 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 			runtime = hf_step_runtime(w);
 			if (runtime != HF_STEP_NATIVE)
 				return runtime == HF_STEP_ENDED;
+			flags |= HF_FRAME_RUNS_RUNTIME;
 			/* It may have looked at other mappings. */
 			if (hf_find_mapping(w, lookup))
 				return hf_miss(w, HF_MISSING_MAPPING, lookup);

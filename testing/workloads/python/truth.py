@@ -385,6 +385,13 @@ class Truth:
             self.edges.add((self.key(caller.f_code), caller.f_lineno, self.key(frame.f_code), None))
             frame = caller
 
+    def observe_child(self):
+        """What children do, in the parent: nobody is forked."""
+        fork, leave, wait = os.fork, os._exit, os.waitpid
+        os.fork, os._exit, os.waitpid = (lambda: 0), (lambda _: None), (lambda *_: None)
+        self.observe(forking)
+        os.fork, os._exit, os.waitpid = fork, leave, wait
+
     def observe(self, function):
         self.below(sys._getframe())
         threading.setprofile(self.hook)
@@ -428,6 +435,8 @@ def main():
     # Twice: what is made once (caches of imports and of patterns) is made then.
     for _ in range(2):
         truth.observe(lambda: run(scenarios))
+    if forking in scenarios:
+        truth.observe_child()
     # As it is called from here on.
     this = sys._getframe()
     line = this.f_lineno + 4

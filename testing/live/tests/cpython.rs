@@ -1,0 +1,416 @@
+//! CPython: every stack that is sampled has to be a path of what the program says of itself
+//! (`testing/workloads/python/truth.py`), one test a version. A version that is not installed is
+//! skipped loudly.
+//!
+//! Interpreters are looked for in `HOTFRAME_PYTHONS` (paths with colons between), in `PATH`, and
+//! among those of pyenv.
+#![forbid(unsafe_code)]
+
+use hotframe_live::{Recording, Scratch, Workload, live, program, record, skipped, wait_for};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What runs in turn; `recursion`, which is cut before 3.11, and `executed`, whose code is gone
+/// before it can be named, have tests of their own.
+const SCENARIOS: [&str; 14] = [
+    "paths",
+    "multiline",
+    "sorting",
+    "substituting",
+    "reducing",
+    "generators",
+    "coroutines",
+    "comprehensions",
+    "methods",
+    "widths",
+    "threads",
+    "callbacks",
+    "handling",
+    "forking",
+];
+const LOOP: &str = "_PyEval_EvalFrameDefault";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Frame {
+    name: String,
+    file: String,
+    line: u64,
+}
+
+impl Frame {
+    fn is_python(&self) -> bool {
+        self.file.ends_with(".py") || self.file.starts_with('<')
+    }
+
+    fn is_loop(&self) -> bool {
+        self.name.starts_with(LOOP)
+    }
+}
+
+/// C functions through which a line calls; `None`: none.
+type Vias = HashSet<Option<String>>;
+
+/// What the program wrote down.
+struct Truth {
+    /// (caller, callee) → lines of the caller.
+    edges: HashMap<(String, String), BTreeMap<u64, Vias>>,
+    /// Function → lines that it has.
+    lines: HashMap<String, HashSet<u64>>,
+}
+
+impl Truth {
+    fn read(path: &Path) -> Truth {
+        let text = std::fs::read(path).expect("the truth");
+        let truth: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let mut edges: HashMap<_, BTreeMap<u64, Vias>> = HashMap::new();
+        for edge in truth["edges"].as_array().expect("edges") {
+            let text = |at: usize| edge[at].as_str().map(str::to_owned);
+            edges
+                .entry((text(0).expect("a caller"), text(2).expect("a callee")))
+                .or_default()
+                .entry(edge[1].as_u64().expect("a line"))
+                .or_default()
+                .insert(text(3));
+        }
+        let functions = truth["functions"].as_object().expect("functions");
+        let lines = functions.iter().map(|(name, function)| {
+            let lines = function["lines"].as_array().expect("lines");
+            (name.clone(), lines.iter().filter_map(serde_json::Value::as_u64).collect())
+        });
+        Truth { edges, lines: lines.collect() }
+    }
+}
+
+/// Stacks of a profile in Firefox Profiler's format, root first.
+fn stacks(path: &Path) -> Vec<Vec<Frame>> {
+    let text = std::fs::read(path).expect("the profile");
+    let profile: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let mut all = Vec::new();
+    for thread in profile["threads"].as_array().expect("threads") {
+        let strings = match &thread["stringArray"] {
+            serde_json::Value::Null => &profile["shared"]["stringArray"],
+            strings => strings,
+        };
+        let at = |value: &serde_json::Value| value.as_u64().map(|at| at as usize);
+        let string = |value: &serde_json::Value| {
+            let text = at(value).and_then(|at| strings[at].as_str());
+            text.unwrap_or_default().to_owned()
+        };
+        for stack in thread["samples"]["stack"].as_array().expect("samples") {
+            let mut frames = Vec::new();
+            let mut next = at(stack);
+            while let Some(stack) = next {
+                let table = &thread["stackTable"];
+                let frame = at(&table["frame"][stack]).expect("a frame");
+                let function = at(&thread["frameTable"]["func"][frame]).expect("a function");
+                frames.push(Frame {
+                    name: string(&thread["funcTable"]["name"][function]),
+                    file: string(&thread["funcTable"]["fileName"][function]),
+                    line: thread["frameTable"]["line"][frame].as_u64().unwrap_or_default(),
+                });
+                next = at(&table["prefix"][stack]);
+            }
+            frames.reverse();
+            all.push(frames);
+        }
+    }
+    all
+}
+
+/// What became of the stacks of one recording.
+#[derive(Debug, Default)]
+struct Verdict {
+    python: u64,
+    edges: u64,
+    through_c: u64,
+    /// Python frames whose root is not where a program or a thread begins.
+    rootless: u64,
+    /// Evaluation loops without any Python frame in the stack.
+    without: u64,
+    wrong: Vec<String>,
+    wrong_lines: Vec<String>,
+}
+
+fn judge(stacks: &[Vec<Frame>], truth: &Truth, minor: u32) -> Verdict {
+    let mut verdict = Verdict::default();
+    for stack in stacks {
+        // Hooks after a fork and the beginnings of threads run where no profiler's hook sees them.
+        if stack.iter().any(|frame| frame.name.contains("_after_fork")) {
+            continue;
+        }
+        let python: Vec<(usize, &Frame)> =
+            stack.iter().enumerate().filter(|(_, frame)| frame.is_python()).collect();
+        let loops: Vec<usize> = (0..stack.len()).filter(|&at| stack[at].is_loop()).collect();
+        let (Some((_, root)), Some((leaf_at, leaf))) = (python.first(), python.last()) else {
+            verdict.without += u64::from(!loops.is_empty());
+            continue;
+        };
+        verdict.python += 1;
+        let is_rooted = root.name == "<module>" || root.name.ends_with("_bootstrap");
+        verdict.rootless += u64::from(!is_rooted);
+        // Each loop has its frames, but the innermost may not have begun or may have ended.
+        for pair in loops.windows(2).filter(|_| is_rooted) {
+            let n = python.iter().filter(|(at, _)| (pair[0]..pair[1]).contains(at)).count();
+            if n == 0 || (minor <= 10 && n != 1) {
+                verdict.wrong.push(format!("{n} Python frames in one loop: {}", show(stack)));
+            }
+        }
+        for pair in python.windows(2) {
+            let [(at, caller), (until, callee)] = pair else { continue };
+            if caller.file.ends_with("threading.py") && !callee.name.ends_with("run") {
+                continue;
+            }
+            // os.fork calls hooks of the standard library.
+            if caller.name == "forking" && callee.name != "in_child" {
+                break;
+            }
+            let key = (caller.name.clone(), callee.name.clone());
+            let Some(lines) = truth.edges.get(&key) else {
+                verdict.wrong.push(format!("{} calls {}: {}", key.0, key.1, show(stack)));
+                continue;
+            };
+            verdict.edges += 1;
+            let Some(vias) = lines.get(&caller.line) else {
+                verdict.wrong_lines.push(format!("{}:{} calls {}", key.0, caller.line, key.1));
+                continue;
+            };
+            if !vias.contains(&None) {
+                verdict.through_c += 1;
+                // The C function, and the loop that it runs.
+                if until - at < 3 {
+                    verdict.wrong.push(format!("{vias:?} not between: {}", show(stack)));
+                }
+            }
+        }
+        if !leaf.file.ends_with("truth.py") {
+            continue;
+        }
+        if !truth.lines.get(&leaf.name).is_some_and(|lines| lines.contains(&leaf.line)) {
+            verdict.wrong_lines.push(format!("{}:{} at {leaf_at}", leaf.name, leaf.line));
+        }
+    }
+    verdict
+}
+
+fn show(stack: &[Frame]) -> String {
+    let frames: Vec<_> =
+        stack.iter().map(|frame| format!("{}:{}", frame.name, frame.line)).collect();
+    frames.join(";")
+}
+
+/// An interpreter of version 3.`minor`.
+fn interpreter(minor: u32) -> Option<PathBuf> {
+    let wanted = format!("3.{minor}.");
+    let listed = std::env::var_os("HOTFRAME_PYTHONS").unwrap_or_default();
+    let mut candidates: Vec<PathBuf> = std::env::split_paths(&listed).collect();
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    let pyenv = std::env::var_os("PYENV_ROOT").map_or(home.join(".pyenv"), PathBuf::from);
+    for version in std::fs::read_dir(pyenv.join("versions")).into_iter().flatten().flatten() {
+        candidates.push(version.path().join("bin/python3"));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for folder in std::env::split_paths(&path) {
+        // What pyenv puts there asks it again.
+        if !folder.ends_with("shims") {
+            candidates.push(folder.join(format!("python3.{minor}")));
+            candidates.push(folder.join("python3"));
+        }
+    }
+    candidates.into_iter().find(|candidate| {
+        let version = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
+        let asked = Command::new(candidate).args(["-c", version]).output();
+        asked.is_ok_and(|asked| asked.stdout.starts_with(wanted.as_bytes()))
+    })
+}
+
+/// The program at work, past what it does to find its truth.
+struct Running {
+    workload: Workload,
+    truth: Truth,
+    _scratch: Scratch,
+}
+
+fn start(interpreter: &Path, scenarios: &[&str], preload: Option<&Path>) -> Running {
+    let scratch = Scratch::new();
+    let written = scratch.path("truth.json");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/python/truth.py");
+    let mut command = Command::new(interpreter);
+    command.args(["-W", "ignore"]).arg(source).arg(&written).args(scenarios);
+    // Names in its source are not ASCII, and 3.6 would print them in the locale's encoding.
+    command.env("PYTHONIOENCODING", "utf-8");
+    if let Some(preload) = preload {
+        command.env("LD_PRELOAD", preload);
+    }
+    let workload = Workload::spawn(&mut command);
+    wait_for("the program to know its truth", || written.is_file().then_some(()));
+    Running { truth: Truth::read(&written), workload, _scratch: scratch }
+}
+
+fn recorded(running: &Running, seconds: u32) -> (Recording, Vec<Vec<Frame>>) {
+    let scratch = Scratch::new();
+    let profile = scratch.path("profile.firefox.json");
+    let (pid, seconds) = (running.workload.pid().to_string(), seconds.to_string());
+    let profile_arg = profile.to_string_lossy().into_owned();
+    let recording = record(["-F", "199", "-p", &pid, "-d", &seconds, "-o", &profile_arg]);
+    let stacks = stacks(&profile);
+    (recording, stacks)
+}
+
+/// Nothing is wrong, and nothing is missing that is not counted.
+fn assert_true(verdict: &Verdict, recording: &Recording) {
+    let stats = recording.stats();
+    let (wrong, lines) = (&verdict.wrong, &verdict.wrong_lines);
+    assert!(verdict.python >= 50, "too few samples: {verdict:?}");
+    assert!(wrong.is_empty(), "{} wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(5)]);
+    assert!(
+        lines.len() as u64 * 100 <= verdict.edges,
+        "{} lines of {} wrong: {:#?}",
+        lines.len(),
+        verdict.edges,
+        &lines[..lines.len().min(10)]
+    );
+    let cut: u64 = stats.sum("stacks_cut");
+    let missing = verdict.rootless + verdict.without;
+    assert!(
+        missing <= stats.count("stacks_without_runtime") + cut,
+        "{missing} stacks lack Python frames, and were not counted: {:?}",
+        stats.count("stacks_without_runtime")
+    );
+}
+
+fn version(minor: u32) {
+    live!();
+    let Some(interpreter) = interpreter(minor) else {
+        skipped(&format!("CPython 3.{minor} is not installed"));
+        return;
+    };
+    let running = start(&interpreter, &SCENARIOS, None);
+    let (recording, stacks) = recorded(&running, 6);
+    let verdict = judge(&stacks, &running.truth, minor);
+    eprintln!(
+        "3.{minor}: {} samples with Python, {} edges, {} of them through C, {} lines wrong",
+        verdict.python,
+        verdict.edges,
+        verdict.through_c,
+        verdict.wrong_lines.len()
+    );
+    assert_true(&verdict, &recording);
+    assert!(verdict.through_c > 0, "nothing was called through C");
+    let frames = |key: &str| recording.stats().count(&format!("frames.cpython.{key}"));
+    let (named, total) = (frames("named"), frames("total"));
+    assert!(named * 1000 >= total * 995, "{named} of {total} frames are named");
+}
+
+macro_rules! versions {
+    ($($name:ident $minor:literal)*) => { $(
+        #[test]
+        fn $name() {
+            version($minor);
+        }
+    )* };
+}
+versions! {
+    python_3_6 6
+    python_3_7 7
+    python_3_8 8
+    python_3_9 9
+    python_3_10 10
+    python_3_11 11
+    python_3_12 12
+    python_3_13 13
+    python_3_14 14
+}
+
+/// The newest of what is installed that keeps no native frame for each Python frame.
+fn newest() -> Option<(u32, PathBuf)> {
+    (11..=14).rev().find_map(|minor| Some((minor, interpreter(minor)?)))
+}
+
+/// 900 calls deep, whole: no native frames stand between them.
+#[test]
+fn recursion_900_comes_whole() {
+    live!();
+    let Some((minor, interpreter)) = newest() else {
+        skipped("CPython 3.11 or later is not installed");
+        return;
+    };
+    let running = start(&interpreter, &["recursion"], None);
+    let (recording, stacks) = recorded(&running, 3);
+    assert_true(&judge(&stacks, &running.truth, minor), &recording);
+    let deep = |stack: &&Vec<Frame>| stack.last().is_some_and(|leaf| leaf.name == "spin");
+    let depths: Vec<usize> = stacks
+        .iter()
+        .filter(deep)
+        .map(|stack| stack.iter().filter(|frame| frame.name == "deep").count())
+        .collect();
+    assert!(depths.len() >= 50, "{} samples", depths.len());
+    assert!(depths.iter().all(|&depth| depth == 901), "{depths:?}");
+}
+
+/// Paths of one shape at 80 and 20 stay two.
+#[test]
+fn equal_shapes_do_not_merge() {
+    live!();
+    let Some((minor, interpreter)) = newest() else {
+        skipped("CPython 3.11 or later is not installed");
+        return;
+    };
+    let running = start(&interpreter, &["paths"], None);
+    let (recording, stacks) = recorded(&running, 5);
+    assert_true(&judge(&stacks, &running.truth, minor), &recording);
+    let of = |name: &str| {
+        stacks.iter().filter(|stack| stack.iter().any(|frame| frame.name == name)).count() as f64
+    };
+    let share = of("eighty") / (of("eighty") + of("twenty"));
+    assert!((0.7..0.9).contains(&share), "{share}");
+    assert_eq!(of("eighty"), of("shape_of_eighty"));
+}
+
+/// Code that is made and freed all the time: what is named is named rightly.
+#[test]
+fn churning_code_is_never_named_wrongly() {
+    live!();
+    let Some((minor, interpreter)) = newest() else {
+        skipped("CPython 3.11 or later is not installed");
+        return;
+    };
+    let running = start(&interpreter, &["executed"], None);
+    let (_, stacks) = recorded(&running, 5);
+    let verdict = judge(&stacks, &running.truth, minor);
+    // Between two named frames there may be one that had no name any more.
+    let is_gone = |stack: &str| stack.contains("[unnamed");
+    let wrong: Vec<_> = verdict.wrong.iter().filter(|wrong| !is_gone(wrong)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(verdict.python >= 50, "{verdict:?}");
+}
+
+/// The interpreter's key is the 41st: it lies in the second block of a thread's keys.
+#[test]
+fn keys_beyond_the_first_block() {
+    live!();
+    let Some((minor, interpreter)) = newest() else {
+        skipped("CPython 3.11 or later is not installed");
+        return;
+    };
+    let running = start(&interpreter, &["paths", "threads"], Some(&program!("keys.so")));
+    let (recording, stacks) = recorded(&running, 4);
+    assert_true(&judge(&stacks, &running.truth, minor), &recording);
+}
+
+/// Threads that gave the interpreter's lock away keep their Python stacks.
+#[test]
+fn released_locks_keep_the_stack() {
+    live!();
+    let Some((minor, interpreter)) = newest() else {
+        skipped("CPython 3.11 or later is not installed");
+        return;
+    };
+    let running = start(&interpreter, &["threads"], None);
+    let (recording, stacks) = recorded(&running, 4);
+    assert_true(&judge(&stacks, &running.truth, minor), &recording);
+    let in_c = |function: &str| {
+        stacks.iter().filter(|stack| stack.iter().any(|frame| frame.name == function)).count()
+    };
+    assert!(in_c("hashing") >= 20 && in_c("compressing") >= 5, "{}", recording.folded.summary());
+}
