@@ -588,10 +588,14 @@ static __always_inline __u64 hf_edge_slot(struct hf_walk *w)
  * JIT makes memory executable after it was mapped, of which no event tells. */
 static __always_inline int hf_caller_is_unmapped(struct hf_walk *w)
 {
-	__u64 fp = w->fp, ra;
+	__u64 fp = w->fp, next_fp, ra;
 
 	if ((fp & 7) || fp < w->sp || fp - w->sp >= HF_FP_MAX_DISTANCE ||
-	    hf_stack_u64(w, fp + 8, &ra))
+	    hf_stack_u64(w, fp, &next_fp) || hf_stack_u64(w, fp + 8, &ra))
+		return 0;
+	/* A JIT may use the register for anything: only a chain is worth asking
+	 * user space about. */
+	if ((next_fp & 7) || next_fp <= fp || next_fp - fp >= HF_FP_MAX_DISTANCE)
 		return 0;
 	if (ra < 4096 || ra >> 47 || !hf_find_mapping(w, ra - 1))
 		return 0;
