@@ -43,9 +43,42 @@ type OpenMapping<'a> =
     dyn Fn(&hotframe_runtime::Mapping) -> Option<Arc<dyn ReadAt + Send + Sync>> + 'a;
 
 /// What a file was recognised as.
-struct Recognised {
-    runtime: &'static dyn Runtime,
-    layout: Result<Arc<dyn Layout>, String>,
+pub struct Recognised {
+    /// The runtime.
+    pub runtime: &'static dyn Runtime,
+    /// What the file says of it, or why it cannot be used.
+    pub layout: Result<Arc<dyn Layout>, String>,
+}
+
+/// Which of the registry's runtimes a file is. Their recognisers are asked only if it has a sign.
+pub fn recognise(
+    registry: &[&'static dyn Runtime],
+    path: &str,
+    elf: &ElfFile<&dyn ReadAt>,
+) -> Vec<Recognised> {
+    let mut found = Vec::new();
+    let hits = with_signs(registry, elf);
+    let executable = Executable { path, elf };
+    for (&runtime, _) in registry.iter().zip(hits).filter(|(_, hit)| *hit) {
+        let layout = match runtime.recognise(&executable) {
+            Ok(None) => continue,
+            Ok(Some(layout)) => {
+                tracing::debug!(
+                    path,
+                    runtime = runtime.name(),
+                    version = layout.version(),
+                    "recognised"
+                );
+                Ok(layout)
+            }
+            Err(why) => {
+                tracing::debug!(path, "{}: {why}", runtime.name());
+                Err(why.to_string())
+            }
+        };
+        found.push(Recognised { runtime, layout });
+    }
+    found
 }
 
 /// A runtime in a process.
@@ -189,30 +222,10 @@ impl Runtimes {
         }
         let Some(file) = files.get(id) else { return };
         let Some(reader) = file.reader() else { return };
-        let mut found = Vec::new();
-        if let Ok(elf) = ElfFile::open(reader as &dyn ReadAt) {
-            let hits = with_signs(self.registry, &elf);
-            let executable = Executable { path: &file.path, elf: &elf };
-            for (&runtime, _) in self.registry.iter().zip(hits).filter(|(_, hit)| *hit) {
-                let layout = match runtime.recognise(&executable) {
-                    Ok(None) => continue,
-                    Ok(Some(layout)) => {
-                        tracing::debug!(
-                            path = file.path,
-                            runtime = runtime.name(),
-                            version = layout.version(),
-                            "recognised"
-                        );
-                        Ok(layout)
-                    }
-                    Err(why) => {
-                        tracing::debug!(path = file.path, "{}: {why}", runtime.name());
-                        Err(why.to_string())
-                    }
-                };
-                found.push(Recognised { runtime, layout });
-            }
-        }
+        let found = match ElfFile::open(reader as &dyn ReadAt) {
+            Ok(elf) => recognise(self.registry, &file.path, &elf),
+            Err(_) => Vec::new(),
+        };
         self.files.insert(id, found);
     }
 

@@ -8,7 +8,8 @@
 //! with for a moment and freed, in the form that this kernel gets and in the older one. What a
 //! capability buys is checked the same way where that is possible. For the processes that use CPU
 //! time meanwhile, their code files are opened and asked what they could be named from, and which
-//! runtime they are, by the symbols that they define.
+//! runtime they are, by the symbols that they define. A runtime whose frames are unwound is attached
+//! to, as `record` would.
 //!
 //! # Sources
 //! capabilities(7); kernel/capability.c, kernel/kallsyms.c, security/lockdown @ v6.12; proc(5) for
@@ -20,9 +21,13 @@
 
 use crate::cli::Doctor as Options;
 use crate::record;
+use crate::registry::RUNTIMES;
 use hotframe_abi as abi;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
+use hotframe_core::runtimes::Recognised;
 use hotframe_jitmap as jitmap;
+use hotframe_objects::{ElfFile, ReadAt};
+use hotframe_runtime::Memory;
 use hotframe_symbols as symbols;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +37,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zerocopy::FromZeros as _;
 
@@ -121,11 +127,23 @@ struct RuntimeReport {
     /// By the symbols of its files; none: a JIT that is not known by any.
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<&'static str>,
+    /// Its own frames would be unwound, or why not; none: nobody here knows how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unwound: Option<Unwound>,
     /// Executable memory without a file behind it, in bytes.
     generated_bytes: u64,
     /// It leaves a perf map that can be used.
     has_perf_map: bool,
     /// Why a perf map that is there cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// A runtime whose frames are unwound.
+#[derive(Debug, Clone, Serialize)]
+struct Unwound {
+    version: String,
+    /// Why they are not, in this process.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
@@ -560,6 +578,19 @@ impl Doctor {
             let size = report.generated_bytes >> 10;
             let marker = MARKERS.iter().find(|marker| Some(marker.runtime) == report.runtime);
             let topic = report.runtime.unwrap_or("JIT");
+            match &report.unwound {
+                Some(Unwound { version, problem: Some(problem) }) => {
+                    let text = format!("{who}: {version}, not unwound: {problem}");
+                    self.say(topic, Level::Missing, text);
+                    continue;
+                }
+                Some(Unwound { version, problem: None }) => {
+                    let text = format!("{who}: {version}, its frames are unwound and named");
+                    self.say(topic, Level::Ok, text);
+                    continue;
+                }
+                None => {}
+            }
             if let Some(problem) = &report.problem {
                 let text = format!("{who}: a perf map cannot be used: {problem}");
                 self.say(topic, Level::Missing, text);
@@ -754,6 +785,8 @@ struct Survey {
     code: Vec<CodeReport>,
     /// Per file in `code`: the runtime it is.
     runtime_of: Vec<Option<&'static str>>,
+    /// Per file in `code`: the runtimes whose frames can be unwound that it is.
+    recognised: Vec<Vec<Recognised>>,
     /// Per file in `code`: it could be read and is not an ELF file.
     is_foreign: Vec<bool>,
 }
@@ -773,6 +806,7 @@ impl Survey {
         let mut generated_bytes = 0;
         let mut runtime = None;
         let mut seen = Vec::new();
+        let mut unwound = None;
         for mapping in maps.lines().filter_map(Executable::parse) {
             let at = if mapping.inode == 0 { None } else { self.file(busy.pid, &mapping) };
             if mapping.inode == 0 || (mapping.is_memory && at.is_some_and(|at| self.is_foreign[at]))
@@ -784,9 +818,16 @@ impl Survey {
                     self.code[at].cpu_share += busy.share;
                 }
                 runtime = runtime.or(self.runtime_of[at]);
+                for recognised in &self.recognised[at] {
+                    let found = unwound_in(busy.pid, &maps, &mapping, recognised);
+                    // The first that works, in a process that has several.
+                    if unwound.as_ref().is_none_or(|before: &Unwound| before.problem.is_some()) {
+                        unwound = found.or(unwound);
+                    }
+                }
             }
         }
-        if runtime.is_none() && generated_bytes == 0 {
+        if runtime.is_none() && unwound.is_none() && generated_bytes == 0 {
             return None;
         }
         let comm = fs::read_to_string(format!("/proc/{}/comm", busy.pid)).unwrap_or_default();
@@ -795,6 +836,7 @@ impl Survey {
             pid: busy.pid,
             comm: comm.trim_end_matches('\n').chars().filter(|c| !c.is_control()).collect(),
             runtime,
+            unwound,
             generated_bytes,
             has_perf_map: left.is_ok(),
             problem: match left {
@@ -825,6 +867,7 @@ impl Survey {
         };
         let mut runtime = None;
         let mut is_foreign = false;
+        let mut recognised = Vec::new();
         match open_mapped(pid, mapping, path) {
             Ok(file) => {
                 let mut context = symbols::Context::new(path);
@@ -842,6 +885,9 @@ impl Survey {
                         report.problem = Some(cause.to_string());
                     }
                 }
+                if let Ok(elf) = ElfFile::open(&file as &dyn ReadAt) {
+                    recognised = hotframe_core::runtimes::recognise(RUNTIMES, path, &elf);
+                }
                 let wanted = MARKERS.map(|marker| marker.symbol);
                 let defined = symbols::defines(&file, &wanted).unwrap_or_default();
                 runtime = MARKERS
@@ -855,9 +901,57 @@ impl Survey {
         self.files.insert(key, self.code.len());
         self.code.push(report);
         self.runtime_of.push(runtime);
+        self.recognised.push(recognised);
         self.is_foreign.push(is_foreign);
         Some(self.code.len() - 1)
     }
+}
+
+/// Would the frames of a runtime be unwound in a process that maps its file? `None` for a mapping
+/// that does not say where the file lies.
+fn unwound_in(
+    pid: u32,
+    maps: &str,
+    mapping: &Executable<'_>,
+    recognised: &Recognised,
+) -> Option<Unwound> {
+    let layout = match &recognised.layout {
+        Ok(layout) => layout,
+        Err(problem) => {
+            let version = recognised.runtime.name().to_owned();
+            return Some(Unwound { version, problem: Some(problem.clone()) });
+        }
+    };
+    let file = open_mapped(pid, mapping, mapping.path).ok()?;
+    let elf = ElfFile::open(&file).ok()?;
+    let image = elf.map_bias(mapping.start, mapping.pgoff)?;
+    let mappings: Vec<_> = maps
+        .lines()
+        .filter_map(Executable::parse)
+        .map(|mapping| hotframe_runtime::Mapping {
+            start: mapping.start,
+            end: mapping.end,
+            pgoff: mapping.pgoff,
+            path: mapping.path.to_owned(),
+        })
+        .collect();
+    let open = |wanted: &hotframe_runtime::Mapping| {
+        let mapping =
+            maps.lines().filter_map(Executable::parse).find(|it| it.start == wanted.start)?;
+        let file = open_mapped(pid, &mapping, mapping.path).ok()?;
+        Some(Arc::new(file) as Arc<dyn ReadAt + Send + Sync>)
+    };
+    let process = hotframe_runtime::Process {
+        pid,
+        bias: image.wrapping_sub(elf.image_base()),
+        memory: &Memory::of(pid),
+        mappings: &mappings,
+        open: &open,
+    };
+    Some(Unwound {
+        version: layout.version(),
+        problem: layout.attach(&process).err().map(|why| why.to_string()),
+    })
 }
 
 fn names_of(sources: &symbols::Sources) -> Names {
@@ -899,6 +993,7 @@ fn open_regular(path: &Path) -> std::io::Result<fs::File> {
 struct Executable<'a> {
     start: u64,
     end: u64,
+    pgoff: u64,
     device: u64,
     inode: u64,
     path: &'a str,
@@ -913,7 +1008,8 @@ impl<'a> Executable<'a> {
         if fields.next()?.as_bytes().get(2) != Some(&b'x') {
             return None;
         }
-        let (major, minor) = fields.nth(1)?.split_once(':')?;
+        let pgoff = fields.next()?;
+        let (major, minor) = fields.next()?.split_once(':')?;
         let inode = fields.next()?.parse().ok()?;
         let path = fields.next().unwrap_or_default().trim_start();
         // The vDSO, the uprobes' page and the like belong to the kernel.
@@ -925,6 +1021,7 @@ impl<'a> Executable<'a> {
         Some(Executable {
             start: hex(start)?,
             end: hex(end)?,
+            pgoff: hex(pgoff)?,
             device: hex(major)? << 32 | hex(minor)?,
             inode,
             path,

@@ -270,13 +270,12 @@ fn assert_true(verdict: &Verdict, recording: &Recording) {
         verdict.edges,
         &lines[..lines.len().min(10)]
     );
-    let cut: u64 = stats.sum("stacks_cut");
+    // What was finished when the process had gone on has no Python frames, and what was cut may
+    // have none at its root.
     let missing = verdict.rootless + verdict.without;
-    assert!(
-        missing <= stats.count("stacks_without_runtime") + cut,
-        "{missing} stacks lack Python frames, and were not counted: {:?}",
-        stats.count("stacks_without_runtime")
-    );
+    let excused = stats.count("stacks_from_slice") + stats.sum("stacks_cut");
+    assert!(missing <= excused, "{missing} stacks lack Python frames, {excused} may");
+    assert!(stats.count("stacks_without_runtime") > 0 || missing == 0, "not counted");
 }
 
 fn version(minor: u32) {
