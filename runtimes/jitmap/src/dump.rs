@@ -74,7 +74,7 @@ pub(crate) fn name(
         slot.best = None;
         report.ambiguous += 1;
     }
-    let lines = dump.lines(wanted, &slots)?;
+    let lines = dump.lines(wanted, &slots, report)?;
     let named = slots.into_iter().zip(lines).map(|(slot, (file, line))| {
         let name = slot.best?.name?;
         Some(Named { name, file, line })
@@ -99,7 +99,7 @@ struct Header {
     bytes: u64,
     pid: u32,
     is_arch_time: bool,
-    lines_ahead_bytes: u64,
+    is_v8: bool,
 }
 
 /// A load or a move.
@@ -201,12 +201,11 @@ impl Dump<'_> {
         if length < HEADER_BYTES as u64 {
             return Err(Bad::Header("bad length of the header"));
         }
-        let is_v8 = word(16)? == V8_PADDING;
         Ok(Header {
             bytes: length,
             pid: word(20)?,
             is_arch_time: u64_at(bytes, 32).unwrap_or(0) & FLAG_ARCH_TIMESTAMP != 0,
-            lines_ahead_bytes: if is_v8 { V8_LINES_AHEAD_BYTES } else { 0 },
+            is_v8: word(16)? == V8_PADDING,
         })
     }
 
@@ -353,20 +352,29 @@ impl Dump<'_> {
         &mut self,
         wanted: &[Wanted],
         slots: &[Slot],
+        report: &mut Report,
     ) -> io::Result<Vec<(Option<String>, u32)>> {
         let mut lines = vec![(None, 0); slots.len()];
         let mut by_table: BTreeMap<u64, Vec<(u64, usize)>> = BTreeMap::new();
         for (number, (slot, one)) in slots.iter().zip(wanted).enumerate() {
             if let Some(best) = &slot.best
                 && let Some(lines_at) = best.lines_at
+                && !(self.header.is_v8 && best.name.as_deref().is_some_and(is_v8_baseline))
             {
                 let address = one.address.wrapping_add(best.moved_by);
-                let address = address.saturating_add(self.header.lines_ahead_bytes);
+                let address = address.saturating_add(if self.header.is_v8 {
+                    V8_LINES_AHEAD_BYTES
+                } else {
+                    0
+                });
                 by_table.entry(lines_at).or_default().push((address, number));
             }
         }
         for (table_at, sought) in by_table {
-            let table = self.table(table_at)?;
+            let Some(table) = self.table(table_at)? else {
+                report.bad_records += 1;
+                continue;
+            };
             for (address, number) in sought {
                 let after = table.partition_point(|entry| entry.address <= address);
                 let Some(entry) = after.checked_sub(1).and_then(|at| table.get(at)) else {
@@ -374,7 +382,7 @@ impl Dump<'_> {
                 };
                 let file = text(&mut self.window, entry.file_at, MAX_LINE_BYTES)?;
                 if let Some(slot) = lines.get_mut(number) {
-                    *slot = (file.filter(|file| !file.is_empty()), entry.line);
+                    *slot = (file.filter(|file| is_path(file)), entry.line);
                 }
             }
         }
@@ -382,12 +390,13 @@ impl Dump<'_> {
     }
 
     /// struct debug_entry, one after the other; a file's name of 0xff alone is that of the entry
-    /// before.
-    fn table(&mut self, at: u64) -> io::Result<Vec<Line>> {
+    /// before. They must fill the record but for its padding: V8 11.3 writes some names from memory
+    /// that it freed before, and what follows a shorter one would be read as addresses and lines.
+    fn table(&mut self, at: u64) -> io::Result<Option<Vec<Line>>> {
         let mut table = Vec::new();
         let head = self.window.get(at, DEBUG_BYTES)?;
         let (Some(size), Some(n)) = (u32_at(head, 4), u64_at(head, RECORD_BYTES + 8)) else {
-            return Ok(table);
+            return Ok(None);
         };
         let end = at.saturating_add(size.into()).min(self.end);
         let mut at = at + DEBUG_BYTES as u64;
@@ -404,9 +413,23 @@ impl Dump<'_> {
             table.push(Line { address, line, file_at });
             at += 17 + name_bytes as u64;
         }
+        if n <= MAX_LINES && (table.len() as u64 != n || end.saturating_sub(at) >= 8) {
+            return Ok(None);
+        }
         table.sort_by_key(|line| line.address);
-        Ok(table)
+        Ok(Some(table))
     }
+}
+
+/// Code of V8's baseline compiler, `JS:^name …`: the addresses of its lines are offsets of bytecodes
+/// (V8 11.3), which say nothing of the code.
+fn is_v8_baseline(name: &str) -> bool {
+    name.split_once(':').is_some_and(|(_, name)| name.starts_with('^'))
+}
+
+/// Is this a file's name, as far as its bytes tell?
+fn is_path(file: &str) -> bool {
+    !file.is_empty() && !file.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER)
 }
 
 /// From `address` on the code is of this line.

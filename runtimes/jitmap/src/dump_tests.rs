@@ -206,6 +206,33 @@ fn lines() {
     }
 }
 
+/// V8's lines of baseline code are by bytecode.
+#[test]
+fn lines_of_baseline_code() {
+    for (padding, line) in [(V8_PADDING, 0), (0, 10)] {
+        let mut dump = Writer::with(padding, 0);
+        dump.lines(0x1000, &[(0x1000, 10, b"a.js")]).load(100, 0x1000, 1, "JS:^f /a.js:10:1");
+        assert_eq!(
+            named(&dump.0, &[at(0x1001, 150, 150)]).0[0].as_ref().map(|f| f.line),
+            Some(line)
+        );
+    }
+}
+
+/// A table whose entries do not fill its record says nothing, nor does a name that is none.
+#[test]
+fn bad_lines() {
+    let mut dump = Writer::new();
+    dump.lines(0x1000, &[(0x1000, 10, b"a\0.js........."), (0x1004, 11, b"a.js........")]);
+    dump.load(100, 0x1000, 1, "f");
+    dump.lines(0x2000, &[(0x2000, 12, b"\xd6\xaa\x02.js")]).load(100, 0x2000, 2, "g");
+    let (names, report) = named(&dump.0, &[at(0x1001, 150, 150), at(0x2001, 150, 150)]);
+    let found: Vec<_> =
+        names.iter().flatten().map(|one| (&*one.name, one.file.as_deref(), one.line)).collect();
+    assert_eq!(found, [("f", None, 0), ("g", None, 12)]);
+    assert_eq!(report.bad_records, 1);
+}
+
 /// A child that was forked with the dump open writes into it, too: of other code.
 #[test]
 fn of_other_processes() {

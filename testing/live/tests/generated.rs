@@ -1,7 +1,11 @@
-//! Code that a JIT made, named by the perf map that it leaves.
+//! Code that a JIT made, named by the perf map or jitdump that it leaves.
 #![forbid(unsafe_code)]
 
-use hotframe_live::{Folded, Scratch, Workload, has_program, live, record, record_until, skipped};
+use hotframe_live::{
+    Folded, Recording, Scratch, Workload, has_program, live, record, record_until, run, skipped,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 /// `outerLoop` calls `middleWork` calls `leafSum`, for so many milliseconds.
@@ -83,4 +87,167 @@ fn a_container_that_ended() {
     assert_eq!(recording.code(), 0, "{}", recording.stderr);
     recording.assert_books();
     assert!(named(&recording.folded) > 20, "{}", recording.folded.summary());
+}
+
+/// What `testing/workloads/v8/truth.js` says of itself: the lines on which a caller calls a callee.
+type Truth = BTreeMap<String, Vec<u64>>;
+
+/// Records that workload from its start to its end.
+fn truth(options: &[&str], more: &[&str]) -> (Recording, Truth) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/v8/truth.js");
+    let script = script.canonicalize().expect("the workload is there");
+    let directory = Scratch::new();
+    let output = directory.path("truth.json");
+    // V8 writes its files where it is started.
+    let inside = format!(
+        "cd {} && exec node {} --no-turbo-inlining {} 6000 > {}",
+        directory.path("").display(),
+        options.join(" "),
+        script.display(),
+        output.display(),
+    );
+    let args: Vec<&str> =
+        more.iter().copied().chain(["-F", "997", "--", "sh", "-c", &inside]).collect();
+    let recording = record(args);
+    let text = std::fs::read_to_string(output).expect("the workload says what it does");
+    (recording, serde_json::from_str(&text).expect("as JSON"))
+}
+
+/// The function of a frame as V8 names it, `JS:*name /…/truth.js:LINE:COLUMN`, if it is the
+/// workload's.
+fn of_the_workload(frame: &str) -> Option<&str> {
+    let (name, place) = frame.split_once(" /")?;
+    let (_, name) = name.split_once(':')?;
+    let name = name.trim_start_matches(['~', '^', '*', '+']);
+    (place.contains("/v8/truth.js:") && !name.is_empty()).then_some(name)
+}
+
+/// V8's prologues, epilogues, builtins, optimised, baseline and interpreted code: every stack is
+/// whole, every frame has a name, and no function is called by one that does not call it.
+#[test]
+fn callers_are_true() {
+    live!();
+    if !has_program("node") {
+        return skipped("no node");
+    }
+    for options in [
+        ["--perf-basic-prof", "--interpreted-frames-native-stack"],
+        ["--perf-prof", "--interpreted-frames-native-stack"],
+    ] {
+        let (recording, truth) = truth(&options, &[]);
+        let stats = recording.stats.as_ref().expect("books");
+        let node = stats.of("node");
+        assert!(node.samples > 500, "{}", recording.folded.summary());
+        assert!(node.whole * 100 >= node.samples * 99, "{:?} of {}", node.cut, node.samples);
+        let (mut n_edges, mut n_generated, mut n_unnamed) = (0, 0, 0);
+        let mut wrong = BTreeMap::new();
+        for stack in &recording.folded.stacks {
+            for frame in &stack.annotated {
+                n_unnamed += if frame.starts_with("[anonymous]") { stack.count } else { 0 };
+                n_generated += if frame.ends_with("_[j]") { stack.count } else { 0 };
+            }
+            let functions: Vec<&str> =
+                stack.frames.iter().filter_map(|frame| of_the_workload(frame)).collect();
+            let is_whole = stack.frames.first().is_some_and(|frame| frame == "_start");
+            let outermost =
+                functions.first().filter(|first| is_whole && !["root", "lines"].contains(first));
+            let edges = functions.windows(2).map(|pair| pair.join(">"));
+            for edge in edges.chain(outermost.map(|first| format!("nothing>{first}"))) {
+                n_edges += stack.count;
+                if !truth.contains_key(&edge) {
+                    *wrong.entry(edge).or_insert(0) += stack.count;
+                }
+            }
+        }
+        assert!(n_edges > 1000, "{}", recording.folded.summary());
+        assert!(wrong.is_empty(), "{options:?}: of {n_edges} calls: {wrong:?}");
+        let all = n_generated + n_unnamed;
+        assert!(n_unnamed * 1000 <= all * 5, "{options:?}: {n_unnamed} of {all} without a name");
+    }
+}
+
+/// The lines of a jitdump: a caller stands on a line on which it calls.
+#[test]
+fn lines_are_true() {
+    live!();
+    if !has_program("node") {
+        return skipped("no node");
+    }
+    let directory = Scratch::new();
+    let path = directory.path("lines.firefox.json");
+    let path_text = path.display().to_string();
+    let (_, truth) = truth(&["--perf-prof"], &["-o", &path_text]);
+    let text = std::fs::read_to_string(path).expect("written");
+    let profile: serde_json::Value = serde_json::from_str(&text).expect("as JSON");
+    let (mut n_right, mut wrong) = (0, BTreeMap::new());
+    for thread in profile["threads"].as_array().expect("threads") {
+        let column =
+            |table: &str, column: &str, at: u64| thread[table][column][at as usize].as_u64();
+        let function = |frame: u64| {
+            let name = column("funcTable", "name", column("frameTable", "func", frame)?)?;
+            of_the_workload(thread["stringArray"][name as usize].as_str()?)
+        };
+        let n_stacks = thread["stackTable"]["length"].as_u64().unwrap_or(0);
+        for stack in 0..n_stacks {
+            let Some(callee) = column("stackTable", "frame", stack).and_then(function) else {
+                continue;
+            };
+            // The caller may be builtins away.
+            let mut outer = column("stackTable", "prefix", stack);
+            while let Some(at) = outer {
+                outer = column("stackTable", "prefix", at);
+                let frame = column("stackTable", "frame", at).expect("a frame");
+                let Some(caller) = function(frame) else { continue };
+                let edge = format!("{caller}>{callee}");
+                // Between them may stand functions that are interpreted, which have no name here.
+                if let Some(line) = column("frameTable", "line", frame)
+                    && let Some(lines) = truth.get(&edge)
+                {
+                    if lines.contains(&line) {
+                        n_right += 1;
+                    } else {
+                        *wrong.entry(format!("{edge} on {line}")).or_insert(0) += 1;
+                    }
+                }
+                break;
+            }
+        }
+    }
+    let n_wrong: u64 = wrong.values().sum();
+    assert!(n_right > 50, "{n_right} right, {wrong:?}");
+    assert!(n_wrong * 100 <= n_right + n_wrong, "{n_right} right, {wrong:?}");
+}
+
+/// What somebody put where the map should be costs its names, which is said, and nothing else.
+#[test]
+fn maps_that_were_put_there_to_hurt() {
+    live!();
+    if !has_program("node") {
+        return skipped("no node");
+    }
+    let workload = Workload::spawn(Command::new("node").args(["-e", &script(120_000)]));
+    let pid = workload.pid().to_string();
+    let map = format!("/tmp/perf-{pid}.map");
+    let foreign = "chown 12345 ";
+    for (make, why) in [
+        ("mkfifo ", "not a regular file"),
+        ("ln -s /etc/passwd ", "symbolic links"),
+        ("touch ", ""),
+        (foreign, "belongs to user 12345"),
+    ] {
+        if make != foreign {
+            let _ = std::fs::remove_file(&map);
+        }
+        run("sh", ["-c", &format!("{make}{map}")]);
+        let recording = record_until(&["-p", &pid], |recording| unnamed(&recording.folded) > 20);
+        recording.assert_books();
+        let stats = recording.stats.as_ref().expect("books");
+        let node = stats.of("node");
+        assert!(node.whole * 100 >= node.samples * 99, "{make}: {:?}", node.cut);
+        let problems = stats.0["problems"].to_string();
+        let is_told = problems.contains(&format!("generated code of {pid}"));
+        assert_eq!(is_told, !why.is_empty(), "{make}: {problems}");
+        assert!(problems.contains(why), "{make}: {problems}");
+    }
+    std::fs::remove_file(&map).expect("removed");
 }
