@@ -255,8 +255,10 @@ fn insert(mappings: &mut Vec<Mapping>, new: Mapping) -> bool {
     let mut between = Vec::with_capacity(3);
     let mut replaced = false;
     for old in mappings.get(first..last).unwrap_or_default() {
+        // Of anonymous memory nothing is said but that it is there: a JIT's grows all the time.
         replaced |= old.file != new.file
-            || old.start.wrapping_sub(old.pgoff) != new.start.wrapping_sub(new.pgoff);
+            || (new.file != 0
+                && old.start.wrapping_sub(old.pgoff) != new.start.wrapping_sub(new.pgoff));
         if old.start < new.start {
             between.push(Mapping { end: new.start, ..old.clone() });
         }

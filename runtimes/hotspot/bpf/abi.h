@@ -93,10 +93,9 @@ struct hf_hotspot_proc {
 	__u64 name_native;
 	__u64 name_vtable;
 	/* Stubs to which a virtual thread's frames return whose callers are in the
-	 * heap, and where the frame below them goes on; 0: none. */
+	 * heap; 0: none. */
 	__u64 continuation_start;
 	__u64 continuation_end;
-	__u64 continuation_return;
 	__u32 flags;
 	__u32 n_ranges;
 	__u16 block_bytes; /* sizeof(HeapBlock), in front of the CodeBlob */
@@ -117,8 +116,7 @@ struct hf_hotspot_proc {
 	__u16 const_bytes; /* sizeof(ConstMethod): bytecode follows */
 	__u16 const_code_size; /* ConstMethod::_code_size */
 	__u16 bcp_words; /* the slot of the bytecode pointer, below the frame pointer */
-	__u16 continuation_bytes; /* sizeof(ContinuationEntry) */
-	__u16 reserved;
+	__u16 reserved[2];
 	struct hf_hotspot_heap heaps[HF_HOTSPOT_MAX_HEAPS];
 	struct hf_hotspot_range ranges[HF_HOTSPOT_MAX_RANGES];
 };

@@ -44,8 +44,9 @@
 #define HF_HOTSPOT_MAX_EXTRA 6
 /* Frames of stubs: what they keep of wide registers and tables. */
 #define HF_HOTSPOT_MAX_STUB_BYTES 4096
-/* Words that are passed on the stack to the outermost frame of a virtual thread. */
-#define HF_HOTSPOT_MAX_PASSED 8
+/* Words between the frames of a virtual thread and the end of the frame below:
+ * ContinuationEntry is eight, the rest are what was passed. */
+#define HF_HOTSPOT_MAX_ENTRY_WORDS 32
 /* Prologues are shorter than this. */
 #define HF_HOTSPOT_PROLOGUE_BYTES 16
 
@@ -123,14 +124,13 @@ static __always_inline __u64 hf_hotspot_flags(struct hf_walk *w)
 }
 
 /* Moves to the caller. Where the callers of a virtual thread's frames are in the
- * heap, what follows is the frame of enterSpecial, which the carrier runs: a
- * ContinuationEntry, rbp, the return address. What was passed on the stack lies
- * before it. */
+ * heap, what follows is the frame of enterSpecial, which the carrier runs: what
+ * was passed on the stack, a ContinuationEntry, rbp, the return address. No
+ * word of the former is an address of the stack before one of code. */
 HF_STEP_FN int hf_hotspot_move(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
 {
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
-	__u64 at;
 	int i;
 
 	if (!w)
@@ -141,17 +141,17 @@ HF_STEP_FN int hf_hotspot_move(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
 	s = HF_HOTSPOT_SCRATCH(w);
 	if (ra < proc->continuation_start || ra >= proc->continuation_end)
 		return hf_to_caller(w, cfa, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
-	at = cfa + proc->continuation_bytes;
-	for (i = 0; i < HF_HOTSPOT_MAX_PASSED; i++, at += 8) {
-		if (hf_hotspot_stack(w, at + 8))
+	for (i = 0; i < HF_HOTSPOT_MAX_ENTRY_WORDS; i++, cfa += 8) {
+		if (hf_hotspot_stack(w, cfa))
 			break;
-		if (!hf_hotspot_is_code(proc, s->value) || hf_hotspot_stack(w, at))
+		fp = s->value;
+		if (fp <= cfa || fp - cfa > HF_FP_MAX_DISTANCE || (fp & 7))
 			continue;
-		if (s->value <= at || s->value - at > HF_FP_MAX_DISTANCE || (s->value & 7))
-			continue;
-		return hf_to_caller(w, at - proc->continuation_bytes, proc->continuation_return, at)
-			   ? HF_STEP_ENDED
-			   : HF_STEP_MOVED;
+		if (hf_hotspot_stack(w, cfa + 8))
+			break;
+		ra = s->value;
+		if (hf_hotspot_is_code(proc, ra))
+			return hf_to_caller(w, cfa + 16, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
 	}
 	hf_cut(w, HF_CUT_NO_UNWIND_INFO);
 	return HF_STEP_ENDED;
@@ -165,7 +165,7 @@ static __always_inline __u64 hf_hotspot_epoch(struct hf_walk *w, const struct hf
 
 	if (known)
 		return known - 1;
-	if (!proc->epoch_addr || hf_read_lasting(w, &s->value, 8, proc->epoch_addr))
+	if (!proc->epoch_addr || hf_read_user(w, &s->value, 8, proc->epoch_addr))
 		s->value = 0;
 	s->value &= HF_HOTSPOT_COOKIE_MASK;
 	w->runtime_state[HF_RUNTIME_HOTSPOT] = s->value + 1;
@@ -186,7 +186,9 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 	if (!proc)
 		return 1;
 	s = HF_HOTSPOT_SCRATCH(w);
-	if (!hf_read_lasting(w, &s->value, 8, method + proc->method_const))
+	/* Not of what is lasting: when the walk is finished late, both count only
+	 * as long as this frame stands, whose class lives as long. */
+	if (!hf_read_user(w, &s->value, 8, method + proc->method_const))
 		constant = s->value;
 	if (constant) {
 		/* At a leaf a register may hold it, or something else. */
@@ -706,8 +708,8 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 	return hf_hotspot_cut(w, HF_CUT_BAD_RETURN_ADDRESS);
 }
 
-/* Does a return address stand behind a call into this blob? 2: a direct call,
- * to somewhere at or below the pc; 1: another call; 0: none. */
+/* Does a return address stand behind a direct call into this blob, to somewhere at
+ * or below the pc? */
 HF_STEP_FN int hf_hotspot_calls(struct hf_walk *w, __u64 ra)
 {
 	struct hf_hotspot_scratch *s;
@@ -721,19 +723,14 @@ HF_STEP_FN int hf_hotspot_calls(struct hf_walk *w, __u64 ra)
 	if (s->code[3] == 0xe8) {
 		target = ra + (__s64) * (__s32 *)(s->code + 4);
 		if (target >= s->code_begin && target <= w->pc)
-			return 2;
+			return 1;
 	}
-	/* call reg; call [reg + d] */
-	if (s->code[6] == 0xff && (s->code[7] & 0xf8) == 0xd0)
-		return 1;
-	if (s->code[5] == 0xff && (s->code[6] & 0xf8) == 0x50)
-		return 1;
-	return s->code[2] == 0xff && (s->code[3] & 0xf8) == 0x90;
+	return 0;
 }
 
 /* One way in which a stub's frame may stand at a leaf, kept if it is better than
  * those before. The best is one whose return address is behind a direct call to
- * here. */
+ * here, the next best a call of native code. */
 HF_STEP_FN int hf_hotspot_try(struct hf_walk *w, __u64 cfa, __u32 saves_rbp)
 {
 	const struct hf_hotspot_proc *proc;
@@ -748,9 +745,12 @@ HF_STEP_FN int hf_hotspot_try(struct hf_walk *w, __u64 cfa, __u32 saves_rbp)
 		return 0;
 	s = HF_HOTSPOT_SCRATCH(w);
 	ra = s->value;
-	if (!hf_hotspot_is_code(proc, ra))
+	if (hf_hotspot_is_code(proc, ra))
+		how = hf_hotspot_calls(w, ra) ? 3 : 1;
+	else if ((hf_behind_call(w, ra) || w->code_is_direct) && w->last.file_off)
+		how = 2; /* of whatever: it may have jumped on to here */
+	else
 		return 0;
-	how = 1 + hf_hotspot_calls(w, ra);
 	if (how <= s->is_found)
 		return 0;
 	fp = w->fp;
@@ -798,13 +798,6 @@ HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
 			cfa = sp + 8;
 		return hf_hotspot_move(w, cfa, ra, fp);
 	}
-	/* The call stub's callers are native code. */
-	if (!(fp & 7) && fp >= sp && fp - sp < HF_HOTSPOT_MAX_STUB_BYTES &&
-	    !hf_hotspot_stack(w, fp)) {
-		cfa = s->value;
-		if (!hf_hotspot_stack(w, fp + 8))
-			return hf_hotspot_move(w, fp + 16, s->value, cfa);
-	}
 	return hf_hotspot_cut(w, HF_CUT_NO_UNWIND_INFO);
 }
 
@@ -837,6 +830,13 @@ HF_STEP_FN int hf_hotspot_stub(struct hf_walk *w)
 	fp = s->value;
 	if (hf_hotspot_stack(w, cfa - 8))
 		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	/* The barrier at method entries pushes -1 before its frame, for the
+	 * stack pointer that a deoptimisation would set. */
+	if (s->value == ~0ULL) {
+		cfa += 8;
+		if (hf_hotspot_stack(w, cfa - 8))
+			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	}
 	return hf_hotspot_move(w, cfa, s->value, fp);
 }
 

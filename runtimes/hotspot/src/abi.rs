@@ -97,7 +97,6 @@ pub struct hf_hotspot_proc {
     pub name_vtable: __u64,
     pub continuation_start: __u64,
     pub continuation_end: __u64,
-    pub continuation_return: __u64,
     pub flags: __u32,
     pub n_ranges: __u32,
     pub block_bytes: __u16,
@@ -118,14 +117,13 @@ pub struct hf_hotspot_proc {
     pub const_bytes: __u16,
     pub const_code_size: __u16,
     pub bcp_words: __u16,
-    pub continuation_bytes: __u16,
-    pub reserved: __u16,
+    pub reserved: [__u16; 2usize],
     pub heaps: [hf_hotspot_heap; 8usize],
     pub ranges: [hf_hotspot_range; 128usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2448usize];
+    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2440usize];
     ["Alignment of hf_hotspot_proc"][::core::mem::align_of::<hf_hotspot_proc>() - 8usize];
     ["Offset of field: hf_hotspot_proc::runtime"]
         [::core::mem::offset_of!(hf_hotspot_proc, runtime) - 0usize];
@@ -151,54 +149,50 @@ const _: () = {
         [::core::mem::offset_of!(hf_hotspot_proc, continuation_start) - 72usize];
     ["Offset of field: hf_hotspot_proc::continuation_end"]
         [::core::mem::offset_of!(hf_hotspot_proc, continuation_end) - 80usize];
-    ["Offset of field: hf_hotspot_proc::continuation_return"]
-        [::core::mem::offset_of!(hf_hotspot_proc, continuation_return) - 88usize];
     ["Offset of field: hf_hotspot_proc::flags"]
-        [::core::mem::offset_of!(hf_hotspot_proc, flags) - 96usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, flags) - 88usize];
     ["Offset of field: hf_hotspot_proc::n_ranges"]
-        [::core::mem::offset_of!(hf_hotspot_proc, n_ranges) - 100usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, n_ranges) - 92usize];
     ["Offset of field: hf_hotspot_proc::block_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, block_bytes) - 104usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, block_bytes) - 96usize];
     ["Offset of field: hf_hotspot_proc::block_used"]
-        [::core::mem::offset_of!(hf_hotspot_proc, block_used) - 106usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, block_used) - 98usize];
     ["Offset of field: hf_hotspot_proc::read_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, read_bytes) - 108usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, read_bytes) - 100usize];
     ["Offset of field: hf_hotspot_proc::head_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, head_bytes) - 110usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, head_bytes) - 102usize];
     ["Offset of field: hf_hotspot_proc::blob_name"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_name) - 112usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_name) - 104usize];
     ["Offset of field: hf_hotspot_proc::blob_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_size) - 114usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_size) - 106usize];
     ["Offset of field: hf_hotspot_proc::blob_frame_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_size) - 116usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_size) - 108usize];
     ["Offset of field: hf_hotspot_proc::blob_frame_complete"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_complete) - 118usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_complete) - 110usize];
     ["Offset of field: hf_hotspot_proc::blob_code"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_code) - 120usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_code) - 112usize];
     ["Offset of field: hf_hotspot_proc::blob_compile_id"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_compile_id) - 122usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_compile_id) - 114usize];
     ["Offset of field: hf_hotspot_proc::blob_entry"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_entry) - 124usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_entry) - 116usize];
     ["Offset of field: hf_hotspot_proc::blob_deopt"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt) - 126usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt) - 118usize];
     ["Offset of field: hf_hotspot_proc::blob_deopt_mh"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt_mh) - 128usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt_mh) - 120usize];
     ["Offset of field: hf_hotspot_proc::blob_orig_pc"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_orig_pc) - 130usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_orig_pc) - 122usize];
     ["Offset of field: hf_hotspot_proc::method_const"]
-        [::core::mem::offset_of!(hf_hotspot_proc, method_const) - 132usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, method_const) - 124usize];
     ["Offset of field: hf_hotspot_proc::const_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_bytes) - 134usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_bytes) - 126usize];
     ["Offset of field: hf_hotspot_proc::const_code_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 136usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 128usize];
     ["Offset of field: hf_hotspot_proc::bcp_words"]
-        [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 138usize];
-    ["Offset of field: hf_hotspot_proc::continuation_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, continuation_bytes) - 140usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 130usize];
     ["Offset of field: hf_hotspot_proc::reserved"]
-        [::core::mem::offset_of!(hf_hotspot_proc, reserved) - 142usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, reserved) - 132usize];
     ["Offset of field: hf_hotspot_proc::heaps"]
-        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 144usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 136usize];
     ["Offset of field: hf_hotspot_proc::ranges"]
-        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 400usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 392usize];
 };

@@ -187,8 +187,6 @@ pub struct Offsets {
 
     pub call_stub_return: Option<u64>,
     pub perf_start: Option<u64>,
-    pub continuation_return: Option<u64>,
-    pub continuation_bytes: u16,
     /// Entries of stubs by name.
     pub stubs: Vec<(String, u64)>,
 }
@@ -381,8 +379,6 @@ impl Offsets {
             symbol_body: small(&["Symbol._body", "Symbol._body[0]"])?,
             call_stub_return: fixed("StubRoutines._call_stub_return_address"),
             perf_start: fixed("PerfMemory._start"),
-            continuation_return: fixed("ContinuationEntry._return_pc"),
-            continuation_bytes: bytes("ContinuationEntry").unwrap_or(0),
             stubs: structs
                 .statics("StubRoutines")
                 .filter_map(|(name, address)| {

@@ -112,13 +112,6 @@ impl Jvm {
         {
             changed |= self.find_names(memory);
         }
-        if self.table.continuation_return == 0
-            && let Some(at) = self.offsets.continuation_return
-            && let Some(pc) = memory.u64(at.wrapping_add(self.bias)).filter(|&pc| pc != 0)
-        {
-            self.table.continuation_return = pc;
-            changed = true;
-        }
         Ok(changed)
     }
 
@@ -336,7 +329,6 @@ fn base_table(o: &Offsets, heaps: &[Heap]) -> Result<abi::hf_hotspot_proc, Unusa
     table.const_bytes = o.const_bytes;
     table.const_code_size = o.const_code_size;
     table.bcp_words = o.bcp_words;
-    table.continuation_bytes = o.continuation_bytes;
     Ok(table)
 }
 
