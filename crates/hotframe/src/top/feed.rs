@@ -2,7 +2,7 @@
 //!
 //! In: options. Out: a [`Batch`] a second by a channel, or the reason why there are no more.
 
-use super::model::{Batch, Frame, Function, Stack};
+use super::model::{Batch, Frame, Function, LATER, LATER_KERNEL, Stack};
 use crate::cli::Top as Options;
 use crate::filter;
 use crate::record::{self, CPUS_NS, now_ns};
@@ -12,7 +12,7 @@ use hotframe_bpf::{Config, Fallbacks, Kernel};
 use hotframe_core::files::FileId;
 use hotframe_core::jit::Jit;
 use hotframe_core::names::Names;
-use hotframe_core::profile::Kind;
+use hotframe_core::profile::{FRAME_UNNAMED, Kind};
 use hotframe_core::recording::{Columns, Incarnation, Recording};
 use hotframe_core::resolve::Source;
 use hotframe_core::runtimes::Runtimes;
@@ -35,8 +35,8 @@ const PASS_MS: u16 = 100;
 const BATCH_NS: u64 = 1_000_000_000;
 /// Words named before all names are forgotten and learnt anew: about 100 bytes each.
 const WORDS_MAX: usize = 100_000;
-/// Batches between two namings of kernel frames, at most.
-const KERNEL_WAIT_MAX: u64 = 8;
+/// Batches between two namings of what is new in one place, at most.
+const WAIT_MAX: u64 = 8;
 /// Seconds that naming may lag behind before recording waits for it and samples are lost, counted.
 const QUEUE: usize = 16;
 
@@ -422,6 +422,28 @@ fn own_cpu_seconds() -> f64 {
     user + system
 }
 
+/// What is read when something new in it is named: a file's symbols and debug information, some
+/// of it to be unpacked first; for the kernel, `None`, all of its symbols.
+type Place = Option<FileId>;
+
+/// When a place is read again: at once at first, then less and less often, so that a build, where
+/// new code is met each second, does not make it read the same file each second.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// The batch from which on.
+    due: u64,
+    /// Batches from then to the next.
+    wait: u64,
+}
+
+fn place(word: abi::FrameWord) -> Option<Place> {
+    match word.kind() {
+        abi::HF_FRAME_KERNEL => Some(None),
+        abi::HF_FRAME_NATIVE => Some(Some(word.file_id())),
+        _ => None,
+    }
+}
+
 /// Turns frame words into what the screen shows.
 struct Namer {
     names: Names,
@@ -434,26 +456,31 @@ struct Namer {
     /// Their numbers here.
     known: HashMap<u32, u32>,
     n_batches: u64,
-    /// The batch from which on new kernel frames are named.
-    kernel_due: u64,
-    /// Batches between two namings of kernel frames.
-    kernel_wait: u64,
+    turns: HashMap<Place, Turn>,
+    /// Words whose place is not yet read again, with what stands for each on the screen.
+    pending: HashMap<(Incarnation, abi::FrameWord), u32>,
+    n_pending: u32,
+    /// What stands for frames of files and of the kernel that have no name yet.
+    unnamed: [u32; 2],
     n_functions: usize,
     n_frames: usize,
 }
 
 impl Namer {
     fn new(limit_bytes: u64) -> Namer {
+        let mut names = Names::new(limit_bytes, None, record::ask_kernel);
         Namer {
-            names: Names::new(limit_bytes, None, record::ask_kernel),
+            unnamed: unnamed(&mut names),
+            names,
             limit_bytes,
             sources: HashMap::new(),
             announced: BTreeMap::new(),
             runtime_frames: HashMap::new(),
             known: HashMap::new(),
             n_batches: 0,
-            kernel_due: 0,
-            kernel_wait: 1,
+            turns: HashMap::new(),
+            pending: HashMap::new(),
+            n_pending: 0,
             n_functions: 0,
             n_frames: 0,
         }
@@ -472,33 +499,33 @@ impl Namer {
         let is_reset = self.names.len() > WORDS_MAX || self.names.is_full();
         if is_reset {
             self.names = Names::new(self.limit_bytes, None, record::ask_kernel);
+            self.unnamed = unnamed(&mut self.names);
             self.known.clear();
+            self.pending.clear();
             (self.n_functions, self.n_frames) = (0, 0);
         }
-        let all = raw.stacks.iter().flat_map(|stack| {
-            stack.frames.iter().filter_map(|frame| match frame {
-                RawFrame::Word(word) => Some((stack.incarnation, *word)),
-                RawFrame::Known(_) => None,
-            })
-        });
-        let is_due = self.n_batches >= self.kernel_due;
-        let n_kernel = self.names.learn(all, &self.sources, &self.announced, is_due);
-        if is_due && n_kernel > 0 {
-            self.kernel_wait = (self.kernel_wait * 2).min(KERNEL_WAIT_MAX);
-            self.kernel_due = self.n_batches + self.kernel_wait;
+        let new = self.new_words(&raw.stacks);
+        let is_read: HashSet<Place> = new.iter().filter_map(|(_, word)| place(*word)).collect();
+        self.names.learn(new.into_iter(), &self.sources, &self.announced, true);
+        for place in is_read {
+            let turn = self.turns.entry(place).or_insert(Turn { due: 0, wait: 1 });
+            turn.wait = (turn.wait * 2).min(WAIT_MAX);
+            turn.due = self.n_batches + turn.wait;
         }
         self.n_batches += 1;
         self.learn_generated(raw.generated);
         self.names.learn_rest();
+        let late = self.late();
 
         let mut stacks = Vec::with_capacity(raw.stacks.len());
         for stack in raw.stacks {
             let mut frames = Vec::with_capacity(stack.frames.len());
             for frame in stack.frames {
                 match frame {
-                    RawFrame::Word(word) => {
-                        frames.extend(self.names.frames(stack.incarnation, word));
-                    }
+                    RawFrame::Word(word) => match self.pending.get(&(stack.incarnation, word)) {
+                        Some(&later) => frames.push(later),
+                        None => frames.extend(self.names.frames(stack.incarnation, word)),
+                    },
                     RawFrame::Known(number) => frames.extend(self.runtime_frame(number)),
                 }
             }
@@ -518,7 +545,62 @@ impl Namer {
             is_reset,
             functions,
             frames,
+            unnamed: self.unnamed,
+            late,
         }
+    }
+
+    /// The words to name now: those of these stacks, and those that waited, whose place it is the
+    /// turn of. Others begin to wait.
+    fn new_words(&mut self, stacks: &[RawStack]) -> Vec<(Incarnation, abi::FrameWord)> {
+        let words: HashSet<(Incarnation, abi::FrameWord)> = (stacks.iter())
+            .flat_map(|stack| {
+                stack.frames.iter().filter_map(|frame| match frame {
+                    RawFrame::Word(word) => Some((stack.incarnation, *word)),
+                    RawFrame::Known(_) => None,
+                })
+            })
+            .collect();
+        let is_due = |place: Option<Place>| {
+            let turn = place.and_then(|place| self.turns.get(&place));
+            turn.is_none_or(|turn| self.n_batches >= turn.due)
+        };
+        let mut new: Vec<_> =
+            self.pending.keys().filter(|(_, word)| is_due(place(*word))).copied().collect();
+        let mut waiting = Vec::new();
+        for (incarnation, word) in words {
+            let frames = self.names.frames(incarnation, word);
+            if !frames.is_empty() && frames != [self.unnamed[1]] {
+                continue;
+            }
+            match is_due(place(word)) {
+                true => new.push((incarnation, word)),
+                false => waiting.push((incarnation, word)),
+            }
+        }
+        for (incarnation, word) in waiting {
+            let number = &mut self.n_pending;
+            self.pending.entry((incarnation, word)).or_insert_with(|| {
+                *number = (*number + 1) % LATER_KERNEL;
+                let kernel = if word.kind() == abi::HF_FRAME_KERNEL { LATER_KERNEL } else { 0 };
+                LATER | kernel | *number
+            });
+        }
+        new
+    }
+
+    /// The names of words that waited, which they then no longer do.
+    fn late(&mut self) -> Vec<(u32, Box<[u32]>)> {
+        let mut late = Vec::new();
+        self.pending.retain(|&(incarnation, word), &mut later| {
+            let frames = self.names.frames(incarnation, word);
+            let is_named = !frames.is_empty() && frames != [self.unnamed[1]];
+            if is_named {
+                late.push((later, frames.into()));
+            }
+            !is_named
+        });
+        late
     }
 
     /// The number here of a frame that its runtime named.
@@ -590,9 +672,65 @@ impl Namer {
     }
 }
 
+/// The frames that stand for those without a name yet: of files, and of the kernel as
+/// [`Names::frames`] gives it.
+fn unnamed(names: &mut Names) -> [u32; 2] {
+    let mut frame = |name: &[u8], kind: Kind| {
+        let function = FunctionInfo { name, kind: kind as u8, ..FunctionInfo::default() };
+        names.learn_frame(&[FrameInfo { function, line: 0, flags: FRAME_UNNAMED }])
+    };
+    [
+        frame(b"[named in a moment]", Kind::Native).unwrap_or_default(),
+        frame(b"[kernel: named in a moment]", Kind::Kernel).unwrap_or_default(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is new in a place that was read a moment ago waits for its turn, and is named then.
+    #[test]
+    fn places_are_read_in_turn() {
+        let kernel = |number: u64| {
+            abi::FrameWord(u64::from(abi::HF_FRAME_KERNEL) << abi::HF_FRAME_KIND_SHIFT | number)
+        };
+        let incarnation = Incarnation { pid: 7, exec_id: 0, start_ns: 0 };
+        let second = |numbers: &[u64]| Raw {
+            stacks: vec![RawStack {
+                incarnation,
+                comm: "app".into(),
+                frames: numbers.iter().map(|&number| RawFrame::Word(kernel(number))).collect(),
+                n: 1,
+                is_cut: false,
+            }],
+            is_reset: false,
+            runtime_frames: Vec::new(),
+            sources: Vec::new(),
+            generated: Vec::new(),
+            announced: None,
+            span_ns: BATCH_NS,
+            own_cpu_share: 0.0,
+        };
+        let mut namer = Namer::new(u64::MAX);
+        let first = namer.name(second(&[1]));
+        assert!(first.stacks[0].frames.iter().all(|frame| frame & LATER == 0));
+        let waiting = namer.name(second(&[1, 2]));
+        let later = waiting.stacks[0].frames[1];
+        assert_eq!(waiting.stacks[0].frames[0], first.stacks[0].frames[0]);
+        assert_eq!(later & !(LATER_KERNEL - 1), LATER | LATER_KERNEL);
+        assert!(waiting.late.is_empty());
+        // Two batches after it was read, it is read again.
+        let named = namer.name(second(&[2]));
+        assert_eq!(named.late, [(later, named.stacks[0].frames.clone())]);
+        assert!(named.stacks[0].frames.iter().all(|frame| frame & LATER == 0));
+        // Then only after four.
+        let waits = |namer: &mut Namer, number| {
+            namer.name(second(&[number])).stacks[0].frames[0] & LATER != 0
+        };
+        let turns: Vec<bool> = (3..8).map(|number| waits(&mut namer, number)).collect();
+        assert_eq!(turns, [true, true, true, false, true]);
+    }
 
     /// A batch counts equal stacks of a process once, tells new names once, and cut stacks apart.
     #[test]

@@ -13,6 +13,12 @@ pub const WINDOW_MAX: usize = 60;
 /// Rows of a view.
 const ROWS_MAX: usize = 500;
 
+/// A frame that has no name yet: this, [`LATER_KERNEL`] if it is of the kernel, and a number. A
+/// later [`Batch`] says what it is.
+pub const LATER: u32 = 1 << 31;
+/// See [`LATER`].
+pub const LATER_KERNEL: u32 = 1 << 30;
+
 /// A function.
 #[derive(Debug, Clone)]
 pub struct Function {
@@ -65,6 +71,10 @@ pub struct Batch {
     pub functions: Vec<Function>,
     /// Frames that are new.
     pub frames: Vec<Frame>,
+    /// What stands for a frame without a name: of a file, of the kernel.
+    pub unnamed: [u32; 2],
+    /// What frames that had no name in earlier batches are, innermost first.
+    pub late: Vec<(u32, Box<[u32]>)>,
 }
 
 /// A view.
@@ -141,6 +151,7 @@ pub struct Model {
     waiting: VecDeque<Batch>,
     functions: Vec<Function>,
     frames: Vec<Frame>,
+    unnamed: [u32; 2],
     levels: Vec<Level>,
     rows: Vec<Row>,
     cursor: usize,
@@ -172,6 +183,7 @@ impl Model {
             waiting: VecDeque::new(),
             functions: Vec::new(),
             frames: Vec::new(),
+            unnamed: [0; 2],
             levels: Vec::new(),
             rows: Vec::new(),
             cursor: 0,
@@ -208,6 +220,7 @@ impl Model {
             next.is_reset = old.is_reset;
             next.functions.splice(0..0, old.functions);
             next.frames.splice(0..0, old.frames);
+            next.late.splice(0..0, old.late);
         }
     }
 
@@ -220,9 +233,39 @@ impl Model {
         }
         self.functions.append(&mut batch.functions);
         self.frames.append(&mut batch.frames);
+        self.unnamed = batch.unnamed;
+        self.name_late(std::mem::take(&mut batch.late));
         self.batches.push_back(batch);
         while self.batches.len() > WINDOW_MAX {
             self.batches.pop_front();
+        }
+    }
+
+    /// Puts names into the batches that came before them, and into stacks that are looked at.
+    fn name_late(&mut self, late: Vec<(u32, Box<[u32]>)>) {
+        if late.is_empty() {
+            return;
+        }
+        let late: HashMap<u32, Box<[u32]>> = late.into_iter().collect();
+        let name = |frames: &mut Box<[u32]>| {
+            if frames.iter().any(|frame| late.contains_key(frame)) {
+                let named = frames.iter().flat_map(|frame| match late.get(frame) {
+                    Some(frames) => frames.to_vec(),
+                    None => vec![*frame],
+                });
+                *frames = named.collect();
+            }
+        };
+        for stack in self.batches.iter_mut().flat_map(|batch| &mut batch.stacks) {
+            name(&mut stack.frames);
+        }
+        let keys = (self.levels.iter_mut())
+            .flat_map(|level| [Some(&mut level.key), level.cursor.as_mut()])
+            .chain(self.rows.iter_mut().map(|row| Some(&mut row.key)));
+        for key in keys.flatten() {
+            if let Key::Stack(frames) = key {
+                name(frames);
+            }
         }
     }
 
@@ -272,7 +315,7 @@ impl Model {
 
     /// A function by one of its frames, with the line there.
     pub fn place(&self, frame: u32) -> Option<(&Function, u32)> {
-        let frame = self.frames.get(frame as usize)?;
+        let frame = self.frames.get(self.known(frame) as usize)?;
         Some((self.functions.get(frame.function as usize)?, frame.line))
     }
 
@@ -380,7 +423,15 @@ impl Model {
     }
 
     fn function_of(&self, frame: u32) -> Option<u32> {
-        self.frames.get(frame as usize).map(|frame| frame.function)
+        self.frames.get(self.known(frame) as usize).map(|frame| frame.function)
+    }
+
+    /// The frame itself, or what stands for it.
+    fn known(&self, frame: u32) -> u32 {
+        match frame & LATER != 0 {
+            true => self.unnamed[usize::from(frame & LATER_KERNEL != 0)],
+            false => frame,
+        }
     }
 
     fn kind_of(&self, stack: &Stack) -> Option<Kind> {
@@ -465,6 +516,27 @@ mod tests {
 
     fn stack(pid: u32, frames: &[u32], n: u32) -> Stack {
         Stack { pid, comm: "c".into(), frames: frames.into(), n, is_cut: false }
+    }
+
+    /// A frame without a name counts as what stands for it, until its name comes, inlined callers
+    /// included: then also where one looks at it.
+    #[test]
+    fn names_that_come_late() {
+        let mut model = Model::new(5);
+        let later = LATER | LATER_KERNEL | 7;
+        let mut first = batch();
+        first.unnamed = [0, 2];
+        first.stacks = vec![stack(1, &[later, 1], 4)];
+        model.add(first);
+        let unnamed = model.functions[model.frames[2].function as usize].name.clone();
+        assert_eq!(model.rows()[0].name, unnamed);
+        model.show(Tab::Stacks);
+        model.enter();
+        assert_eq!(model.stack(), Some(&[later, 1][..]));
+        let late = vec![(later, Box::from([1, 0]))];
+        model.add(Batch { unnamed: [0, 2], late, ..Batch::default() });
+        assert_eq!(model.stack(), Some(&[1, 0, 1][..]));
+        assert_eq!(model.in_scope, 4);
     }
 
     /// Two processes; `a` calls itself and `b`, `b` goes into the kernel.
