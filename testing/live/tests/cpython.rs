@@ -199,8 +199,8 @@ fn show(stack: &[Frame]) -> String {
     frames.join(";")
 }
 
-/// An interpreter of version 3.`minor`.
-fn interpreter(minor: u32) -> Option<PathBuf> {
+/// Interpreters of version 3.`minor`, each file once.
+fn interpreters(minor: u32) -> Vec<PathBuf> {
     let wanted = format!("3.{minor}.");
     let listed = std::env::var_os("HOTFRAME_PYTHONS").unwrap_or_default();
     let mut candidates: Vec<PathBuf> = std::env::split_paths(&listed).collect();
@@ -217,11 +217,16 @@ fn interpreter(minor: u32) -> Option<PathBuf> {
             candidates.push(folder.join("python3"));
         }
     }
-    candidates.into_iter().find(|candidate| {
+    let mut seen = HashSet::new();
+    candidates.retain(|candidate| {
         let version = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
-        let asked = Command::new(candidate).args(["-c", version]).output();
-        asked.is_ok_and(|asked| asked.stdout.starts_with(wanted.as_bytes()))
-    })
+        candidate.canonicalize().is_ok_and(|file| seen.insert(file))
+            && Command::new(candidate)
+                .args(["-c", version])
+                .output()
+                .is_ok_and(|asked| asked.stdout.starts_with(wanted.as_bytes()))
+    });
+    candidates
 }
 
 /// The program at work, past what it does to find its truth.
@@ -280,15 +285,22 @@ fn assert_true(verdict: &Verdict, recording: &Recording) {
 
 fn version(minor: u32) {
     live!();
-    let Some(interpreter) = interpreter(minor) else {
+    let interpreters = interpreters(minor);
+    if interpreters.is_empty() {
         skipped(&format!("CPython 3.{minor} is not installed"));
-        return;
-    };
-    let running = start(&interpreter, &SCENARIOS, None);
+    }
+    for interpreter in interpreters {
+        all_scenarios(minor, &interpreter);
+    }
+}
+
+fn all_scenarios(minor: u32, interpreter: &Path) {
+    let running = start(interpreter, &SCENARIOS, None);
     let (recording, stacks) = recorded(&running, 6);
     let verdict = judge(&stacks, &running.truth, minor);
     eprintln!(
-        "3.{minor}: {} samples with Python, {} edges, {} of them through C, {} lines wrong",
+        "{}: {} samples with Python, {} edges, {} of them through C, {} lines wrong",
+        interpreter.display(),
         verdict.python,
         verdict.edges,
         verdict.through_c,
@@ -323,7 +335,7 @@ versions! {
 
 /// The newest of what is installed that keeps no native frame for each Python frame.
 fn newest() -> Option<(u32, PathBuf)> {
-    (11..=14).rev().find_map(|minor| Some((minor, interpreter(minor)?)))
+    (11..=14).rev().find_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
 }
 
 /// 900 calls deep, whole: no native frames stand between them.

@@ -1,0 +1,289 @@
+//! The step, compiled natively, over a process that is made up: a loop that C calls and that calls C,
+//! and Python frames in the heap, in each way in which versions bind them together.
+#![forbid(unsafe_code)]
+
+use hotframe_abi as abi;
+use hotframe_core::tables::{OwnMemory, Tables};
+use hotframe_core::walk::{ReadUser, Stop, Walk};
+use hotframe_cpython::abi::{
+    HF_CPYTHON_ENTRY, HF_CPYTHON_NO_POSITION, HF_CPYTHON_ONE, HF_CPYTHON_POSITION_BITS,
+    HF_CPYTHON_SHIM, hf_cpython_gap, hf_cpython_proc,
+};
+use std::collections::BTreeMap;
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+/// The program: C functions, the loop in the middle, and where a thread begins.
+const IMAGE: u64 = 0x40_0000;
+const C_CODE: u64 = IMAGE + 0x100;
+const LOOP: u64 = IMAGE + 0x4000;
+const LOOP_END: u64 = IMAGE + 0x5000;
+const START: u64 = IMAGE + 0x8000;
+const END: u64 = IMAGE + 0x9000;
+
+const STACK: u64 = 0x7fff_0000_0000;
+const TP: u64 = 0x7f00_0000_1000;
+const STATE: u64 = 0x5000_0000;
+const FRAMES: u64 = 0x5100_0000;
+const CODES: u64 = 0x5200_0000;
+const BYTECODE: u64 = 128;
+
+/// Bytes of a process; what was not written reads as zeros within `mapped`.
+#[derive(Default, Clone)]
+struct Process {
+    words: BTreeMap<u64, u64>,
+    unmapped: Vec<std::ops::Range<u64>>,
+}
+
+impl Process {
+    fn put(&mut self, at: u64, word: u64) {
+        assert_eq!(at % 8, 0);
+        self.words.insert(at, word);
+    }
+}
+
+impl ReadUser for Process {
+    fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
+        let end = addr.saturating_add(into.len() as u64);
+        if addr < 4096 || self.unmapped.iter().any(|gone| gone.start < end && addr < gone.end) {
+            return false;
+        }
+        for (at, byte) in (addr..).zip(into) {
+            let word = self.words.get(&(at & !7)).copied().unwrap_or_default();
+            *byte = word.to_le_bytes()[(at & 7) as usize];
+        }
+        true
+    }
+}
+
+/// A Python frame: code number, position, mark.
+#[derive(Clone, Copy)]
+struct Python(u64, u64, u8);
+
+fn proc(activation: u32) -> hf_cpython_proc {
+    let mut proc = hf_cpython_proc::new_zeroed();
+    proc.runtime = abi::HF_RUNTIME_CPYTHON;
+    proc.activation = activation;
+    proc.chains[0].n = 2;
+    proc.chains[0].offsets[..2].copy_from_slice(&[0x338, 24]);
+    proc.frame_bytes = 40;
+    proc.code_bytes = 64;
+    proc.code_off = 0;
+    proc.previous_off = 8;
+    proc.position_off = 16;
+    proc.mark_off = 24;
+    proc.mark = if activation == HF_CPYTHON_SHIM { 3 } else { 1 };
+    proc.bytecode_off = BYTECODE as u16;
+    proc.cookie_offs = [16, 24, 32, 40];
+    proc
+}
+
+/// A process whose thread's innermost frame is the first of `frames`.
+fn process(frames: &[Python]) -> Process {
+    let mut process = Process::default();
+    process.put(TP + 0x338, STATE);
+    process.put(STATE + 24, FRAMES);
+    for (n, &Python(code, position, mark)) in frames.iter().enumerate() {
+        let at = FRAMES + n as u64 * 64;
+        let code = CODES + code * 256;
+        process.put(at, code);
+        process.put(at + 8, if n + 1 < frames.len() { at + 64 } else { 0 });
+        process.put(at + 16, (code + BYTECODE).wrapping_add(position.wrapping_mul(2)));
+        process.put(at + 24, mark.into());
+        process.put(code + 16, code ^ 0x55);
+    }
+    process
+}
+
+/// The stack: pcs from the leaf on, each with its frame pointer; the last is where the thread began.
+fn walk(process: &mut Process, proc: &hf_cpython_proc, pcs: &[u64], late: bool) -> (Walk, Stop) {
+    let mut tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
+    let file_off = tables.add_file(1, 1).expect("room");
+    let row = |pc: u64, kind: u32| abi::hf_row {
+        pc: (pc - IMAGE) as u16,
+        kind: kind as u8,
+        fp: -2,
+        cfa: 16,
+    };
+    let rows = [row(IMAGE, abi::HF_RULE_FP), row(START, abi::HF_RULE_END)];
+    assert!(tables.add_block(1, 0, &rows, &[]));
+    let table = tables.add_table(abi::HF_RUNTIME_CPYTHON, proc.as_bytes()).expect("room");
+    let mapping = |start: u64, end: u64, runtime_off: u32| abi::hf_mapping {
+        start,
+        end,
+        image: IMAGE,
+        file_id: 1,
+        file_off,
+        runtime_off,
+        reserved: 0,
+    };
+    let blob = tables
+        .add_blob(&[
+            mapping(IMAGE, LOOP, 0),
+            mapping(LOOP, LOOP_END, table.off),
+            mapping(LOOP_END, END, 0),
+        ])
+        .expect("room");
+    for (n, &pc) in pcs.iter().enumerate().skip(1) {
+        let frame = STACK + n as u64 * 64;
+        process.put(frame, frame + 64);
+        process.put(frame + 8, pc);
+    }
+    let mut regs = [0; abi::HF_NREGS as usize];
+    regs[abi::HF_X86_PC as usize] = pcs[0];
+    regs[abi::HF_X86_RSP as usize] = STACK;
+    regs[abi::HF_X86_RBP as usize] = STACK + 64;
+    let mut walk = Walk::new(false, &regs, true, false, &[], 0).with_runtimes(TP, &[0; 4]);
+    if late {
+        walk = walk.late();
+    }
+    let stop = walk.run(tables.memory(), blob.off, process);
+    (walk, stop)
+}
+
+/// The walk's frames as text: `c`, `loop`, `start`, and Python frames as number:position.
+fn text(walk: &Walk) -> String {
+    let mut words = walk.words().iter().copied();
+    let mut text = Vec::new();
+    while let Some(word) = words.next() {
+        let word = abi::FrameWord(word);
+        if word.kind() == abi::HF_FRAME_DYNAMIC {
+            assert_eq!(word.runtime(), abi::HF_RUNTIME_CPYTHON);
+            assert_eq!(word.n_data_words(), 1);
+            let data = words.next().expect("its data");
+            let code = data >> HF_CPYTHON_POSITION_BITS << 3;
+            let position = data & u64::from(HF_CPYTHON_NO_POSITION);
+            text.push(format!("{}:{position}", (code - CODES) / 256));
+        } else {
+            let at = IMAGE + u64::from(word.image_offset());
+            let is_loop = (LOOP..LOOP_END).contains(&at);
+            assert_eq!(word.flags() & abi::HF_FRAME_RUNS_RUNTIME != 0, is_loop);
+            text.push(
+                if is_loop {
+                    "loop"
+                } else if at < LOOP {
+                    "c"
+                } else {
+                    "start"
+                }
+                .to_owned(),
+            );
+        }
+    }
+    text.join(" ")
+}
+
+const NESTED: [u64; 6] = [C_CODE, LOOP + 0x80, C_CODE, LOOP + 0x80, C_CODE, START + 1];
+
+fn check(activation: u32, frames: &[Python], expected: &str) {
+    let (walk, stop) = walk(&mut process(frames), &proc(activation), &NESTED, false);
+    assert_eq!(text(&walk), expected);
+    assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+    assert!(!walk.has_lost_runtime());
+}
+
+/// Up to 3.10 each run of the loop has one frame.
+#[test]
+fn one_frame_a_loop() {
+    let frames = [Python(1, 4, 0), Python(2, 7, 0)];
+    check(HF_CPYTHON_ONE, &frames, "c 1:5 loop c 2:8 loop c start");
+}
+
+/// 3.11: up to the frame that entered.
+#[test]
+fn frames_up_to_the_entry() {
+    let frames =
+        [Python(1, 0, 0), Python(2, 1, 1), Python(3, 2, 0), Python(4, 3, 0), Python(5, 4, 1)];
+    check(HF_CPYTHON_ENTRY, &frames, "c 1:1 2:2 loop c 3:3 4:4 5:5 loop c start");
+}
+
+/// From 3.12 on: up to the loop's own frame, which is none.
+#[test]
+fn frames_up_to_the_shim() {
+    let frames =
+        [Python(1, 0, 0), Python(2, 1, 1), Python(0, 0, 3), Python(3, 2, 0), Python(0, 0, 3)];
+    check(HF_CPYTHON_SHIM, &frames, "c 1:1 2:2 loop c 3:3 loop c start");
+}
+
+/// What is before the first instruction, and what does not lie in the code object.
+#[test]
+fn positions_at_the_edges() {
+    let frames = [Python(1, u64::MAX, 0), Python(2, 1 << 30, 0)];
+    check(HF_CPYTHON_ONE, &frames, "c 1:0 loop c 2:1048575 loop c start");
+}
+
+/// In a gap the innermost frame is a caller's: this run of the loop has none.
+#[test]
+fn a_gap_has_no_frames() {
+    let mut proc = proc(HF_CPYTHON_ONE);
+    proc.n_gaps = 1;
+    proc.gaps[0] = hf_cpython_gap { start: LOOP, bytes: 0x10, is_limbo: 0 };
+    let pcs = [LOOP + 8, C_CODE, LOOP + 0x80, C_CODE, START + 1];
+    let (in_gap, _) = walk(&mut process(&[Python(2, 7, 0)]), &proc, &pcs, false);
+    assert_eq!(text(&in_gap), "loop c 2:8 loop c start");
+    assert!(!in_gap.has_lost_runtime());
+    // What leads to the innermost frame is not to be followed in a limbo.
+    proc.gaps[0].is_limbo = 1;
+    let (in_limbo, _) = walk(&mut process(&[Python(2, 7, 0)]), &proc, &pcs, false);
+    assert_eq!(text(&in_limbo), "loop c loop c start");
+    assert!(in_limbo.has_lost_runtime());
+}
+
+/// Without a thread state, without the frame's memory, or when the process has gone on, the stack is
+/// walked natively to its end, and that is said.
+#[test]
+fn what_is_lost_is_counted() {
+    let frames = [Python(1, 4, 0), Python(2, 7, 0)];
+    let lost = |mut process: Process, late: bool, expected: &str| {
+        let (walk, stop) = walk(&mut process, &proc(HF_CPYTHON_ONE), &NESTED, late);
+        assert_eq!(text(&walk), expected);
+        assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+        assert!(walk.has_lost_runtime());
+    };
+    let native = "c loop c loop c start";
+    lost(process(&frames), true, native);
+    let mut without_state = process(&frames);
+    without_state.put(TP + 0x338, 0);
+    lost(without_state, false, native);
+    let mut without_frame = process(&frames);
+    without_frame.unmapped.push(FRAMES + 64..FRAMES + 128);
+    lost(without_frame, false, "c 1:5 loop c loop c start");
+}
+
+/// A chain that leads back to itself ends where a stack may not be deeper.
+#[test]
+fn a_cycle_ends() {
+    let mut process = process(&[Python(1, 0, 0)]);
+    process.put(FRAMES + 8, FRAMES);
+    let (walk, stop) = walk(&mut process, &proc(HF_CPYTHON_SHIM), &NESTED, false);
+    assert!(matches!(stop, Stop::Ended { cut, .. } if u32::from(cut) == abi::HF_CUT_TOO_DEEP));
+    assert!(walk.words().len() <= abi::HF_MAX_WORDS as usize);
+}
+
+/// Whatever stands in the table and in the process, every walk ends.
+#[test]
+fn damage_ends() {
+    let mut seed = 7u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        seed >> 20
+    };
+    for round in 0..2000 {
+        let frames = [Python(1, 0, 0), Python(2, 1, 1), Python(0, 0, 3), Python(3, 2, 0)];
+        let mut process = process(&frames);
+        let mut damaged = proc((round % 3) as u32);
+        let keys: Vec<u64> = process.words.keys().copied().collect();
+        for _ in 0..random() % 4 {
+            let key = keys[random() as usize % keys.len()];
+            let value = if random() % 2 == 0 { random() } else { FRAMES + random() % 512 };
+            process.put(key, value);
+        }
+        if round % 2 == 0 {
+            let mut bytes = damaged.as_bytes().to_vec();
+            let at = 8 + random() as usize % (bytes.len() - 8);
+            bytes[at] = random() as u8;
+            damaged = zerocopy::FromBytes::read_from_bytes(&bytes).expect("its size");
+        }
+        let (walk, _) = walk(&mut process, &damaged, &NESTED, false);
+        assert!(walk.words().len() <= abi::HF_MAX_WORDS as usize);
+    }
+}
