@@ -430,13 +430,19 @@ class Page {
     }
     const present = new Set(this.symbols.kind);
     const order = kinds.map((_, kind) => kind).filter((kind) => present.has(kind)).sort((a, b) => own[b]! - own[a]!);
-    this.legend.replaceChildren(...order.map((kind) => el("button", {
-      class: "key", title: `${share(own[kind]!, weighed.sum)} of the samples end in ${kinds[kind]} code`,
+    // What an interpreter runs is never where a sample ends: there the stacks that hold it count.
+    const figure = (kind: number) => {
+      if (own[kind]! > 0) return { text: share(own[kind]!, weighed.sum), what: "of the samples end in" };
+      const mask = Uint8Array.from(this.symbols.kind, (of) => (of === kind ? 1 : 0));
+      return { text: share(weighed.matches(mask).weight, weighed.sum), what: "of the samples, and no sample's end, are in" };
+    };
+    this.legend.replaceChildren(...order.map((kind) => ({ kind, ...figure(kind) })).map(({ kind, text, what }) => el("button", {
+      class: "key", title: `${text} ${what} ${kinds[kind]} code`,
       click: (event: MouseEvent) => {
         const edge = (event.currentTarget as HTMLElement).getBoundingClientRect();
         this.openKind(kind, edge.left, edge.top);
       },
-    }, swatch(kinds[kind]!, this.dark), kinds[kind]!, el("span", { class: "quiet" }, share(own[kind]!, weighed.sum)))));
+    }, swatch(kinds[kind]!, this.dark), kinds[kind]!, el("span", { class: "quiet" }, own[kind]! > 0 ? text : `in ${text}`))));
   }
 
   // -------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import { changeFill } from "./colour";
 import { bar, el, swatch } from "./dom";
 import type { Column } from "./state";
-import { base, count, share, shown } from "./text";
+import { base, count, share, shown, tail } from "./text";
 import { symbolFacts } from "./facts";
 import type { Weighed } from "./tree";
 
@@ -173,7 +173,7 @@ export class Table {
       }),
       el("bdi", { class: "cell name", title: shown(symbols.text(s)) }, shown(symbols.text(s)) || "(no name)"),
       el("span", { class: "cell kind" }, swatch(texts.kind(s), this.dark), texts.kind(s)),
-      el("bdi", { class: "cell file", title: shown(texts.file(s)) }, shown(texts.file(s))),
+      el("bdi", { class: "cell file", title: shown(texts.file(s)) }, shown(tail(texts.file(s)))),
       el("bdi", { class: "cell module", title: shown(texts.module(s)) }, shown(base(texts.module(s)))));
       row.style.top = `${i * ROW_PX}px`;
       items.push(row);

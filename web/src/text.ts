@@ -43,6 +43,12 @@ export function base(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1) || path;
 }
 
+/** The last two parts of a path, which tell files apart. */
+export function tail(path: string): string {
+  const parts = path.split("/");
+  return parts.length <= 3 ? path : `…/${parts.slice(-2).join("/")}`;
+}
+
 /** What matches a search, `/expression/` for a regular one; lower case matches any case. */
 export function matcher(query: string): ((text: string) => boolean) | Error {
   const regular = /^\/(.+?)\/?$/.exec(query);
@@ -86,8 +92,8 @@ export function shorter(name: string, dotted: boolean, nested = 0): string[] {
       if (c === ">" && name[i - 1] === "-") continue;
       // Brackets that do not pair (operator<) say that this is no plain name.
       if (--depth < 0) return [];
-      if (depth === 0 && c === ">" && open === 0) self = i;
-      else if (depth === 0 && c === ">") types.push([open + 1, i]);
+      if (depth === 0 && c === ">" && open === 0 && name.startsWith("::", i + 1)) self = i;
+      else if (depth === 0 && c === ">" && open > 0) types.push([open + 1, i]);
     } else if (depth === 0 && c === ":" && name[i + 1] === ":") {
       cuts.push(i + 2);
       end = name.length;

@@ -288,7 +288,7 @@ test("a name loses its arguments first, then its qualifiers from the outside", (
     ["(anonymous namespace)::run(int) const", false, ["(anonymous namespace)::run", "run"]],
     ["A<B::C>::operator()(int)", false, ["A<B::C>::operator", "A<…>::operator", "operator"]],
     ["bool operator< <A>(A const&)", false, []],
-    ["copy.part.0", false, []],
+    ["copy.part.0", false, []], ["<module>", true, []], ["<lambda>", true, []],
     ["github.com/a/b.(*Server).Serve", true, ["a/b.(*Server).Serve", "b.(*Server).Serve", "Serve"]],
     ["java.util.HashMap.get", true, ["util.HashMap.get", "HashMap.get", "get"]],
     ["[unnamed: process gone]", true, []],

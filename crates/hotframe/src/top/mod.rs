@@ -7,10 +7,10 @@
 //! last batches into rows; [`screen`] draws them. Nothing is written anywhere.
 //!
 //! # Cost
-//! Recording costs what `record` costs. Naming as it goes on costs more than once at the end: on a
-//! machine where new code appears each second, 5 % of one core, nine tenths of it the thread that
-//! names, half of that decompressing the same debug sections again. RSS 22 MB then. Memory stays:
-//! batches older than the longest window go.
+//! Of one core of a 2-core machine: 0.8 % on a steady load, 20 MB of RSS; 4 % where two cores
+//! compile and each second brings new processes and new code, three fifths of it naming. What is new
+//! in a file is named at once at first, then in turn, at most each eight seconds, and takes its name
+//! then also in what is already shown. Memory stays: batches older than the longest window go.
 
 mod feed;
 mod model;
