@@ -39,6 +39,7 @@ const PF_X: u32 = 1;
 const ET_EXEC: u16 = 2;
 const SHT_NOTE: u32 = 7;
 const SHT_NOBITS: u32 = 8;
+const SHF_EXECINSTR: u64 = 4;
 const SHF_COMPRESSED: u64 = 0x800;
 const ELFCOMPRESS_ZLIB: u32 = 1;
 const NT_GNU_BUILD_ID: u32 = 3;
@@ -108,6 +109,11 @@ impl Section {
     pub fn has_bytes(&self) -> bool {
         self.kind != SHT_NOBITS && self.kind != 0
     }
+    /// It holds code.
+    pub fn is_code(&self) -> bool {
+        self.flags & SHF_EXECINSTR != 0 && self.has_bytes()
+    }
+
     /// `SHF_COMPRESSED` is set.
     pub fn is_compressed(&self) -> bool {
         self.flags & SHF_COMPRESSED != 0

@@ -10,7 +10,10 @@
 //! 2. `.eh_frame`, then `.debug_frame` (`entries.rs`, `cfi.rs`);
 //! 3. the entry point, and sigreturn trampolines by their code;
 //! 4. functions that only a symbol knows (`functions.rs`): their code is followed (`synth.rs`),
-//!    else a `HF_RULE_NONE` row says where they start.
+//!    else a `HF_RULE_NONE` row says where they start;
+//! 5. PLT stubs, a section's worth of small functions;
+//! 6. functions that nothing knows, in stripped assembly: found behind the end of the one before
+//!    and followed.
 //!
 //! Each gives spans: a range of addresses with its rows. Between two spans at most
 //! [`PADDING_BYTES`] apart the earlier rule goes on, since alignment is never executed with
@@ -40,6 +43,10 @@ use crate::synth;
 const PADDING_BYTES: u64 = 15;
 /// Longest function that is followed when its symbol has no size.
 const UNSIZED_MAX_BYTES: u64 = 16 << 10;
+/// Bytes before a block in which the start of the function that reaches into it is looked for.
+const LOOK_BACK_BYTES: u64 = 16 << 10;
+/// Bytes of a PLT stub. (`.plt.got` has stubs of 8 in old binaries; each is a jump, as good in twos.)
+const PLT_STUB_BYTES: usize = 16;
 /// Bytes of entries run for a block. libLLVM's fullest block has 60 KB; beyond it entries are bad.
 const MAX_BLOCK_WORK_BYTES: usize = 16 << 20;
 /// Bytes of code followed for a block (`synth.rs`).
@@ -205,6 +212,10 @@ impl<R: ReadAt> RowSource<R> {
                 }
                 if let Some(functions) = &self.functions {
                     builder.add_functions(&self.file, functions)?;
+                }
+                if self.arch.machine == Machine::X86_64 {
+                    builder.add_plt_stubs(&self.file)?;
+                    builder.add_unknown_functions(&self.file)?;
                 }
             }
         }
@@ -560,12 +571,7 @@ impl Builder {
                 code.resize(size, 0);
                 let got = file.read_vaddr(&mut code, function.start)?;
                 if let Some(rules) = synth::follow(code.get(..got).unwrap_or_default(), self.arch) {
-                    for (at, unwind) in rules {
-                        let rule = unwind.map_or(Rule::NONE, |unwind| {
-                            self.side.rule(&unwind, false, self.arch).heuristic()
-                        });
-                        self.rules.push((function.start.saturating_add(u64::from(at)), rule));
-                    }
+                    self.keep_followed(function.start, rules);
                 }
             }
             let is_followed = self.rules.len() > first;
@@ -588,6 +594,128 @@ impl Builder {
         }
         self.fill(disjoint(spans));
         Ok(())
+    }
+
+    /// PLT stubs that nothing describes: lld writes no call frame information for them. A stub is
+    /// entered by a call or a jump with nothing on the stack but the return address; the first one,
+    /// to which the others pass on, with a number above it.
+    fn add_plt_stubs<R: ReadAt>(&mut self, file: &ElfFile<R>) -> Result<(), Error> {
+        let mut spans = Vec::new();
+        for section in file.sections().iter().filter(|section| section.name.starts_with(".plt")) {
+            let end = section.addr.saturating_add(section.size).min(self.high);
+            let low = section.addr.max(self.low.saturating_sub(PLT_STUB_BYTES as u64));
+            let skipped = low.saturating_sub(section.addr) / PLT_STUB_BYTES as u64;
+            let mut at = section.addr.saturating_add(skipped * PLT_STUB_BYTES as u64);
+            while at < end {
+                let mut code = [0; PLT_STUB_BYTES];
+                let got = file.read_vaddr(&mut code, at)?;
+                let code = code.get(..got).unwrap_or_default();
+                let first = self.rules.len();
+                // push *GOT+8(%rip); jmp *GOT+16(%rip), or with bnd
+                if code.starts_with(&[0xff, 0x35]) {
+                    self.rules.push((at, Rule::plain_sp(16).heuristic()));
+                    self.rules.push((at.saturating_add(6), Rule::plain_sp(24).heuristic()));
+                } else if let Some(rules) = synth::follow(code, self.arch) {
+                    self.keep_followed(at, rules);
+                }
+                let n = self.rules.len() - first;
+                if n > 0 {
+                    let end = at.saturating_add(PLT_STUB_BYTES as u64);
+                    spans.push(Span { start: at, end, first, n });
+                }
+                at = at.saturating_add(PLT_STUB_BYTES as u64);
+            }
+        }
+        self.fill(disjoint(spans));
+        Ok(())
+    }
+
+    /// Functions of which nothing says where they begin, as the assembly of a stripped library: the
+    /// first begins where what is described ends, each other behind the one before. In sections of
+    /// code alone: segments hold headers and constants too.
+    fn add_unknown_functions<R: ReadAt>(&mut self, file: &ElfFile<R>) -> Result<(), Error> {
+        let mut budget_bytes = MAX_DECODED_BYTES;
+        for (from, to) in self.gaps(file) {
+            let sections = file.sections().iter().filter(|section| section.is_code());
+            for section in sections {
+                let last = section.addr.saturating_add(section.size);
+                let clipped = (from.max(section.addr), to.min(last));
+                if clipped.0.saturating_add(PADDING_BYTES) < clipped.1 {
+                    self.add_unknown_in(file, clipped, (section.addr, last), &mut budget_bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same in one gap of one section.
+    fn add_unknown_in<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        (from, to): (u64, u64),
+        (first, last): (u64, u64),
+        budget_bytes: &mut usize,
+    ) -> Result<(), Error> {
+        // At the block's edge a function may have begun before it, and may go on behind it.
+        let back = if from == self.low { LOOK_BACK_BYTES.min(from - first) } else { 0 };
+        let ahead = if to == self.high { UNSIZED_MAX_BYTES } else { 0 };
+        let base = from - back;
+        let until = to.saturating_add(ahead).min(last);
+        let mut code = vec![0; usize::try_from(until - base).unwrap_or(0)];
+        let got = file.read_vaddr(&mut code, base)?;
+        let code = code.get(..got).unwrap_or_default();
+        let mut at = if back > 0 { synth::next_start(code, base, 0) } else { Some(0) };
+        let mut spans = Vec::new();
+        while let Some(start) = at.filter(|&start| base.saturating_add(start as u64) < to) {
+            let padding = synth::padding_bytes(code.get(start..).unwrap_or_default());
+            if padding > 0 {
+                at = start.checked_add(padding);
+                continue;
+            }
+            let mut limit = synth::next_start(code, base, start).unwrap_or(code.len());
+            let rules = loop {
+                let window = code.get(start..limit).unwrap_or_default();
+                let Some(left) = budget_bytes.checked_sub(window.len()) else {
+                    self.fill(disjoint(spans));
+                    return Ok(());
+                };
+                *budget_bytes = left;
+                if window.len() > UNSIZED_MAX_BYTES as usize {
+                    break None;
+                }
+                let mut beyond = None;
+                let rules = synth::follow_unsized(window, self.arch, &mut beyond);
+                let beyond = beyond.and_then(|beyond| usize::try_from(beyond).ok());
+                match beyond.and_then(|beyond| start.checked_add(beyond)) {
+                    // It goes on behind what looked like its end.
+                    Some(beyond) if rules.is_some() && beyond < code.len() => {
+                        limit = synth::next_start(code, base, beyond).unwrap_or(code.len());
+                    }
+                    _ => break rules,
+                }
+            };
+            if let Some(rules) = rules {
+                let first = self.rules.len();
+                let function = base.saturating_add(start as u64);
+                self.keep_followed(function, rules);
+                self.stats.synthesised += 1;
+                let n = self.rules.len() - first;
+                let end = base.saturating_add(limit as u64);
+                spans.push(Span { start: function, end, first, n });
+            }
+            at = Some(limit).filter(|&limit| limit > start);
+        }
+        self.fill(disjoint(spans));
+        Ok(())
+    }
+
+    /// Keeps the rules of a function that was followed.
+    fn keep_followed(&mut self, start: u64, rules: Vec<(u32, Option<Unwind>)>) {
+        for (at, unwind) in rules {
+            let rule = unwind
+                .map_or(Rule::NONE, |unwind| self.side.rule(&unwind, false, self.arch).heuristic());
+            self.rules.push((start.saturating_add(u64::from(at)), rule));
+        }
     }
 
     /// How far a function may reach whose symbol does not say: to the next one, to the next text

@@ -73,6 +73,11 @@ impl Rule {
         Self { kind: base, fp, cfa }
     }
 
+    /// CFA = sp + `cfa`, the frame pointer being the caller's.
+    pub(crate) const fn plain_sp(cfa: i32) -> Self {
+        Self::plain(SP, cfa, 0)
+    }
+
     /// A sigreturn trampoline: the sigcontext lies where the kernel puts it.
     pub(crate) fn sigreturn(arch: Arch) -> Self {
         let cfa = match arch.machine {

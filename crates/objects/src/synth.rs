@@ -150,6 +150,81 @@ const LOST: Unwind = Unwind { cfa: Cfa::Unsupported, fp: Saved::Undefined, ra: S
 /// The rules of a function: (offset, rule), ascending. `None` rules are holes: bytes that no path
 /// reaches.
 pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>)>> {
+    follow_within(code, arch, &mut None)
+}
+
+/// The same for a function of which only the start is known. `beyond` becomes the furthest offset behind
+/// `code` to which it branches as part of itself: what jumps elsewhere with nothing on its stack
+/// passes on to another function. A call followed by padding alone does not return.
+pub(crate) fn follow_unsized(
+    code: &[u8],
+    arch: Arch,
+    beyond: &mut Option<u64>,
+) -> Option<Vec<(u32, Option<Unwind>)>> {
+    let mut furthest = Some(0);
+    let rules = follow_within(code, arch, &mut furthest);
+    *beyond = furthest.filter(|&to| to > 0);
+    rules
+}
+
+/// Where the next function may begin behind `from`, of code at address `base`: at a multiple of 16
+/// behind a return or a jump and padding.
+pub(crate) fn next_start(code: &[u8], base: u64, from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let &opcode = code.get(at)?;
+        let end = match opcode {
+            0xc3 => at + 1,
+            0xeb => at + 2,
+            0xe9 => at + 5,
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        at += 1;
+        let padded = padding_end(code, base, end);
+        if let Some(start) = padded.filter(|&start| start > from && start < code.len()) {
+            return Some(start);
+        }
+    }
+}
+
+/// The next multiple of 16 from `from` on, if nothing but padding lies before it.
+fn padding_end(code: &[u8], base: u64, from: usize) -> Option<usize> {
+    let misplaced = base.wrapping_add(from as u64) & 15;
+    if misplaced == 0 {
+        return Some(from);
+    }
+    let end = from.checked_add(usize::try_from(16 - misplaced).ok()?)?;
+    let mut decoder = Decoder::new(64, code.get(from..end)?, DecoderOptions::NONE);
+    while decoder.can_decode() {
+        if !is_padding(&decoder.decode()) {
+            return None;
+        }
+    }
+    Some(end)
+}
+
+fn is_padding(instruction: &Instruction) -> bool {
+    matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3)
+}
+
+/// Bytes of padding at the start of `code`.
+pub(crate) fn padding_bytes(code: &[u8]) -> usize {
+    let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+    let mut end = 0;
+    while decoder.can_decode() && is_padding(&decoder.decode()) {
+        end = decoder.position();
+    }
+    end
+}
+
+fn follow_within(
+    code: &[u8],
+    arch: Arch,
+    beyond: &mut Option<u64>,
+) -> Option<Vec<(u32, Option<Unwind>)>> {
     let mut states: BTreeMap<u32, (State, u32)> = BTreeMap::new();
     let mut work = vec![(0u32, State::ENTRY)];
     let mut computed: Option<State> = None;
@@ -181,20 +256,26 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                     is_lost = true;
                     break;
                 }
-                let target = || {
+                let mut target = |is_certain: bool| {
                     let target = instruction.near_branch_target();
-                    u32::try_from(target).ok().filter(|&to| (to as usize) < code.len())
+                    let is_within = (target as usize) < code.len();
+                    let is_part = is_certain || state.get(RSP) != Some(8);
+                    if let Some(furthest) = beyond.as_mut().filter(|_| !is_within && is_part) {
+                        // A negative one is a jump backwards.
+                        *furthest = (*furthest).max(if target >> 63 == 0 { target } else { 0 });
+                    }
+                    u32::try_from(target).ok().filter(|_| is_within)
                 };
                 match instruction.flow_control() {
                     FlowControl::Next if instruction.mnemonic() == Mnemonic::Hlt => break,
                     FlowControl::Next => step(&mut state, &instruction, &mut info),
                     FlowControl::ConditionalBranch | FlowControl::XbeginXabortXend => {
-                        if let Some(to) = target() {
+                        if let Some(to) = target(true) {
                             work.push((to, state));
                         }
                     }
                     FlowControl::UnconditionalBranch => {
-                        if let Some(to) = target() {
+                        if let Some(to) = target(false) {
                             work.push((to, state));
                         }
                         break;
@@ -216,6 +297,10 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
                             state.set(11, None);
                             state.set(0, None);
                         } else {
+                            let next = code.get(decoder.position()..).unwrap_or_default();
+                            if beyond.is_some() && padding_bytes(next) > 0 {
+                                break;
+                            }
                             for (register, kept) in CALLEE_SAVED.iter().enumerate() {
                                 if !kept {
                                     state.set(register, None);

@@ -113,7 +113,7 @@ fn in_words(row: &abi::hf_row, rules: &[abi::hf_rule]) -> (String, String, Strin
         127 => "u".to_owned(),
         fp => at(8 * i32::from(fp)),
     };
-    match u32::from(row.kind) {
+    match u32::from(row.kind) & !abi::HF_RULE_NEW_STACK {
         abi::HF_RULE_SP => (format!("rsp{:+}", row.cfa), fp, "c-8".into()),
         abi::HF_RULE_FP => (format!("rbp{:+}", row.cfa), fp, "c-8".into()),
         abi::HF_RULE_PLT => ("exp".into(), fp, "c-8".into()),
@@ -411,7 +411,7 @@ fn go_stack_deltas_agree_with_readelf_and_survive_stripping() {
                 let block = blocks.entry(number).or_insert_with(|| source.block(number).unwrap());
                 let row = row_at(block, image as u16);
                 n += 1;
-                match u32::from(row.kind) {
+                match u32::from(row.kind) & !abi::HF_RULE_NEW_STACK {
                     // Where Go's traceback ends, and where it switches stacks.
                     abi::HF_RULE_END => n_ends += 1,
                     abi::HF_RULE_FP => n_switches += 1,

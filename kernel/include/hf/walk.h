@@ -386,7 +386,7 @@ static __always_inline int hf_to_caller(struct hf_walk *w, __u64 cfa, __u64 ra, 
 	 * keeps stacks of its own may have changed from one above the other. */
 	if (w->row.kind & HF_RULE_NEW_STACK)
 		;
-	else if (cfa < w->sp || (cfa == w->sp && !(HF_IS_ARM64(w) && w->regs_valid)))
+	else if (cfa < w->sp || (cfa == w->sp && !w->regs_valid))
 		return hf_cut(w, HF_CUT_BAD_UNWIND_INFO);
 	w->sp = cfa;
 	w->fp = fp;

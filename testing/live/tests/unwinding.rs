@@ -286,6 +286,8 @@ fn fork_server_and_vfork() {
             process.cut,
             process.samples
         );
+        // Inside of the vfork call the return address is in a register, and nothing on the stack.
+        assert_eq!(process.cut.get("bad_unwind_info"), Some(&0), "{how}: {:?}", process.cut);
     }
 }
 
