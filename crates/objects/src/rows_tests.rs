@@ -12,6 +12,9 @@ struct Image {
     text: Vec<u8>,
     eh_frame: Vec<u8>,
     functions: Vec<(u64, u64)>,
+    /// `.text` and `.plt`, where there are any.
+    text_section: Option<(u64, u64)>,
+    plt_section: Option<(u64, u64)>,
     entry: u64,
     file_type: u16,
 }
@@ -19,7 +22,16 @@ struct Image {
 impl Image {
     fn new(machine: u16) -> Self {
         let text = vec![0x90; 0x1000];
-        Self { machine, text, eh_frame: vec![], functions: vec![], entry: 0, file_type: 3 }
+        Self {
+            machine,
+            text,
+            eh_frame: vec![],
+            functions: vec![],
+            text_section: None,
+            plt_section: None,
+            entry: 0,
+            file_type: 3,
+        }
     }
 
     fn cie(&mut self, augmentation: &[u8], data: &[u8], instructions: &[u8]) -> u64 {
@@ -70,7 +82,7 @@ impl Image {
         put(54, &56u16.to_le_bytes());
         put(56, &1u16.to_le_bytes());
         put(58, &64u16.to_le_bytes());
-        put(60, &4u16.to_le_bytes());
+        put(60, &6u16.to_le_bytes());
         put(62, &3u16.to_le_bytes());
         // One segment, read and execute, the file as it is.
         put(64, &1u32.to_le_bytes());
@@ -86,19 +98,25 @@ impl Image {
             symbols.extend(size.to_le_bytes());
         }
         put(0x2000, &symbols);
-        let names = b"\0.eh_frame\0.symtab\0";
+        let names = b"\0.eh_frame\0.symtab\0.text\0.plt\0";
         put(0x4200, names);
-        let mut section = |i: u64, name: u32, kind: u32, at: u64, size: u64| {
+        let mut section = |i: u64, name: u32, kind: u32, flags: u64, at: u64, size: u64| {
             let head = 0x4000 + i * 64;
             put(head, &name.to_le_bytes());
             put(head + 4, &kind.to_le_bytes());
+            put(head + 8, &flags.to_le_bytes());
             put(head + 16, &at.to_le_bytes());
             put(head + 24, &at.to_le_bytes());
             put(head + 32, &size.to_le_bytes());
         };
-        section(1, 1, 1, EH_FRAME, self.eh_frame.len() as u64);
-        section(2, 11, 2, 0x2000, symbols.len() as u64);
-        section(3, 0, 3, 0x4200, names.len() as u64);
+        section(1, 1, 1, 2, EH_FRAME, self.eh_frame.len() as u64);
+        section(2, 11, 2, 0, 0x2000, symbols.len() as u64);
+        section(3, 0, 3, 0, 0x4200, names.len() as u64);
+        for (i, name, place) in [(4, 19, self.text_section), (5, 25, self.plt_section)] {
+            if let Some((at, size)) = place {
+                section(i, name, 1, 6, at, size);
+            }
+        }
         out
     }
 
@@ -257,6 +275,75 @@ fn arm64_rules() {
     );
     let rule = image.block().rules[1];
     assert_eq!((rule.cfa_reg, rule.cfa_off, rule.fp_off, rule.ra_off), (31, 32, -32, -8));
+}
+
+/// Assembly of a stripped file: each function begins behind the end of the one before, and what looks
+/// like an end is none if the function branches behind it.
+#[test]
+fn functions_that_nothing_knows() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    image.fde(cie, 0x1000, 0x10, &[]);
+    // push %rbx; sub $0x1000, %rsp; test %eax, %eax; je 0x1040; add $0x1000, %rsp; pop %rbx; ret
+    image.code(0x1010, &[0x53, 0x48, 0x81, 0xec, 0, 0x10, 0, 0, 0x85, 0xc0, 0x74, 0x24]);
+    image.code(0x101c, &[0x48, 0x81, 0xc4, 0, 0x10, 0, 0, 0x5b, 0xc3]);
+    // 0x1040: nop; jmp 0x101c
+    image.code(0x1040, &[0x90, 0xeb, 0xd9]);
+    // push %rax; call nowhere; ud2: what calls last does not return into the padding.
+    image.code(0x1050, &[0x50, 0xe8, 0, 0x10, 0, 0]);
+    // and $-64, %rsp; ret: lost
+    image.code(0x1080, &[0x48, 0x83, 0xe4, 0xc0, 0xc3]);
+    image.text_section = Some((0x1000, 0x100));
+    const SYNTHESISED: u32 = abi::HF_RULE_SP | abi::HF_RULE_HEURISTIC;
+    assert_eq!(
+        image.rows(),
+        [
+            (0x1000, abi::HF_RULE_SP, 0, 8),
+            (0x1010, SYNTHESISED, 0, 8),
+            (0x1011, SYNTHESISED, 0, 16),
+            (0x1018, SYNTHESISED, 0, 0x1010),
+            (0x1023, SYNTHESISED, 0, 16),
+            (0x1024, SYNTHESISED, 0, 8),
+            (0x1025, abi::HF_RULE_NONE, 0, 0),
+            (0x1040, SYNTHESISED, 0, 0x1010),
+            // Padding goes on with the rule before it.
+            (0x1050, SYNTHESISED, 0, 8),
+            (0x1051, SYNTHESISED, 0, 16),
+            (0x1056, abi::HF_RULE_NONE, 0, 0),
+        ]
+    );
+    // Without a section that says what is code there may be anything.
+    image.text_section = None;
+    assert_eq!(image.rows().last().map(|row| (row.0, row.1)), Some((0x1010, abi::HF_RULE_NONE)));
+}
+
+/// The stubs that lld writes, for which it writes no tables.
+#[test]
+fn plt_stubs_without_tables() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    image.fde(cie, 0x1000, 0x10, &[]);
+    // push GOT+8(%rip); jmp *GOT+16(%rip); nopl
+    image.code(0x1100, &[0xff, 0x35, 0, 0, 0, 0, 0xff, 0x25, 0, 0, 0, 0, 0x0f, 0x1f, 0x40, 0]);
+    for (n, at) in [0x1110, 0x1120].into_iter().enumerate() {
+        // jmp *GOT(%rip); push $n; jmp 0x1100
+        image.code(at, &[0xff, 0x25, 0, 0, 0, 0, 0x68, n as u8, 0, 0, 0, 0xe9, 0, 0, 0, 0]);
+    }
+    image.plt_section = Some((0x1100, 0x30));
+    const SYNTHESISED: u32 = abi::HF_RULE_SP | abi::HF_RULE_HEURISTIC;
+    assert_eq!(
+        image.rows()[1..],
+        [
+            (0x1010, abi::HF_RULE_NONE, 0, 0),
+            (0x1100, SYNTHESISED, 0, 16),
+            (0x1106, SYNTHESISED, 0, 24),
+            (0x1110, SYNTHESISED, 0, 8),
+            (0x111b, SYNTHESISED, 0, 16),
+            (0x1120, SYNTHESISED, 0, 8),
+            (0x112b, SYNTHESISED, 0, 16),
+            (0x1130, abi::HF_RULE_NONE, 0, 0),
+        ]
+    );
 }
 
 #[test]

@@ -23,16 +23,19 @@
  * Heuristics (code without rows): first the frame pointer, if it leads to an
  * address behind a call; then a scan of the stack for such an address, one
  * word a step. A direct call counts only if its target is the function that
- * was called; behind a frame pointer also another one, if no call of this
- * function left its mark below the frame. Generated code is walked by frame
- * pointers, and where its own is not set up (hf_edge_slot) by the top of the
- * stack. Each such frame is marked.
+ * was called, or, where nothing says where that begins, lies shortly before pc;
+ * behind a frame pointer also another one, if no call of this function left its
+ * mark below the frame. Generated code is walked by frame pointers, and where
+ * its own is not set up (hf_edge_slot) by the top of the stack. Each such frame
+ * is marked.
  */
 #ifndef HF_WALK_H
 #define HF_WALK_H
 
 #define HF_WINDOW_BYTES 4096
 #define HF_SCAN_WORDS 96
+/* Where a function without rows and symbols may begin before a pc in it. */
+#define HF_NEAR_CALL_BYTES 2048
 #define HF_SCRATCH_BYTES 1024
 /* A frame pointer further above the stack pointer than this is not one. */
 #define HF_FP_MAX_DISTANCE (1U << 20)
@@ -505,6 +508,7 @@ static __always_inline int hf_apply_side(struct hf_walk *w)
 static __always_inline int hf_behind_call(struct hf_walk *w, __u64 ra)
 {
 	__u32 code, target;
+	__u64 to;
 
 	w->code_is_direct = 0;
 	if (ra < 4096 || ra >> 47 || hf_find_mapping(w, ra - 1))
@@ -521,8 +525,12 @@ static __always_inline int hf_behind_call(struct hf_walk *w, __u64 ra)
 	}
 	if (w->code[3] == 0xe8) { /* call rel32 */
 		target = *(__u32 *)(w->code + 4);
+		to = ra + (__s64)(__s32)target;
 		w->code_is_direct = 1;
-		return w->fn_start && ra + (__s64)(__s32)target == w->fn_start;
+		if (w->fn_start)
+			return to == w->fn_start;
+		/* Nothing says where the function begins: shortly before pc. */
+		return to <= w->pc && w->pc - to < HF_NEAR_CALL_BYTES;
 	}
 	/* ff /2: call r/m64, two to seven bytes (SDM vol. 2, "CALL") */
 	if (w->code[6] == 0xff && (w->code[7] & 0xf8) == 0xd0)
