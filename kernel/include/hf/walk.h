@@ -634,6 +634,12 @@ static __always_inline int hf_guess(struct hf_walk *w)
 			w->sample.flags |= HF_SAMPLE_HEURISTIC;
 			return hf_to_caller(w, fp + 16, ra, next_fp);
 		}
+		/* The chain of frame pointers ends in 0 (System V ABI 3.4.1), and
+		 * what would be returned to is generated code that nobody calls:
+		 * where a green thread ends (BEAM's processes). */
+		if (!found && !edge && w->anonymous && !next_fp && !w->code_is_direct &&
+		    ra - 1 >= w->last.start && ra - 1 < w->last.end && !w->last.file_off)
+			return hf_cut(w, HF_CUT_NONE);
 		/* Either this function has no frame yet, and the pointer is its
 		 * caller's, or the callee passed on to it by a jump (V8's
 		 * builtins do). In the first case a call of this very function
