@@ -251,3 +251,55 @@ fn maps_that_were_put_there_to_hurt() {
     }
     std::fs::remove_file(&map).expect("removed");
 }
+
+/// Erlang's own stacks: each ends where its process began, and no frame is missing or made up.
+#[test]
+fn an_erlang_process() {
+    live!();
+    if !has_program("erlc") || !has_program("erl") {
+        return skipped("no erl");
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/beam/truth.erl");
+    let directory = Scratch::new();
+    let beam = directory.path("").display().to_string();
+    run("erlc", ["-o", &beam, &source.display().to_string()]);
+    let recording = record([
+        "-F",
+        "499",
+        "--",
+        "erl",
+        "+JPperf",
+        "true",
+        "-noshell",
+        "-pa",
+        &beam,
+        "-eval",
+        "truth:run(4000), halt().",
+    ]);
+    let of_truth = |stack: &&hotframe_live::Stack| stack.has("truth:leaf/2");
+    let (mut n, mut n_rooted) = (0, 0);
+    for stack in recording.folded.stacks.iter().filter(of_truth) {
+        let functions: Vec<&str> = stack
+            .frames
+            .iter()
+            .filter_map(|frame| frame.strip_prefix("truth:"))
+            .map(|name| name.split('/').next().unwrap_or(name))
+            .collect();
+        // middle(50) calls middle(49) after leaf returned, so any depth is possible.
+        let is_path = match functions.as_slice() {
+            ["outer", middle @ .., "leaf"] => {
+                !middle.is_empty() && middle.iter().all(|one| *one == "middle")
+            }
+            _ => false,
+        };
+        assert!(is_path, "{functions:?}");
+        n += stack.count;
+        n_rooted += if stack.has("init:start_it/1") { stack.count } else { 0 };
+    }
+    assert!(n > 100, "{}", recording.folded.summary());
+    assert_eq!(n_rooted, n, "{}", recording.folded.summary());
+    let stats = recording.stats.as_ref().expect("books");
+    // What ran on the scheduler's own stack is cut.
+    let beam = stats.of("beam.smp");
+    assert!(beam.whole >= n && n * 2 > beam.samples, "{n} of {}: {:?}", beam.samples, beam.cut);
+}
