@@ -239,6 +239,7 @@ impl Recorder {
         let mut began_ns = now_ns();
         let mut cpus_ns = began_ns + CPUS_NS;
         let mut own = own_cpu_seconds();
+        let _priority = record::Priority::raise();
         while !stop.load(Ordering::Relaxed) {
             self.wait();
             self.pass();
