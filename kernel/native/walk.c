@@ -19,6 +19,12 @@ struct hf_walk;
 static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr, int lasting);
 #define hf_read_user(w, dst, bytes, addr) hf_read_user_native(w, dst, bytes, addr, 0)
 #define hf_read_lasting(w, dst, bytes, addr) hf_read_user_native(w, dst, bytes, addr, 1)
+static void hf_hold(struct hf_walk *w, __u64 addr)
+{
+	__u64 slot;
+
+	(void)hf_read_user(w, &slot, 8, addr);
+}
 /* Natively nobody waits: only the number of steps bounds a walk. */
 static inline __u64 hf_now_ns(void)
 {

@@ -14,6 +14,8 @@
  *   hf_read_lasting(…)                  the same of what outlives calls: code, and
  *                                       what a runtime knows of it. When a slice's
  *                                       walk is finished it may be read later.
+ *   hf_hold(w, addr)                    what is read next counts as long as this slot
+ *                                       of the stack is as it was, when read later
  *   hf_mem(off, bytes)                  mem.h
  *   hf_now_ns()                         any monotonic clock
  *

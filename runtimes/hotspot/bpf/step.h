@@ -165,8 +165,10 @@ static __always_inline __u64 hf_hotspot_epoch(struct hf_walk *w, const struct hf
 
 	if (known)
 		return known - 1;
-	if (!proc->epoch_addr || hf_read_user(w, &s->value, 8, proc->epoch_addr))
-		s->value = 0;
+	if (!proc->epoch_addr)
+		return 0;
+	if (hf_read_user(w, &s->value, 8, proc->epoch_addr))
+		return 0;
 	s->value &= HF_HOTSPOT_COOKIE_MASK;
 	w->runtime_state[HF_RUNTIME_HOTSPOT] = s->value + 1;
 	return s->value;
@@ -380,6 +382,7 @@ HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 	if (hf_hotspot_stack(w, fp))
 		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
 	fp = s->value;
+	hf_hold(w, w->fp - 24);
 	if (hf_hotspot_push_interpreted(w, method, bcp, bcp_slot))
 		return hf_hotspot_cut(w, HF_CUT_TOO_DEEP);
 	return hf_hotspot_move(w, cfa, ra, fp);
