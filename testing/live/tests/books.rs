@@ -315,11 +315,18 @@ fn folded_and_pprof_agree() {
 fn one_of_many() {
     live!();
     let split = program!("split");
-    // They are nice to hotframe, which would wait minutes for its turn to begin.
-    let burning = || Workload::spawn(Command::new("nice").args(["-n", "19"]).arg(&split));
     let cost = |n_others: usize| {
-        let wanted = burning();
-        let _others: Vec<Workload> = (0..n_others).map(|_| burning()).collect();
+        // They are nice to hotframe, which would wait minutes for its turn to begin, and end by
+        // themselves if nobody ends them.
+        let wanted = Workload::spawn(Command::new("nice").args(["-n", "19"]).arg(&split));
+        let _others: Vec<Workload> = (0..n_others)
+            .map(|_| {
+                let limited = ["60", "nice", "-n", "19"];
+                Workload::spawn(
+                    Command::new("timeout").args(limited).arg(&split).stderr(Stdio::null()),
+                )
+            })
+            .collect();
         let pid = wanted.pid().to_string();
         let recording = record(["-F", "997", "-p", &pid, "-d", "4"]);
         let stats = recording.stats();
