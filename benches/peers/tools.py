@@ -14,6 +14,8 @@ from pathlib import Path
 from measure import Failed
 
 HZ = 97
+# perf names what it recorded for as long as this; on large stack copies it may take minutes.
+PERF_SCRIPT_SECONDS = 120
 CACHE = Path(os.environ.get("HOTFRAME_BENCH_CACHE") or
              Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hotframe-bench")
 
@@ -61,6 +63,11 @@ def cargo_install(crate, version, program):
     # Not with our toolchain file or target directory: their build is their own.
     environment = {key: value for key, value in os.environ.items()
                    if key not in ("CARGO_TARGET_DIR", "RUSTFLAGS", "RUSTUP_TOOLCHAIN")}
+    # Some link static libraries of the distribution and do not say where those are.
+    shown = subprocess.run(["gcc", "-print-file-name=libelf.a"], capture_output=True, text=True)
+    if os.path.isabs(shown.stdout.strip()):
+        directory = os.path.realpath(os.path.dirname(shown.stdout.strip()))
+        environment["RUSTFLAGS"] = f"-L native={directory}"
     with open(log, "wb") as out:
         code = subprocess.run(command, env=environment, cwd=CACHE, stdout=out, stderr=out)
     if code.returncode or not binary.exists():
@@ -184,7 +191,7 @@ class Perf(Tool):
         with open(where / "script", "wb") as out:
             try:
                 subprocess.run(command, stdout=out, stderr=subprocess.DEVNULL, cwd=where,
-                               timeout=600, check=True)
+                               timeout=PERF_SCRIPT_SECONDS, check=True)
             except (subprocess.SubprocessError, OSError) as cause:
                 raise Failed(f"perf script: {cause}") from cause
         figures = judge_stacks(read_perf_script(where / "script"))
