@@ -425,6 +425,11 @@ impl Kernel {
             .map_err(bpf("adding a cgroup to the filter"))
     }
 
+    /// Bytes of the side-band's rings.
+    pub fn sideband_bytes(&self) -> u64 {
+        self.sidebands.iter().map(|ring| ring.bytes() as u64).sum()
+    }
+
     /// Bytes of kernel memory: maps by their fdinfo, programs excluded, perf rings included.
     /// An arena's fdinfo says 0 or its populated pages, by kernel: `memory_used` is what user
     /// space touched and counts if it is more.
@@ -434,7 +439,7 @@ impl Kernel {
             let memlock = fdinfo_memlock(map.as_fd().as_raw_fd());
             bytes += if map.name() == "hf_memory" { memlock.max(memory_used) } else { memlock };
         }
-        bytes + self.sidebands.iter().map(|ring| ring.bytes() as u64).sum::<u64>()
+        bytes + self.sideband_bytes()
     }
 
     /// What the verifier said of each program that is loaded.

@@ -3,6 +3,7 @@
 //! In: records of the BPF ring and the side-band. Out: a [`profile::Profile`]. `session` runs one
 //! recording; it is fed by the binary, which alone knows where records come from.
 
+pub mod capture;
 pub mod files;
 pub mod jit;
 pub mod names;
@@ -11,6 +12,7 @@ pub mod profile;
 pub mod recording;
 pub mod resolve;
 pub mod runtimes;
+pub mod segments;
 pub mod session;
 pub mod sideband;
 pub mod tables;

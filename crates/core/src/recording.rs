@@ -10,7 +10,9 @@
 use crate::processes::{Facts, read_facts};
 use crate::profile::Kind;
 use hotframe_abi as abi;
-use hotframe_frames::{Budget, Config, FrameInfo, PendingId, ProcessKey, StackId, Store, Why};
+use hotframe_frames::{
+    Budget, Charge, Config, FrameInfo, PendingId, ProcessKey, StackId, Store, Why,
+};
 use std::collections::HashMap;
 
 /// What tells processes apart: a reused pid or an exec is another.
@@ -106,7 +108,82 @@ pub struct Columns {
     pub cpu: Vec<u16>,
     /// `HF_CUT_*`.
     pub cut: Vec<u8>,
+    /// Ticks that each stands for; empty: one each.
+    pub weight: Vec<u32>,
 }
+
+impl Columns {
+    /// Bytes of a sample whose weight is kept.
+    pub const ROW_BYTES: usize = 8 + 4 + 4 + 2 + 1 + 4;
+
+    /// Appends a sample, without its weight.
+    pub fn push(&mut self, time_ns: u64, thread: u32, stack: StackId, cpu: u16, cut: u8) {
+        // By a quarter: doubling would want three times the bytes for a moment.
+        if self.time_ns.len() == self.time_ns.capacity() {
+            let more = self.time_ns.len() / 4 + 1024;
+            self.time_ns.reserve_exact(more);
+            self.thread.reserve_exact(more);
+            self.stack.reserve_exact(more);
+            self.cpu.reserve_exact(more);
+            self.cut.reserve_exact(more);
+        }
+        self.time_ns.push(time_ns);
+        self.thread.push(thread);
+        self.stack.push(stack);
+        self.cpu.push(cpu);
+        self.cut.push(cut);
+    }
+
+    /// Bytes of heap held.
+    pub fn heap_bytes(&self) -> usize {
+        self.time_ns.capacity() * 8
+            + (self.thread.capacity() + self.stack.capacity() + self.weight.capacity()) * 4
+            + self.cpu.capacity() * 2
+            + self.cut.capacity()
+    }
+
+    /// Makes one sample of those of a thread and stack in each interval of `bucket_ns`: the first,
+    /// with the weight of all.
+    pub fn coarsen(&mut self, bucket_ns: u64) {
+        self.weight.resize(self.time_ns.len(), 1);
+        let key = |at: u32| {
+            let at = at as usize;
+            let bucket = self.time_ns[at] / bucket_ns.max(1);
+            (self.thread[at], self.stack[at], self.cut[at], bucket)
+        };
+        let mut order: Vec<u32> = (0..self.time_ns.len() as u32).collect();
+        order.sort_unstable_by_key(|&at| (key(at), self.time_ns[at as usize]));
+        let mut is_first = vec![false; order.len()];
+        let mut weight = vec![0u32; order.len()];
+        for same in order.chunk_by(|&a, &b| key(a) == key(b)) {
+            let Some(&first) = same.first() else { continue };
+            is_first[first as usize] = true;
+            weight[first as usize] =
+                same.iter().fold(0, |sum: u32, &at| sum.saturating_add(self.weight[at as usize]));
+        }
+        self.weight = weight;
+        fn keep<T>(column: &mut Vec<T>, is_kept: &[bool]) {
+            let mut is_kept = is_kept.iter();
+            column.retain(|_| is_kept.next().copied().unwrap_or(false));
+        }
+        keep(&mut self.time_ns, &is_first);
+        keep(&mut self.thread, &is_first);
+        keep(&mut self.stack, &is_first);
+        keep(&mut self.cpu, &is_first);
+        keep(&mut self.cut, &is_first);
+        keep(&mut self.weight, &is_first);
+    }
+}
+
+/// Bytes of a thread and of a process without its texts, in their tables and indexes, the slack of
+/// these included.
+const THREAD_BYTES: usize = size_of::<Thread>() * 2 + (size_of::<(Thread, u32)>() + 1) * 2;
+const PROCESS_BYTES: usize = size_of::<Process>() * 3 / 2
+    + (size_of::<(Incarnation, u32)>() + 1) * 2
+    + size_of::<(u32, u32)>() * 2
+    + 128;
+/// Pids whose image is remembered when a recording begins anew.
+const PIDS_MAX: usize = 1 << 16;
 
 /// Samples taken so far.
 #[derive(Debug)]
@@ -119,8 +196,16 @@ pub struct Recording {
     pub samples: Columns,
     /// Stacks, and names as they come.
     pub store: Store,
+    /// What all of it is charged to.
+    pub budget: Budget,
+    /// A sample's stack is the number of its leaf's node: see `segments`.
+    pub leaves_are_nodes: bool,
     /// Questions that were taken and not answered so far: there was no time.
     pub asked: Vec<Question>,
+    samples_charge: Charge,
+    processes_charge: Charge,
+    /// Bytes held right after the last time it began anew.
+    floor_bytes: u64,
     by_incarnation: HashMap<Incarnation, u32>,
     by_thread: HashMap<Thread, u32>,
     /// The image that each pid has now.
@@ -149,6 +234,11 @@ impl Recording {
             threads: Vec::new(),
             samples: Columns::default(),
             store: Store::new(budget, config),
+            leaves_are_nodes: false,
+            samples_charge: budget.owner("recording.samples").charge(),
+            processes_charge: budget.owner("recording.processes").charge(),
+            floor_bytes: 0,
+            budget: budget.clone(),
             asked: Vec::new(),
             by_incarnation: HashMap::new(),
             by_thread: HashMap::new(),
@@ -165,6 +255,7 @@ impl Recording {
         let n_threads = self.threads.len() as u32;
         let thread = *self.by_thread.entry(thread).or_insert_with(|| {
             self.threads.push(thread);
+            self.processes_charge.grow_anyway(THREAD_BYTES);
             n_threads
         });
         let process = &mut self.processes[process as usize];
@@ -181,11 +272,11 @@ impl Recording {
                 *process.cut_at.entry((cut, last)).or_default() += weight;
             }
         }
-        self.samples.time_ns.push(head.time_ns);
-        self.samples.thread.push(thread);
-        self.samples.stack.push(stack);
-        self.samples.cpu.push(head.cpu as u16);
-        self.samples.cut.push(cut);
+        let had_room = self.samples.time_ns.len() < self.samples.time_ns.capacity();
+        self.samples.push(head.time_ns, thread, stack, head.cpu as u16, cut);
+        if !had_room {
+            self.samples_charge.set(self.samples.heap_bytes());
+        }
         cut
     }
 
@@ -204,10 +295,14 @@ impl Recording {
         }
         let in_store = self.store.incarnation(incarnation.into());
         // The pid is another image's now: what it was before ended by exec, or before.
-        if let Some(before) = self.by_pid.insert(head.tgid, in_store) {
+        if let Some(before) = self.by_pid.insert(head.tgid, in_store)
+            && before != in_store
+        {
             self.store.exited(before);
         }
         let process = self.processes.len() as u32;
+        let texts = facts.comm.len() + facts.exe.len() + facts.cgroup.len();
+        self.processes_charge.grow_anyway(PROCESS_BYTES + texts);
         self.processes.push(Process {
             incarnation,
             in_store,
@@ -219,6 +314,43 @@ impl Recording {
         });
         self.by_incarnation.insert(incarnation, process);
         process
+    }
+
+    /// Forgets what was taken, but not the names of dynamic code of processes that live.
+    pub fn begin_anew(&mut self) {
+        self.store.forget_all();
+        self.samples = Columns::default();
+        self.processes = Vec::new();
+        self.threads = Vec::new();
+        self.by_incarnation = HashMap::new();
+        self.by_thread = HashMap::new();
+        // An exit that no record told of leaves its pid here.
+        if self.by_pid.len() > PIDS_MAX {
+            self.by_pid = HashMap::new();
+        }
+        self.samples_charge.set(0);
+        self.processes_charge.set(0);
+        self.floor_bytes = self.budget.used_bytes();
+    }
+
+    /// Three quarters of the budget are taken, and beginning anew would free a good part of it.
+    pub fn is_pressed(&self) -> bool {
+        let (used, limit) = (self.budget.used_bytes(), self.budget.limit_bytes());
+        used > limit / 4 * 3 && used - used.min(self.floor_bytes) > limit / 8
+    }
+
+    /// Takes the samples, and leaves none.
+    pub fn take_samples(&mut self) -> Columns {
+        self.samples_charge.set(0);
+        std::mem::take(&mut self.samples)
+    }
+
+    /// The node of a sample's leaf in the store's tree; 0: it has no frames.
+    pub fn leaf(&self, stack: StackId) -> u32 {
+        match self.leaves_are_nodes {
+            true => stack.0,
+            false => self.store.leaf(stack).unwrap_or_default(),
+        }
     }
 
     /// To be called when a process ended and its samples up to then were added.
@@ -250,24 +382,6 @@ impl Recording {
     /// Says that a dynamic frame has no name, and why: it shows as `[unnamed: why]`.
     pub fn answer_unnamed(&mut self, id: PendingId, why: Why) {
         self.store.answer_unnamed(id, why);
-    }
-
-    /// Bytes of heap held beside the store.
-    pub fn heap_bytes(&self) -> usize {
-        self.samples.time_ns.capacity() * 19
-            + self.threads.capacity() * size_of::<Thread>()
-            + self.by_thread.capacity() * (size_of::<(Thread, u32)>() + 1)
-            + self.processes.capacity() * size_of::<Process>()
-            + self.by_incarnation.capacity() * (size_of::<(Incarnation, u32)>() + 1)
-            + self
-                .processes
-                .iter()
-                .map(|process| {
-                    process.facts.exe.capacity()
-                        + process.facts.cgroup.capacity()
-                        + process.cut_at.capacity() * 32
-                })
-                .sum::<usize>()
     }
 }
 

@@ -156,6 +156,9 @@ impl Source {
     }
 }
 
+/// Addresses of a file that are named in one pass over it: naming holds about a kilobyte for each.
+const ADDRESSES_AT_ONCE: usize = 8192;
+
 /// Fills a store with names.
 pub(crate) struct Namer<'a> {
     pub(crate) store: &'a mut Store,
@@ -275,13 +278,21 @@ impl<'a> Namer<'a> {
         let module = (file.path.as_bytes(), build_id.as_bytes());
         let base = file.image_base;
         let kind = if file.is_go { Kind::Go } else { Kind::Native };
-        let mut by_addr: BTreeMap<u64, Vec<abi::FrameWord>> = BTreeMap::new();
-        for &word in words {
-            let offset = u64::from(word.image_offset()).saturating_sub(word.call_offset());
-            by_addr.entry(base + offset).or_default().push(word);
-        }
-        let addrs: Vec<u64> = by_addr.keys().copied().collect();
-        let mut named: Vec<Vec<NamedFrame>> = vec![Vec::new(); addrs.len()];
+        // By address: places that differ only in their flags are one.
+        let mut by_addr: Vec<(u64, abi::FrameWord)> = words
+            .iter()
+            .map(|&word| {
+                let offset = u64::from(word.image_offset()).saturating_sub(word.call_offset());
+                (base + offset, word)
+            })
+            .collect();
+        by_addr.sort_unstable();
+        let at = |addr: u64| {
+            let first = by_addr.partition_point(|&(before, _)| before < addr);
+            by_addr.iter().skip(first).take_while(move |&&(same, _)| same == addr)
+        };
+        let mut addrs: Vec<u64> = by_addr.iter().map(|&(addr, _)| addr).collect();
+        addrs.dedup();
         let opened = match &file.reader {
             Some(Reader::File(open)) => open.try_clone().ok(),
             Some(Reader::Bytes(bytes)) => in_a_file(bytes).ok(),
@@ -292,45 +303,44 @@ impl<'a> Namer<'a> {
             let root = std::path::PathBuf::from(format!("/proc/{}/root", file.pid));
             context.root = root.exists().then_some(root);
             context.debuginfod = self.debuginfod.clone();
-            let report = symbolize(&open, &context, &addrs, &mut |at, frames| {
-                named[at] = frames.to_vec();
-            });
-            for problem in report.problems {
-                if self.problems.len() < 100 {
-                    self.problems.push(format!("{}: {problem}", file.path));
+            for addrs in addrs.chunks(ADDRESSES_AT_ONCE) {
+                let report = symbolize(&open, &context, addrs, &mut |index, frames| {
+                    for &(_, word) in addrs.get(index).into_iter().flat_map(|&addr| at(addr)) {
+                        let flags = heuristic(word);
+                        // What runs a runtime's frames has them inside, and not what was inlined.
+                        let is_whole = word.flags() & abi::HF_FRAME_RUNS_RUNTIME == 0;
+                        let frames: Vec<FrameInfo<'_>> = frames
+                            .iter()
+                            .filter(|frame| is_whole || !frame.inlined)
+                            .map(|frame| info(frame, module, flags))
+                            .collect();
+                        self.put(word, &frames);
+                    }
+                });
+                for problem in report.problems {
+                    if self.problems.len() < 100 {
+                        self.problems.push(format!("{}: {problem}", file.path));
+                    }
                 }
             }
         } else if let Some(why) = &file.problem {
             self.problems.push(format!("{}: {why}", file.path));
         }
-        let short = file.path.rsplit('/').next().unwrap_or(&file.path).to_owned();
-        for (addr, frames) in addrs.into_iter().zip(named) {
-            for &word in by_addr.get(&addr).into_iter().flatten() {
-                let flags = heuristic(word);
-                if frames.is_empty() {
-                    let name = format!("{short}+{:#x}", addr - base);
-                    let function = FunctionInfo {
-                        name: name.as_bytes(),
-                        module_path: module.0,
-                        module_build_id: module.1,
-                        kind: kind as u8,
-                        ..FunctionInfo::default()
-                    };
-                    self.put(
-                        word,
-                        &[FrameInfo { function, line: 0, flags: flags | FRAME_UNNAMED }],
-                    );
-                } else {
-                    // What runs a runtime's frames has them inside, and not what was inlined.
-                    let is_whole = word.flags() & abi::HF_FRAME_RUNS_RUNTIME == 0;
-                    let frames: Vec<FrameInfo<'_>> = frames
-                        .iter()
-                        .filter(|frame| is_whole || !frame.inlined)
-                        .map(|frame| info(frame, module, flags))
-                        .collect();
-                    self.put(word, &frames);
-                }
+        let short = file.path.rsplit('/').next().unwrap_or(&file.path);
+        for &(addr, word) in &by_addr {
+            if self.store.known_word(word.0).is_some() {
+                continue;
             }
+            let name = format!("{short}+{:#x}", addr - base);
+            let function = FunctionInfo {
+                name: name.as_bytes(),
+                module_path: module.0,
+                module_build_id: module.1,
+                kind: kind as u8,
+                ..FunctionInfo::default()
+            };
+            let flags = heuristic(word) | FRAME_UNNAMED;
+            self.put(word, &[FrameInfo { function, line: 0, flags }]);
         }
     }
 
@@ -479,7 +489,7 @@ impl<'a> Builder<'a> {
             samples.stack.push(stack);
             samples.cpu.push(columns.cpu[at]);
             samples.cut.push(columns.cut[at]);
-            samples.weight.push(1);
+            samples.weight.push(columns.weight.get(at).copied().unwrap_or(1));
         }
         self.profile.meta = meta;
         self.profile
@@ -488,7 +498,7 @@ impl<'a> Builder<'a> {
     /// The profile's node of a stack's leaf.
     fn stack(&mut self, stack: StackId) -> u32 {
         let store = &self.recording.store;
-        let leaf = store.leaf(stack).unwrap_or_default();
+        let leaf = self.recording.leaf(stack);
         let mut way = Vec::new();
         let mut at = leaf;
         while at != 0 && self.nodes[at as usize] == 0 {

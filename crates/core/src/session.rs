@@ -21,6 +21,7 @@ use crate::processes::{Mapping, Memory, Processes};
 use crate::profile::{FRAME_INLINED, Kind};
 use crate::recording::{Incarnation, Recording, Sample};
 use crate::runtimes::Runtimes;
+use crate::segments::Segments;
 use crate::sideband::{self, Event};
 use crate::tables::Tables;
 use crate::walk::{ReadUser, Stop, Walk};
@@ -138,8 +139,10 @@ pub struct Session {
     pub processes: Processes,
     /// Tables in shared memory.
     pub tables: Tables,
-    /// What was taken.
+    /// What was taken since the last part was put away.
     pub recording: Recording,
+    /// What was put away on disk, if it may be: a recording that is read as it goes on must not.
+    pub segments: Option<Segments>,
     /// Generated code that was sampled.
     pub jit: Jit,
     /// Language runtimes and the processes they serve.
@@ -177,6 +180,7 @@ impl Session {
             processes: Processes::default(),
             tables,
             recording: Recording::default(),
+            segments: None,
             jit: Jit::default(),
             runtimes: Runtimes::default(),
             counts: Counts::default(),
@@ -342,6 +346,11 @@ impl Session {
         if !self.used.is_empty() {
             let used = std::mem::take(&mut self.used);
             self.tables.mark_used(|file, block| used.contains(&(file, block)));
+        }
+        if let Some(segments) = &mut self.segments
+            && self.recording.is_pressed()
+        {
+            segments.put_away(&mut self.recording);
         }
         // A stack whose sample was lost never finds its slice.
         if self.stacks.len() > 64 {

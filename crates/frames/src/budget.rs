@@ -238,6 +238,16 @@ impl Charge {
         self.count(bytes as u64);
     }
 
+    /// Holds `bytes` from now on, whether they fit or not: for memory that is measured, not asked
+    /// for.
+    pub fn set(&mut self, bytes: usize) {
+        let held = self.bytes as usize;
+        match bytes.checked_sub(held) {
+            Some(more) => self.grow_anyway(more),
+            None => self.shrink(held - bytes),
+        }
+    }
+
     /// Gives `bytes` back, at most what is held.
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = (bytes as u64).min(self.bytes);
@@ -300,6 +310,10 @@ mod tests {
         charge.grow(20).unwrap();
         charge.grow_anyway(100);
         assert_eq!((budget.used_bytes(), budget.free_bytes()), (150, 0));
+        charge.set(30);
+        assert_eq!((budget.used_bytes(), budget.free_bytes()), (30, 20));
+        charge.set(60);
+        assert_eq!((budget.used_bytes(), budget.peak_bytes()), (60, 150));
     }
 
     /// Four threads charge and release against one limit: it never goes over, and nothing is

@@ -43,6 +43,9 @@ pub enum Command {
     /// The exit code is 0 only when `hotframe record` will work.
     #[command(after_long_help = include_str!("transcripts/doctor.txt"))]
     Doctor(Doctor),
+    /// Say in words what a recording's books hold.
+    #[command(subcommand)]
+    Explain(Explain),
     /// Write a shell's completions to stdout.
     ///
     /// Examples:
@@ -99,6 +102,22 @@ pub enum Command {
     Diff(Diff),
 }
 
+/// What `hotframe explain` explains.
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// Who held how much memory, what was evicted and what was refused.
+    ///
+    /// Reads a file that `hotframe record --stats FILE` wrote.
+    ///
+    /// EXPLAIN_EXAMPLE
+    #[command(verbatim_doc_comment)]
+    Memory {
+        /// The books
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
 /// Options of `hotframe record`.
 #[derive(Debug, Args)]
 pub struct Record {
@@ -130,6 +149,9 @@ pub struct Record {
     /// Write the books as JSON
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
+    /// Write the stacks as they came, with their names, for `make bench-frames STREAM=FILE`
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
     /// Compare the walks of N samples with an independent unwinder
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub audit: u32,

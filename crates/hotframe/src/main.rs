@@ -7,9 +7,11 @@ mod command;
 mod convert;
 mod diff;
 mod doctor;
+mod explain;
 mod filter;
 mod input;
 mod manual;
+mod memory;
 mod output;
 mod record;
 mod registry;
@@ -21,6 +23,10 @@ mod view;
 
 use clap::Parser as _;
 use std::process::ExitCode;
+
+/// Counts live bytes, code of other crates included, so that `--memory` bounds them too.
+#[global_allocator]
+static ALLOCATOR: hotframe_alloc::Counting = hotframe_alloc::Counting;
 
 fn main() -> ExitCode {
     if let Some(code) = command::gate() {
@@ -40,6 +46,7 @@ fn main() -> ExitCode {
         cli::Command::Record(options) => record::run(&options),
         cli::Command::Top(options) => top::run(&options),
         cli::Command::Doctor(options) => doctor::run(&options),
+        cli::Command::Explain(options) => explain::run(&options),
         cli::Command::Completions(options) => manual::completions(options.shell),
         cli::Command::Man(options) => manual::pages(options.directory.as_deref()),
         cli::Command::Convert(options) => convert::run(&options),

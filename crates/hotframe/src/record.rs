@@ -5,8 +5,9 @@
 
 use crate::cli::Record as Options;
 use crate::command::Target;
+use crate::memory::{Counts, Ledger, Resident};
 use crate::output::Output;
-use crate::stats::{Agent, Books};
+use crate::stats::{Agent, Books, Spilled};
 use crate::{Exit, audit, cli, doctor, filter, output, summary};
 use anyhow::Context as _;
 use hotframe_abi as abi;
@@ -17,9 +18,9 @@ use hotframe_core::profile::{Meta, Profile};
 use hotframe_core::recording::Recording;
 use hotframe_core::resolve;
 use hotframe_core::runtimes::Runtimes;
+use hotframe_core::segments::{Losses, Segments};
 use hotframe_core::session::Session;
-use hotframe_core::tables::Tables;
-use hotframe_frames::Budget;
+use hotframe_core::tables::{OwnMemory, Tables};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -147,7 +148,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let began_ns = now_ns();
     let force = Force::from_env()?;
     let outputs = output::choose(&options.output, options.format.as_deref())?;
-    if let Some(path) = &options.stats {
+    for path in options.stats.iter().chain(&options.capture) {
         output::probe(path)?;
     }
     let n_cpus = hotframe_bpf::events::online_cpus()?.len() as u64;
@@ -203,14 +204,15 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Tables::new(Box::new(memory)),
         (options.audit > 0).then(|| audit::auditor(options.audit)).flatten(),
     );
-    let profile_budget = Budget::new(shares.profile);
-    session.recording = Recording::new(&profile_budget);
+    let ledger = Ledger::new(budget, shares.profile);
+    session.recording = Recording::new(&ledger.recording);
+    session.segments = Some(Segments::default());
     session.runtimes = Runtimes::new(crate::registry::RUNTIMES);
     let mut recorder = Recorder {
         kernel,
         ring,
         session,
-        profile_budget,
+        ledger,
         signals,
         targets,
         follows_children: target.is_some(),
@@ -242,9 +244,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         producer: format!("hotframe {}", env!("CARGO_PKG_VERSION")),
         n_cpus: n_cpus as u32,
     };
+    let exit_code = recorder.exit_code;
     let failures = recorder.write(options, &outputs, meta, start_ns, began_ns, budget)?;
     // With -d the command may still run: its code is ours.
-    let code = match (&mut target, recorder.exit_code) {
+    let code = match (&mut target, exit_code) {
         (Some(target), None) => Some(target.wait()),
         (_, code) => code,
     };
@@ -432,7 +435,7 @@ struct Recorder {
     kernel: Kernel,
     ring: Ring,
     session: Session,
-    profile_budget: Budget,
+    ledger: Ledger,
     signals: SignalFd,
     /// Processes whose end ends the recording.
     targets: BTreeSet<u32>,
@@ -475,6 +478,7 @@ impl Recorder {
                 cpus_ns = now + CPUS_NS;
                 self.kernel.follow_cpus(true)?;
                 self.look_after_targets();
+                self.measure();
             }
             if shows_progress && now - shown_ns > 500_000_000 {
                 shown_ns = now;
@@ -578,9 +582,33 @@ impl Recorder {
         }
     }
 
-    /// Names and writes everything; returns what failed.
+    /// Measures who holds what. Returns the bytes of maps and rings.
+    fn measure(&mut self) -> u64 {
+        let tables = self.session.tables.stats();
+        let (ring, sideband) = (self.ring.bytes() as u64, self.kernel.sideband_bytes());
+        let maps = self.kernel.map_bytes(tables.touched_bytes);
+        let ledger = &mut self.ledger;
+        let counts =
+            Counts { entries: tables.blocks, evictions: tables.evictions, refused: tables.refused };
+        ledger.measure("tables", tables.touched_bytes, counts);
+        ledger.measure("ring", ring, Counts::default());
+        ledger.measure("sideband", sideband, Counts::default());
+        let rest = maps.saturating_sub(tables.touched_bytes + ring + sideband);
+        ledger.measure("kernel.maps", rest, Counts::default());
+        let of = |entries: usize| Counts { entries: entries as u64, ..Counts::default() };
+        let session = &self.session;
+        let processes = &session.processes;
+        ledger.measure("processes", processes.heap_bytes() as u64, of(processes.len()));
+        ledger.measure("files", session.files.heap_bytes() as u64, of(session.files.len()));
+        ledger.measure("perf_maps", session.jit.heap_bytes() as u64, Counts::default());
+        ledger.settle(maps);
+        maps
+    }
+
+    /// Names and writes everything; returns what failed. What recording needed is given back
+    /// first: naming and writing have its memory.
     fn write(
-        &mut self,
+        mut self,
         options: &Options,
         outputs: &[Output],
         meta: Meta,
@@ -588,7 +616,7 @@ impl Recorder {
         began_ns: u64,
         budget: u64,
     ) -> anyhow::Result<Vec<anyhow::Error>> {
-        let kernel = self.kernel.counters()?;
+        let counters = self.kernel.counters()?;
         let ticks_expected = self.kernel.ticks_expected();
         let ticks_halted = self.kernel.ticks_halted()?;
         let tables = self.session.tables.stats();
@@ -604,12 +632,23 @@ impl Recorder {
                 eprint!("\rnaming: {n_left} frames of runtimes \x1b[K");
             }
         }
-        let (mut profile, outcome) = resolve::resolve(
+        let map_bytes = self.measure();
+        self.ledger.end_stage("recording");
+        let Recorder { kernel, ring, mut session, mut ledger, .. } = self;
+        session.tables = Tables::new(Box::new(OwnMemory::new(abi::HF_HEAP_OFF as usize)));
+        drop(ring);
+        drop(kernel);
+        for owner in ["tables", "ring", "sideband", "kernel.maps"] {
+            ledger.release(owner);
+        }
+        let mut memory = session.recording.store.report();
+        let (losses, spilled) = gather(&mut session, &mut ledger);
+        let (mut profile, mut outcome) = resolve::resolve(
             resolve::Input {
-                recording: &mut self.session.recording,
-                files: &self.session.files,
-                kernel_symbols: &self.session.kernel_symbols,
-                jit: &self.session.jit,
+                recording: &mut session.recording,
+                files: &session.files,
+                kernel_symbols: &session.kernel_symbols,
+                jit: &session.jit,
                 meta,
                 start_ns,
                 debuginfod: hotframe_symbols::Debuginfod::from_environment(),
@@ -625,43 +664,55 @@ impl Recorder {
                 }
             },
         );
-        let owners = vec![
-            ("tables", tables.touched_bytes),
-            ("ring", self.ring.bytes() as u64),
-            (
-                "profile",
-                self.session.recording.heap_bytes() as u64 + self.profile_budget.used_bytes(),
-            ),
-            ("processes", self.session.processes.heap_bytes() as u64),
-            ("files", self.session.files.heap_bytes() as u64),
-        ];
-        let map_bytes = self.kernel.map_bytes(tables.touched_bytes);
-        let first = self.session.counts.first_user_stack_ns;
-        let agent = || Agent {
-            cpu_seconds: cpu_seconds(),
-            rss_peak_bytes: rss_peak_bytes(),
-            map_bytes,
-            budget_bytes: budget,
-            first_sample_seconds: (first > 0).then(|| first.saturating_sub(began_ns) as f64 / 1e9),
-            owners: owners.clone(),
+        if spilled.is_none() {
+            memory = session.recording.store.report();
+        }
+        outcome.problems.extend(spilled.as_ref().and_then(|spilled| spilled.problem.clone()));
+        let mut failures = Vec::new();
+        if let Some(path) = &options.capture {
+            let recording = &session.recording;
+            let result = output::write_file(path, |out| {
+                hotframe_core::capture::write(recording, &mut *out)?;
+                Ok(())
+            });
+            failures.extend(result.err());
+        }
+        // The profile has all of it now.
+        session.recording = Recording::default();
+        ledger.end_stage("naming");
+        let first = session.counts.first_user_stack_ns;
+        let agent = |ledger: &Ledger| {
+            let (memory, stages) = ledger.json(&memory);
+            Agent {
+                cpu_seconds: cpu_seconds(),
+                rss_peak_bytes: Resident::now().peak,
+                map_bytes,
+                budget_bytes: budget,
+                first_sample_seconds: (first > 0)
+                    .then(|| first.saturating_sub(began_ns) as f64 / 1e9),
+                memory,
+                stages,
+            }
         };
-        let stats = |session: &Session, agent: &Agent| {
+        let runtimes = session.runtimes.report();
+        let stats = |profile: &Profile, agent: &Agent| {
             Books {
                 ticks_expected,
                 ticks_halted,
                 sideband_lost: session.processes.lost_events,
-                kernel: &kernel,
+                kernel: &counters,
                 counts: &session.counts,
-                recording: &session.recording,
+                profile,
                 outcome: &outcome,
                 agent,
                 tables,
-                runtimes: &session.runtimes.report(),
+                runtimes: &runtimes,
+                losses,
+                spilled: spilled.as_ref(),
             }
             .json()
         };
-        profile.stats = stats(&self.session, &agent());
-        let mut failures = Vec::new();
+        profile.stats = stats(&profile, &agent(&ledger));
         let mut written = Vec::new();
         for output in outputs {
             match output::write(output, &profile, options.address_only) {
@@ -669,8 +720,9 @@ impl Recorder {
                 Err(cause) => failures.push(cause),
             }
         }
+        ledger.end_stage("writing");
         // Once more, so that naming and writing are in it.
-        let books = stats(&self.session, &agent());
+        let books = stats(&profile, &agent(&ledger));
         if let Some(path) = &options.stats {
             let result = output::write_file(path, |out| {
                 serde_json::to_writer_pretty(&mut *out, &books)?;
@@ -681,22 +733,59 @@ impl Recorder {
             }
         }
         if !options.quiet {
-            self.say(&profile, &books, &written);
+            say(&profile, &books, &written);
         }
         Ok(failures)
     }
+}
 
-    fn say(&self, profile: &Profile, books: &serde_json::Value, written: &[String]) {
-        if profile.samples.time_ns.is_empty() {
-            eprintln!("no samples: nothing that was to be recorded ran");
-        } else {
-            eprint!("{}", summary::summary(profile, books));
-        }
-        let files: Vec<&str> =
-            written.iter().map(String::as_str).filter(|path| *path != "-").collect();
-        if !files.is_empty() {
-            eprintln!("wrote {}", files.join(", "));
-        }
+/// Reads back what was put away, if anything was, and leaves naming and writing their room.
+fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled>) {
+    let Some(mut segments) = session.segments.take().filter(|segments| !segments.is_empty()) else {
+        ledger.share(5, 8);
+        return (Losses::default(), None);
+    };
+    segments.put_away(&mut session.recording);
+    if !session.recording.samples.time_ns.is_empty() {
+        // It could not be put away: what is on disk is added to nothing smaller.
+        tracing::error!("the last part could not be spilled");
+    }
+    session.recording = Recording::default();
+    let share = ledger.share(1, 2);
+    let merged = hotframe_frames::Budget::new(share);
+    let (recording, losses) = segments.merge(&merged);
+    session.recording = recording;
+    let counts = &mut session.counts;
+    counts.whole = counts.whole.saturating_sub(losses.shortened_whole);
+    let mut shortened = losses.shortened_whole;
+    for (cut, n) in counts.cut.iter_mut().zip(losses.shortened_cut) {
+        *cut = cut.saturating_sub(n);
+        shortened += n;
+    }
+    counts.cut[abi::HF_CUT_BUDGET as usize] += shortened;
+    ledger.measure(
+        "merged",
+        merged.used_bytes(),
+        Counts { entries: segments.len() as u64, ..Counts::default() },
+    );
+    ledger.end_stage("merging");
+    let spilled = Spilled {
+        segments: segments.len() as u64,
+        bytes: segments.bytes(),
+        problem: segments.problem.take(),
+    };
+    (losses, Some(spilled))
+}
+
+fn say(profile: &Profile, books: &serde_json::Value, written: &[String]) {
+    if profile.samples.time_ns.is_empty() {
+        eprintln!("no samples: nothing that was to be recorded ran");
+    } else {
+        eprint!("{}", summary::summary(profile, books));
+    }
+    let files: Vec<&str> = written.iter().map(String::as_str).filter(|path| *path != "-").collect();
+    if !files.is_empty() {
+        eprintln!("wrote {}", files.join(", "));
     }
 }
 
@@ -713,17 +802,6 @@ pub(crate) fn cpu_seconds() -> (f64, f64) {
             usage.system_time().num_microseconds() as f64 / 1e6,
         )
     })
-}
-
-/// VmHWM of this process.
-fn rss_peak_bytes() -> u64 {
-    std::fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-            line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-        })
-        .map_or(0, |kib| kib * 1024)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The books as JSON: `--stats`, with stable keys, all counts in samples.
 
 use hotframe_abi as abi;
-use hotframe_core::recording::Recording;
+use hotframe_core::profile::Profile;
 use hotframe_core::resolve::Outcome;
 use hotframe_core::runtimes::Report;
+use hotframe_core::segments::Losses;
 use hotframe_core::session::Counts;
 use hotframe_core::tables::TableStats;
 use serde_json::{Map, Value, json};
@@ -21,13 +22,17 @@ pub struct Books<'a> {
     /// Side-band records that found no room in their ring.
     pub sideband_lost: u64,
     /// What was recorded.
-    pub recording: &'a Recording,
+    pub profile: &'a Profile,
     /// What naming did.
     pub outcome: &'a Outcome,
     /// hotframe's own cost.
     pub agent: &'a Agent,
     /// Tables in shared memory.
     pub tables: TableStats,
+    /// What merging could not keep as it was.
+    pub losses: Losses,
+    /// What was put away on disk.
+    pub spilled: Option<&'a Spilled>,
     /// Language runtimes that were met.
     pub runtimes: &'a [Report],
 }
@@ -45,8 +50,21 @@ pub struct Agent {
     pub budget_bytes: u64,
     /// From our start to the first sample with a whole user stack.
     pub first_sample_seconds: Option<f64>,
-    /// Bytes by owner.
-    pub owners: Vec<(&'static str, u64)>,
+    /// Who holds what, as the ledger has it.
+    pub memory: Value,
+    /// The most heap that each stage of the work held, bytes.
+    pub stages: Value,
+}
+
+/// What was put away on disk while recording.
+#[derive(Debug, Clone, Default)]
+pub struct Spilled {
+    /// Parts.
+    pub segments: u64,
+    /// Bytes of all.
+    pub bytes: u64,
+    /// What went wrong.
+    pub problem: Option<String>,
 }
 
 fn by_name(names: &[&str], values: &[u64], skip: usize) -> Value {
@@ -93,16 +111,17 @@ impl Books<'_> {
                 ((*kind).to_owned(), json!({"total": total, "named": named}))
             })
             .collect();
+        let text = |id| self.profile.strings.get(id);
         let processes: Vec<Value> = self
-            .recording
+            .profile
             .processes
             .iter()
             .map(|process| {
                 json!({
-                    "pid": process.incarnation.pid,
-                    "comm": process.facts.comm,
-                    "exe": process.facts.exe,
-                    "cgroup": process.facts.cgroup,
+                    "pid": process.pid,
+                    "comm": text(process.comm),
+                    "exe": text(process.exe),
+                    "cgroup": text(process.cgroup),
                     "samples": process.samples,
                     "whole": process.whole,
                     "cut": by_name(&abi::CUT_NAMES, &process.cut, 1),
@@ -162,11 +181,19 @@ impl Books<'_> {
                 "evictions": self.tables.evictions,
                 "refused": self.tables.refused,
             },
-            "memory": agent
-                .owners
-                .iter()
-                .map(|(owner, bytes)| ((*owner).to_owned(), json!({"bytes": bytes})))
-                .collect::<Map<_, _>>(),
+            "budget_bytes": agent.budget_bytes,
+            "memory": agent.memory,
+            "memory_stages": agent.stages,
+            "spilled": self.spilled.map(|spilled| json!({
+                "segments": spilled.segments,
+                "bytes": spilled.bytes,
+                "stacks_shortened":
+                    self.losses.shortened_whole + self.losses.shortened_cut.iter().sum::<u64>(),
+                "samples_unread": self.losses.unread,
+                "interval_ns": self.losses.bucket_ns,
+                "processes_folded": self.losses.folded,
+            })),
+            "names_refused": self.outcome.names_refused,
             "audit": {"checked": counts.audited, "agreed": counts.agreed},
             "problems": self.outcome.problems,
         })

@@ -127,6 +127,33 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
         number(&agent["rss_peak_bytes"]) as f64 / f64::from(1 << 20),
         number(&agent["map_bytes"]) as f64 / f64::from(1 << 20),
     );
+    let empty = serde_json::Map::new();
+    let owners = stats["memory"].as_object().unwrap_or(&empty);
+    let peak = |figures: &Value| number(&figures["peak_bytes"]);
+    let mut largest: Vec<(&String, u64)> =
+        owners.iter().map(|(owner, figures)| (owner, peak(figures))).collect();
+    largest.sort_by_key(|&(owner, bytes)| (std::cmp::Reverse(bytes), owner));
+    let largest: Vec<String> = largest
+        .iter()
+        .take(3)
+        .map(|(owner, bytes)| format!("{owner} {:.1}", *bytes as f64 / f64::from(1 << 20)))
+        .collect();
+    let sum = |figure: &str| owners.values().map(|one| number(&one[figure])).sum::<u64>();
+    let _ = writeln!(
+        out,
+        "memory: limit {:.0} MiB; most by {}; {} evictions, {} refusals{}",
+        number(&stats["budget_bytes"]) as f64 / f64::from(1 << 20),
+        largest.join(", "),
+        sum("evictions"),
+        sum("refused"),
+        match number(&stats["spilled"]["segments"]) {
+            0 => String::new(),
+            n => format!(
+                "; {n} parts of {:.0} MiB put away on disk",
+                number(&stats["spilled"]["bytes"]) as f64 / f64::from(1 << 20)
+            ),
+        },
+    );
     out
 }
 

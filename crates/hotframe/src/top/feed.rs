@@ -332,7 +332,7 @@ impl Recorder {
     fn take_stacks(&mut self) -> Vec<RawStack> {
         let recording = &mut self.session.recording;
         recording.store.settle();
-        let samples: Columns = std::mem::take(&mut recording.samples);
+        let samples: Columns = recording.take_samples();
         let comms: Vec<Arc<str>> = recording
             .processes
             .iter()

@@ -1,0 +1,773 @@
+//! Parts of a recording that were put away on disk, so that its length does not cost memory.
+//!
+//! In: a [`Recording`] that has grown to its share. Out: the same recording, empty, and a segment in
+//! an unlinked temporary file; at the end [`Segments::merge`] reads all of them back into one
+//! recording, inside one budget.
+//!
+//! # How it works
+//! A segment stands alone: its processes, threads, the names that runtimes gave, its tree of
+//! stacks, and its samples. Static code is kept as words (file and offset): the files stay open
+//! for the whole recording and name them at the end, once for all segments. Reading goes forwards
+//! through one buffer; what grows are only the merged tables. Where these find no room, a stack
+//! ends in a frame that says so and its sample counts as cut by the budget; samples of one thread
+//! and stack are counted together for ever longer intervals; processes with the fewest samples
+//! fold into one for each command name.
+//!
+//! # Format
+//! Little-endian, no padding, lengths before what they count; read back by the same program only.
+//!
+//! # Cost
+//! 12 bytes a node, 19 a sample, on disk. The file lies in `/var/tmp`, which is not memory.
+
+use crate::processes::Facts;
+use crate::recording::{Columns, Incarnation, Process, Recording, Thread};
+use hotframe_abi as abi;
+use hotframe_frames::{Budget, FrameInfo, FunctionInfo, Graft, Store, Why};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::path::Path;
+
+/// Bytes of one text at most: a store keeps 1 KiB of each, paths have at most 4.
+const TEXT_MAX: u32 = 8 << 10;
+/// The interval for which samples are first counted together.
+const FIRST_BUCKET_NS: u64 = 100_000_000;
+/// Bytes of a process in memory, texts included, and of a thread.
+const PROCESS_BYTES: usize = size_of::<Process>() + 256;
+/// Samples of a process are counted under one of so many command names at most.
+const FOLDED_MAX: usize = 1024;
+
+/// A recording's segments on disk.
+#[derive(Debug, Default)]
+pub struct Segments {
+    file: Option<File>,
+    /// Samples of each segment, and where it ends.
+    ends: Vec<(u64, u64)>,
+    /// Why nothing more can be put away.
+    pub problem: Option<String>,
+}
+
+/// What merging could not keep as it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Whole stacks that were shortened for want of room: now cut by the budget.
+    pub shortened_whole: u64,
+    /// The same of stacks that were cut already, by the reason that they had.
+    pub shortened_cut: [u64; abi::HF_CUT_COUNT as usize],
+    /// Samples that could not be read back.
+    pub unread: u64,
+    /// Nanoseconds for which samples of equal stacks are counted together; 0: each stands alone.
+    pub bucket_ns: u64,
+    /// Processes that were folded.
+    pub folded: u64,
+}
+
+impl Segments {
+    /// None was put away.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.ends.last().map_or(0, |&(_, end)| end)
+    }
+
+    /// Puts a recording away and empties it. On failure it stays as it is, and
+    /// [`Segments::problem`] says why.
+    pub fn put_away(&mut self, recording: &mut Recording) -> bool {
+        if self.problem.is_some() {
+            return false;
+        }
+        recording.store.settle();
+        match self.append(recording) {
+            Ok(()) => {
+                recording.begin_anew();
+                true
+            }
+            Err(cause) => {
+                self.problem = Some(format!("spilling to a temporary file: {cause}"));
+                false
+            }
+        }
+    }
+
+    fn append(&mut self, recording: &Recording) -> io::Result<()> {
+        let begin = self.bytes();
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(unlinked_file()?),
+        };
+        // What a failed attempt left is written over.
+        file.seek(SeekFrom::Start(begin))?;
+        let mut out = Out(BufWriter::with_capacity(64 << 10, &mut *file));
+        out.segment(recording)?;
+        out.0.flush()?;
+        drop(out);
+        let end = file.stream_position()?;
+        self.ends.push((recording.samples.time_ns.len() as u64, end));
+        Ok(())
+    }
+
+    /// Reads all segments back into one recording, whose tables are charged to `budget`: a half of
+    /// it for stacks and names, a quarter for samples, an eighth for processes.
+    pub fn merge(&mut self, budget: &Budget) -> (Recording, Losses) {
+        let limit_bytes = budget.limit_bytes();
+        let mut merge = Merge {
+            recording: Recording::new(&budget.carve(limit_bytes / 2)),
+            losses: Losses::default(),
+            samples_max: (limit_bytes / 4 / Columns::ROW_BYTES as u64) as usize,
+            processes_max: (limit_bytes / 8) as usize / PROCESS_BYTES,
+            processes: HashMap::new(),
+            threads: HashMap::new(),
+            values: HashMap::new(),
+            refused: HashMap::new(),
+        };
+        merge.recording.leaves_are_nodes = true;
+        let mut begin = 0;
+        for &(n_samples, end) in &self.ends {
+            let before = merge.n_samples();
+            let read = match &mut self.file {
+                Some(file) => file.seek(SeekFrom::Start(begin)).and_then(|_| {
+                    let part = (&*file).take(end - begin);
+                    merge.segment(&mut In(BufReader::with_capacity(64 << 10, part)))
+                }),
+                None => Err(io::ErrorKind::NotFound.into()),
+            };
+            if let Err(cause) = read {
+                self.problem = Some(format!("reading back what was spilled: {cause}"));
+                merge.losses.unread += n_samples.saturating_sub(merge.n_samples() - before);
+            }
+            merge.fold_processes();
+            begin = end;
+        }
+        (merge.recording, merge.losses)
+    }
+}
+
+/// A file without a name, on disk rather than in memory.
+fn unlinked_file() -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let open = |directory: &Path| {
+        let mut options = File::options();
+        options.read(true).write(true).mode(0o600);
+        options.clone().custom_flags(libc::O_TMPFILE).open(directory).or_else(|_| {
+            // Not every file system can: then a name that is gone at once.
+            let path = directory.join(format!("hotframe-{}.tmp", std::process::id()));
+            let file = options.create_new(true).custom_flags(libc::O_NOFOLLOW).open(&path)?;
+            std::fs::remove_file(&path)?;
+            Ok(file)
+        })
+    };
+    open(Path::new("/var/tmp")).or_else(|_| open(&std::env::temp_dir()))
+}
+
+struct Out<W: Write>(W);
+
+impl<W: Write> Out<W> {
+    fn u32(&mut self, value: u32) -> io::Result<()> {
+        self.0.write_all(&value.to_le_bytes())
+    }
+
+    fn u64(&mut self, value: u64) -> io::Result<()> {
+        self.0.write_all(&value.to_le_bytes())
+    }
+
+    fn text(&mut self, text: &str) -> io::Result<()> {
+        let end = text.floor_char_boundary(TEXT_MAX as usize);
+        let text = text.get(..end).unwrap_or_default();
+        self.u32(text.len() as u32)?;
+        self.0.write_all(text.as_bytes())
+    }
+
+    fn segment(&mut self, recording: &Recording) -> io::Result<()> {
+        self.u32(recording.processes.len() as u32)?;
+        for process in &recording.processes {
+            let Incarnation { pid, exec_id, start_ns } = process.incarnation;
+            self.u32(pid)?;
+            self.u32(exec_id)?;
+            self.u64(start_ns)?;
+            for text in [&process.facts.comm, &process.facts.exe, &process.facts.cgroup] {
+                self.text(text)?;
+            }
+            self.u64(process.samples)?;
+            self.u64(process.whole)?;
+            process.cut.iter().try_for_each(|&n| self.u64(n))?;
+        }
+        self.u32(recording.threads.len() as u32)?;
+        for thread in &recording.threads {
+            self.u32(thread.process)?;
+            self.u32(thread.tid)?;
+            self.0.write_all(&thread.comm)?;
+        }
+        self.tree(recording)?;
+        let samples = &recording.samples;
+        self.u32(samples.time_ns.len() as u32)?;
+        for at in 0..samples.time_ns.len() {
+            self.u64(samples.time_ns[at])?;
+            self.u32(samples.thread[at])?;
+            self.u32(recording.leaf(samples.stack[at]))?;
+            self.0.write_all(&samples.cpu[at].to_le_bytes())?;
+            self.0.write_all(&[samples.cut[at]])?;
+        }
+        Ok(())
+    }
+
+    /// Frames by value that the tree has, then its nodes, parents first.
+    fn tree(&mut self, recording: &Recording) -> io::Result<()> {
+        let store = &recording.store;
+        let n_nodes = store.n_nodes() as u32;
+        let mut values: HashMap<u32, u32> = HashMap::new();
+        let mut order = Vec::new();
+        for node in 1..n_nodes {
+            for graft in store.grafts_at(store.node(node)) {
+                if let Graft::Frame(number) = graft {
+                    values.entry(number).or_insert_with(|| {
+                        order.push(number);
+                        order.len() as u32 - 1
+                    });
+                }
+            }
+        }
+        self.u32(order.len() as u32)?;
+        for number in order {
+            let frame = store.frame(number);
+            let function = store.function(frame.function);
+            let module = store.module(function.module);
+            self.u32(frame.line)?;
+            self.u32(function.start_line)?;
+            self.0.write_all(&[frame.flags, function.kind])?;
+            for text in [
+                function.name,
+                function.system_name.unwrap_or_default(),
+                function.file,
+                module.path,
+                module.build_id,
+            ] {
+                self.text(text)?;
+            }
+        }
+        let own: HashMap<hotframe_frames::Incarnation, u32> = recording
+            .processes
+            .iter()
+            .zip(0..)
+            .map(|(process, number)| (process.in_store, number))
+            .collect();
+        self.u32(n_nodes.max(1))?;
+        for node in 1..n_nodes {
+            let node = store.node(node);
+            self.u32(node.parent)?;
+            // The tree holds one thing a node.
+            match store.grafts_at(node).next() {
+                Some(Graft::Word(word)) => {
+                    self.0.write_all(&[WORD])?;
+                    self.u64(word)?;
+                }
+                Some(Graft::Own(incarnation, word)) => {
+                    self.0.write_all(&[OWN])?;
+                    self.u32(own.get(&incarnation).copied().unwrap_or(u32::MAX))?;
+                    self.u64(word)?;
+                }
+                Some(Graft::Frame(number)) => {
+                    self.0.write_all(&[VALUE])?;
+                    self.u32(values.get(&number).copied().unwrap_or_default())?;
+                }
+                None => self.0.write_all(&[NOTHING])?,
+            }
+        }
+        Ok(())
+    }
+}
+
+const NOTHING: u8 = 0;
+const WORD: u8 = 1;
+const OWN: u8 = 2;
+const VALUE: u8 = 3;
+
+struct In<R: Read>(R);
+
+impl<R: Read> In<R> {
+    fn bytes<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn u32(&mut self) -> io::Result<u32> {
+        self.bytes().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> io::Result<u64> {
+        self.bytes().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> io::Result<String> {
+        let len = self.u32()?;
+        if len > TEXT_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bytes = vec![0; len as usize];
+        self.0.read_exact(&mut bytes)?;
+        String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// Where a node of a segment went.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    node: u32,
+    /// It stands for one that found no room.
+    is_short: bool,
+}
+
+struct Merge {
+    recording: Recording,
+    losses: Losses,
+    samples_max: usize,
+    processes_max: usize,
+    processes: HashMap<Incarnation, u32>,
+    threads: HashMap<Thread, u32>,
+    /// The note for each kind of code.
+    values: HashMap<u8, u32>,
+    /// The short end below each node.
+    refused: HashMap<u32, u32>,
+}
+
+impl Merge {
+    fn n_samples(&self) -> u64 {
+        self.recording.samples.weight.iter().map(|&weight| u64::from(weight)).sum()
+    }
+
+    fn segment<R: Read>(&mut self, from: &mut In<R>) -> io::Result<()> {
+        let bad = || io::Error::from(io::ErrorKind::InvalidData);
+        let n_processes = from.u32()?;
+        let mut processes = Vec::new();
+        for _ in 0..n_processes {
+            processes.push(self.process(from)?);
+        }
+        let n_threads = from.u32()?;
+        let mut threads = Vec::new();
+        for _ in 0..n_threads {
+            let process = *processes.get(from.u32()? as usize).ok_or_else(bad)?;
+            let thread = Thread { process, tid: from.u32()?, comm: from.bytes()? };
+            threads.push(self.thread(thread));
+        }
+        let nodes = self.tree(from, &processes)?;
+        let n_samples = from.u32()?;
+        for _ in 0..n_samples {
+            let time_ns = from.u64()?;
+            let thread = *threads.get(from.u32()? as usize).ok_or_else(bad)?;
+            let place = *nodes.get(from.u32()? as usize).ok_or_else(bad)?;
+            let cpu = u16::from_le_bytes(from.bytes()?);
+            let [mut cut] = from.bytes()?;
+            if place.is_short && u32::from(cut) != abi::HF_CUT_BUDGET {
+                self.book_short(thread, cut);
+                cut = abi::HF_CUT_BUDGET as u8;
+            }
+            let samples = &mut self.recording.samples;
+            samples.push(time_ns, thread, hotframe_frames::StackId(place.node), cpu, cut);
+            samples.weight.push(1);
+            if samples.time_ns.len() > self.samples_max {
+                self.coarsen();
+            }
+        }
+        Ok(())
+    }
+
+    fn book_short(&mut self, thread: u32, cut: u8) {
+        let reason = usize::from(cut).min(abi::HF_CUT_COUNT as usize - 1);
+        let process = self.recording.threads.get(thread as usize).map_or(0, |it| it.process);
+        let Some(process) = self.recording.processes.get_mut(process as usize) else { return };
+        if u32::from(cut) == abi::HF_CUT_NONE {
+            self.losses.shortened_whole += 1;
+            process.whole = process.whole.saturating_sub(1);
+        } else {
+            self.losses.shortened_cut[reason] += 1;
+            process.cut[reason] = process.cut[reason].saturating_sub(1);
+        }
+        process.cut[abi::HF_CUT_BUDGET as usize] += 1;
+    }
+
+    fn process<R: Read>(&mut self, from: &mut In<R>) -> io::Result<u32> {
+        let (pid, exec_id) = (from.u32()?, from.u32()?);
+        let incarnation = Incarnation { pid, exec_id, start_ns: from.u64()? };
+        let mut facts = Facts::default();
+        for text in [&mut facts.comm, &mut facts.exe, &mut facts.cgroup] {
+            *text = from.text()?;
+        }
+        let (samples, whole) = (from.u64()?, from.u64()?);
+        let mut cut = [0; abi::HF_CUT_COUNT as usize];
+        for n in &mut cut {
+            *n = from.u64()?;
+        }
+        let recording = &mut self.recording;
+        if let Some(&known) = self.processes.get(&incarnation)
+            && let Some(process) = recording.processes.get_mut(known as usize)
+        {
+            process.samples += samples;
+            process.whole += whole;
+            process.cut.iter_mut().zip(cut).for_each(|(sum, n)| *sum += n);
+            return Ok(known);
+        }
+        let number = recording.processes.len() as u32;
+        let in_store = recording.store.incarnation(incarnation.into());
+        let cut_at = HashMap::new();
+        recording.processes.push(Process {
+            incarnation,
+            in_store,
+            facts,
+            samples,
+            whole,
+            cut,
+            cut_at,
+        });
+        self.processes.insert(incarnation, number);
+        Ok(number)
+    }
+
+    fn thread(&mut self, thread: Thread) -> u32 {
+        let threads = &mut self.recording.threads;
+        *self.threads.entry(thread).or_insert_with(|| {
+            threads.push(thread);
+            threads.len() as u32 - 1
+        })
+    }
+
+    fn tree<R: Read>(&mut self, from: &mut In<R>, processes: &[u32]) -> io::Result<Vec<Place>> {
+        let bad = || io::Error::from(io::ErrorKind::InvalidData);
+        let n_values = from.u32()?;
+        // `None`: it found no room.
+        let mut values: Vec<Option<u32>> = Vec::new();
+        for _ in 0..n_values {
+            let (line, start_line) = (from.u32()?, from.u32()?);
+            let [flags, kind] = from.bytes()?;
+            let mut texts: [String; 5] = Default::default();
+            for text in &mut texts {
+                *text = from.text()?;
+            }
+            let [name, system_name, file, path, build_id] = &texts;
+            let function = FunctionInfo {
+                name: name.as_bytes(),
+                system_name: system_name.as_bytes(),
+                file: file.as_bytes(),
+                start_line,
+                kind,
+                module_path: path.as_bytes(),
+                module_build_id: build_id.as_bytes(),
+            };
+            values.push(self.recording.store.keep_frame(&[FrameInfo { function, line, flags }]));
+        }
+        let n_nodes = from.u32()?;
+        let mut nodes = vec![Place { node: 0, is_short: false }];
+        for _ in 1..n_nodes {
+            let parent = *nodes.get(from.u32()? as usize).ok_or_else(bad)?;
+            let [tag] = from.bytes()?;
+            let graft = match tag {
+                WORD => Some(Graft::Word(from.u64()?)),
+                OWN => {
+                    let process = processes.get(from.u32()? as usize);
+                    let word = from.u64()?;
+                    let process = process.and_then(|&at| self.recording.processes.get(at as usize));
+                    process.map(|process| Graft::Own(process.in_store, word))
+                }
+                VALUE => values.get(from.u32()? as usize).ok_or_else(bad)?.map(Graft::Frame),
+                NOTHING => None,
+                _ => return Err(bad()),
+            };
+            // Below what found no room nothing is hung on.
+            let node = match graft {
+                _ if parent.is_short => None,
+                Some(graft) => self.recording.store.graft(parent.node, graft),
+                None => None,
+            };
+            nodes.push(match node {
+                Some(node) => Place { node, is_short: false },
+                None if parent.is_short => parent,
+                None => Place { node: self.short_end(parent.node), is_short: true },
+            });
+        }
+        Ok(nodes)
+    }
+
+    /// The node below `parent` that says what is missing; `parent` itself where not even that fits.
+    fn short_end(&mut self, parent: u32) -> u32 {
+        if let Some(&known) = self.refused.get(&parent) {
+            return known;
+        }
+        let store: &mut Store = &mut self.recording.store;
+        let kind = crate::profile::Kind::Note as u8;
+        let note = *self.values.entry(kind).or_insert_with(|| store.note_number(Why::NoRoom, kind));
+        let node = store.graft(parent, Graft::Frame(note));
+        if let Some(node) = node {
+            self.refused.insert(parent, node);
+        }
+        node.unwrap_or(parent)
+    }
+
+    /// Counts samples of a thread and stack together, in intervals that double until half of the
+    /// room is free, or they are as long as there is.
+    fn coarsen(&mut self) {
+        let mut bucket_ns = self.losses.bucket_ns.max(FIRST_BUCKET_NS / 2);
+        while self.recording.samples.time_ns.len() > self.samples_max / 2 && bucket_ns < 1 << 50 {
+            bucket_ns *= 2;
+            self.recording.samples.coarsen(bucket_ns);
+        }
+        self.losses.bucket_ns = bucket_ns;
+        // They are all different: more room is taken rather than one lost.
+        self.samples_max = self.samples_max.max(self.recording.samples.time_ns.len() * 2);
+    }
+
+    /// Where there are too many processes, those with the fewest samples become one for each
+    /// command name.
+    fn fold_processes(&mut self) {
+        let recording = &mut self.recording;
+        if recording.processes.len() <= self.processes_max.max(2) {
+            return;
+        }
+        let mut by_samples: Vec<u32> = (0..recording.processes.len() as u32).collect();
+        by_samples.sort_by_key(|&at| {
+            let process = &recording.processes[at as usize];
+            // What was folded before is folded again.
+            (process.incarnation.pid == 0, std::cmp::Reverse(process.samples), at)
+        });
+        let mut is_kept = vec![false; by_samples.len()];
+        for &at in by_samples.iter().take(self.processes_max / 2) {
+            is_kept[at as usize] = true;
+        }
+        let mut folded: HashMap<String, u32> = HashMap::new();
+        let mut kept: Vec<Process> = Vec::new();
+        let mut new_number = Vec::with_capacity(is_kept.len());
+        for (process, is_kept) in std::mem::take(&mut recording.processes).into_iter().zip(is_kept)
+        {
+            let next = kept.len() as u32;
+            if is_kept && process.incarnation.pid != 0 {
+                new_number.push(next);
+                kept.push(process);
+                continue;
+            }
+            self.losses.folded += u64::from(process.incarnation.pid != 0);
+            let comm = match folded.len() < FOLDED_MAX {
+                true => process.facts.comm.as_str(),
+                false => "[others]",
+            };
+            match folded.get(comm) {
+                Some(&into) => {
+                    if let Some(sum) = kept.get_mut(into as usize) {
+                        sum.samples += process.samples;
+                        sum.whole += process.whole;
+                        sum.cut.iter_mut().zip(process.cut).for_each(|(sum, n)| *sum += n);
+                    }
+                    new_number.push(into);
+                }
+                None => {
+                    folded.insert(comm.to_owned(), next);
+                    new_number.push(next);
+                    let comm = comm.to_owned();
+                    kept.push(Process {
+                        incarnation: Incarnation { pid: 0, exec_id: 0, start_ns: 0 },
+                        facts: Facts { comm, exe: process.facts.exe, cgroup: String::new() },
+                        ..process
+                    });
+                }
+            }
+        }
+        recording.processes = kept;
+        // Threads of what was folded are one each.
+        let old = std::mem::take(&mut recording.threads);
+        self.threads.clear();
+        let mut new_thread = Vec::with_capacity(old.len());
+        for thread in old {
+            let process = new_number.get(thread.process as usize).copied().unwrap_or_default();
+            let is_folded = self
+                .recording
+                .processes
+                .get(process as usize)
+                .is_some_and(|process| process.incarnation.pid == 0);
+            let thread = match is_folded {
+                true => Thread { process, tid: 0, comm: [0; 16] },
+                false => Thread { process, ..thread },
+            };
+            new_thread.push(self.thread(thread));
+        }
+        for thread in &mut self.recording.samples.thread {
+            *thread = new_thread.get(*thread as usize).copied().unwrap_or_default();
+        }
+        self.processes = self
+            .recording
+            .processes
+            .iter()
+            .zip(0..)
+            .filter(|(process, _)| process.incarnation.pid != 0)
+            .map(|(process, number)| (process.incarnation, number))
+            .collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::Sample;
+    use zerocopy::FromZeros as _;
+
+    fn note(number: u64) -> u64 {
+        u64::from(abi::HF_FRAME_NOTE) << abi::HF_FRAME_KIND_SHIFT | number
+    }
+
+    fn own(pc: u64) -> u64 {
+        u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | pc
+    }
+
+    /// `n` samples of ever other stacks of processes 1 to 3 and threads of their own, all whole.
+    fn fill(recording: &mut Recording, from: u64, n: u64) {
+        for i in from..from + n {
+            let mut head = abi::hf_sample::new_zeroed();
+            (head.weight, head.time_ns) = (1, i * 10_000_000);
+            head.tgid = 1 + (i % 3) as u32;
+            head.tid = head.tgid;
+            head.cpu = (i % 2) as u32;
+            head.comm[..3].copy_from_slice(b"app");
+            let words = [own(i % 7), note(i % 50), note(i % 5)];
+            let hash = i % 1050;
+            recording.add(&Sample { head: &head, words: &words, hash, cut: 0, cut_pc: 0 }, || {
+                "/bin/app".to_owned()
+            });
+        }
+    }
+
+    /// Frames of each sample as words, leaf first, with pid, time and weight.
+    fn read(recording: &Recording) -> Vec<(u32, u64, u32, Vec<String>)> {
+        let samples = &recording.samples;
+        (0..samples.time_ns.len())
+            .map(|at| {
+                let mut frames = Vec::new();
+                let mut node = recording.leaf(samples.stack[at]);
+                while node != 0 {
+                    let it = recording.store.node(node);
+                    for graft in recording.store.grafts_at(it) {
+                        frames.push(match graft {
+                            Graft::Word(word) | Graft::Own(_, word) => format!("{word:x}"),
+                            Graft::Frame(number) => {
+                                let function = recording.store.frame(number).function;
+                                recording.store.function(function).name.to_owned()
+                            }
+                        });
+                    }
+                    node = it.parent;
+                }
+                let process = recording.threads[samples.thread[at] as usize].process;
+                let pid = recording.processes[process as usize].incarnation.pid;
+                let weight = samples.weight.get(at).copied().unwrap_or(1);
+                (pid, samples.time_ns[at], weight, frames)
+            })
+            .collect()
+    }
+
+    /// Put away in three parts, and read back: the same as if nothing had happened.
+    #[test]
+    fn parts_are_the_whole() {
+        let mut whole = Recording::default();
+        fill(&mut whole, 0, 3000);
+        let mut recording = Recording::default();
+        let mut segments = Segments::default();
+        for part in 0..3 {
+            fill(&mut recording, part * 1000, 1000);
+            assert!(segments.put_away(&mut recording));
+            assert_eq!(recording.samples.time_ns.len(), 0);
+            assert_eq!(recording.processes.len(), 0);
+        }
+        assert_eq!(segments.len(), 3);
+        let (merged, losses) = segments.merge(&Budget::new(64 << 20));
+        assert_eq!(losses, Losses::default());
+        assert_eq!(read(&merged), read(&whole));
+        let of = |recording: &Recording| -> Vec<_> {
+            let one = |it: &Process| (it.incarnation, it.facts.exe.clone(), it.samples, it.whole);
+            recording.processes.iter().map(one).collect()
+        };
+        assert_eq!(of(&merged), of(&whole));
+        assert!(segments.problem.is_none());
+    }
+
+    /// With too little room, every sample is still there, and what is missing is said and counted.
+    #[test]
+    fn nothing_vanishes_without_room() {
+        let mut recording = Recording::default();
+        let mut segments = Segments::default();
+        for part in 0..5 {
+            fill(&mut recording, part * 4000, 4000);
+            assert!(segments.put_away(&mut recording));
+        }
+        let (merged, losses) = segments.merge(&Budget::new(96 << 10));
+        let weight: u64 = merged.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
+        assert_eq!(weight, 20_000);
+        assert!(losses.shortened_whole > 0 && losses.bucket_ns > 0, "{losses:?}");
+        let cut: u64 = read(&merged)
+            .iter()
+            .zip(&merged.samples.cut)
+            .filter(|(_, cut)| u32::from(**cut) == abi::HF_CUT_BUDGET)
+            .map(|((_, _, weight, frames), _)| {
+                // The frame that says so, or nothing where even that found no room.
+                let first = frames.first().map_or(Why::NoRoom.label(), String::as_str);
+                assert!(first == Why::NoRoom.label() || first.starts_with('4'), "{frames:?}");
+                u64::from(*weight)
+            })
+            .sum();
+        assert_eq!(cut, losses.shortened_whole);
+        let (samples, whole) = merged
+            .processes
+            .iter()
+            .fold((0, 0), |sum, process| (sum.0 + process.samples, sum.1 + process.whole));
+        assert_eq!((samples, samples - whole), (20_000, losses.shortened_whole));
+    }
+
+    /// A hundred thousand short processes become few, and no sample of theirs is lost.
+    #[test]
+    fn processes_fold() {
+        let mut recording = Recording::default();
+        let mut segments = Segments::default();
+        for part in 0..10u32 {
+            for i in 0..1000 {
+                let mut head = abi::hf_sample::new_zeroed();
+                (head.weight, head.tgid) = (1, 1_000_000 + part * 1000 + i);
+                head.tid = head.tgid;
+                head.comm[0] = b'a' + (i % 3) as u8;
+                let words = [note(1)];
+                recording.add(
+                    &Sample { head: &head, words: &words, hash: 1, cut: 0, cut_pc: 0 },
+                    || "/bin/short".to_owned(),
+                );
+                recording.exited(head.tgid);
+            }
+            assert!(segments.put_away(&mut recording));
+        }
+        let (merged, losses) = segments.merge(&Budget::new(1 << 20));
+        assert!(merged.processes.len() < 1500, "{}", merged.processes.len());
+        assert!(losses.folded > 8000, "{losses:?}");
+        assert_eq!(merged.processes.iter().map(|it| it.samples).sum::<u64>(), 10_000);
+        let of_b: u64 =
+            merged.processes.iter().filter(|it| it.facts.comm == "b").map(|it| it.samples).sum();
+        assert_eq!(of_b, 3330);
+        assert!(merged.threads.iter().all(|it| (it.process as usize) < merged.processes.len()));
+    }
+
+    /// A file that was cut or written over is an error that is said, and its samples are counted.
+    #[test]
+    fn damage_is_counted() {
+        for at in [0, 4, 100, 3000, 20_000] {
+            let mut recording = Recording::default();
+            let mut segments = Segments::default();
+            fill(&mut recording, 0, 1000);
+            assert!(segments.put_away(&mut recording));
+            let file = segments.file.as_mut().expect("a file");
+            file.seek(SeekFrom::Start(at)).expect("a place");
+            file.write_all(&[0xff; 64]).expect("written");
+            let (merged, losses) = segments.merge(&Budget::new(64 << 20));
+            let n = merged.samples.time_ns.len() as u64;
+            assert!(n + losses.unread == 1000, "{at}: {n} {losses:?}");
+        }
+    }
+}
