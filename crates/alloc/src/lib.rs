@@ -84,6 +84,37 @@ pub fn reset_peak() {
     PEAK.store(TOTAL.load(Relaxed), Relaxed);
 }
 
+/// Bytes of a block from which on the system's allocator maps it for itself, and of free heap at
+/// its end that it gives back: its own first values.
+#[cfg(target_env = "gnu")]
+const LARGE_BYTES: libc::c_int = 128 << 10;
+
+/// Makes the system's allocator give memory back that is freed. By itself it raises both limits to
+/// tens of megabytes as soon as one large block was freed (mallopt(3), `M_MMAP_THRESHOLD`), and
+/// keeps an arena for each thread. To be called before there are threads.
+pub fn give_back_early() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: these calls take no pointers.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+        }
+    }
+}
+
+/// Gives back what is free of the heap: to be called after a stage of work that freed much.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: the call takes no pointers.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
 /// The allocator. See the crate's documentation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counting;

@@ -333,10 +333,14 @@ impl Recording {
         self.floor_bytes = self.budget.used_bytes();
     }
 
-    /// Three quarters of the budget are taken, and beginning anew would free a good part of it.
+    /// Bytes that beginning anew would free, about.
+    pub fn part_bytes(&self) -> u64 {
+        self.budget.used_bytes().saturating_sub(self.floor_bytes)
+    }
+
+    /// Three quarters of the budget are taken.
     pub fn is_pressed(&self) -> bool {
-        let (used, limit) = (self.budget.used_bytes(), self.budget.limit_bytes());
-        used > limit / 4 * 3 && used - used.min(self.floor_bytes) > limit / 8
+        self.budget.used_bytes() > self.budget.limit_bytes() / 4 * 3
     }
 
     /// Takes the samples, and leaves none.

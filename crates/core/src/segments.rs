@@ -38,11 +38,14 @@ const PROCESS_BYTES: usize = size_of::<Process>() + 256;
 const FOLDED_MAX: usize = 1024;
 
 /// A recording's segments on disk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Segments {
     file: Option<File>,
     /// Samples of each segment, and where it ends.
     ends: Vec<(u64, u64)>,
+    /// Bytes that a recording may hold, beyond what stays when it begins anew, before it is put
+    /// away.
+    pub part_bytes: u64,
     /// Why nothing more can be put away.
     pub problem: Option<String>,
 }
@@ -60,6 +63,12 @@ pub struct Losses {
     pub bucket_ns: u64,
     /// Processes that were folded.
     pub folded: u64,
+}
+
+impl Default for Segments {
+    fn default() -> Segments {
+        Segments { file: None, ends: Vec::new(), part_bytes: u64::MAX, problem: None }
+    }
 }
 
 impl Segments {
@@ -114,12 +123,14 @@ impl Segments {
         Ok(())
     }
 
-    /// Reads all segments back into one recording, whose tables are charged to `budget`: a half of
-    /// it for stacks and names, a quarter for samples, an eighth for processes.
+    /// Reads all segments back into one recording, whose tables are charged to `budget`: five
+    /// sixteenths of it for the tree of stacks, as much again for its names, a quarter for
+    /// samples, an eighth for processes.
     pub fn merge(&mut self, budget: &Budget) -> (Recording, Losses) {
         let limit_bytes = budget.limit_bytes();
+        let in_store = budget.carve(limit_bytes / 16 * 5);
         let mut merge = Merge {
-            recording: Recording::new(&budget.carve(limit_bytes / 2)),
+            recording: Recording::new(&in_store),
             losses: Losses::default(),
             samples_max: (limit_bytes / 4 / Columns::ROW_BYTES as u64) as usize,
             processes_max: (limit_bytes / 8) as usize / PROCESS_BYTES,
@@ -146,6 +157,7 @@ impl Segments {
             merge.fold_processes();
             begin = end;
         }
+        in_store.set_limit_bytes(limit_bytes / 8 * 5);
         (merge.recording, merge.losses)
     }
 }

@@ -347,10 +347,12 @@ impl Session {
             let used = std::mem::take(&mut self.used);
             self.tables.mark_used(|file, block| used.contains(&(file, block)));
         }
-        if let Some(segments) = &mut self.segments
-            && self.recording.is_pressed()
-        {
-            segments.put_away(&mut self.recording);
+        if let Some(segments) = &mut self.segments {
+            let part = self.recording.part_bytes();
+            let worth = self.recording.budget.limit_bytes() / 8;
+            if part > segments.part_bytes || part > worth && self.recording.is_pressed() {
+                segments.put_away(&mut self.recording);
+            }
         }
         // A stack whose sample was lost never finds its slice.
         if self.stacks.len() > 64 {

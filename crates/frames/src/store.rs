@@ -220,6 +220,8 @@ pub struct Store {
     /// Frames of each `Why` and kind, made when first needed.
     notes: Vec<(Why, u8, u32)>,
     counters: Counters,
+    /// Nodes were grafted: no stack refers to them, so that a sweep would take them.
+    has_grafts: bool,
     /// Refusals to sit out before the next attempt to make room, and how many the last one set.
     patience: u64,
     last_patience: u64,
@@ -247,6 +249,7 @@ impl Store {
             forgetting: HashMap::new(),
             notes: Vec::new(),
             counters: Counters::default(),
+            has_grafts: false,
             patience: 0,
             last_patience: 0,
             scratch: Vec::new(),
@@ -792,7 +795,7 @@ impl Store {
     /// `cold` allows it; and a part of the dynamic entries, those of processes over their share
     /// first. Whether that is worth another try.
     fn make_room(&mut self, cold: Cold) -> bool {
-        if self.be_patient() {
+        if self.has_grafts || self.be_patient() {
             return false;
         }
         let before = self.budget.used_bytes();
@@ -842,7 +845,11 @@ impl Store {
     /// To be called between profiles, when the last one was exported and forgotten stacks are
     /// forgotten: frees what no stack and no lookup cache needs, and what dead processes left.
     /// Stacks keep their numbers; numbers of functions, modules and nodes change.
+    /// Nothing happens to a store onto which stacks were grafted.
     pub fn sweep(&mut self) {
+        if self.has_grafts {
+            return;
+        }
         self.dynamic.drop_dead();
         self.sweep_now();
         self.patience = 0;
@@ -1011,8 +1018,9 @@ impl Store {
     }
 
     /// The node of `graft` above `parent` (0: outermost), known or new. `None` without room: what
-    /// was kept is not made less.
+    /// was kept is not made less, and from then on nothing is forgotten to make room.
     pub fn graft(&mut self, parent: u32, graft: Graft) -> Option<u32> {
+        self.has_grafts = true;
         let frame = match graft {
             Graft::Word(word) => Ref::Place(self.place(Of::ALL, word).ok()?),
             Graft::Own(incarnation, word) => {

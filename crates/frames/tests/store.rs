@@ -396,6 +396,18 @@ fn stacks_are_grafted_onto_another_store() {
     let name = to.frames_at(node).next().unwrap().frame.unwrap().function;
     assert_eq!(to.function(name).name, "f10");
     assert_eq!(to.word_at(to.node(node.parent)), Some(2 << 60 | 0x1234));
+    // Names that find no room do not push grafted stacks out.
+    let to_limit = to.report().iter().map(|report| report.bytes).sum::<u64>();
+    budget.set_limit_bytes(budget.used_bytes().min(to_limit));
+    for line in 0..40_000 {
+        if to.keep_frame(&[frame(b"f", line)]).is_none() {
+            break;
+        }
+    }
+    to.name_word(native(7, 0x40), &[frame(&[b'n'; 9000], 1)]);
+    to.sweep();
+    assert_eq!(to.node(leaf), node);
+    budget.set_limit_bytes(8 << 20);
     // What is forgotten leaves nothing but the lookup caches' names.
     let before = budget.used_bytes();
     from.forget_all();

@@ -29,6 +29,7 @@ use std::process::ExitCode;
 static ALLOCATOR: hotframe_alloc::Counting = hotframe_alloc::Counting;
 
 fn main() -> ExitCode {
+    hotframe_alloc::give_back_early();
     if let Some(code) = command::gate() {
         return code;
     }

@@ -222,6 +222,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let start_unix_ns = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos() as u64);
+    hotframe_alloc::trim();
+    recorder.measure();
     recorder.kernel.start()?;
     if let Some(target) = &mut target {
         target.release()?;
@@ -602,6 +604,9 @@ impl Recorder {
         ledger.measure("files", session.files.heap_bytes() as u64, of(session.files.len()));
         ledger.measure("perf_maps", session.jit.heap_bytes() as u64, Counts::default());
         ledger.settle(maps);
+        if let Some(segments) = &mut self.session.segments {
+            segments.part_bytes = ledger.part_bytes();
+        }
         maps
     }
 
@@ -638,9 +643,6 @@ impl Recorder {
         session.tables = Tables::new(Box::new(OwnMemory::new(abi::HF_HEAP_OFF as usize)));
         drop(ring);
         drop(kernel);
-        for owner in ["tables", "ring", "sideband", "kernel.maps"] {
-            ledger.release(owner);
-        }
         let mut memory = session.recording.store.report();
         let (losses, spilled) = gather(&mut session, &mut ledger);
         let (mut profile, mut outcome) = resolve::resolve(
@@ -742,7 +744,7 @@ impl Recorder {
 /// Reads back what was put away, if anything was, and leaves naming and writing their room.
 fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled>) {
     let Some(mut segments) = session.segments.take().filter(|segments| !segments.is_empty()) else {
-        ledger.share(5, 8);
+        ledger.share_for_writing();
         return (Losses::default(), None);
     };
     segments.put_away(&mut session.recording);
@@ -751,7 +753,7 @@ fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled
         tracing::error!("the last part could not be spilled");
     }
     session.recording = Recording::default();
-    let share = ledger.share(1, 2);
+    let share = ledger.share_for_writing();
     let merged = hotframe_frames::Budget::new(share);
     let (recording, losses) = segments.merge(&merged);
     session.recording = recording;
