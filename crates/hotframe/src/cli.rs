@@ -109,7 +109,19 @@ pub enum Explain {
     ///
     /// Reads a file that `hotframe record --stats FILE` wrote.
     ///
-    /// EXPLAIN_EXAMPLE
+    /// Example:
+    ///   $ hotframe explain memory stats.json
+    ///   --memory 60.00 MiB; 45.73 MiB resident at most, 21.61 MiB of maps and rings
+    ///
+    ///   owner                 peak MiB   end MiB   entries  hit %   evicted   refused  what it is
+    ///   tables                   16.94      0.00      2262      -       569         -  unwind rows and mappings, shared with the kernel
+    ///   files                     4.78      4.78       171      -         -         -  files of code that are open
+    ///   stacks.nodes              1.52      1.07     77010      -         -         -  the tree of stacks
+    ///   lookup.static             1.02      0.68     31406   91.5         -         -  places in files, with their names
+    ///   ...
+    ///   heap at most, by stage: recording 21.96 MiB, merging 11.27 MiB, naming 25.08 MiB, writing 33.11 MiB
+    ///   put away on disk while recording: 2 parts of 3.58 MiB in all
+    ///   21979 stacks were cut for want of memory
     #[command(verbatim_doc_comment)]
     Memory {
         /// The books
