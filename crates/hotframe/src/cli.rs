@@ -44,7 +44,12 @@ pub enum Command {
     #[command(after_long_help = include_str!("transcripts/doctor.txt"))]
     Doctor(Doctor),
     /// Say in words what a recording's books hold.
-    #[command(subcommand)]
+    ///
+    /// Example:
+    ///   $ hotframe record -q -d 10 --stats stats.json && hotframe explain memory stats.json
+    ///   --memory 60.00 MiB; 45.73 MiB resident at most, 21.61 MiB of maps and rings
+    ///   ...
+    #[command(subcommand, verbatim_doc_comment)]
     Explain(Explain),
     /// Write a shell's completions to stdout.
     ///
