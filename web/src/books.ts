@@ -31,6 +31,7 @@ type Json = Record<string, unknown>;
 const object = (value: unknown): Json =>
   typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : {};
 const number = (value: unknown) => (typeof value === "number" ? value : null);
+const text = (value: unknown) => (typeof value === "string" ? value : "");
 const sum = (value: unknown) => Object.values(object(value)).reduce<number>((all, n) => all + (number(n) ?? 0), 0);
 
 export function books(profile: Profile, chooseProcess: (key: string) => void): HTMLElement {
@@ -71,7 +72,9 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
     card("Whole stacks", share(whole, samples), `${count(whole)} of ${count(samples)} samples`),
     card("Named frames", frames > 0 ? share(named, frames) : null, `${count(named)} of ${count(frames)}`),
     card("Ticks missed", expected === null ? null : share(missed, expected), `${count(missed)} of ${count(expected ?? 0)}`),
-    card("Samples lost", stats["samples_lost"] === undefined ? null : count(lost), "between the kernel and the file"),
+    card("Samples lost", stats["samples_lost"] === undefined ? null : count(lost),
+      Object.entries(object(stats["samples_lost"])).filter(([, n]) => (number(n) ?? 0) > 0)
+        .map(([reason, n]) => `${reason.replaceAll("_", " ")} ${count(number(n)!)}`).join(", ") || "between the kernel and the file"),
     card("Found by heuristics", number(stats["stacks_heuristic"]) === null ? null
       : share(number(stats["stacks_heuristic"])!, samples), "stacks with at least one such frame"),
     card("Profiler's CPU", cpu > 0 ? duration(cpu * 1e9) : null,
@@ -113,10 +116,27 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
       el("th", {}, "Executable"), el("th", {}, "cgroup"))),
     el("tbody", {}, ...rows));
 
+  const runtimes = runtimesOf(stats["runtimes"]);
+  const without = number(stats["stacks_without_runtime"]) ?? 0;
+  const languages = runtimes.length === 0 ? [] : [
+    el("h2", {}, "Language runtimes"),
+    el("table", { class: "books" },
+      el("thead", {}, el("tr", {}, el("th", {}, "Runtime"), el("th", {}, "Version"),
+        el("th", { class: "number" }, "Processes"), el("th", {}, "Served"), el("th", {}, "Pids"))),
+      el("tbody", {}, ...runtimes.map(({ runtime, version, problem, pids }) => el("tr", {},
+        el("td", {}, el("bdi", {}, shown(runtime))), el("td", {}, el("bdi", {}, shown(version))),
+        el("td", { class: "number" }, count(pids.length)),
+        el("td", {}, problem === "" ? "yes" : el("bdi", {}, `no: ${shown(problem)}`)),
+        el("td", { class: "quiet" }, pids.slice(0, 6).join(", ") + (pids.length > 6 ? ", …" : "")))))),
+    without === 0 ? null : el("p", { class: "quiet" },
+      `${count(without)} stacks lack frames of their runtime: it was not yet known, is not served, or could not be read.`),
+  ];
+
   const fact = (name: string, value: string) => value === "" ? [] : [el("dt", {}, name), el("dd", {}, el("bdi", {}, shown(value)))];
   return el("div", { class: "books-view", tabindex: "0" },
     cards,
     el("h2", {}, "Why stacks were cut"), why,
+    ...languages,
     el("h2", {}, "By process"), table,
     order.length > rows.length ? el("p", { class: "quiet" }, `and ${count(order.length - rows.length)} with fewer samples`) : null,
     el("h2", {}, "The recording"),
@@ -127,6 +147,21 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
       ...fact("Written by", meta.producer)),
     profile.stats === null ? null : el("details", {}, el("summary", {}, "All figures"),
       el("pre", {}, shownJson(profile.stats))));
+}
+
+interface RuntimeFact { runtime: string; version: string; problem: string; pids: number[] }
+
+/** Runtimes that were met, processes of one kind together, most first. */
+function runtimesOf(value: unknown): RuntimeFact[] {
+  const groups = new Map<string, RuntimeFact>();
+  for (const item of Array.isArray(value) ? value.map(object) : []) {
+    const [runtime, version, problem] = [text(item["runtime"]), text(item["version"]), text(item["problem"])];
+    const key = JSON.stringify([runtime, version, problem]);
+    let group = groups.get(key);
+    if (group === undefined) groups.set(key, (group = { runtime, version, problem, pids: [] }));
+    group.pids.push(number(item["pid"]) ?? 0);
+  }
+  return [...groups.values()].sort((a, b) => b.pids.length - a.pids.length);
 }
 
 function shownJson(value: unknown): string {

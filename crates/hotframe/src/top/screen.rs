@@ -42,8 +42,13 @@ fn colour(kind: Option<Kind>) -> Style {
         Some(Kind::Native) => Color::LightBlue,
         Some(Kind::Rust) => Color::LightRed,
         Some(Kind::Go) => Color::Cyan,
+        Some(Kind::Jvm) => Color::Green,
+        Some(Kind::Cpython) => Color::LightYellow,
+        Some(Kind::V8js | Kind::Luajit | Kind::Jit) => Color::LightGreen,
+        Some(Kind::Ruby) => Color::Red,
+        Some(Kind::Php | Kind::Dotnet) => Color::LightMagenta,
+        Some(Kind::Perl | Kind::Beam) => Color::Magenta,
         Some(Kind::Note) | None => Color::Reset,
-        Some(_) => Color::Green,
     })
 }
 
