@@ -370,7 +370,17 @@ class Page {
     this.totals.replaceChildren(
       figure(count(weighed.sum), weighed.sum === all ? "samples" : `of ${count(all)} samples`),
       meta.period_ns > 0 ? figure(duration(weighed.sum * meta.period_ns), "CPU") : "",
-      this.lacks.books ? "" : figure(share(whole, selected), "whole"));
+      this.lacks.books ? "" : figure(share(whole, selected), "whole"),
+      this.lostShare() < 0.005 ? "" : el("span", { class: "total-figure warning", title: "samples that the kernel took and that never arrived: see the books" },
+        el("b", {}, share(this.lostShare(), 1)), " lost"));
+  }
+
+  /** Of the samples taken, the share that was lost on the way; 0 where the file does not say it. */
+  private lostShare(): number {
+    const stats = this.profile.stats as { samples_taken?: unknown; samples_lost?: unknown } | null;
+    const taken = Number(stats?.samples_taken ?? 0);
+    const lost = Object.values((stats?.samples_lost ?? {}) as Record<string, unknown>).reduce<number>((sum, n) => sum + (Number(n) || 0), 0);
+    return taken > 0 ? lost / taken : 0;
   }
 
   private showSearch(weighed: Weighed): void {
