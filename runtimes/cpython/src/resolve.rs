@@ -160,3 +160,95 @@ impl Resolver {
                 .is_some_and(|name| name == b"code")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::known;
+
+    const CODE: u64 = 0x7f00_0000_1000;
+    const NAME: u64 = CODE + 0x400;
+    const FILE: u64 = CODE + 0x500;
+    const TABLE: u64 = CODE + 0x600;
+    const CODE_TYPE: u64 = 0x60_0000;
+
+    /// A code object of 3.11 in a page, with its name, its file and its lines.
+    fn page() -> (Resolver, Vec<u8>) {
+        let resolver = Resolver::new(known(11).expect("known"), Some(CODE_TYPE));
+        let offsets = &resolver.offsets;
+        let mut page = vec![0; 4096];
+        let mut put = |at: u64, bytes: &[u8]| {
+            let at = (at - CODE) as usize;
+            page[at..at + bytes.len()].copy_from_slice(bytes);
+        };
+        put(CODE, &1u64.to_le_bytes());
+        put(CODE + offsets.object_type, &CODE_TYPE.to_le_bytes());
+        put(CODE + offsets.code_firstlineno, &7u32.to_le_bytes());
+        put(CODE + offsets.code_qualname.expect("3.11 has one"), &NAME.to_le_bytes());
+        put(CODE + offsets.code_filename, &FILE.to_le_bytes());
+        put(CODE + offsets.code_table, &TABLE.to_le_bytes());
+        for (at, text) in [(NAME, "Class.method"), (FILE, "/srv/app.py")] {
+            put(at, &1u64.to_le_bytes());
+            put(at + offsets.unicode_length, &(text.len() as u64).to_le_bytes());
+            let state: u32 = (1 | 8 | 16) << offsets.unicode_kind_shift;
+            put(at + offsets.unicode_state, &state.to_le_bytes());
+            put(at + offsets.ascii_bytes, text.as_bytes());
+        }
+        put(TABLE, &1u64.to_le_bytes());
+        put(TABLE + offsets.bytes_size, &4u64.to_le_bytes());
+        // Two units of the first line, then one of the next.
+        put(TABLE + offsets.bytes_data, &[0x81, 0, 0x80 | 13 << 3, 2]);
+        (resolver, page)
+    }
+
+    fn frame(resolver: &Resolver, page: Vec<u8>, own: u64, position: u64) -> Result<Frame, Why> {
+        let memory = Memory::recorded(vec![(CODE, page)]);
+        let data = [CODE >> 3 << HF_CPYTHON_POSITION_BITS | position];
+        let raw = RawFrame { head: hotframe_abi::FrameWord(own), data: &data };
+        resolver.frame(&raw, &memory)
+    }
+
+    /// A frame has the name, the file and the line of its code object.
+    #[test]
+    fn a_frame_is_named() {
+        let (resolver, page) = page();
+        let cookie = resolver.cookie(&page);
+        for (position, line) in [(0, 7), (1, 7), (2, 7), (3, 8), (4, 0), (0xfffff, 0)] {
+            let named = frame(&resolver, page.clone(), cookie, position).expect("a name");
+            assert_eq!(named.name, b"Class.method");
+            assert_eq!(named.file, b"/srv/app.py");
+            assert_eq!((named.line, named.start_line), (line, 7));
+        }
+    }
+
+    /// What is another object by now, was freed, or is no code object, has no name.
+    #[test]
+    fn what_is_stale_has_no_name() {
+        let (resolver, page) = page();
+        let cookie = resolver.cookie(&page);
+        assert_eq!(frame(&resolver, page.clone(), cookie ^ 1, 1), Err(Why::StalePointer));
+        let mut freed = page.clone();
+        freed[..8].copy_from_slice(&(CODE + 64).to_le_bytes());
+        assert_eq!(frame(&resolver, freed, cookie, 1), Err(Why::StalePointer));
+        let mut of_another_type = page.clone();
+        of_another_type[8] ^= 0x10;
+        assert_eq!(frame(&resolver, of_another_type, cookie, 1), Err(Why::StalePointer));
+        assert_eq!(frame(&resolver, Vec::new(), cookie, 1), Err(Why::ProcessGone));
+    }
+
+    /// Whatever stands in the memory is read to an end, and named only if the cookie holds.
+    #[test]
+    fn damaged_memory() {
+        let (resolver, page) = page();
+        for at in 0..page.len() {
+            for byte in [0, 0x7f, 0xff] {
+                let mut damaged = page.clone();
+                damaged[at] = byte;
+                let cookie = resolver.cookie(&damaged);
+                let _ = frame(&resolver, damaged, cookie, 3);
+            }
+            let cut = page.get(..at).unwrap_or_default().to_vec();
+            let _ = frame(&resolver, cut, resolver.cookie(&page), 3);
+        }
+    }
+}
