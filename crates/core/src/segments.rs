@@ -32,6 +32,8 @@ use std::path::Path;
 const TEXT_MAX: u32 = 8 << 10;
 /// The interval for which samples are first counted together.
 const FIRST_BUCKET_NS: u64 = 100_000_000;
+/// And the last: where that does not help, samples are nearly all of different stacks.
+const LAST_BUCKET_NS: u64 = 10_000_000_000;
 /// Bytes of a process in memory, texts included, and of a thread.
 const PROCESS_BYTES: usize = size_of::<Process>() + 256;
 /// Samples of a process are counted under one of so many command names at most.
@@ -525,7 +527,7 @@ impl Merge {
     /// room is free, or they are as long as there is.
     fn coarsen(&mut self) {
         let mut bucket_ns = self.losses.bucket_ns.max(FIRST_BUCKET_NS / 2);
-        while self.recording.samples.time_ns.len() > self.samples_max / 2 && bucket_ns < 1 << 50 {
+        while self.recording.samples.time_ns.len() > self.samples_max / 2 && bucket_ns < LAST_BUCKET_NS {
             bucket_ns *= 2;
             self.recording.samples.coarsen(bucket_ns);
         }
