@@ -9,9 +9,9 @@
 //   root METHOD                        nobody of this file calls it
 //
 // then `ready`. A profile is right if each pair of neighbours of this file among its frames was said,
-// and each outermost one is a root. `times` and
-// `has`, which are called by many, are not said. Classes Gen0000 to Gen9999 are loaded and dropped all the time:
-// GenN.run calls GenN.inner, of the same N, and is called by Churn.roundR with R = N mod 8.
+// and each outermost one is a root. `times` and `has`, which are called by many, are not said. Classes
+// Gen0000 to Gen9999 are loaded and dropped all the time: GenN.run calls GenN.inner, of the same N, and
+// is called by Churn.roundR with R = N mod 8.
 
 import java.io.ByteArrayOutputStream;
 import java.io.InputStream;
@@ -370,6 +370,7 @@ public class Truth {
 
     static class Virtual {
         static int starting() throws Exception {
+            if (telling) tell();
             Method start;
             try {
                 start = Thread.class.getMethod("startVirtualThread", Runnable.class);
