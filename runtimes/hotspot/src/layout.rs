@@ -447,8 +447,166 @@ fn version(structs: &VmStructs, memory: &Memory) -> Result<(u32, String), Unusab
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// As openjdk-17.0.15 publishes it; statics from 0x1000 on.
+    pub(crate) fn jdk17() -> Offsets {
+        let offsets = [
+            ("ConstantPool._pool_holder", 24),
+            ("ConstantPool._source_file_name_index", 54),
+            ("Klass._name", 24),
+            ("Method._constMethod", 8),
+            ("ConstMethod._constants", 8),
+            ("ConstMethod._flags", 28),
+            ("ConstMethod._code_size", 32),
+            ("ConstMethod._name_index", 34),
+            ("Symbol._length", 4),
+            ("Symbol._body", 6),
+            ("Symbol._body[0]", 6),
+            ("VirtualSpace._low_boundary", 0),
+            ("VirtualSpace._high_boundary", 8),
+            ("VirtualSpace._low", 16),
+            ("VirtualSpace._high", 24),
+            ("GrowableArrayBase._len", 0),
+            ("GrowableArray<int>._data", 8),
+            ("CodeHeap._memory", 8),
+            ("CodeHeap._segmap", 120),
+            ("CodeHeap._log2_segment_size", 256),
+            ("HeapBlock::Header._length", 0),
+            ("HeapBlock::Header._used", 8),
+            ("StubQueue._stub_buffer", 8),
+            ("StubQueue._queue_begin", 24),
+            ("StubQueue._queue_end", 28),
+            ("InterpreterCodelet._size", 8),
+            ("InterpreterCodelet._description", 0),
+            ("PcDesc._pc_offset", 0),
+            ("PcDesc._scope_decode_offset", 4),
+            ("CodeBlob._name", 96),
+            ("CodeBlob._size", 12),
+            ("CodeBlob._header_size", 16),
+            ("CodeBlob._frame_complete_offset", 20),
+            ("CodeBlob._data_offset", 24),
+            ("CodeBlob._frame_size", 28),
+            ("CodeBlob._code_begin", 32),
+            ("CompiledMethod._method", 112),
+            ("CompiledMethod._scopes_data_begin", 120),
+            ("CompiledMethod._deopt_handler_begin", 128),
+            ("CompiledMethod._deopt_mh_handler_begin", 136),
+            ("nmethod._state", 315),
+            ("nmethod._orig_pc_offset", 300),
+            ("nmethod._metadata_offset", 260),
+            ("nmethod._scopes_pcs_offset", 268),
+            ("nmethod._dependencies_offset", 272),
+            ("nmethod._verified_entry_point", 224),
+            ("nmethod._compile_id", 304),
+        ];
+        let statics = [
+            ("PerfMemory._start", 4096),
+            ("CodeCache._heaps", 4104),
+            ("AbstractInterpreter._code", 4112),
+            ("StubRoutines._call_stub_return_address", 4120),
+            ("Abstract_VM_Version._s_vm_release", 4128),
+            ("Abstract_VM_Version._vm_major_version", 4136),
+        ];
+        let sizes = [
+            ("ConstantPool", 72),
+            ("ConstMethod", 48),
+            ("HeapBlock", 16),
+            ("CodeBlob", 104),
+            ("PcDesc", 16),
+        ];
+        let structs = VmStructs::of(&offsets, &statics, &sizes);
+        Offsets::of(&structs, 0, 17, "17.0.15".into()).expect("all that is needed")
+    }
+
+    /// As temurin-25.0.3 publishes it.
+    pub(crate) fn jdk25() -> Offsets {
+        let offsets = [
+            ("ConstantPool._pool_holder", 24),
+            ("ConstantPool._source_file_name_index", 54),
+            ("Klass._name", 24),
+            ("Method._constMethod", 8),
+            ("ConstMethod._constants", 8),
+            ("ConstMethod._flags._flags", 28),
+            ("ConstMethod._code_size", 34),
+            ("ConstMethod._name_index", 36),
+            ("Symbol._length", 4),
+            ("Symbol._body", 6),
+            ("Symbol._body[0]", 6),
+            ("VirtualSpace._low_boundary", 0),
+            ("VirtualSpace._high_boundary", 8),
+            ("VirtualSpace._low", 16),
+            ("VirtualSpace._high", 24),
+            ("GrowableArrayBase._len", 0),
+            ("GrowableArray<int>._data", 8),
+            ("CodeHeap._memory", 0),
+            ("CodeHeap._segmap", 112),
+            ("CodeHeap._log2_segment_size", 248),
+            ("HeapBlock::Header._length", 0),
+            ("HeapBlock::Header._used", 4),
+            ("StubQueue._stub_buffer", 8),
+            ("StubQueue._queue_begin", 24),
+            ("StubQueue._queue_end", 28),
+            ("InterpreterCodelet._size", 8),
+            ("InterpreterCodelet._description", 0),
+            ("PcDesc._pc_offset", 0),
+            ("PcDesc._scope_decode_offset", 4),
+            ("CodeBlob._name", 8),
+            ("CodeBlob._size", 24),
+            ("CodeBlob._header_size", 52),
+            ("CodeBlob._relocation_size", 28),
+            ("CodeBlob._code_offset", 36),
+            ("CodeBlob._frame_complete_offset", 54),
+            ("CodeBlob._data_offset", 40),
+            ("CodeBlob._frame_size", 44),
+            ("CodeBlob._mutable_data", 16),
+            ("CodeBlob._mutable_data_size", 48),
+            ("nmethod._method", 80),
+            ("nmethod._state", 219),
+            ("nmethod._deopt_handler_offset", 176),
+            ("nmethod._deopt_mh_handler_offset", 180),
+            ("nmethod._orig_pc_offset", 208),
+            ("nmethod._scopes_pcs_offset", 196),
+            ("nmethod._scopes_data_offset", 200),
+            ("nmethod._verified_entry_offset", 154),
+            ("nmethod._immutable_data", 96),
+            ("nmethod._immutable_data_size", 160),
+            ("nmethod._compile_id", 212),
+        ];
+        let statics = [
+            ("PerfMemory._start", 4096),
+            ("CodeCache._heaps", 4104),
+            ("AbstractInterpreter._code", 4112),
+            ("StubRoutines._call_stub_return_address", 4120),
+            ("Abstract_VM_Version._s_vm_release", 4128),
+            ("Abstract_VM_Version._vm_major_version", 4136),
+        ];
+        let sizes = [
+            ("ConstantPool", 72),
+            ("ConstMethod", 56),
+            ("HeapBlock", 8),
+            ("CodeBlob", 64),
+            ("PcDesc", 16),
+        ];
+        let structs = VmStructs::of(&offsets, &statics, &sizes);
+        Offsets::of(&structs, 0, 25, "25.0.3".into()).expect("all that is needed")
+    }
+
+    /// Each finds its facts where its version has them.
+    #[test]
+    fn versions_differ_in_where_facts_stand() {
+        let (old, new) = (jdk17(), jdk25());
+        assert_eq!(old.code_begin, CodeBegin::Address(32));
+        assert_eq!(new.code_begin, CodeBegin::Offset(36));
+        assert!(matches!(old.debug_info, DebugInfo::InBlob { .. }));
+        let mutable = Metadata::Mutable { data: 16, len: 48, relocation: 28 };
+        assert!(
+            matches!(new.debug_info, DebugInfo::Immutable { metadata, .. } if metadata == mutable)
+        );
+        assert!(new.frame_complete_is_short && !old.frame_complete_is_short);
+        assert!(new.excludes_zero && !old.excludes_zero);
+    }
 
     /// Zeros in offsets that cannot be zero mean that libjvm is being loaded.
     #[test]

@@ -366,8 +366,8 @@ impl Queue {
         o: &Offsets,
         memory: &Memory,
     ) -> Result<(u64, u64, Vec<abi::hf_hotspot_range>), Unusable> {
-        let start = self.buffer + u64::from(self.begin);
-        let end = self.buffer + u64::from(self.end);
+        let start = self.buffer.wrapping_add(self.begin.into());
+        let end = start.saturating_add((self.end - self.begin).into());
         let code = memory
             .bytes(start, end - start, INTERPRETER_MAX_BYTES as usize)
             .ok_or(Unusable::Read { address: start, len_bytes: (end - start) as usize })?;
@@ -509,13 +509,13 @@ fn unloaded_classes(o: &Offsets, memory: &Memory, bias: u64) -> Option<u64> {
     if !memory.read(start, &mut magic) || magic != MAGIC {
         return None;
     }
-    let n = memory.u32(start + N_ENTRIES)?.min(PERF_ENTRIES_MAX);
-    let mut at = start + u64::from(memory.u32(start + ENTRY_OFFSET)?);
+    let n = memory.u32(start.wrapping_add(N_ENTRIES))?.min(PERF_ENTRIES_MAX);
+    let mut at = start.wrapping_add(memory.u32(start.wrapping_add(ENTRY_OFFSET))?.into());
     for _ in 0..n {
         let len = memory.u32(at).filter(|&len| len != 0)?;
-        let name = at + u64::from(memory.u32(at + NAME_OFFSET)?);
+        let name = at.wrapping_add(memory.u32(at.wrapping_add(NAME_OFFSET))?.into());
         if memory.bytes(name, NAME.len() as u64 + 1, 64)?.strip_suffix(b"\0") == Some(NAME) {
-            let data = at + u64::from(memory.u32(at + DATA_OFFSET)?);
+            let data = at.wrapping_add(memory.u32(at.wrapping_add(DATA_OFFSET))?.into());
             return data.is_multiple_of(8).then_some(data);
         }
         at = at.checked_add(u64::from(len))?;

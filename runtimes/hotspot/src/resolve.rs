@@ -190,7 +190,7 @@ impl Resolver {
         let is_still = |memory: &Memory| {
             let mut found = [0; 4];
             let mut used = [0];
-            let block = blob - u64::from(o.block_bytes);
+            let block = blob.wrapping_sub(o.block_bytes.into());
             memory.read_fresh(blob + u64::from(o.nmethod_compile_id), &mut found)
                 && memory.read_fresh(block + u64::from(o.block_used), &mut used)
                 && u32::from_le_bytes(found) == id
@@ -281,23 +281,23 @@ impl Resolver {
         if address == 0 || !address.is_multiple_of(8) {
             return None;
         }
-        let constant = memory.u64(address + u64::from(o.method_const))?;
-        let field = |at: u16| memory.u16(constant + u64::from(at)).map(u64::from);
-        let pool = memory.u64(constant + u64::from(o.const_constants))?;
+        let constant = memory.u64(address.wrapping_add(o.method_const.into()))?;
+        let field = |at: u16| memory.u16(constant.wrapping_add(at.into())).map(u64::from);
+        let pool = memory.u64(constant.wrapping_add(o.const_constants.into()))?;
         let symbol_at = |index: u64| {
             // Low bits of old versions' slots are flags.
-            let slot = pool + u64::from(o.pool_bytes) + index * 8;
+            let slot = pool.wrapping_add(u64::from(o.pool_bytes) + index * 8);
             symbol(o, memory, memory.u64(slot)? & !3)
         };
         let own = symbol_at(field(o.const_name)?)?;
-        let holder = memory.u64(pool + u64::from(o.pool_holder))?;
-        let class = symbol(o, memory, memory.u64(holder + u64::from(o.klass_name))?)?;
+        let holder = memory.u64(pool.wrapping_add(o.pool_holder.into()))?;
+        let class = symbol(o, memory, memory.u64(holder.wrapping_add(o.klass_name.into()))?)?;
         if own.is_empty() || class.is_empty() {
             return None;
         }
         let source = match o.source_file {
-            SourceFile::Pool(at) => memory.u16(pool + u64::from(at)),
-            SourceFile::Klass(at) => memory.u16(holder + u64::from(at)),
+            SourceFile::Pool(at) => memory.u16(pool.wrapping_add(at.into())),
+            SourceFile::Klass(at) => memory.u16(holder.wrapping_add(at.into())),
             SourceFile::Unknown => None,
         };
         let file = source
@@ -307,7 +307,7 @@ impl Resolver {
         /// `ConstMethod::_has_linenumber_table`, in all versions.
         const HAS_LINES: u64 = 1;
         let lines = (field(o.const_flags)? & HAS_LINES != 0)
-            .then_some(constant + u64::from(o.const_bytes) + field(o.const_code_size)?);
+            .then_some(constant.wrapping_add(u64::from(o.const_bytes) + field(o.const_code_size)?));
         Some(Method { name: names::method(&class, &own), file, constant, lines })
     }
 
@@ -333,7 +333,7 @@ impl Resolver {
         if text.is_empty() || !text.iter().all(|byte| (b' '..0x7f).contains(byte)) {
             return Err(Why::StalePointer);
         }
-        let lookup = pc - raw.head.call_offset();
+        let lookup = pc.wrapping_sub(raw.head.call_offset());
         let name = if text.starts_with(b"StubRoutines") {
             self.routine(process, blob, lookup).unwrap_or(text)
         } else {
@@ -367,7 +367,8 @@ impl Resolver {
             return Some(stub.name.clone());
         }
         let call_stub = self.offsets.call_stub_return?.wrapping_add(bias);
-        (process.memory.u64(call_stub)? == pc + 1).then(|| b"StubRoutines::call_stub".to_vec())
+        (process.memory.u64(call_stub)? == pc.wrapping_add(1))
+            .then(|| b"StubRoutines::call_stub".to_vec())
     }
 }
 
@@ -377,10 +378,10 @@ fn symbol(o: &Offsets, memory: &Memory, address: u64) -> Option<Vec<u8>> {
         return None;
     }
     let len = match o.symbol_length {
-        SymbolLength::U16(at) => memory.u16(address + u64::from(at))?,
-        SymbolLength::Upper(at) => (memory.u32(address + u64::from(at))? >> 16) as u16,
+        SymbolLength::U16(at) => memory.u16(address.wrapping_add(at.into()))?,
+        SymbolLength::Upper(at) => (memory.u32(address.wrapping_add(at.into()))? >> 16) as u16,
     };
-    memory.bytes(address + u64::from(o.symbol_body), len.into(), 1 << 16)
+    memory.bytes(address.wrapping_add(o.symbol_body.into()), len.into(), 1 << 16)
 }
 
 /// Where a compiled method's debug information is.
@@ -552,5 +553,93 @@ mod tests {
         check(100, 6);
         assert_eq!(line(&table[..5], 100, false), None, "it does not end");
         assert_eq!(line(&[0], 0, false), Some(0));
+    }
+
+    /// SplitMix64 (Steele et al., OOPSLA 2014).
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+    }
+
+    /// Any memory and any frame give names or a reason: pointers that lead anywhere, in a circle, or
+    /// beyond the end of memory.
+    #[test]
+    fn damaged_processes() {
+        const START: u64 = 0x10_0000;
+        const BYTES: u64 = 0x4000;
+        let mut random = Random(6);
+        let open = |_: &hotframe_runtime::Mapping| None;
+        let mut named = 0;
+        for offsets in [crate::layout::tests::jdk17(), crate::layout::tests::jdk25()] {
+            let offsets = Arc::new(offsets);
+            for _ in 0..300 {
+                let mut bytes = Vec::new();
+                while (bytes.len() as u64) < BYTES {
+                    let word = match random.next() % 8 {
+                        0 => random.next(),
+                        1 => u64::MAX - random.next() % 64,
+                        2 => 0,
+                        3 => random.next() % 256,
+                        4 => 0x0101_0101_0101_0101 * (random.next() % 256),
+                        _ => START + random.next() % (BYTES + 64) / 8 * 8,
+                    };
+                    bytes.extend(word.to_le_bytes());
+                }
+                let memory = Memory::recorded(vec![(START, bytes)]);
+                let process = Process {
+                    pid: 1,
+                    bias: START - 0x1000,
+                    memory: &memory,
+                    mappings: &[],
+                    open: &open,
+                };
+                let heap = Heap {
+                    low: START,
+                    committed_end: START + BYTES,
+                    end: START + BYTES,
+                    segmap: START,
+                    shift: 7,
+                };
+                let mut resolver = Resolver::new(offsets.clone(), process.bias);
+                for _ in 0..50 {
+                    let blob = START + random.next() % BYTES / 8 * 8;
+                    let read = |at: u16| memory.u32(blob + u64::from(at)).unwrap_or(0);
+                    let (kind, own, cookie) = match random.next() % 3 {
+                        0 => {
+                            let constant = memory.u64(blob + u64::from(offsets.method_const));
+                            let constant = constant.unwrap_or(0) >> 3 & 0xfffff;
+                            (abi::HF_HOTSPOT_INTERPRETED, random.next() % 999 << 20 | constant, 0)
+                        }
+                        1 => {
+                            let id = u64::from(read(offsets.nmethod_compile_id));
+                            let delta = random.next() % 4096;
+                            (abi::HF_HOTSPOT_COMPILED, delta << 12 | id >> 20, id & 0xfffff)
+                        }
+                        _ => {
+                            let name = u64::from(read(offsets.blob_name)) & 0xfffff;
+                            (abi::HF_HOTSPOT_STUB, random.next() % 4096 << 12, name)
+                        }
+                    };
+                    let flags = random.next() % 2;
+                    let head = shared::FrameWord(
+                        3 << 60 | flags << 56 | 2 << 48 | 1 << 40 | u64::from(kind) << 36 | own,
+                    );
+                    let data = [cookie << 44 | blob >> 3];
+                    let raw = RawFrame { head, data: &data };
+                    let mut frames = Vec::new();
+                    let outcome = resolver.resolve(&raw, &process, &[heap], &mut frames);
+                    assert_eq!(outcome == Outcome::Named, !frames.is_empty());
+                    named += usize::from(outcome == Outcome::Named);
+                }
+            }
+        }
+        assert!(named > 10, "{named}: the damage never leads far");
     }
 }

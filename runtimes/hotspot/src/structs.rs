@@ -133,7 +133,9 @@ impl<const N: usize> Array<N> {
         for (column, address) in columns.iter_mut().zip(self.columns) {
             *column = word(address)?;
         }
-        if stride > STRIDE_MAX_BYTES || columns.iter().any(|&column| column + 8 > stride) {
+        if stride > STRIDE_MAX_BYTES
+            || columns.iter().any(|&column| column.saturating_add(8) > stride)
+        {
             return Err(Unusable::Unknown(format!("VMStructs with a stride of {stride}")));
         }
         for n in 0..ENTRIES_MAX {
