@@ -527,7 +527,9 @@ impl Merge {
     /// room is free, or they are as long as there is.
     fn coarsen(&mut self) {
         let mut bucket_ns = self.losses.bucket_ns.max(FIRST_BUCKET_NS / 2);
-        while self.recording.samples.time_ns.len() > self.samples_max / 2 && bucket_ns < LAST_BUCKET_NS {
+        while self.recording.samples.time_ns.len() > self.samples_max / 2
+            && bucket_ns < LAST_BUCKET_NS
+        {
             bucket_ns *= 2;
             self.recording.samples.coarsen(bucket_ns);
         }

@@ -615,7 +615,11 @@ mod tests {
                         0 => {
                             let constant = memory.u64(blob + u64::from(offsets.method_const));
                             let constant = constant.unwrap_or(0) >> 3 & 0xfffff;
-                            (abi::HF_HOTSPOT_INTERPRETED, random.next() % 999 << 20 | constant, 0)
+                            (
+                                abi::HF_HOTSPOT_INTERPRETED,
+                                ((random.next() % 999) << 20) | constant,
+                                0,
+                            )
                         }
                         1 => {
                             let id = u64::from(read(offsets.nmethod_compile_id));
@@ -624,7 +628,7 @@ mod tests {
                         }
                         _ => {
                             let name = u64::from(read(offsets.blob_name)) & 0xfffff;
-                            (abi::HF_HOTSPOT_STUB, random.next() % 4096 << 12, name)
+                            (abi::HF_HOTSPOT_STUB, (random.next() % 4096) << 12, name)
                         }
                     };
                     let flags = random.next() % 2;
