@@ -254,11 +254,11 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 		counters->slice_window_ns = now;
 		counters->slice_window_bytes = 0;
 	}
-	/* A reader that is kept waiting finds the samples: stacks take half of the
-	 * ring at most. */
+	/* A reader that is kept waiting finds the samples: stacks leave a quarter of
+	 * the ring to them. */
 	if (counters->slice_window_bytes + want > hf_config.slice_bytes_per_s / 10 ||
-	    bpf_ringbuf_query(&hf_ring, BPF_RB_AVAIL_DATA) >
-		bpf_ringbuf_query(&hf_ring, BPF_RB_RING_SIZE) / 2) {
+	    bpf_ringbuf_query(&hf_ring, BPF_RB_AVAIL_DATA) + want >
+		bpf_ringbuf_query(&hf_ring, BPF_RB_RING_SIZE) / 4 * 3) {
 		counters->slices_refused++;
 		return 0;
 	}
