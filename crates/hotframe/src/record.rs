@@ -750,9 +750,18 @@ fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled
         return (Losses::default(), None);
     };
     segments.put_away(&mut session.recording);
-    if !session.recording.samples.time_ns.is_empty() {
-        // It could not be put away: what is on disk is added to nothing smaller.
-        tracing::error!("the last part could not be spilled");
+    // What could not be put away is lost, and the books say so: it left the kernel and reached no file.
+    let kept_back = std::mem::take(&mut session.recording.samples);
+    for &cut in &kept_back.cut {
+        let counts = &mut session.counts;
+        counts.samples = counts.samples.saturating_sub(1);
+        let booked = match u32::from(cut) {
+            abi::HF_CUT_NONE => Some(&mut counts.whole),
+            _ => counts.cut.get_mut(usize::from(cut)),
+        };
+        if let Some(booked) = booked {
+            *booked = booked.saturating_sub(1);
+        }
     }
     session.recording = Recording::default();
     let share = ledger.share_for_writing();
@@ -776,7 +785,10 @@ fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled
     let spilled = Spilled {
         segments: segments.len() as u64,
         bytes: segments.bytes(),
-        problem: segments.problem.take(),
+        problem: segments.problem.take().map(|why| match kept_back.cut.len() {
+            0 => why,
+            n => format!("{why}: {n} samples are lost"),
+        }),
     };
     (losses, Some(spilled))
 }
