@@ -81,7 +81,10 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
 
     let keys =
         [file.string("pid")?, file.string("tid")?, file.string("comm")?, file.string("kind")?];
-    let mut functions = vec![false; profile.functions.len()];
+    // Ids follow each other without a gap: a reader that adds functions of its own goes on behind
+    // their number (`doLocalSymbolize` of google/pprof).
+    let mut functions = vec![0u64; profile.functions.len()];
+    let mut n_functions = 0;
     let mut locations = Locations::new(profile, |inlined, caller| {
         inlined.0.address == caller.0.address && inlined.1.module == caller.1.module
     });
@@ -107,11 +110,17 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
                     has.functions &= frame.flags & FRAME_UNNAMED == 0;
                     has.files &= function.file != 0;
                     has.lines &= frame.line != 0;
+                    let id = &mut functions[frame.function as usize];
+                    let is_new = *id == 0;
+                    if is_new {
+                        n_functions += 1;
+                        *id = n_functions;
+                    }
                     line.clear();
-                    line.uint(1, u64::from(frame.function) + 1);
+                    line.uint(1, *id);
                     line.uint(2, u64::from(frame.line));
                     location.message(4, &line);
-                    if !std::mem::replace(&mut functions[frame.function as usize], true) {
+                    if is_new {
                         let name = file.string(text(function.name))?;
                         let system_name = match function.system_name {
                             0 => name,
@@ -119,7 +128,7 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
                         };
                         let source = file.string(text(function.file))?;
                         let mut entry = Message::default();
-                        entry.uint(1, u64::from(frame.function) + 1);
+                        entry.uint(1, *id);
                         entry.uint(2, name);
                         entry.uint(3, system_name);
                         entry.uint(4, source);
