@@ -68,8 +68,9 @@ func onSystemStack() {
 func main() {
 	// On the main thread, so that it is known where the thread's own stack is.
 	runtime.LockOSThread()
+	mode := append(os.Args, "inline")[1]
 	for {
-		switch os.Args[1] {
+		switch mode {
 		case "frameless":
 			framelessCaller()
 		case "system":
