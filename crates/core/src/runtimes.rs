@@ -129,7 +129,7 @@ impl Serving {
         &mut self,
         pid: u32,
         raw: &RawFrame<'_>,
-        mappings: &[hotframe_runtime::Mapping],
+        mappings: &hotframe_runtime::Mappings<'_>,
         open: &OpenMapping<'_>,
         frames: &mut Vec<Frame>,
     ) -> Outcome {
@@ -418,7 +418,8 @@ impl Runtimes {
             (0..questions.len()).for_each(|at| out(at, Err(Why::ProcessGone)));
             return questions.len();
         };
-        let mappings = view_mappings(process, files);
+        let make = || view_mappings(process, files);
+        let mappings = hotframe_runtime::Mappings::new(&make);
         let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
         let mut frames = Vec::new();
         for (at, words) in questions.iter().enumerate() {
@@ -497,7 +498,8 @@ fn refresh(
     }
     serving.refreshed_ns = now_ns;
     serving.memory.forget();
-    let mappings = view_mappings(process, files);
+    let make = || view_mappings(process, files);
+    let mappings = hotframe_runtime::Mappings::new(&make);
     let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
     let mut changed = false;
     for served in &mut serving.served {

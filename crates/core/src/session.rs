@@ -320,7 +320,6 @@ impl Session {
     pub fn end_pass(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
         self.apply(now_ns);
-        self.answer_questions(Instant::now() + NAMING_PER_PASS);
         self.is_settling = !self.unpublished.is_empty();
         for pid in std::mem::take(&mut self.unpublished) {
             let Some(process) = self.processes.get(pid) else {
@@ -331,6 +330,8 @@ impl Session {
                 self.publish(pid, now_ns);
             }
         }
+        // Names wait for mappings: a new image's first tick comes within milliseconds.
+        self.answer_questions(Instant::now() + NAMING_PER_PASS);
         self.processes.sweep(now_ns);
         for blob in std::mem::take(&mut self.processes.dropped_blobs) {
             self.tables.remove_blob(blob);

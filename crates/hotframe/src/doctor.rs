@@ -925,16 +925,17 @@ fn unwound_in(
     let file = open_mapped(pid, mapping, mapping.path).ok()?;
     let elf = ElfFile::open(&file).ok()?;
     let image = elf.map_bias(mapping.start, mapping.pgoff)?;
-    let mappings: Vec<_> = maps
-        .lines()
-        .filter_map(Executable::parse)
-        .map(|mapping| hotframe_runtime::Mapping {
-            start: mapping.start,
-            end: mapping.end,
-            pgoff: mapping.pgoff,
-            path: mapping.path.to_owned(),
-        })
-        .collect();
+    let make = || {
+        maps.lines()
+            .filter_map(Executable::parse)
+            .map(|mapping| hotframe_runtime::Mapping {
+                start: mapping.start,
+                end: mapping.end,
+                pgoff: mapping.pgoff,
+                path: mapping.path.to_owned(),
+            })
+            .collect()
+    };
     let open = |wanted: &hotframe_runtime::Mapping| {
         let mapping =
             maps.lines().filter_map(Executable::parse).find(|it| it.start == wanted.start)?;
@@ -945,7 +946,7 @@ fn unwound_in(
         pid,
         bias: image.wrapping_sub(elf.image_base()),
         memory: &Memory::of(pid),
-        mappings: &mappings,
+        mappings: &hotframe_runtime::Mappings::new(&make),
         open: &open,
     };
     Some(Unwound {

@@ -90,9 +90,31 @@ pub struct Process<'a> {
     /// Its memory.
     pub memory: &'a Memory,
     /// Its executable mappings, sorted.
-    pub mappings: &'a [Mapping],
+    pub mappings: &'a Mappings<'a>,
     /// Opens the file behind a mapping, for those who need another one than the recognised.
     pub open: &'a dyn Fn(&Mapping) -> Option<Arc<dyn ReadAt + Send + Sync>>,
+}
+
+/// The executable mappings of a process, put together when they are first looked at: most calls
+/// need none, and there are many calls.
+pub struct Mappings<'a> {
+    list: std::cell::OnceCell<Vec<Mapping>>,
+    make: &'a dyn Fn() -> Vec<Mapping>,
+}
+
+impl<'a> Mappings<'a> {
+    /// What `make` gives, sorted, once.
+    pub fn new(make: &'a dyn Fn() -> Vec<Mapping>) -> Mappings<'a> {
+        Mappings { list: std::cell::OnceCell::new(), make }
+    }
+}
+
+impl std::ops::Deref for Mappings<'_> {
+    type Target = [Mapping];
+
+    fn deref(&self) -> &[Mapping] {
+        self.list.get_or_init(self.make)
+    }
 }
 
 /// An executable mapping.

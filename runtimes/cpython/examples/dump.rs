@@ -2,7 +2,7 @@
 
 use hotframe_cpython::{RUNTIME, abi::hf_cpython_proc};
 use hotframe_objects::{ElfFile, ReadAt};
-use hotframe_runtime::{Executable, Mapping, Memory, Process, Runtime as _};
+use hotframe_runtime::{Executable, Mapping, Mappings, Memory, Process, Runtime as _};
 use std::sync::Arc;
 use zerocopy::FromBytes as _;
 
@@ -35,7 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}: {} ({:?})", mapping.path, layout.version(), began.elapsed());
         let image = elf.map_bias(mapping.start, mapping.pgoff).ok_or("no bias")?;
         let bias = image.wrapping_sub(elf.image_base());
-        let process = Process { pid, bias, memory: &memory, mappings: &mappings, open: &open };
+        let make = || mappings.clone();
+        let view = Mappings::new(&make);
+        let process = Process { pid, bias, memory: &memory, mappings: &view, open: &open };
         let began = std::time::Instant::now();
         let attached = layout.attach(&process)?;
         println!("attached in {:?}, {} reads", began.elapsed(), memory.reads());

@@ -450,6 +450,16 @@ fn version(structs: &VmStructs, memory: &Memory) -> Result<(u32, String), Unusab
 pub(crate) mod tests {
     use super::*;
 
+    /// Static fields that every version has, at addresses that tell them apart.
+    const STATICS: [(&str, u64); 6] = [
+        ("PerfMemory._start", 4096),
+        ("CodeCache._heaps", 4104),
+        ("AbstractInterpreter._code", 4112),
+        ("StubRoutines._call_stub_return_address", 4120),
+        ("Abstract_VM_Version._s_vm_release", 4128),
+        ("Abstract_VM_Version._vm_major_version", 4136),
+    ];
+
     /// As openjdk-17.0.15 publishes it; statics from 0x1000 on.
     pub(crate) fn jdk17() -> Offsets {
         let offsets = [
@@ -501,14 +511,6 @@ pub(crate) mod tests {
             ("nmethod._verified_entry_point", 224),
             ("nmethod._compile_id", 304),
         ];
-        let statics = [
-            ("PerfMemory._start", 4096),
-            ("CodeCache._heaps", 4104),
-            ("AbstractInterpreter._code", 4112),
-            ("StubRoutines._call_stub_return_address", 4120),
-            ("Abstract_VM_Version._s_vm_release", 4128),
-            ("Abstract_VM_Version._vm_major_version", 4136),
-        ];
         let sizes = [
             ("ConstantPool", 72),
             ("ConstMethod", 48),
@@ -516,7 +518,7 @@ pub(crate) mod tests {
             ("CodeBlob", 104),
             ("PcDesc", 16),
         ];
-        let structs = VmStructs::of(&offsets, &statics, &sizes);
+        let structs = VmStructs::of(&offsets, &STATICS, &sizes);
         Offsets::of(&structs, 0, 17, "17.0.15".into()).expect("all that is needed")
     }
 
@@ -574,14 +576,6 @@ pub(crate) mod tests {
             ("nmethod._immutable_data_size", 160),
             ("nmethod._compile_id", 212),
         ];
-        let statics = [
-            ("PerfMemory._start", 4096),
-            ("CodeCache._heaps", 4104),
-            ("AbstractInterpreter._code", 4112),
-            ("StubRoutines._call_stub_return_address", 4120),
-            ("Abstract_VM_Version._s_vm_release", 4128),
-            ("Abstract_VM_Version._vm_major_version", 4136),
-        ];
         let sizes = [
             ("ConstantPool", 72),
             ("ConstMethod", 56),
@@ -589,7 +583,7 @@ pub(crate) mod tests {
             ("CodeBlob", 64),
             ("PcDesc", 16),
         ];
-        let structs = VmStructs::of(&offsets, &statics, &sizes);
+        let structs = VmStructs::of(&offsets, &STATICS, &sizes);
         Offsets::of(&structs, 0, 25, "25.0.3".into()).expect("all that is needed")
     }
 

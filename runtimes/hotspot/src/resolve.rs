@@ -597,7 +597,7 @@ mod tests {
                     pid: 1,
                     bias: START - 0x1000,
                     memory: &memory,
-                    mappings: &[],
+                    mappings: &hotframe_runtime::Mappings::new(&Vec::new),
                     open: &open,
                 };
                 let heap = Heap {
