@@ -234,7 +234,7 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct hf_stack *stack;
-	__u64 now = w->sample.time_ns, top, want, seq;
+	__u64 now = w->sample.time_ns, top, want, seq, waiting, ring;
 	__u64 from = sp & ~((__u64)HF_STACK_PAGE_BYTES - 1);
 
 	/* The main thread's stack ends at start_stack; a thread's at its
@@ -254,11 +254,17 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 		counters->slice_window_ns = now;
 		counters->slice_window_bytes = 0;
 	}
-	/* A reader that is kept waiting finds the samples: stacks leave a quarter of
-	 * the ring to them. */
+	/* The more waits for the reader, the less is sent of each stack: its outer
+	 * frames stand still longest and may yet be read in the process. A reader that
+	 * is kept waiting finds the samples: stacks leave a quarter of the ring to them. */
+	waiting = bpf_ringbuf_query(&hf_ring, BPF_RB_AVAIL_DATA);
+	ring = bpf_ringbuf_query(&hf_ring, BPF_RB_RING_SIZE);
+	if (waiting > ring / 2 && want > 2 * HF_STACK_PAGE_BYTES)
+		want = 2 * HF_STACK_PAGE_BYTES;
+	else if (waiting > ring / 4 && want > 4 * HF_STACK_PAGE_BYTES)
+		want = 4 * HF_STACK_PAGE_BYTES;
 	if (counters->slice_window_bytes + want > hf_config.slice_bytes_per_s / 10 ||
-	    bpf_ringbuf_query(&hf_ring, BPF_RB_AVAIL_DATA) + want >
-		bpf_ringbuf_query(&hf_ring, BPF_RB_RING_SIZE) / 4 * 3) {
+	    waiting + want > ring / 4 * 3) {
 		counters->slices_refused++;
 		return 0;
 	}

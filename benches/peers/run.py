@@ -14,7 +14,7 @@ What is measured, the same way for all:
   finish   processor seconds from there until the result is a file with names (perf: `perf script`)
   BPF us   mean time of a run of its BPF programs (kernel.bpf_stats_enabled), and BPF % of one CPU.
            perf walks stacks in the kernel without BPF: that cost shows only in `load`
-  RSS      VmHWM, the most of any of its processes; maps: `memlock` of its BPF maps
+  RSS      VmHWM of its process, looked at until it ends; maps: `memlock` of its BPF maps
   samples  in its result; rooted: the share of these whose outermost frame is where a thread begins
            (_start, clone, a goroutine's end, a kernel thread's entry), by the names in its own
            output; named: the share of frames that have a name
@@ -127,6 +127,10 @@ def main():
     if seconds <= 10:
         print("SECONDS is not above 10: the column `steady` stays empty", file=sys.stderr)
 
+    try:
+        tools.install("bpftool", "bpftool")
+    except tools.Unavailable as cause:
+        print(f"the columns BPF us and BPF % stay empty: {cause}", file=sys.stderr)
     ready_tools = {}
     results = {name: {} for name in load_names}
     refused = {}

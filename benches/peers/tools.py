@@ -218,6 +218,12 @@ def read_perf_script(path):
     return stacks
 
 
+def with_tracefs(command):
+    """A command that finds tracefs mounted, in a mount namespace of its own: the machine stays as it is."""
+    mount = "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; exec \"$@\""
+    return ["unshare", "--mount", "sh", "-c", mount, "sh", *command]
+
+
 class ProfileBee(Tool):
     """profile-bee with its own DWARF unwinding."""
 
@@ -229,8 +235,8 @@ class ProfileBee(Tool):
         return "profile-bee 0.3.13 --dwarf"
 
     def command(self, seconds, where):
-        return [self.binary, "--dwarf", "true", "-f", str(HZ), "-t", str(int(seconds * 1000)), "--skip-idle",
-                "-o", "out.folded"]
+        return with_tracefs([self.binary, "--dwarf", "true", "-f", str(HZ), "-t", str(int(seconds * 1000)),
+                             "--skip-idle", "-o", "out.folded"])
 
     def judge(self, where):
         return judge_stacks(read_folded(where / "out.folded"))
@@ -247,8 +253,8 @@ class Lightswitch(Tool):
         return first_line([self.binary, "--version"])
 
     def command(self, seconds, where):
-        return [self.binary, "--duration", str(int(seconds)), "--sample-freq", str(HZ),
-                "--profile-format", "pprof", "--profile-path", str(where), "--profile-name", "out.pb"]
+        return with_tracefs([self.binary, "--duration", str(int(seconds)), "--sample-freq", str(HZ),
+                             "--profile-format", "pprof", "--profile-path", str(where), "--profile-name", "out.pb"])
 
     def judge(self, where):
         if not shutil.which("go"):

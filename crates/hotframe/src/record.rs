@@ -349,6 +349,9 @@ impl Drop for Priority {
     }
 }
 
+/// A pass that takes longer is worth a line for whoever looks: meanwhile the ring fills.
+const LONG_PASS_NS: u64 = 50_000_000;
+
 type Started = (Kernel, Memory, Ring, BTreeSet<u32>);
 
 fn start(
@@ -548,6 +551,8 @@ impl Recorder {
     /// All side-band records first, then the ring up to where it stood before them.
     fn pass(&mut self) {
         let until = self.ring.producer();
+        let began_ns = now_ns();
+        let backlog_bytes = self.ring.backlog_bytes();
         let session = &mut self.session;
         for ring in self.kernel.sidebands() {
             ring.drain(|record| session.sideband(record));
@@ -555,6 +560,10 @@ impl Recorder {
         self.ring.drain(until, |record| session.record(record));
         session.end_pass(now_ns());
         enable_runtimes(&mut self.kernel, session);
+        let took_ns = now_ns() - began_ns;
+        if took_ns > LONG_PASS_NS {
+            tracing::debug!(took_ns, backlog_bytes, "a long pass");
+        }
         for (parent, child) in std::mem::take(&mut session.forked) {
             if self.follows_children && self.targets.contains(&parent) {
                 self.targets.insert(child);

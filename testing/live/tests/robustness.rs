@@ -396,3 +396,25 @@ fn a_module_of_the_kernel() {
         skipped("none of the loaded modules ran");
     }
 }
+
+/// A reader that is kept from reading, while a program that it never saw fills the ring with its
+/// deep stacks, gets smaller pieces rather than none: every stack is finished from the process.
+#[test]
+fn a_reader_that_is_kept_waiting_cuts_no_stack() {
+    live!();
+    let program = program!("recursion");
+    let mut recorder = Recorder::start(["-d", "4"]);
+    recorder.wait_until_sampling();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    send("STOP", i64::from(recorder.pid()));
+    let deep = Workload::start(&program, ["700"]);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    send("CONT", i64::from(recorder.pid()));
+    let recording = recorder.finish();
+    drop(deep);
+    recording.assert_books();
+    let process = recording.stats().processes().into_iter().find(|one| one.comm == "recursion");
+    let process = process.expect("the program was sampled");
+    assert!(process.samples > 15, "{process:?}");
+    assert_eq!(process.cut.get("budget"), Some(&0), "{process:?}");
+}
