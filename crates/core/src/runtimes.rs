@@ -24,7 +24,7 @@ use hotframe_runtime::{
     Attached, Executable, Frame, Layout, Memory, Outcome, RawFrame, Region, Runtime, Unusable, Why,
     elf,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,8 +33,6 @@ const RETRY_MIN_NS: u64 = 2_000_000;
 const RETRY_MAX_NS: u64 = 1_000_000_000;
 /// A runtime is told of the time at most so often, to look for what changes without a mapping.
 const REFRESH_NS: u64 = 100_000_000;
-/// `.symtab` up to this size is searched where `.dynsym` says nothing.
-const SYMTAB_MAX_BYTES: u64 = 16 << 20;
 /// Processes of the same program that are asked for a name besides the frame's own.
 const RELATIVES_MAX: usize = 3;
 
@@ -589,19 +587,15 @@ fn with_signs(registry: &[&'static dyn Runtime], file: &ElfFile<&dyn ReadAt>) ->
         .iter()
         .map(|signs| signs.sections.iter().any(|name| file.section(name).is_some()))
         .collect();
-    let wanted: HashSet<&[u8]> =
-        signs.iter().flat_map(|signs| signs.symbols).map(|name| name.as_bytes()).collect();
-    let symtab_bytes = file.section(".symtab").map_or(0, |section| section.size);
+    let wanted: Vec<&str> = signs.iter().flat_map(|signs| signs.symbols).copied().collect();
+    let names = elf::Names::new(&wanted, &[]);
     for tables in [elf::Tables::Dynamic, elf::Tables::All] {
-        let is_all = tables == elf::Tables::All;
-        if is_all && (hits.contains(&true) || !(1..=SYMTAB_MAX_BYTES).contains(&symtab_bytes)) {
+        if hits.contains(&true) {
             break;
         }
-        elf::symbols(file, tables, &mut |name, _| {
-            if wanted.contains(name) {
-                for (hit, signs) in hits.iter_mut().zip(&signs) {
-                    *hit |= signs.symbols.iter().any(|sign| sign.as_bytes() == name);
-                }
+        elf::symbols(file, tables, &names, &mut |name, _| {
+            for (hit, signs) in hits.iter_mut().zip(&signs) {
+                *hit |= signs.symbols.iter().any(|sign| sign.as_bytes() == name);
             }
             hits.contains(&false)
         });

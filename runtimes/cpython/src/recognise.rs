@@ -22,7 +22,8 @@ use hotframe_runtime::elf::{self, Symbol, Tables};
 use hotframe_runtime::{Executable, Unusable};
 use std::ops::Range;
 
-const LOOP: &[u8] = b"_PyEval_EvalFrameDefault";
+const LOOP_NAME: &str = "_PyEval_EvalFrameDefault";
+const LOOP: &[u8] = LOOP_NAME.as_bytes();
 const TAIL_CALL_PREFIX: &[u8] = b"_TAIL_CALL_";
 /// Functions of the loop at most: 3.14 has some 250 instructions.
 const LOOP_PARTS_MAX: usize = 1024;
@@ -117,9 +118,24 @@ pub(crate) fn recognise(file: &Executable<'_>) -> Result<Option<File>, Unusable>
     Ok(Some(file_facts))
 }
 
+/// All names that `find_symbols` looks for.
+fn names() -> elf::Names {
+    let mut exact = vec![
+        LOOP_NAME,
+        "_PyRuntime",
+        "interp_head",
+        "_PyThreadState_Current",
+        "PyCode_Type",
+        "Py_Version",
+        "_Py_tss_tstate",
+    ];
+    exact.extend(ADDED.map(|(_, function)| function));
+    elf::Names::new(&exact, &["_PyEval_EvalFrameDefault.", "_TAIL_CALL_"])
+}
+
 fn find_symbols<R: ReadAt>(elf: &ElfFile<R>) -> Found {
     let mut found = Found::default();
-    elf::symbols(elf, Tables::All, &mut |name, symbol| {
+    elf::symbols(elf, Tables::All, &names(), &mut |name, symbol| {
         let range = || symbol.address..symbol.address.saturating_add(symbol.len_bytes);
         match name {
             LOOP => {
