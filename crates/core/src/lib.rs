@@ -7,6 +7,7 @@ pub mod capture;
 pub mod files;
 pub mod jit;
 pub mod names;
+pub mod numbers;
 pub mod processes;
 pub mod profile;
 pub mod recording;

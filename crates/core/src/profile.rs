@@ -7,8 +7,9 @@
 //! Index 0 of `strings`, `modules` and `stacks` is the empty one ("", no module, the empty
 //! stack); the other tables start with real entries.
 
+use crate::numbers::Numbers;
 use hotframe_abi as abi;
-use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 
 /// What kind of code a frame is: OpenTelemetry's `profile.frame.type` values
 /// (semantic-conventions, model/profile/registry.yaml).
@@ -179,7 +180,7 @@ pub struct Process {
 }
 
 /// A thread of a process under one name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Thread {
     /// Tid in hotframe's pid namespace.
     pub tid: u32,
@@ -252,6 +253,9 @@ pub struct Profile {
     pub samples: Samples,
     /// The books, as `--stats` writes them.
     pub stats: serde_json::Value,
+    /// It has the one numbering already, which `hotframe_formats::canonical` would give it. Whoever
+    /// changes a table sets it to false.
+    pub is_canonical: bool,
 }
 
 impl Profile {
@@ -269,16 +273,34 @@ impl Profile {
     }
 }
 
-/// Strings, each held once.
+/// Strings, each held once: their bytes, 12 for the place, and 6 to 8 while they are being gathered.
 #[derive(Debug, Clone)]
 pub struct Strings {
-    texts: Vec<std::sync::Arc<str>>,
-    index: HashMap<std::sync::Arc<str>, u32>,
+    chunks: Vec<String>,
+    /// Chunk, where it begins there, and its length.
+    places: Vec<Place>,
+    by_text: Numbers,
+    hasher: RandomState,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    chunk: u32,
+    begin: u32,
+    bytes: u32,
+}
+
+/// Bytes of a chunk of texts; a longer text has one for itself.
+const CHUNK_BYTES: usize = 64 << 10;
 
 impl Default for Strings {
     fn default() -> Strings {
-        let mut strings = Strings { texts: Vec::new(), index: HashMap::new() };
+        let mut strings = Strings {
+            chunks: Vec::new(),
+            places: Vec::new(),
+            by_text: Numbers::default(),
+            hasher: RandomState::new(),
+        };
         strings.intern("");
         strings
     }
@@ -287,33 +309,77 @@ impl Default for Strings {
 impl Strings {
     /// The index of a text, new or known.
     pub fn intern(&mut self, text: &str) -> u32 {
-        if let Some(&id) = self.index.get(text) {
-            return id;
+        let hash = self.hasher.hash_one(text);
+        if let Some(known) = self.by_text.find(hash, |id| self.get(id) == text) {
+            return known;
         }
-        let id = self.texts.len() as u32;
-        let text: std::sync::Arc<str> = text.into();
-        self.texts.push(text.clone());
-        self.index.insert(text, id);
+        let has_room =
+            self.chunks.last().is_some_and(|last| last.len() + text.len() <= last.capacity());
+        if !has_room {
+            // Most profiles have few texts.
+            let bytes = if self.chunks.is_empty() { 1 << 10 } else { CHUNK_BYTES };
+            self.chunks.push(String::with_capacity(bytes.max(text.len())));
+        }
+        let chunk = self.chunks.len() - 1;
+        let last = &mut self.chunks[chunk];
+        let place =
+            Place { chunk: chunk as u32, begin: last.len() as u32, bytes: text.len() as u32 };
+        last.push_str(text);
+        let id = self.places.len() as u32;
+        self.places.push(place);
+        let (chunks, places, hasher) = (&self.chunks, &self.places, &self.hasher);
+        self.by_text.insert(hash, id, |id| hasher.hash_one(text_at(chunks, places, id)));
         id
     }
 
     /// The text of an index.
     pub fn get(&self, id: u32) -> &str {
-        &self.texts[id as usize]
+        text_at(&self.chunks, &self.places, id)
     }
 
     /// How many there are, "" included.
     pub fn len(&self) -> usize {
-        self.texts.len()
+        self.places.len()
     }
 
     /// Never: "" is always there.
     pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
+        self.places.is_empty()
     }
 
     /// All texts in order of their index.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.texts.iter().map(|text| &**text)
+        (0..self.places.len()).map(|id| self.get(id as u32))
+    }
+}
+
+fn text_at<'a>(chunks: &'a [String], places: &[Place], id: u32) -> &'a str {
+    let Place { chunk, begin, bytes } = places[id as usize];
+    &chunks[chunk as usize][begin as usize..][..bytes as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each text has one number, in the order of meeting, however long and many they are.
+    #[test]
+    fn strings() {
+        let mut strings = Strings::default();
+        let long = "x".repeat(3 * CHUNK_BYTES);
+        let texts: Vec<String> = (0..20_000)
+            .map(|i| match i {
+                0 => String::new(),
+                777 => long.clone(),
+                _ => format!("function {i} \u{e9}"),
+            })
+            .collect();
+        for _ in 0..2 {
+            for (id, text) in texts.iter().enumerate() {
+                assert_eq!(strings.intern(text), id as u32);
+            }
+        }
+        assert!(strings.iter().eq(texts.iter().map(String::as_str)));
+        assert_eq!(strings.len(), texts.len());
     }
 }

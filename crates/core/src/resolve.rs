@@ -16,16 +16,18 @@
 
 use crate::files::{CodeFile, FileId, Files, Reader, State};
 use crate::jit::Jit;
+use crate::numbers::Numbers;
 use crate::profile::{
     FRAME_HEURISTIC, FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Kind, Meta, Module, Process,
-    Profile, StackNode, Thread,
+    Profile, Samples, StackNode, Thread,
 };
-use crate::recording::{Incarnation, Recording, comm_text};
+use crate::recording::{Columns, Incarnation, Recording, comm_text};
 use crate::session::AnnouncedSymbol;
 use hotframe_abi as abi;
 use hotframe_frames::{FrameInfo, FunctionInfo, StackId, Store, Why, group};
 use hotframe_symbols::{Context, KernelSymbol, NamedFrame, symbolize, symbolize_kernel};
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 
 // What the store keeps of a frame's flags is what the profile has.
 const _: () = assert!(
@@ -37,7 +39,7 @@ const _: () = assert!(
 /// What naming did.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// Frames of samples by kind: all, and those with a name.
+    /// Frames of samples by kind: all, and those with a name; empty before [`count`].
     pub frames: BTreeMap<&'static str, (u64, u64)>,
     /// What went wrong, by file: short sentences.
     pub problems: Vec<String>,
@@ -53,12 +55,8 @@ pub struct Input<'a> {
     pub files: &'a Files,
     /// Kernel symbols announced while recording.
     pub kernel_symbols: &'a BTreeMap<u64, AnnouncedSymbol>,
-    /// What the recording was.
-    pub meta: Meta,
     /// Generated code, and the maps that name it.
     pub jit: &'a Jit,
-    /// CLOCK_MONOTONIC at its beginning.
-    pub start_ns: u64,
     /// Ask these servers for debug files.
     pub debuginfod: Option<hotframe_symbols::Debuginfod>,
     /// Asks the kernel for the names of its addresses.
@@ -69,10 +67,10 @@ pub struct Input<'a> {
 /// kernel cannot be asked, and `/proc/kallsyms` has to be read.
 pub type AskKernel = fn(&[u64]) -> Option<Vec<Option<(String, String)>>>;
 
-/// Names a recording. `progress` hears how many files are done, of how many.
-pub fn resolve(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> (Profile, Outcome) {
-    let Input { recording, files, kernel_symbols, meta, jit, start_ns, debuginfod, ask_kernel } =
-        input;
+/// Names a recording. `progress` hears how many files are done, of how many. [`build`] makes a
+/// profile of it, of which [`count`] tells the frames.
+pub fn name(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> Outcome {
+    let Input { recording, files, kernel_symbols, jit, debuginfod, ask_kernel } = input;
     recording.store.settle();
     let by_incarnation: HashMap<Incarnation, hotframe_frames::Incarnation> =
         recording.processes.iter().map(|it| (it.incarnation, it.in_store)).collect();
@@ -91,9 +89,7 @@ pub fn resolve(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> (Pro
     }
     namer.name_own_rest();
     let names_refused = namer.refused;
-    let profile = Builder::new(recording, files).build(meta, start_ns);
-    let frames = count(&profile);
-    (profile, Outcome { frames, problems, names_refused })
+    Outcome { frames: BTreeMap::new(), problems, names_refused }
 }
 
 /// A kernel function and its module.
@@ -425,99 +421,180 @@ fn info<'a>(frame: &'a NamedFrame, module: (&'a [u8], &'a [u8]), flags: u8) -> F
     FrameInfo { function, line: frame.line, flags: flags | inlined }
 }
 
-/// From a store whose names are filled in to a profile: what no sample has is left out.
+/// Makes a profile of a recording that was named: what no sample has is left out. It has the one
+/// numbering that `hotframe_formats::canonical` describes, so that nobody needs a copy to get it:
+/// samples by time and CPU, everything else by its first use.
+///
+/// # Cost
+/// The recording is taken apart on the way: its indexes are given back first, a node's number is
+/// written over the node, a column of samples goes when it was copied. Beyond what the profile
+/// holds, a node costs 8 bytes of the store and 6 in an index, a sample 4.
+pub fn build(mut recording: Recording, files: &Files, meta: Meta, start_ns: u64) -> Profile {
+    let mut columns = recording.take_samples();
+    for stack in &mut columns.stack {
+        *stack = StackId(recording.leaf(*stack));
+    }
+    recording.store.seal();
+    let mut builder = Builder::new(recording, files);
+    builder.profile.meta = meta;
+    builder.processes();
+    builder.samples(columns, start_ns);
+    builder.profile
+}
+
 struct Builder<'a> {
-    recording: &'a Recording,
+    recording: Recording,
     files: &'a Files,
     profile: Profile,
-    /// The profile's number of each of the store's functions, modules and nodes; 0 (nodes) and
-    /// `u32::MAX`: none yet.
+    /// The profile's number of each of the store's functions and modules; `u32::MAX`: none yet.
     functions: Vec<u32>,
     modules: Vec<u32>,
-    nodes: Vec<u32>,
-    frames: HashMap<Frame, u32>,
-    /// The profile's function of each kind's places without a name.
-    nameless: HashMap<Kind, u32>,
+    by_value: ByValue,
+    way: Vec<u32>,
+    at_node: Vec<hotframe_frames::StackFrame>,
+}
+
+/// Finds entries of the profile's tables by what they are.
+#[derive(Default)]
+struct ByValue {
+    hasher: RandomState,
+    modules: Numbers,
+    functions: Numbers,
+    frames: Numbers,
+    stacks: Numbers,
+    threads: Numbers,
+}
+
+/// The number of an entry, new or known.
+fn intern<T: Eq + Hash>(
+    table: &mut Vec<T>,
+    numbers: &mut Numbers,
+    hasher: &RandomState,
+    value: T,
+) -> u32 {
+    let hash = hasher.hash_one(&value);
+    if let Some(known) = numbers.find(hash, |at| table[at as usize] == value) {
+        return known;
+    }
+    let new = table.len() as u32;
+    table.push(value);
+    numbers.insert(hash, new, |at| hasher.hash_one(&table[at as usize]));
+    new
 }
 
 impl<'a> Builder<'a> {
-    fn new(recording: &'a Recording, files: &'a Files) -> Builder<'a> {
+    fn new(recording: Recording, files: &'a Files) -> Builder<'a> {
         let store = &recording.store;
         let mut profile = Profile::default();
         profile.modules.push(Module { path: 0, build_id: 0 });
         profile.stacks.push(StackNode { parent: 0, frame: 0 });
         let mut modules = vec![u32::MAX; store.n_modules()];
         modules[0] = 0;
+        let stacks = Numbers::with_capacity(store.n_nodes());
         Builder {
+            functions: vec![u32::MAX; store.n_functions()],
             recording,
             files,
             profile,
-            functions: vec![u32::MAX; store.n_functions()],
             modules,
-            nodes: vec![0; store.n_nodes()],
-            frames: HashMap::new(),
-            nameless: HashMap::new(),
+            by_value: ByValue { stacks, ..ByValue::default() },
+            way: Vec::new(),
+            at_node: Vec::new(),
         }
     }
 
-    fn build(mut self, meta: Meta, start_ns: u64) -> Profile {
-        let recording = self.recording;
-        for process in &recording.processes {
+    /// They stay in their order, as the books count them.
+    fn processes(&mut self) {
+        let strings = &mut self.profile.strings;
+        for process in std::mem::take(&mut self.recording.processes) {
             let process = Process {
                 pid: process.incarnation.pid,
-                comm: self.profile.strings.intern(&process.facts.comm),
-                exe: self.profile.strings.intern(&process.facts.exe),
-                cgroup: self.profile.strings.intern(&process.facts.cgroup),
+                comm: strings.intern(&process.facts.comm),
+                exe: strings.intern(&process.facts.exe),
+                cgroup: strings.intern(&process.facts.cgroup),
                 samples: process.samples,
                 whole: process.whole,
                 cut: process.cut,
             };
             self.profile.processes.push(process);
         }
-        for thread in &recording.threads {
-            let comm = self.profile.strings.intern(&comm_text(&thread.comm));
-            self.profile.threads.push(Thread { tid: thread.tid, comm, process: thread.process });
+    }
+
+    fn samples(&mut self, columns: Columns, start_ns: u64) {
+        let Columns { time_ns, thread, stack, cpu, cut, weight } = columns;
+        let weight_of = |at: u32| weight.get(at as usize).copied().unwrap_or(1);
+        let key = |at: u32| (time_ns[at as usize].saturating_sub(start_ns), cpu[at as usize]);
+        let mut order: Vec<u32> =
+            (0..time_ns.len() as u32).filter(|&at| weight_of(at) > 0).collect();
+        order.sort_unstable_by_key(|&at| (key(at), at));
+        // What a clock never gives, two samples of a CPU at one time, needs an order by content.
+        self.profile.is_canonical = order.windows(2).all(|pair| key(pair[0]) != key(pair[1]));
+        let mut threads = vec![u32::MAX; self.recording.threads.len()];
+        let mut new_thread = Vec::with_capacity(order.len());
+        let mut new_stack = Vec::with_capacity(order.len());
+        for &at in &order {
+            let number = thread[at as usize];
+            if threads[number as usize] == u32::MAX {
+                threads[number as usize] = self.thread(number);
+            }
+            new_thread.push(threads[number as usize]);
+            new_stack.push(self.stack(stack[at as usize].0));
         }
-        let columns = &recording.samples;
-        let mut order: Vec<u32> = (0..columns.time_ns.len() as u32).collect();
-        order.sort_by_key(|&at| columns.time_ns[at as usize]);
-        for at in order.into_iter().map(|at| at as usize) {
-            let stack = self.stack(columns.stack[at]);
-            let samples = &mut self.profile.samples;
-            samples.time_ns.push(columns.time_ns[at].saturating_sub(start_ns));
-            samples.thread.push(columns.thread[at]);
-            samples.stack.push(stack);
-            samples.cpu.push(columns.cpu[at]);
-            samples.cut.push(columns.cut[at]);
-            samples.weight.push(columns.weight.get(at).copied().unwrap_or(1));
+        drop((thread, stack));
+        fn in_order<T: Copy>(column: &[T], order: &[u32]) -> Vec<T> {
+            order.iter().map(|&at| column[at as usize]).collect()
         }
-        self.profile.meta = meta;
-        self.profile
+        self.profile.samples = Samples {
+            weight: order.iter().map(|&at| weight_of(at)).collect(),
+            time_ns: order.iter().map(|&at| key(at).0).collect(),
+            cpu: in_order(&cpu, &order),
+            cut: in_order(&cut, &order),
+            thread: new_thread,
+            stack: new_stack,
+        };
+        let last = self.profile.samples.time_ns.last().copied().unwrap_or(0);
+        if last > 0 {
+            let duration_ns = &mut self.profile.meta.duration_ns;
+            *duration_ns = last.saturating_add(1).max(*duration_ns);
+        }
+    }
+
+    fn thread(&mut self, number: u32) -> u32 {
+        let thread = self.recording.threads[number as usize];
+        let comm = self.profile.strings.intern(&comm_text(&thread.comm));
+        let thread = Thread { tid: thread.tid, comm, process: thread.process };
+        let ByValue { hasher, threads, .. } = &mut self.by_value;
+        intern(&mut self.profile.threads, threads, hasher, thread)
     }
 
     /// The profile's node of a stack's leaf.
-    fn stack(&mut self, stack: StackId) -> u32 {
-        let store = &self.recording.store;
-        let leaf = self.recording.leaf(stack);
-        let mut way = Vec::new();
+    fn stack(&mut self, leaf: u32) -> u32 {
         let mut at = leaf;
-        while at != 0 && self.nodes[at as usize] == 0 {
-            way.push(at);
-            at = store.node(at).parent;
-        }
-        while let Some(at) = way.pop() {
-            let node = store.node(at);
-            // One frame, or with inlining several: callers first.
-            let frames: Vec<_> = store.frames_at(node).collect();
-            let mut parent = self.nodes[node.parent as usize];
-            for frame in frames.into_iter().rev() {
-                let frame = self.frame(frame);
-                self.profile.stacks.push(StackNode { parent, frame });
-                parent = self.profile.stacks.len() as u32 - 1;
+        let mut new = loop {
+            if at == 0 {
+                break 0;
             }
-            self.nodes[at as usize] = parent;
+            if let Some(new) = self.recording.store.number(at) {
+                break new;
+            }
+            self.way.push(at);
+            at = self.recording.store.node(at).parent;
+        };
+        while let Some(at) = self.way.pop() {
+            let node = self.recording.store.node(at);
+            // One frame, or with inlining several: callers first.
+            let mut frames = std::mem::take(&mut self.at_node);
+            frames.extend(self.recording.store.frames_at(node));
+            while let Some(frame) = frames.pop() {
+                let frame = self.frame(frame);
+                let ByValue { hasher, stacks, .. } = &mut self.by_value;
+                let node = StackNode { parent: new, frame };
+                new = intern(&mut self.profile.stacks, stacks, hasher, node);
+            }
+            self.at_node = frames;
+            self.recording.store.set_number(at, new);
         }
-        self.nodes[leaf as usize]
+        new
     }
 
     fn frame(&mut self, frame: hotframe_frames::StackFrame) -> u32 {
@@ -537,11 +614,8 @@ impl<'a> Builder<'a> {
                 flags: FRAME_UNNAMED,
             },
         };
-        let frames = &mut self.profile.frames;
-        *self.frames.entry(frame).or_insert_with_key(|frame| {
-            frames.push(frame.clone());
-            frames.len() as u32 - 1
-        })
+        let ByValue { hasher, frames, .. } = &mut self.by_value;
+        intern(&mut self.profile.frames, frames, hasher, frame)
     }
 
     fn function(&mut self, number: u32) -> u32 {
@@ -550,18 +624,21 @@ impl<'a> Builder<'a> {
         {
             return known;
         }
+        let module = self.module(self.recording.store.function(number).module);
         let function = self.recording.store.function(number);
-        let module = self.module(function.module);
         let strings = &mut self.profile.strings;
-        self.profile.functions.push(Function {
-            name: strings.intern(function.name),
-            system_name: function.system_name.map_or(0, |name| strings.intern(name)),
+        let name = strings.intern(function.name);
+        let system_name = function.system_name.map_or(0, |name| strings.intern(name));
+        let function = Function {
+            name,
+            system_name: if system_name == name { 0 } else { system_name },
             file: strings.intern(function.file),
             start_line: function.start_line,
             module,
             kind: Kind::of(function.kind),
-        });
-        let new = self.profile.functions.len() as u32 - 1;
+        };
+        let ByValue { hasher, functions, .. } = &mut self.by_value;
+        let new = intern(&mut self.profile.functions, functions, hasher, function);
         if let Some(slot) = self.functions.get_mut(number as usize) {
             *slot = new;
         }
@@ -578,26 +655,18 @@ impl<'a> Builder<'a> {
         let strings = &mut self.profile.strings;
         let module =
             Module { path: strings.intern(module.path), build_id: strings.intern(module.build_id) };
-        self.profile.modules.push(module);
-        let new = self.profile.modules.len() as u32 - 1;
+        let ByValue { hasher, modules, .. } = &mut self.by_value;
+        let new = intern(&mut self.profile.modules, modules, hasher, module);
         self.modules[number as usize] = new;
         new
     }
 
     /// What stands for a place whose name found no room.
     fn nameless(&mut self, kind: Kind) -> u32 {
-        let profile = &mut self.profile;
-        *self.nameless.entry(kind).or_insert_with(|| {
-            profile.functions.push(Function {
-                name: profile.strings.intern(Why::NoRoom.label()),
-                system_name: 0,
-                file: 0,
-                start_line: 0,
-                module: 0,
-                kind,
-            });
-            profile.functions.len() as u32 - 1
-        })
+        let name = self.profile.strings.intern(Why::NoRoom.label());
+        let function = Function { name, system_name: 0, file: 0, start_line: 0, module: 0, kind };
+        let ByValue { hasher, functions, .. } = &mut self.by_value;
+        intern(&mut self.profile.functions, functions, hasher, function)
     }
 
     /// See [`Frame::address`].
@@ -625,13 +694,9 @@ fn kind_of(word: abi::FrameWord) -> Kind {
 }
 
 /// Frames of samples by kind, all and named.
-fn count(profile: &Profile) -> BTreeMap<&'static str, (u64, u64)> {
-    let mut by_stack: HashMap<u32, u64> = HashMap::new();
-    for (&stack, &weight) in profile.samples.stack.iter().zip(&profile.samples.weight) {
-        *by_stack.entry(stack).or_default() += u64::from(weight);
-    }
+pub fn count(profile: &Profile) -> BTreeMap<&'static str, (u64, u64)> {
     let mut counts = BTreeMap::new();
-    for (stack, weight) in by_stack {
+    for (&stack, &weight) in profile.samples.stack.iter().zip(&profile.samples.weight) {
         for frame in profile.walk(stack) {
             let frame = &profile.frames[frame as usize];
             let kind = profile.functions[frame.function as usize].kind;
@@ -639,9 +704,9 @@ fn count(profile: &Profile) -> BTreeMap<&'static str, (u64, u64)> {
                 continue;
             }
             let count: &mut (u64, u64) = counts.entry(kind.name()).or_default();
-            count.0 += weight;
+            count.0 += u64::from(weight);
             if frame.flags & FRAME_UNNAMED == 0 {
-                count.1 += weight;
+                count.1 += u64::from(weight);
             }
         }
     }

@@ -215,6 +215,9 @@ impl Format {
     /// [`Error::Write`]; [`Error::Unsupported`] for formats that are read only.
     pub fn write(self, profile: &Profile, out: &mut impl Write) -> Result<(), Error> {
         match self {
+            Format::Html if profile.is_canonical => {
+                html::write(profile, out).map_err(Error::write("html"))
+            }
             Format::Html => html::write(&canonical(profile)?, out).map_err(Error::write("html")),
             Format::Pprof => pprof::write(profile, pprof::Options::default(), out),
             Format::Folded => folded::write(profile, folded::Options::default(), out),

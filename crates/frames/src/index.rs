@@ -65,6 +65,13 @@ impl Index {
         None
     }
 
+    /// Gives everything back: nothing is found any more.
+    pub(crate) fn clear(&mut self) {
+        self.shards = Vec::new();
+        self.len = 0;
+        self.charge.shrink(self.charge.bytes() as usize);
+    }
+
     /// Adds an id that is not there. `hash_of` gives the hash of ids that were added before.
     pub(crate) fn insert(
         &mut self,

@@ -317,6 +317,19 @@ impl Names {
         Ok(at)
     }
 
+    /// Gives back what only finds names.
+    pub(crate) fn seal(&mut self) {
+        self.strings.seal();
+        for index in [
+            &mut self.module_index,
+            &mut self.function_index,
+            &mut self.frame_index,
+            &mut self.chain_index,
+        ] {
+            index.clear();
+        }
+    }
+
     pub(crate) fn new_marks(&self) -> NameMarks {
         NameMarks {
             chains: Marks::new(self.chains.len()),

@@ -131,6 +131,12 @@ impl Places {
         forgotten as u64
     }
 
+    /// Gives back what only finds places.
+    pub(crate) fn seal(&mut self) {
+        self.index.clear();
+        self.seen.truncate(0);
+    }
+
     fn is_seen(&self, id: u32) -> bool {
         self.seen.at(id / 64) >> (id % 64) & 1 == 1
     }

@@ -201,6 +201,28 @@ impl Stacks {
         (parent, frame)
     }
 
+    /// Gives back what only finds nodes and stacks, and the stacks themselves.
+    pub(crate) fn seal(&mut self) {
+        self.node_index.clear();
+        self.key_index.clear();
+        self.keys.truncate(0);
+        self.ends.truncate(0);
+        self.seen.truncate(0);
+        self.next_free = FREE;
+        self.n_free = 0;
+    }
+
+    /// Writes a number over a node.
+    pub(crate) fn set_number(&mut self, id: u32, number: u32) {
+        self.nodes.set(id, [PARKED | number, 0]);
+    }
+
+    /// The number that was written over a node.
+    pub(crate) fn number(&self, id: u32) -> Option<u32> {
+        let [parent, _] = self.nodes.at(id);
+        (parent & PARKED != 0).then_some(parent & !PARKED)
+    }
+
     /// The nodes that some stack needs.
     pub(crate) fn marks(&self) -> Marks {
         let mut marks = Marks::new(self.nodes.len());

@@ -1046,6 +1046,36 @@ impl Store {
         self.sweep();
     }
 
+    /// For a store that is read out for the last time: gives back every index and lookup cache,
+    /// what waits, and the stacks by their hashes. Nodes, frames and names stay, under their numbers.
+    /// Whatever is taken in afterwards may stand there twice.
+    pub fn seal(&mut self) {
+        self.stacks.seal();
+        self.names.seal();
+        self.places.seal();
+        self.dynamic = Dynamic::new(&self.budget, 0);
+        self.tombstones = Tombstones::new(&self.budget.owner("lookup.tombstones"), 0);
+        self.parked = Vec::new();
+        self.free_parked = Vec::new();
+        self.pending = Vec::new();
+        self.free_pending = Vec::new();
+        self.questions = VecDeque::new();
+        self.waiting_charge.shrink(self.waiting_charge.bytes() as usize);
+        // A sweep would find no stack that needs a node.
+        self.has_grafts = true;
+    }
+
+    /// Writes a number of the caller's over a node that was read out, below 2^31: see
+    /// [`Store::number`]. [`Store::node`] knows it no more.
+    pub fn set_number(&mut self, node: u32, number: u32) {
+        self.stacks.set_number(node, number);
+    }
+
+    /// The number that was written over a node; `None`: it is still there.
+    pub fn number(&self, node: u32) -> Option<u32> {
+        self.stacks.number(node)
+    }
+
     /// The word of a node in static code, or at an address of one process.
     pub fn word_at(&self, node: Node) -> Option<u64> {
         match Ref::unpack(node.frame) {
@@ -1137,6 +1167,11 @@ impl Store {
     /// Bytes of the distinct texts themselves.
     pub fn text_bytes(&self) -> u64 {
         self.names.strings.text_bytes()
+    }
+
+    /// Places in static code.
+    pub fn n_places(&self) -> usize {
+        self.places.len()
     }
 
     /// Distinct frames by value.

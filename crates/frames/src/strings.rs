@@ -78,6 +78,11 @@ impl Strings {
         self.arena.get(id)
     }
 
+    /// Gives back what only finds texts.
+    pub(crate) fn seal(&mut self) {
+        self.index.clear();
+    }
+
     pub(crate) fn marks(&self) -> Marks {
         let mut marks = Marks::new(self.len() + 1);
         marks.mark(0);

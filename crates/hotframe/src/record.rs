@@ -14,6 +14,9 @@ use hotframe_abi as abi;
 use hotframe_bpf::memory::Memory;
 use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
+use hotframe_core::files::Files;
+use hotframe_core::jit::Jit;
+use hotframe_core::processes::Processes;
 use hotframe_core::profile::{Meta, Profile};
 use hotframe_core::recording::Recording;
 use hotframe_core::resolve;
@@ -25,7 +28,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
@@ -656,14 +659,12 @@ impl Recorder {
         drop(kernel);
         let mut memory = session.recording.store.report();
         let (losses, spilled) = gather(&mut session, &mut ledger);
-        let (mut profile, mut outcome) = resolve::resolve(
+        let mut outcome = resolve::name(
             resolve::Input {
                 recording: &mut session.recording,
                 files: &session.files,
                 kernel_symbols: &session.kernel_symbols,
                 jit: &session.jit,
-                meta,
-                start_ns,
                 debuginfod: hotframe_symbols::Debuginfod::from_environment(),
                 ask_kernel,
             },
@@ -690,9 +691,17 @@ impl Recorder {
             });
             failures.extend(result.err());
         }
-        // The profile has all of it now.
-        session.recording = Recording::default();
         ledger.end_stage("naming");
+        let recording = std::mem::take(&mut session.recording);
+        let mut profile = resolve::build(recording, &session.files, meta, start_ns);
+        outcome.frames = resolve::count(&profile);
+        // What named the recording is not needed to write it.
+        session.files = Files::default();
+        session.jit = Jit::default();
+        session.kernel_symbols = BTreeMap::new();
+        let sideband_lost = session.processes.lost_events;
+        session.processes = Processes::default();
+        ledger.end_stage("building");
         let first = session.counts.first_user_stack_ns;
         let agent = |ledger: &Ledger| {
             let (memory, stages) = ledger.json(&memory);
@@ -712,7 +721,7 @@ impl Recorder {
             Books {
                 ticks_expected,
                 ticks_halted,
-                sideband_lost: session.processes.lost_events,
+                sideband_lost,
                 kernel: &counters,
                 counts: &session.counts,
                 profile,

@@ -27,6 +27,7 @@ fn all_of(profile: &Profile) -> String {
         threads,
         samples,
         stats,
+        is_canonical: _,
     } = profile;
     let strings: Vec<_> = strings.iter().collect();
     format!(
