@@ -605,7 +605,7 @@ fn with_signs(registry: &[&'static dyn Runtime], file: &ElfFile<&dyn ReadAt>) ->
 
 /// Puts a region over sorted mappings: what it covers of them gets the table, what it covers of
 /// nothing becomes anonymous code of its own.
-fn overlay(entries: &mut Vec<abi::hf_mapping>, region: Region, table_off: u32) {
+pub(crate) fn overlay(entries: &mut Vec<abi::hf_mapping>, region: Region, table_off: u32) {
     if region.start >= region.end {
         return;
     }

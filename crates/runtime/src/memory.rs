@@ -13,7 +13,7 @@
 //! One system call a page that is not cached, some 0.5 µs; [`Memory::reads`] counts them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::os::unix::fs::FileExt as _;
@@ -35,8 +35,47 @@ pub struct Memory {
     pages: RefCell<HashMap<u64, Box<[u8]>>>,
     is_forbidden: Cell<bool>,
     reads: Cell<u64>,
-    /// Bytes at addresses, instead of a process.
-    recorded: Option<Vec<(u64, Vec<u8>)>>,
+    recorded: Option<Recorded>,
+}
+
+/// Bytes at addresses, instead of a process.
+#[derive(Debug)]
+struct Recorded {
+    /// By address.
+    pieces: Vec<(u64, Vec<u8>)>,
+    /// What was read of them, in units of [`RECORDED_UNIT_BYTES`].
+    touched: RefCell<BTreeSet<u64>>,
+}
+
+/// Unit in which it is kept what was read of a recording.
+pub const RECORDED_UNIT_BYTES: u64 = 64;
+
+impl Recorded {
+    /// Pieces that follow each other without a gap are read as one.
+    fn read(&self, address: u64, into: &mut [u8]) -> bool {
+        let Some(end) = address.checked_add(into.len() as u64) else { return false };
+        let first = self
+            .pieces
+            .partition_point(|(start, bytes)| start.saturating_add(bytes.len() as u64) <= address);
+        let mut at = address;
+        for (start, bytes) in self.pieces.get(first..).unwrap_or_default() {
+            if at >= end || *start > at {
+                break;
+            }
+            let to = end.min(start.saturating_add(bytes.len() as u64));
+            let source = bytes.get((at - start) as usize..(to - start) as usize);
+            let target = into.get_mut((at - address) as usize..(to - address) as usize);
+            let (Some(source), Some(target)) = (source, target) else { return false };
+            target.copy_from_slice(source);
+            at = to;
+        }
+        if at != end || into.is_empty() {
+            return into.is_empty();
+        }
+        let units = address / RECORDED_UNIT_BYTES..=(end - 1) / RECORDED_UNIT_BYTES;
+        self.touched.borrow_mut().extend(units);
+        true
+    }
 }
 
 impl Memory {
@@ -54,17 +93,25 @@ impl Memory {
 
     /// Of a recording: pieces by address. What they do not hold cannot be read.
     pub fn recorded(pieces: Vec<(u64, Vec<u8>)>) -> Memory {
+        let mut pieces = pieces;
+        pieces.sort_by_key(|(start, _)| *start);
         Memory {
             pid: 0,
             file: None,
             pages: RefCell::default(),
             is_forbidden: Cell::new(true),
             reads: Cell::new(0),
-            recorded: Some(pieces),
+            recorded: Some(Recorded { pieces, touched: RefCell::default() }),
         }
     }
 
-    /// System calls so far.
+    /// What was read of a recording so far: numbers of units of [`RECORDED_UNIT_BYTES`]. Nothing of
+    /// a live process.
+    pub fn touched(&self) -> BTreeSet<u64> {
+        self.recorded.as_ref().map(|recorded| recorded.touched.borrow().clone()).unwrap_or_default()
+    }
+
+    /// System calls so far; of a recording, reads.
     pub fn reads(&self) -> u64 {
         self.reads.get()
     }
@@ -77,7 +124,8 @@ impl Memory {
     /// Fills `into` from `address`, by way of the cache. False if any byte cannot be read.
     #[must_use]
     pub fn read(&self, address: u64, into: &mut [u8]) -> bool {
-        if into.len() as u64 > PAGE_BYTES {
+        // A recording has no more than what was read, to the byte.
+        if into.len() as u64 > PAGE_BYTES || self.recorded.is_some() {
             return into.len() <= READ_MAX_BYTES && self.read_fresh(address, into);
         }
         let mut address = address;
@@ -104,9 +152,7 @@ impl Memory {
             }
             let mut bytes = vec![0; PAGE_BYTES as usize];
             if !self.read_fresh(page, &mut bytes) {
-                // A recording may hold a part of a page only.
-                drop(pages);
-                return self.recorded.is_some() && self.read_fresh(page + at as u64, into);
+                return false;
             }
             pages.insert(page, bytes.into());
         }
@@ -122,18 +168,10 @@ impl Memory {
     /// Fills `into` from `address`, past the cache.
     #[must_use]
     pub fn read_fresh(&self, address: u64, into: &mut [u8]) -> bool {
-        if let Some(pieces) = &self.recorded {
-            return pieces.iter().any(|(start, bytes)| {
-                let found = address
-                    .checked_sub(*start)
-                    .and_then(|at| bytes.get(usize::try_from(at).ok()?..)?.get(..into.len()));
-                found.is_some_and(|found| {
-                    into.copy_from_slice(found);
-                    true
-                })
-            });
-        }
         self.reads.set(self.reads.get() + 1);
+        if let Some(recorded) = &self.recorded {
+            return recorded.read(address, into);
+        }
         if !self.is_forbidden.get() {
             let len = into.len();
             let remote = [nix::sys::uio::RemoteIoVec { base: address as usize, len }];
@@ -264,6 +302,20 @@ mod tests {
         let mut places = [(at, &mut a[..]), (8, &mut b[..]), (at + 4, &mut c[..])];
         assert_eq!(memory.read_batch(&mut places), [true, false, true]);
         assert_eq!((&a, &c), (b"some", b"thin"));
+    }
+
+    /// Of a recording what is there reads, across neighbouring pieces too, and is noted.
+    #[test]
+    fn recordings_read_what_they_hold() {
+        let pieces = vec![(0x2000, vec![3; 8]), (0x1000, vec![1; 8]), (0x1008, vec![2; 8])];
+        let memory = Memory::recorded(pieces);
+        assert_eq!(memory.u64(0x1004), Some(0x0202_0202_0101_0101));
+        assert_eq!(memory.u64(0x100c), None, "it ends there");
+        assert_eq!(memory.u64(0xffc), None, "it begins behind");
+        assert_eq!(memory.u64(u64::MAX - 3), None);
+        assert_eq!(memory.touched().into_iter().collect::<Vec<_>>(), [0x1000 / 64]);
+        assert_eq!(memory.u8(0x2007), Some(3));
+        assert_eq!(memory.touched().into_iter().collect::<Vec<_>>(), [0x1000 / 64, 0x2000 / 64]);
     }
 
     /// A page is read once, and anew after it was forgotten.

@@ -1,21 +1,28 @@
-//! Recorded processes: the production walk run over them, without root and without the process.
+//! Recorded processes: the production walk and the runtimes' user halves run over them, without root
+//! and without the process.
 //!
 //! In: `process.bin`, a process as it stood at one instruction: registers, executable mappings, the
-//! pages of its stack and the ranges of its files that unwinding read. Out: its frames as text.
+//! parts of its memory and of its files that unwinding and naming read. Out: its frames as text.
 //!
 //! # How it works
 //! Rows are built from the recorded bytes of the ELF files by `hotframe-objects`, put into tables
-//! as in a recording, and walked by the kernel half's own C ([`crate::walk`]). A case is a folder of
-//! `testing/recorded/<kind>/`: `process.bin`, `about.md` (what it is and what an independent tool
-//! says of it) and `expected.txt`. Cases are made by `testing/recorded/record.sh`, which stops a
-//! program with gdb and keeps a case only if gdb sees the same frames (but where it is misled).
+//! as in a recording, and walked by the kernel half's own C ([`crate::walk`]). Runtimes that are
+//! asked for recognise those files, attach to the recorded memory, give their regions and tables to
+//! the walk, and name the frames that their steps send, all by the code that runs in a session.
+//!
+//! A case is a folder of `testing/recorded/<kind>/`: `process.bin`, `about.md` (what it is and what
+//! an independent tool says of it) and `expected.txt`. Native cases are made by
+//! `testing/recorded/record.sh`, which stops a program with gdb and keeps a case only if gdb sees
+//! the same frames (but where it is misled); those of runtimes by `testing/recorded/runtime.py`,
+//! which stops a running program until a stack fits what is wanted.
 //!
 //! # Format of `process.bin`
 //! gzip of little-endian fields. All counts are `u32`, strings and byte ranges are preceded by
 //! their length as `u32`.
 //!
 //! ```text
-//! "hfproc01"  arm64: u32 (0, 1)  regs: [u64; 33], by DWARF number, pc last (abi.h)
+//! "hfproc02"  arm64: u32 (0, 1)  regs: [u64; 33], by DWARF number, pc last (abi.h)
+//! tp: u64, where thread-local storage is ("hfproc01" has none)
 //! n mappings: start u64, end u64, pgoff u64, file u32 (1 + index into files; 0: anonymous)
 //! n files:    path, length u64, n ranges: offset u64, bytes
 //! n memory:   address u64, bytes
@@ -26,8 +33,9 @@
 //! ahead differently still finds what it needs. One that needs more needs a new recording.
 //!
 //! # Damage
-//! Mutated recordings and tables are walked by the tests here, more of them with `MUTATIONS=N`. With
-//! the walk's C under sanitizers:
+//! Mutated recordings and tables are walked by the tests here, those of runtimes by
+//! [`check_damaged`], more of them with `MUTATIONS=N`, and by the fuzz target `recorded`. With the
+//! walk's C under sanitizers:
 //!
 //! ```text
 //! CC=gcc CFLAGS='-fsanitize=address,undefined -fno-sanitize=alignment' \
@@ -39,22 +47,28 @@
 //! Alignment is left out: a damaged offset may be odd, which these machines read all the same.
 //!
 //! # Cost
-//! A case is some 120 KB, most of it libc's symbols and unwind entries, and takes milliseconds.
+//! A native case is some 120 KB, most of it libc's symbols and unwind entries, and takes milliseconds.
+
+pub mod record;
 
 use crate::processes::Mapping;
+use crate::runtimes;
 use crate::tables::{OwnMemory, Tables};
 use crate::walk::{ReadUser, Stop, Walk};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt, RowSource};
-use std::cell::RefCell;
+use hotframe_runtime::memory::RECORDED_UNIT_BYTES;
+use hotframe_runtime::{Attached, Frame, Outcome, RawFrame, Runtime, Why};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-const MAGIC: &[u8; 8] = b"hfproc01";
+const MAGIC: &[u8; 8] = b"hfproc02";
+/// Without `tp`.
+const MAGIC_OLD: &[u8; 8] = b"hfproc01";
 /// Bounds of what is read: a recording is foreign bytes like any other.
 const MAX_BYTES: u64 = 64 << 20;
 const MAX_ITEMS: usize = 65536;
@@ -64,7 +78,12 @@ const MAX_LOADS: usize = 512;
 const TABLES_BYTES: usize = 8 << 20;
 /// Touched bytes are kept in pieces of this size.
 const FILE_PIECE_BYTES: u64 = 512;
-const MEMORY_PIECE_BYTES: u64 = 4096;
+const MEMORY_PIECE_BYTES: u64 = RECORDED_UNIT_BYTES;
+/// A walk of [`abi::HF_MAX_STEPS`] steps reads no more often: a step makes some tens of reads at most.
+const WALK_READS_MAX: u64 = abi::HF_MAX_STEPS as u64 * 128;
+/// Naming one frame reads no more often: 128 methods inlined into each other, each with a table of
+/// lines of 64 pages that is read twice.
+const FRAME_READS_MAX: u64 = 128 * 160;
 
 /// Why a recorded process cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +121,8 @@ pub struct RecordedProcess {
     pub arm64: bool,
     /// By DWARF number, the pc last.
     pub regs: [u64; abi::HF_NREGS as usize],
+    /// Where thread-local storage is; 0: not known.
+    pub tp: u64,
     /// Executable mappings, sorted; `file` is 1 + index into `files`.
     pub mappings: Vec<Mapping>,
     /// Files that are mapped executable.
@@ -115,6 +136,7 @@ impl Default for RecordedProcess {
         RecordedProcess {
             arm64: false,
             regs: [0; abi::HF_NREGS as usize],
+            tp: 0,
             mappings: Vec::new(),
             files: Vec::new(),
             memory: Vec::new(),
@@ -133,6 +155,13 @@ pub struct Walked {
     pub missing: u8,
     /// Some frame was found by a heuristic.
     pub is_heuristic: bool,
+    /// Frames of a runtime are missing.
+    pub has_lost_runtime: bool,
+    /// What became of each frame of a runtime, in order: its frames, innermost first, or why it has
+    /// none.
+    pub named: Vec<Result<Vec<Frame>, Why>>,
+    /// Runtimes that were recognised but could not be used, and why.
+    pub problems: Vec<String>,
 }
 
 /// Copies what `ranges` have of `[at, at + into.len())`; returns how many bytes.
@@ -158,8 +187,19 @@ fn copy(ranges: &[(u64, Vec<u8>)], at: u64, into: &mut [u8]) -> usize {
 /// Bytes of a whole file or memory, with what was read of them.
 #[derive(Clone)]
 struct Traced {
-    file: Rc<RecordedFile>,
-    touched: Rc<RefCell<BTreeSet<u64>>>,
+    file: Arc<RecordedFile>,
+    touched: Touched,
+}
+
+/// Numbers of the pieces that were read.
+type Touched = Arc<Mutex<BTreeSet<u64>>>;
+
+/// Notes that `len` bytes at `offset` were read.
+fn touch(touched: &Touched, offset: u64, len: usize) {
+    if let Some(last) = (len as u64).checked_sub(1) {
+        let pieces = offset / FILE_PIECE_BYTES..=offset.saturating_add(last) / FILE_PIECE_BYTES;
+        touched.lock().unwrap_or_else(PoisonError::into_inner).extend(pieces);
+    }
 }
 
 impl ReadAt for Traced {
@@ -168,10 +208,7 @@ impl ReadAt for Traced {
         let buf = &mut buf[..n];
         buf.fill(0);
         copy(&self.file.ranges, offset, buf);
-        if n > 0 {
-            let last = (offset + n as u64 - 1) / FILE_PIECE_BYTES;
-            self.touched.borrow_mut().extend(offset / FILE_PIECE_BYTES..=last);
-        }
+        touch(&self.touched, offset, n);
         Ok(n)
     }
 
@@ -183,11 +220,13 @@ impl ReadAt for Traced {
 struct Memory<'a> {
     process: &'a RecordedProcess,
     touched: BTreeSet<u64>,
-    files_touched: &'a [Rc<RefCell<BTreeSet<u64>>>],
+    files_touched: &'a [Touched],
+    reads: u64,
 }
 
 impl ReadUser for Memory<'_> {
     fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
+        self.reads += 1;
         if copy(&self.process.memory, addr, into) == into.len() {
             let last = addr.saturating_add(into.len() as u64 - 1) / MEMORY_PIECE_BYTES;
             self.touched.extend(addr / MEMORY_PIECE_BYTES..=last);
@@ -208,8 +247,7 @@ impl ReadUser for Memory<'_> {
         };
         let offset = mapping.pgoff.wrapping_add(addr - mapping.start);
         if let Some(touched) = self.files_touched.get(at) {
-            let last = offset.saturating_add(into.len() as u64 - 1) / FILE_PIECE_BYTES;
-            touched.borrow_mut().extend(offset / FILE_PIECE_BYTES..=last);
+            touch(touched, offset, into.len());
         }
         self.process
             .files
@@ -218,9 +256,19 @@ impl ReadUser for Memory<'_> {
     }
 }
 
+/// A runtime at work in a recorded process.
+struct Served {
+    runtime: &'static dyn Runtime,
+    bias: u64,
+    attached: Box<dyn Attached>,
+}
+
 /// One run over a recorded process.
 struct Run {
     walked: Walked,
+    walk_reads: u64,
+    /// Most reads that a frame took to be named.
+    frame_reads: u64,
     #[cfg(test)]
     tables: Tables,
     #[cfg(test)]
@@ -230,23 +278,27 @@ struct Run {
 }
 
 impl RecordedProcess {
-    /// Walks the process with tables built from its files.
-    pub fn walk(&self) -> Walked {
-        self.run().walked
+    /// Walks the process with tables built from its files; what belongs to one of `runtimes` is
+    /// walked by its step and named.
+    pub fn walk(&self, runtimes: &[&'static dyn Runtime]) -> Walked {
+        self.run(runtimes).walked
     }
 
-    fn run(&self) -> Run {
+    fn run(&self, registry: &[&'static dyn Runtime]) -> Run {
         let mut tables = Tables::new(Box::new(OwnMemory::new(TABLES_BYTES)));
-        let touched: Vec<Rc<RefCell<BTreeSet<u64>>>> =
-            self.files.iter().map(|_| Rc::default()).collect();
-        let mut sources: Vec<Option<RowSource<Traced>>> = self
+        let touched: Vec<Touched> = self.files.iter().map(|_| Touched::default()).collect();
+        let files: Vec<Traced> = self
             .files
             .iter()
             .zip(&touched)
-            .map(|(file, touched)| {
-                let file = Traced { file: Rc::new(file.clone()), touched: touched.clone() };
-                RowSource::new(ElfFile::open(file).ok()?).ok()
+            .map(|(file, touched)| Traced {
+                file: Arc::new(file.clone()),
+                touched: touched.clone(),
             })
+            .collect();
+        let mut sources: Vec<Option<RowSource<Traced>>> = files
+            .iter()
+            .map(|file| RowSource::new(ElfFile::open(file.clone()).ok()?).ok())
             .collect();
         let mut entries = Vec::with_capacity(self.mappings.len());
         for mapping in &self.mappings {
@@ -270,10 +322,18 @@ impl RecordedProcess {
             }
             entries.push(entry);
         }
+        let mut runtimes = RecordedRuntimes::attach(self, registry, &files);
+        for served in &runtimes.served {
+            let table = tables.add_table(served.runtime.id(), served.attached.table());
+            for region in served.attached.regions() {
+                runtimes::overlay(&mut entries, *region, table.map_or(0, |table| table.off));
+            }
+        }
         let blob_off = tables.add_blob(&entries).map_or(0, |blob| blob.off);
         let mut memory =
-            Memory { process: self, touched: BTreeSet::new(), files_touched: &touched };
-        let mut walk = Walk::new(self.arm64, &self.regs, true, false, &[], 0);
+            Memory { process: self, touched: BTreeSet::new(), files_touched: &touched, reads: 0 };
+        let mut walk = Walk::new(self.arm64, &self.regs, true, false, &[], 0)
+            .with_runtimes(self.tp, &[0; abi::HF_RUNTIME_STATE_WORDS as usize]);
         let mut end = (abi::HF_CUT_BUDGET as u8, abi::HF_MISSING_ROWS as u8);
         for _ in 0..MAX_LOADS {
             let (what, pc) = match walk.run(tables.memory(), blob_off, &mut memory) {
@@ -302,25 +362,38 @@ impl RecordedProcess {
                 break;
             }
         }
+        let named = runtimes.name(walk.words());
+        let mut memory_pieces = memory.touched;
+        memory_pieces.extend(runtimes.memory.touched());
         Run {
             walked: Walked {
                 words: walk.words().to_vec(),
                 cut: end.0,
                 missing: end.1,
                 is_heuristic: walk.is_heuristic(),
+                has_lost_runtime: walk.has_lost_runtime(),
+                named,
+                problems: runtimes.problems,
             },
+            walk_reads: memory.reads,
+            frame_reads: runtimes.frame_reads,
             #[cfg(test)]
             tables,
             #[cfg(test)]
             blob_off,
-            file_pieces: touched.iter().map(|pieces| pieces.take()).collect(),
-            memory_pieces: memory.touched,
+            file_pieces: touched
+                .iter()
+                .map(|pieces| {
+                    std::mem::take(&mut *pieces.lock().unwrap_or_else(PoisonError::into_inner))
+                })
+                .collect(),
+            memory_pieces,
         }
     }
 
-    /// The same process with only the bytes that a walk reads.
-    pub fn trimmed(&self) -> RecordedProcess {
-        let run = self.run();
+    /// The same process with only the bytes that are read by a walk and by these runtimes.
+    pub fn trimmed(&self, runtimes: &[&'static dyn Runtime]) -> RecordedProcess {
+        let run = self.run(runtimes);
         let pieces = |ranges: &[(u64, Vec<u8>)], pieces: &BTreeSet<u64>, piece_bytes: u64| {
             let mut out: Vec<(u64, Vec<u8>)> = Vec::new();
             for (start, bytes) in ranges {
@@ -348,12 +421,28 @@ impl RecordedProcess {
     }
 
     /// Frames as text, one a line, leaf first, and how the walk ended:
-    /// `path+0xoffset [return] [heuristic]`.
+    /// `path+0xoffset [return] [heuristic]`, and for those of a runtime
+    /// `name file:line from:first line [inlined] [internal]` or `unnamed: why`.
     pub fn render(&self, walked: &Walked) -> String {
         let mut text = String::new();
-        for &word in &walked.words {
+        let mut named = walked.named.iter();
+        let mut at = 0;
+        while let Some(&word) = walked.words.get(at) {
             let word = abi::FrameWord(word);
+            at += 1 + word.n_data_words();
             match word.kind() {
+                abi::HF_FRAME_DYNAMIC => match named.next() {
+                    Some(Ok(frames)) => {
+                        let lines: Vec<String> = frames.iter().map(render_frame).collect();
+                        text.push_str(&lines.join("\n"));
+                    }
+                    Some(Err(why)) => {
+                        let _ = write!(text, "unnamed: {why:?}");
+                    }
+                    None => {
+                        let _ = write!(text, "runtime {}", word.runtime());
+                    }
+                },
                 abi::HF_FRAME_NATIVE => {
                     let file = (word.file_id() as usize).checked_sub(1);
                     let path =
@@ -382,7 +471,13 @@ impl RecordedProcess {
             (cut, abi::HF_MISSING_NONE) => write!(text, "cut {cut}"),
             (cut, missing) => write!(text, "cut {cut}, missing {missing}"),
         };
+        if walked.has_lost_runtime {
+            text.push_str(", runtime lost");
+        }
         text.push_str(if walked.is_heuristic { ", heuristic\n" } else { "\n" });
+        for problem in &walked.problems {
+            let _ = writeln!(text, "{problem}");
+        }
         text
     }
 
@@ -397,7 +492,7 @@ impl RecordedProcess {
             for mapping in mappings {
                 let at = (mapping.file as usize).wrapping_sub(1);
                 let Some(file) = self.files.get(at) else { continue };
-                let reader = Traced { file: Rc::new(file.clone()), touched: Rc::default() };
+                let reader = Traced { file: Arc::new(file.clone()), touched: Touched::default() };
                 let image = ElfFile::open(reader)
                     .ok()
                     .and_then(|elf| elf.map_bias(mapping.start, mapping.pgoff));
@@ -432,6 +527,7 @@ impl RecordedProcess {
         out.extend(MAGIC);
         out.extend(u32::from(self.arm64).to_le_bytes());
         out.extend(self.regs.iter().flat_map(|reg| reg.to_le_bytes()));
+        out.extend(self.tp.to_le_bytes());
         out.extend((self.mappings.len() as u32).to_le_bytes());
         for mapping in &self.mappings {
             for value in [mapping.start, mapping.end, mapping.pgoff] {
@@ -468,12 +564,16 @@ impl RecordedProcess {
 
     fn decode(plain: &[u8]) -> Result<RecordedProcess, Error> {
         let mut fields = Fields { bytes: plain, at: 0 };
-        if fields.take(8).ok() != Some(MAGIC.as_slice()) {
+        let magic = fields.take(8).ok();
+        if magic != Some(MAGIC.as_slice()) && magic != Some(MAGIC_OLD.as_slice()) {
             return Err(Error::NotRecorded);
         }
         let mut process = RecordedProcess { arm64: fields.u32()? == 1, ..Default::default() };
         for reg in &mut process.regs {
             *reg = fields.u64()?;
+        }
+        if magic == Some(MAGIC.as_slice()) {
+            process.tp = fields.u64()?;
         }
         for _ in 0..fields.count()? {
             process.mappings.push(Mapping {
@@ -491,6 +591,139 @@ impl RecordedProcess {
         process.memory = fields.ranges()?;
         process.mappings.sort_by_key(|mapping| mapping.start);
         Ok(process)
+    }
+}
+
+/// A frame of a runtime as a line of text.
+fn render_frame(frame: &Frame) -> String {
+    let mut text = String::from_utf8_lossy(&frame.name).into_owned();
+    if !frame.file.is_empty() || frame.line != 0 {
+        let file = String::from_utf8_lossy(&frame.file);
+        let _ = write!(text, " {file}:{} from:{}", frame.line, frame.start_line);
+    }
+    for (is, word) in [(frame.inlined, " inlined"), (frame.is_internal, " internal")] {
+        if is {
+            text.push_str(word);
+        }
+    }
+    text
+}
+
+/// Runtimes at work in a recorded process.
+struct RecordedRuntimes<'a> {
+    process: &'a RecordedProcess,
+    files: &'a [Traced],
+    memory: hotframe_runtime::Memory,
+    served: Vec<Served>,
+    problems: Vec<String>,
+    frame_reads: u64,
+}
+
+impl<'a> RecordedRuntimes<'a> {
+    /// Those of the registry that a file of the process is.
+    fn attach(
+        process: &'a RecordedProcess,
+        registry: &[&'static dyn Runtime],
+        files: &'a [Traced],
+    ) -> RecordedRuntimes<'a> {
+        let memory = match registry {
+            [] => Vec::new(),
+            _ => process.memory.clone(),
+        };
+        let mut all = RecordedRuntimes {
+            process,
+            files,
+            memory: hotframe_runtime::Memory::recorded(memory),
+            served: Vec::new(),
+            problems: Vec::new(),
+            frame_reads: 0,
+        };
+        if registry.is_empty() {
+            return all;
+        }
+        for (at, file) in files.iter().enumerate() {
+            let Ok(elf) = ElfFile::open(file as &dyn ReadAt) else { continue };
+            let mapping = process.mappings.iter().find(|mapping| mapping.file as usize == at + 1);
+            let Some(mapping) = mapping else { continue };
+            let Some(image) = elf.map_bias(mapping.start, mapping.pgoff) else { continue };
+            let bias = image.wrapping_sub(elf.image_base());
+            for recognised in runtimes::recognise(registry, &file.file.path, &elf) {
+                let runtime = recognised.runtime;
+                let attached = recognised.layout.and_then(|layout| {
+                    all.with(bias, |view| layout.attach(view)).map_err(|why| why.to_string())
+                });
+                match attached {
+                    Ok(attached) => all.served.push(Served { runtime, bias, attached }),
+                    Err(why) => all.problems.push(format!("{}: {why}", runtime.name())),
+                }
+            }
+        }
+        all
+    }
+
+    fn with<T>(&self, bias: u64, f: impl FnOnce(&hotframe_runtime::Process<'_>) -> T) -> T {
+        let make = || {
+            let mappings = self.process.mappings.iter();
+            let path = |file: u32| {
+                let at = (file as usize).checked_sub(1);
+                at.and_then(|at| self.files.get(at)).map(|file| file.file.path.clone())
+            };
+            mappings
+                .map(|mapping| hotframe_runtime::Mapping {
+                    start: mapping.start,
+                    end: mapping.end,
+                    pgoff: mapping.pgoff,
+                    path: path(mapping.file).unwrap_or_default(),
+                })
+                .collect()
+        };
+        let open = |wanted: &hotframe_runtime::Mapping| {
+            let mapping =
+                self.process.mappings.iter().find(|mapping| mapping.start == wanted.start)?;
+            let file = self.files.get((mapping.file as usize).checked_sub(1)?)?;
+            Some(Arc::new(file.clone()) as Arc<dyn ReadAt + Send + Sync>)
+        };
+        f(&hotframe_runtime::Process {
+            pid: 0,
+            bias,
+            memory: &self.memory,
+            mappings: &hotframe_runtime::Mappings::new(&make),
+            open: &open,
+        })
+    }
+
+    /// Names the frames of runtimes among the words.
+    fn name(&mut self, words: &[u64]) -> Vec<Result<Vec<Frame>, Why>> {
+        let mut all = Vec::new();
+        let mut at = 0;
+        while let Some(&head) = words.get(at) {
+            let head = abi::FrameWord(head);
+            let data = words.get(at + 1..at + 1 + head.n_data_words()).unwrap_or_default();
+            at += 1 + head.n_data_words();
+            if head.kind() != abi::HF_FRAME_DYNAMIC {
+                continue;
+            }
+            let raw = RawFrame { head, data };
+            let mut answer = Err(Why::ProcessGone);
+            let mut served = std::mem::take(&mut self.served);
+            for served in served.iter_mut().filter(|one| one.runtime.id() == head.runtime()) {
+                let before = self.memory.reads();
+                let mut frames = Vec::new();
+                let outcome =
+                    self.with(served.bias, |view| served.attached.resolve(&raw, view, &mut frames));
+                self.frame_reads = self.frame_reads.max(self.memory.reads() - before);
+                match outcome {
+                    Outcome::Named => {
+                        answer = Ok(frames);
+                        break;
+                    }
+                    Outcome::Unnamed(why) => answer = Err(why),
+                }
+            }
+            self.served = served;
+            all.push(answer);
+        }
+        all
     }
 }
 
@@ -547,6 +780,27 @@ fn recorded_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testing/recorded")
 }
 
+/// The kinds that there are cases of: folders of `testing/recorded` that hold folders.
+///
+/// # Panics
+/// If the folder cannot be read: for tests.
+pub fn recorded_kinds() -> Vec<String> {
+    let list = |path: &Path| -> Vec<std::fs::DirEntry> {
+        std::fs::read_dir(path)
+            .unwrap_or_else(|cause| panic!("reading {}: {cause}", path.display()))
+            .filter_map(Result::ok)
+            .filter(|entry| entry.path().is_dir())
+            .collect()
+    };
+    let mut kinds: Vec<String> = list(&recorded_dir())
+        .into_iter()
+        .filter(|entry| !list(&entry.path()).is_empty())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    kinds.sort();
+    kinds
+}
+
 /// The cases of a kind with their folders, sorted by name.
 ///
 /// # Panics
@@ -574,15 +828,15 @@ pub fn recorded_cases(kind: &str) -> Vec<(PathBuf, RecordedProcess)> {
         .collect()
 }
 
-/// Every recorded process of `testing/recorded/<kind>` unwinds to its `expected.txt`. With `UPDATE=1`
-/// in the environment that file is written instead.
+/// Every recorded process of `testing/recorded/<kind>` unwinds to its `expected.txt`, with the frames
+/// of these runtimes named. With `UPDATE=1` in the environment that file is written instead.
 ///
 /// # Panics
 /// If a case differs, cannot be read, or there is none: for tests.
-pub fn check_recorded(kind: &str) {
+pub fn check_recorded(runtimes: &[&'static dyn Runtime], kind: &str) {
     let mut wrong = String::new();
     for (path, process) in recorded_cases(kind) {
-        let got = process.render(&process.walk());
+        let got = process.render(&process.walk(runtimes));
         let file = path.join("expected.txt");
         if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
             std::fs::write(&file, &got)
@@ -606,6 +860,174 @@ pub fn check_recorded(kind: &str) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// Every recorded process of `testing/recorded/<kind>`, damaged in many ways, still ends: no panic, no
+/// walk and no name that takes more reads than the bounds allow. The same damage in every run;
+/// `MUTATIONS=100000` for a long one.
+///
+/// # Panics
+/// If a bound is passed, a case cannot be read, or there is none: for tests.
+pub fn check_damaged(runtimes: &[&'static dyn Runtime], kind: &str) {
+    let mut random = Random(4);
+    let (mut walks, mut named, mut differ) = (0, 0, 0);
+    for (_, process) in recorded_cases(kind) {
+        let whole = process.walk(runtimes);
+        for _ in 0..n_mutations(100) {
+            let edits: Vec<u8> = (0..random.below(8) * EDIT_BYTES + EDIT_BYTES)
+                .map(|_| random.next() as u8)
+                .collect();
+            let walked = walk_damaged(runtimes, &process, &edits);
+            walks += 1;
+            named += walked.named.iter().filter(|frames| frames.is_ok()).count();
+            differ += usize::from(walked != whole);
+        }
+    }
+    // Damage that is nowhere looked at, and damage after which nothing is left, would prove nothing.
+    assert!(differ * 8 > walks, "{differ} of {walks} walks were hit");
+    assert!(runtimes.is_empty() || named > walks, "{named} frames named in {walks} walks");
+}
+
+/// Walks a recorded process that was damaged as `edits` say, and checks the bounds.
+///
+/// # Panics
+/// If one is passed: for tests and fuzzing.
+pub fn walk_damaged(
+    runtimes: &[&'static dyn Runtime],
+    process: &RecordedProcess,
+    edits: &[u8],
+) -> Walked {
+    let mut damaged = process.clone();
+    for edit in edits.chunks_exact(EDIT_BYTES) {
+        damaged.damage(edit);
+    }
+    let run = damaged.run(runtimes);
+    check_walked(&run.walked);
+    assert!(run.walk_reads <= WALK_READS_MAX, "a walk made {} reads", run.walk_reads);
+    assert!(run.frame_reads <= FRAME_READS_MAX, "a name took {} reads", run.frame_reads);
+    run.walked
+}
+
+fn check_walked(walked: &Walked) {
+    assert!(walked.words.len() <= abi::HF_MAX_WORDS as usize);
+    assert!(u32::from(walked.cut) < abi::HF_CUT_COUNT);
+    for frames in walked.named.iter().flatten() {
+        assert!(!frames.is_empty() && frames.iter().all(|frame| !frame.name.is_empty()));
+    }
+}
+
+/// Bytes of an edit: what, where (6), with what (8), and one to spare.
+const EDIT_BYTES: usize = 16;
+
+impl RecordedProcess {
+    /// Damages one thing, mostly where it hurts.
+    fn damage(&mut self, edit: &[u8]) {
+        let byte = |at: usize| edit.get(at).copied().unwrap_or_default();
+        let word = |from: usize, n: usize| {
+            (from..from + n).rev().fold(0u64, |word, at| word << 8 | u64::from(byte(at)))
+        };
+        let (what, place, value) = (byte(0), word(1, 6), word(7, 8));
+        let pick = |n: usize| (place % n.max(1) as u64) as usize;
+        // A value that a pointer, a length or a count may have, or any.
+        let pieces = self.memory.len();
+        let inside = |memory: &[(u64, Vec<u8>)]| {
+            memory.get((value >> 32) as usize % pieces.max(1)).map_or(value, |(start, bytes)| {
+                start.wrapping_add((value % (bytes.len() as u64 + 16)) & !7)
+            })
+        };
+        let value = match byte(15) % 8 {
+            0 => 0,
+            1 => u64::MAX,
+            2 => i64::MAX as u64,
+            3 => value & 0xff,
+            4 => value & 0xffff_ffff,
+            5 | 6 => inside(&self.memory),
+            _ => value,
+        };
+        match what % 16 {
+            0 => {
+                let at = pick(self.regs.len());
+                if let Some(reg) = self.regs.get_mut(at) {
+                    *reg = value;
+                }
+            }
+            1 => {
+                let at = pick(self.regs.len());
+                if let Some(reg) = self.regs.get_mut(at) {
+                    *reg = reg.wrapping_add(value & 0xffff).wrapping_sub(0x8000);
+                }
+            }
+            2 if pieces != 0 => {
+                self.memory.remove(pick(pieces));
+            }
+            3 => {
+                let at = pick(pieces);
+                if let Some((_, bytes)) = self.memory.get_mut(at) {
+                    bytes.truncate((value % (bytes.len() as u64 + 1)) as usize);
+                }
+            }
+            4 => {
+                let at = pick(self.mappings.len());
+                if let Some(mapping) = self.mappings.get_mut(at) {
+                    match value % 3 {
+                        0 => mapping.file = value as u32 % (self.files.len() as u32 + 2),
+                        1 => mapping.pgoff = value,
+                        _ => mapping.end = mapping.start.saturating_add(value & 0xffff_ffff),
+                    }
+                }
+            }
+            5 => {
+                let at = pick(self.files.len());
+                if let Some(file) = self.files.get_mut(at) {
+                    let ranges = file.ranges.len();
+                    let range = file.ranges.get_mut((value >> 8) as usize % ranges.max(1));
+                    if let Some((_, bytes)) = range
+                        && !bytes.is_empty()
+                    {
+                        let at = (value >> 16) as usize % bytes.len();
+                        bytes[at] = value as u8;
+                    }
+                }
+            }
+            6 => self.tp = value,
+            what => {
+                let at = pick(pieces);
+                let Some((_, bytes)) = self.memory.get_mut(at) else { return };
+                let at = (place >> 16) as usize % bytes.len().max(1);
+                // Words stand at multiples of 8 mostly, halves at multiples of 4, and so on.
+                let len = [8, 8, 8, 4, 4, 2, 1, 1, 1][usize::from(what - 7)];
+                let at = at / len * len;
+                if let Some(target) = bytes.get_mut(at..at + len) {
+                    match what {
+                        13 => target[0] ^= 1 << (value & 7),
+                        _ => target.copy_from_slice(&value.to_le_bytes()[..len]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// SplitMix64 (Steele et al., OOPSLA 2014): the same mutations in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+}
+
+/// How many mutations of each case; `MUTATIONS=100000` for a long run.
+fn n_mutations(default: usize) -> usize {
+    std::env::var("MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -614,7 +1036,7 @@ mod tests {
     /// Each recorded process unwinds to its `expected.txt`. UPDATE=1 rewrites.
     #[test]
     fn recorded() {
-        check_recorded("native");
+        check_recorded(&[], "native");
     }
 
     /// What is written is read again; what is trimmed walks alike.
@@ -624,26 +1046,11 @@ mod tests {
             let bytes = process.to_bytes().expect("memory");
             let again = RecordedProcess::from_bytes(&bytes).expect("what was written");
             assert_eq!(again, process, "{}", path.display());
-            assert_eq!(process.trimmed().walk(), process.walk(), "{}", path.display());
+            assert_eq!(process.trimmed(&[]).walk(&[]), process.walk(&[]), "{}", path.display());
         }
     }
 
-    /// SplitMix64 (Steele et al., OOPSLA 2014): the same mutations in every run.
-    struct Random(u64);
-
     impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-
-        fn below(&mut self, n: usize) -> usize {
-            (self.next() % n.max(1) as u64) as usize
-        }
-
         /// Flips bits, writes extremes, copies words over others.
         fn mutate(&mut self, bytes: &mut [u8]) {
             for _ in 0..=self.below(16) {
@@ -667,14 +1074,10 @@ mod tests {
         }
     }
 
-    /// How many mutations of each case; `MUTATIONS=100000` for a long run.
-    fn n_mutations(default: usize) -> usize {
-        std::env::var("MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-    }
-
-    fn check_walked(walked: &Walked) {
-        assert!(walked.words.len() <= abi::HF_MAX_WORDS as usize);
-        assert!(u32::from(walked.cut) < abi::HF_CUT_COUNT);
+    /// The damage that recorded runtimes get.
+    #[test]
+    fn damaged_in_place() {
+        check_damaged(&[], "native");
     }
 
     /// Damaged recordings — registers, mappings, ELF files, stacks — give some walk or an error.
@@ -693,7 +1096,7 @@ mod tests {
                     damaged.truncate(random.below(plain.len()));
                 }
                 if let Ok(process) = RecordedProcess::decode(&damaged) {
-                    check_walked(&process.walk());
+                    check_walked(&process.walk(&[]));
                 }
             }
         }
@@ -715,7 +1118,7 @@ mod tests {
                 for (_, bytes) in &mut damaged.memory {
                     random.mutate(bytes);
                 }
-                check_walked(&damaged.walk());
+                check_walked(&damaged.walk(&[]));
             }
         }
     }
@@ -725,7 +1128,7 @@ mod tests {
     fn damaged_tables() {
         let mut random = Random(3);
         for (_, process) in recorded_cases("native") {
-            let run = process.run();
+            let run = process.run(&[]);
             let used = run.tables.stats().touched_bytes as usize;
             let heap = abi::HF_HEAP_OFF as usize;
             let plain = snapshot(run.tables.memory(), heap + used);
@@ -739,8 +1142,12 @@ mod tests {
                 let mut memory = OwnMemory::new(damaged.len());
                 memory.write(0, &damaged);
                 let mut walk = Walk::new(process.arm64, &process.regs, true, false, &[], 0);
-                let mut user =
-                    Memory { process: &process, touched: BTreeSet::new(), files_touched: &[] };
+                let mut user = Memory {
+                    process: &process,
+                    touched: BTreeSet::new(),
+                    files_touched: &[],
+                    reads: 0,
+                };
                 let _ = walk.run(&memory, run.blob_off, &mut user);
                 assert!(walk.words().len() <= abi::HF_MAX_WORDS as usize);
             }
