@@ -6,7 +6,7 @@ import { bar, el } from "./dom";
 import { base, bytes, count, duration, share, shown } from "./text";
 
 /** What each reason of a cut means, and what a user can do. */
-const REASONS: Record<string, [meaning: string, mend: string]> = {
+export const REASONS: Record<string, [meaning: string, mend: string]> = {
   no_unwind_info: ["the code has neither unwind tables nor frame pointers that check out",
     "build it with -fasynchronous-unwind-tables or -fno-omit-frame-pointer"],
   bad_unwind_info: ["the unwind tables at that address contradict themselves",

@@ -152,7 +152,7 @@ export class Changes {
         this.tableBound = 0;
         const hits: number[] = [];
         for (const s of this.nodesOf.keys()) {
-          if (tree.symbols.isProcess(s)) continue;
+          if (tree.symbols.isLabel(s)) continue;
           for (const own of [true, false]) {
             const { before, after } = this.test(this.nodes(s, own), own, 0);
             if (before + after > 0) hits.push(before + after);

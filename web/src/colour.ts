@@ -1,8 +1,10 @@
 // Colours of kinds, for a light and a dark page.
 //
-// Hues are those of Okabe & Ito (2008), which stay apart under protan-, deutan- and tritanopia,
-// for the kinds that meet most often in one profile; kinds that seldom meet share a hue at
-// another lightness. Functions of a kind differ by lightness only, so hue always says the kind.
+// Chosen so that the kinds that meet most often in one profile (kernel, native, rust, go, jvm,
+// cpython, v8js) stay apart under normal vision and simulated protan-, deutan- and tritanopia
+// (Machado et al. 2009), by hue or, where a hue is lost, by lightness; the others stay apart from
+// kernel and native code, which they always meet. test/colour.test.ts measures it. Functions of a
+// kind differ by lightness only, so hue always says the kind.
 
 interface Hue {
   hue: number;
@@ -12,20 +14,21 @@ interface Hue {
 }
 
 const HUES: Record<string, Hue> = {
-  kernel: { hue: 55, chroma: 0.12, light: 0.78 },
-  native: { hue: 240, chroma: 0.08, light: 0.8 },
-  rust: { hue: 35, chroma: 0.13, light: 0.7 },
-  go: { hue: 200, chroma: 0.09, light: 0.72 },
-  jvm: { hue: 165, chroma: 0.11, light: 0.72 },
-  cpython: { hue: 100, chroma: 0.13, light: 0.86 },
-  v8js: { hue: 110, chroma: 0.13, light: 0.74 },
-  ruby: { hue: 15, chroma: 0.13, light: 0.74 },
-  php: { hue: 285, chroma: 0.09, light: 0.74 },
-  perl: { hue: 275, chroma: 0.07, light: 0.72 },
-  beam: { hue: 345, chroma: 0.11, light: 0.72 },
-  dotnet: { hue: 305, chroma: 0.11, light: 0.68 },
-  luajit: { hue: 260, chroma: 0.1, light: 0.68 },
-  jit: { hue: 140, chroma: 0.09, light: 0.82 },
+  kernel: { hue: 70, chroma: 0.146, light: 0.71 },
+  native: { hue: 239, chroma: 0.077, light: 0.86 },
+  rust: { hue: 303, chroma: 0.14, light: 0.652 },
+  go: { hue: 245, chroma: 0.1, light: 0.752 },
+  jvm: { hue: 172, chroma: 0.1, light: 0.65 },
+  cpython: { hue: 98, chroma: 0.129, light: 0.93 },
+  v8js: { hue: 112, chroma: 0.08, light: 0.8 },
+  ruby: { hue: 9, chroma: 0.09, light: 0.8 },
+  php: { hue: 280, chroma: 0.11, light: 0.68 },
+  perl: { hue: 268, chroma: 0.1, light: 0.66 },
+  beam: { hue: 335, chroma: 0.1, light: 0.66 },
+  dotnet: { hue: 315, chroma: 0.12, light: 0.66 },
+  luajit: { hue: 265, chroma: 0.12, light: 0.7 },
+  jit: { hue: 150, chroma: 0.08, light: 0.76 },
+  cut: { hue: 30, chroma: 0.035, light: 0.9 },
 };
 const OTHER: Hue = { hue: 250, chroma: 0.008, light: 0.86 };
 
@@ -40,7 +43,8 @@ export function fill(kind: string, shade: number, dark: boolean): string {
   let known = fills.get(key);
   if (known === undefined) {
     const { hue, chroma, light } = HUES[kind] ?? OTHER;
-    const lightness = (dark ? Math.min(light * 0.58 + 0.02, 0.49) : light) + (shade - 1) * (dark ? 0.018 : 0.02);
+    // Light text reads well on 0.35–0.53, dark text on 0.63–0.95.
+    const lightness = (dark ? 0.35 + (light - 0.63) * (0.15 / 0.3) : light) + (shade - 1) * (dark ? 0.016 : 0.018);
     known = hex(lightness, dark ? chroma * 0.85 : chroma, hue);
     fills.set(key, known);
   }

@@ -13,7 +13,6 @@ function xml(text: string): string {
 /** The graph as drawn, all rows of it. */
 export function svg(flame: Flame, tree: ViewTree, width: number, title: string, dark: boolean): string {
   const { symbols } = tree.weighed.tree;
-  const { kinds } = symbols.profile.meta;
   const boxes = flame.drawn();
   const rows = boxes.reduce((most, box) => Math.max(most, box.row), 0) + 1;
   const top = 28;
@@ -28,7 +27,7 @@ export function svg(flame: Flame, tree: ViewTree, width: number, title: string, 
   for (const { node, x, width, row } of boxes) {
     const y = top + (flame.upward ? rows - 1 - row : row) * ROW_PX;
     const name = node.symbol < 0 ? "all" : symbols.text(node.symbol);
-    const kind = node.symbol < 0 ? "process" : kinds[symbols.kind[node.symbol]!] ?? "process";
+    const kind = node.symbol < 0 ? "process" : symbols.kindName(node.symbol);
     const chars = Math.floor((width - 8) / 6.6);
     const text = shown(name);
     const label = chars < 3 ? "" : text.length <= chars ? text : `${text.slice(0, chars - 1)}…`;

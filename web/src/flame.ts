@@ -457,8 +457,9 @@ export class Flame {
   private bucketFill(bucket: number): string {
     const { weighed } = this.tree!;
     if (weighed.changes !== null) return changeFill(bucket - LEVELS, this.dark);
-    const { kinds } = weighed.tree.symbols.profile.meta;
-    return fill(kinds[Math.floor(bucket / SHADES)] ?? "process", bucket % SHADES, this.dark);
+    const { symbols } = weighed.tree;
+    const kind = Math.floor(bucket / SHADES);
+    return fill(symbols.profile.meta.kinds[kind] ?? (kind === symbols.cutKind ? "cut" : "process"), bucket % SHADES, this.dark);
   }
 
   /** Fill of a node's box, as #rrggbb. */

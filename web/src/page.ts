@@ -1,6 +1,6 @@
 // The page: opens the payload, keeps the state, and lets the views show it.
 
-import { books } from "./books";
+import { books, REASONS } from "./books";
 import type { Changes } from "./change";
 import { Chooser, type Choice } from "./chooser";
 import { el, place, swatch } from "./dom";
@@ -36,7 +36,7 @@ const KEYS: [string, string][] = [
   ["Backspace  Home", "zoom out one step, all the way"],
   ["+  −", "zoom by width; also Ctrl + wheel"],
   ["m", "menu of the box: focus, hide, sandwich; also right click"],
-  ["p  t", "choose a process, a thread"],
+  ["p  t  f", "choose a process, a thread, a function for the sandwich"],
   ["g  r  u", "group by process, collapse recursion, root up or down"],
   ["d", "dark or light"],
   ["Esc", "close, clear the search, then zoom out"],
@@ -69,6 +69,7 @@ class Page {
   private readonly help = el("div", { class: "popover help", popover: "auto" });
   private readonly processes: Chooser;
   private readonly threads: Chooser;
+  private readonly functions: Chooser;
   private readonly strip: Strip;
   private readonly table: Table;
   private readonly flames: { flame: Flame; callers: Flame; above: Flame; below: Flame };
@@ -97,6 +98,8 @@ class Page {
     this.processes = new Chooser("process", () => this.processChoices(), (process) =>
       this.set({ process, thread: "", path: [] }));
     this.threads = new Chooser("thread", () => this.threadChoices(), (thread) => this.set({ thread, path: [] }));
+    this.functions = new Chooser("function", () => this.functionChoices(), (symbol) =>
+      this.set({ view: "sandwich", symbol: Number(symbol), path: [] }));
     this.strip = new Strip(profile, (range) => this.set({ range, path: [] }), (strip) => this.set({ strip }));
     this.table = new Table(this.lacks.places, {
       sort: (sort) => {
@@ -306,9 +309,13 @@ class Page {
       if (this.main.firstChild !== element) this.main.replaceChildren(element);
     };
     if (weighed.sum === 0 && state.view !== "books") {
-      shows(el("p", { class: "empty" }, this.profile.samples.n === 0
-        ? "The recording has no samples."
-        : "No sample is in this selection."));
+      const none = this.profile.samples.n === 0;
+      shows(el("div", { class: "empty" },
+        el("p", {}, none
+          ? "The recording has no samples: nothing that it was to look at ran on a CPU in that time."
+          : "No sample is in this selection."),
+        none ? null : el("button", { class: "small", click: () => this.set({ process: "", thread: "", range: null, filters: [], path: [] }) },
+          "Show all samples")));
       return;
     }
     if (state.view === "flame" || state.view === "callers") {
@@ -319,19 +326,22 @@ class Page {
     } else if (state.view === "sandwich") {
       const { self, total } = weighed.bySymbol();
       if (!(state.symbol >= 0 && state.symbol < this.symbols.length)) {
-        state.symbol = self.reduce((most, weight, s) => (weight > self[most]! ? s : most), 0);
+        // A function where there is one: a process's name has no callers.
+        const some = self.subarray(0, this.symbols.functions.length);
+        state.symbol = some.reduce((most, weight, s) => (weight > some[most]! ? s : most), 0);
       }
+      this.functions.show("", shown(this.symbols.text(state.symbol)) || "(no name)");
       const { symbol } = state;
       const { head, element } = this.sandwich;
       head.replaceChildren(
         swatch(this.kindOf(symbol), this.dark),
-        el("bdi", { class: "sandwich-name" }, shown(this.symbols.text(symbol)) || "(no name)"),
+        this.functions.button,
         ...([["total ", total], [" own ", self]] as const).flatMap(([name, weights]) => {
           const change = weighed.changes?.symbol(symbol, weights === self);
           return [el("span", { class: "quiet" }, name), change === undefined
             ? share(weights[symbol]!, weighed.sum) : `${weighed.changes!.text(change)}${change.real ? "" : ", within noise"}`];
         }),
-        el("span", { class: "quiet" }, "Right click or m on any box: its own sandwich"));
+        el("span", { class: "quiet hint" }, "f: another function; right click or m on any box: its own sandwich"));
       shows(element);
       for (const [flame, direction] of [[this.flames.above, "up"], [this.flames.below, "down"]] as const) {
         flame.search(this.mask);
@@ -346,7 +356,7 @@ class Page {
   }
 
   private kindOf(symbol: number): string {
-    return this.profile.meta.kinds[this.symbols.kind[symbol]!] ?? "process";
+    return this.symbols.kindName(symbol);
   }
 
   private showTotals(weighed: Weighed): void {
@@ -434,7 +444,7 @@ class Page {
       return;
     }
     const { kinds } = this.profile.meta;
-    const own = new Float64Array(kinds.length + 1);
+    const own = new Float64Array(kinds.length + 2);
     for (let node = 1; node < weighed.tree.n; node++) {
       own[this.symbols.kind[weighed.tree.symbol[node]!]!]! += weighed.self[node]!;
     }
@@ -453,6 +463,14 @@ class Page {
         this.openKind(kind, edge.left, edge.top);
       },
     }, swatch(kinds[kind]!, this.dark), kinds[kind]!, el("span", { class: "quiet" }, own[kind]! > 0 ? text : `in ${text}`))));
+    const cut = Uint8Array.from(this.symbols.kind, (kind) => (kind === this.symbols.cutKind ? 1 : 0));
+    const { weight } = weighed.matches(cut);
+    if (weight > 0) {
+      this.legend.append(el("button", {
+        class: "key", title: `${share(weight, weighed.sum)} of the stacks lack their outermost callers; the books say why`,
+        click: () => this.has("books") && this.set({ view: "books", path: [] }),
+      }, swatch("cut", this.dark), "cut", el("span", { class: "quiet" }, share(weight, weighed.sum))));
+    }
   }
 
   // -------------------------------------------------------------------------------------------
@@ -523,6 +541,22 @@ class Page {
     });
   }
 
+  /** Functions of the selection, those in most stacks first. */
+  private functionChoices(): { choices: Choice[]; whole: number } {
+    const { symbols } = this;
+    const weighed = this.weighed!;
+    const { functions, modules, strings } = this.profile;
+    const { total } = weighed.bySymbol();
+    const choices: Choice[] = [];
+    for (let s = 0; s < symbols.functions.length; s++) {
+      if (total[s]! === 0) continue;
+      const module = functions.module[symbols.functions[s]!]!;
+      choices.push({ key: String(s), name: symbols.text(s) || "(no name)", weight: total[s]!, indent: false,
+        detail: module < modules.n ? base(strings.get(modules.path[module]!)) : "" });
+    }
+    return { choices: choices.sort((a, b) => b.weight - a.weight), whole: weighed.sum };
+  }
+
   private processLabel(): string {
     const { process } = this.state;
     const { processes, strings } = this.profile;
@@ -530,7 +564,7 @@ class Page {
     if (process[0] === "p" && value < processes.n) {
       return `${shown(strings.get(processes.comm[value]!))} ${processes.pid[value]}`;
     }
-    return process[0] === "c" && value < strings.length ? shown(strings.get(value)) : "all";
+    return process === "" ? "all" : process[0] === "c" && value < strings.length ? shown(strings.get(value)) : "unknown";
   }
 
   private threadLabel(): string {
@@ -538,7 +572,7 @@ class Page {
     const { threads, strings } = this.profile;
     const value = Number(thread.slice(1));
     if (thread[0] === "t" && value < threads.n) return `${shown(strings.get(threads.comm[value]!))} ${threads.tid[value]}`;
-    return thread[0] === "c" && value < strings.length ? shown(strings.get(value)) : "all";
+    return thread === "" ? "all" : thread[0] === "c" && value < strings.length ? shown(strings.get(value)) : "unknown";
   }
 
   // -------------------------------------------------------------------------------------------
@@ -592,7 +626,11 @@ class Page {
     const inView = down
       ? [weight("Total", node.value), weight("Own", flame.own(node)), ...ofParent]
       : [weight("Here", node.value)];
-    if (this.symbols.isProcess(symbol)) return [name, line("Process", ""), ...inView];
+    if (this.symbols.isCut(symbol)) {
+      const [meaning, mend] = REASONS[meta.cuts[this.symbols.name[symbol]!]!] ?? ["", ""];
+      return [name, line("Meaning", `what follows lacks its callers: ${meaning}`), line("Mend", mend), ...inView];
+    }
+    if (this.symbols.isLabel(symbol)) return [name, line("Process", ""), ...inView];
     const facts = nodeFacts(weighed, node);
     const f = this.symbols.functions[symbol]!;
     const { self, total } = weighed.bySymbol();
@@ -628,7 +666,7 @@ class Page {
     const weight = (name: string, value: number, sum: number) =>
       line(name, el("b", {}, share(value, sum)), ` · ${count(value)} of ${count(sum)} samples`);
     const whole = symbol < 0;
-    const f = whole || this.symbols.isProcess(symbol) ? null : this.symbols.functions[symbol]!;
+    const f = whole || this.symbols.isLabel(symbol) ? null : this.symbols.functions[symbol]!;
     const path = f === null || functions.module[f]! >= modules.n ? "" : strings.get(modules.path[functions.module[f]!]!);
     const file = f === null ? "" : strings.get(functions.file[f]!);
     return [
@@ -687,7 +725,11 @@ class Page {
     const short = (text: string) => (text.length > 48 ? `${text.slice(0, 47)}…` : text);
     const name = shown(this.symbols.text(symbol));
     const copy: [string, () => void] = ["Copy the name", () => void navigator.clipboard?.writeText(this.symbols.text(symbol))];
-    if (this.symbols.isProcess(symbol)) {
+    if (this.symbols.isCut(symbol)) {
+      this.showMenu([["Why stacks are cut (books)", () => this.set({ view: "books", path: [] })], copy], x, y);
+      return;
+    }
+    if (this.symbols.isLabel(symbol)) {
       this.showMenu([
         [`Only ${short(name)}`, () => this.set({ process: `c${this.symbols.name[symbol]}`, thread: "", path: [] })], copy,
       ], x, y);
@@ -753,6 +795,13 @@ class Page {
   // -------------------------------------------------------------------------------------------
   // Keys
 
+  /** The list of functions hangs on the sandwich, which is therefore shown. */
+  private openFunctions(): void {
+    if (this.weighed === null || this.weighed.sum === 0) return;
+    if (this.state.view !== "sandwich") this.set({ view: "sandwich", path: [] });
+    this.functions.open();
+  }
+
   private showHelp(): void {
     this.help.showPopover();
     place(this.help, innerWidth / 2 - this.help.offsetWidth / 2, 70);
@@ -796,6 +845,7 @@ class Page {
       N: () => this.nextMatch(-1),
       p: () => this.processes.open(),
       t: () => this.lacks.threads || this.threads.open(),
+      f: () => this.openFunctions(),
       g: () => this.set({ byProcess: !state.byProcess, path: [] }),
       r: () => this.set({ collapse: !state.collapse, path: [] }),
       u: () => this.set({ upward: !state.upward }),
@@ -808,7 +858,7 @@ class Page {
       else if (graph?.root) graph.zoom(graph.root);
     } else if (Object.hasOwn(actions, event.key)) actions[event.key]!();
     else if (onButton && (event.key === "Enter" || event.key === " ")) return;
-    else if (!graph?.key(event)) return;
+    else if (state.view === "table" ? !this.table.key(event) : !graph?.key(event)) return;
     event.preventDefault();
   }
 

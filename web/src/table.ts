@@ -50,28 +50,41 @@ export class Table {
     this.scroller.addEventListener("scroll", () => this.fill());
     new ResizeObserver(() => this.fill()).observe(this.scroller);
     this.scroller.addEventListener("keydown", (event) => {
-      const at = this.rows.indexOf(this.chosen);
-      const go = (to: number) => {
-        const row = Math.max(0, Math.min(this.rows.length - 1, to));
-        if (this.rows[row] === undefined) return;
-        this.events.select(this.rows[row]);
-        const top = row * ROW_PX;
-        const { scrollTop, clientHeight } = this.scroller;
-        if (top < scrollTop) this.scroller.scrollTop = top;
-        else if (top + 2 * ROW_PX > scrollTop + clientHeight) this.scroller.scrollTop = top + 2 * ROW_PX - clientHeight;
-      };
-      const page = Math.floor(this.scroller.clientHeight / ROW_PX) - 1;
-      if (event.key === "ArrowDown") go(at + 1);
-      else if (event.key === "ArrowUp") go(at - 1);
-      else if (event.key === "PageDown") go(at + page);
-      else if (event.key === "PageUp") go(at - page);
-      else if (event.key === "Home") go(0);
-      else if (event.key === "End") go(this.rows.length - 1);
-      else if (event.key === "Enter" && at >= 0) this.events.open(this.chosen);
-      else return;
+      if (!this.key(event)) return;
       event.preventDefault();
       event.stopPropagation();
     });
+  }
+
+  /** Keys of the table itself; true if the key was one. */
+  key(event: KeyboardEvent): boolean {
+    const at = this.rows.indexOf(this.chosen);
+    const go = (to: number) => {
+      const row = Math.max(0, Math.min(this.rows.length - 1, to));
+      if (this.rows[row] === undefined) return;
+      this.events.select(this.rows[row]);
+      const top = row * ROW_PX;
+      const { scrollTop, clientHeight } = this.scroller;
+      if (top < scrollTop) this.scroller.scrollTop = top;
+      else if (top + 2 * ROW_PX > scrollTop + clientHeight) this.scroller.scrollTop = top + 2 * ROW_PX - clientHeight;
+    };
+    const page = Math.floor(this.scroller.clientHeight / ROW_PX) - 1;
+    switch (event.key) {
+      case "ArrowDown": go(at + 1); return true;
+      case "ArrowUp": go(at - 1); return true;
+      case "PageDown": go(at + page); return true;
+      case "PageUp": go(at - page); return true;
+      case "Home": go(0); return true;
+      case "End": go(this.rows.length - 1); return true;
+      case "Enter": if (at >= 0) this.events.open(this.chosen); return at >= 0;
+      case "ContextMenu": case "m": {
+        if (at < 0) return false;
+        const edge = this.body.getBoundingClientRect();
+        this.events.menu(this.chosen, edge.left + 180, edge.top + (at + 1) * ROW_PX);
+        return true;
+      }
+      default: return false;
+    }
   }
 
   show(weighed: Weighed, mask: Uint8Array | null, sort: Column, ascending: boolean, chosen: number): void {

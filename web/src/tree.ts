@@ -9,7 +9,10 @@
 import { Changes } from "./change";
 import type { Profile } from "./payload";
 
-/** Functions as nodes know them: name, file and kind. Beyond them, one per process name. */
+/**
+ * Functions as nodes know them: name, file and kind. Beyond them, one per process name, and one per
+ * reason for which stacks are cut: what stands where their callers are missing.
+ */
 export class Symbols {
   /** Symbol of each of the profile's functions. */
   readonly ofFunction: Uint32Array;
@@ -17,16 +20,20 @@ export class Symbols {
   readonly functions: number[] = [];
   /** Symbols of process names, by string index. */
   private readonly ofComm = new Map<number, number>();
-  /** String index of each symbol's name. */
+  /** String index of each symbol's name; of a cut its reason. */
   readonly name: number[] = [];
-  /** Kind of each symbol; `processKind` for process names. */
+  /** Kind of each symbol; `processKind` for process names, `cutKind` for cuts. */
   readonly kind: number[] = [];
   readonly processKind: number;
+  readonly cutKind: number;
+  /** Symbol of each reason of `meta.cuts`; -1 where no stack is cut for it. */
+  readonly ofCut: Int32Array;
 
   constructor(readonly profile: Profile) {
     const { functions, strings, meta } = profile;
     const kinds = meta.kinds.length + 1;
     this.processKind = meta.kinds.length;
+    this.cutKind = meta.kinds.length + 1;
     this.ofFunction = new Uint32Array(functions.n);
     const known = new Map<number, number>();
     for (let f = 0; f < functions.n; f++) {
@@ -50,6 +57,15 @@ export class Symbols {
         this.kind.push(this.processKind);
       }
     }
+    this.ofCut = new Int32Array(meta.cuts.length).fill(-1);
+    for (let i = 0; i < profile.samples.n; i++) {
+      const reason = profile.samples.cut[i]!;
+      if (reason !== 0 && this.ofCut[reason] === -1) {
+        this.ofCut[reason] = this.name.length;
+        this.name.push(reason);
+        this.kind.push(this.cutKind);
+      }
+    }
   }
 
   get length(): number {
@@ -60,12 +76,24 @@ export class Symbols {
     return this.ofComm.get(comm)!;
   }
 
-  isProcess(symbol: number): boolean {
+  /** A process's name or a cut: no function. */
+  isLabel(symbol: number): boolean {
     return symbol >= this.functions.length;
   }
 
+  isCut(symbol: number): boolean {
+    return this.kind[symbol] === this.cutKind;
+  }
+
   text(symbol: number): string {
-    return this.profile.strings.get(this.name[symbol]!);
+    const { strings, meta } = this.profile;
+    return this.isCut(symbol) ? `[cut: ${meta.cuts[this.name[symbol]!]!.replaceAll("_", " ")}]` : strings.get(this.name[symbol]!);
+  }
+
+  /** Name of a symbol's kind. */
+  kindName(symbol: number): string {
+    const kind = this.kind[symbol]!;
+    return this.profile.meta.kinds[kind] ?? (kind === this.cutKind ? "cut" : "process");
   }
 }
 
@@ -267,6 +295,15 @@ export class CallTree {
       return at;
     };
     const chain: number[] = [];
+    /** Groups: of the samples of one process name that are whole, or cut for one reason. */
+    const cuts = Math.max(1, profile.meta.cuts.length);
+    const rootOf = (group: number) => {
+      const process = Math.floor(group / cuts);
+      const node = structure.byProcess ? nodes.child(0, process) : 0;
+      // A stack without its callers begins somewhere: it must not look as if the process began there.
+      const cut = symbols.ofCut[group % cuts] ?? -1;
+      return cut >= 0 ? nodes.child(node, cut) : node;
+    };
     const placeOf = (group: number, stack: number) => {
       chain.length = 0;
       let at = find(group, stack);
@@ -276,7 +313,7 @@ export class CallTree {
         at = find(group, stack);
       }
       // The group's own root.
-      if (at === 0) at = keep(newPlace(0, 0, group, structure.byProcess ? nodes.child(0, group) : 0), 0);
+      if (at === 0) at = keep(newPlace(0, 0, group, rootOf(group)), 0);
       while (chain.length > 0) {
         stack = chain.pop()!;
         const above = place.node.data[at]!;
@@ -300,7 +337,7 @@ export class CallTree {
     }
     this.ofSample = new Int32Array(samples.n);
     for (let i = 0; i < samples.n; i++) {
-      this.ofSample[i] = placeOf(groupOfThread[samples.thread[i]!]!, samples.stack[i]!);
+      this.ofSample[i] = placeOf(groupOfThread[samples.thread[i]!]! * cuts + samples.cut[i]!, samples.stack[i]!);
     }
 
     this.n = nodes.parent.length;

@@ -117,6 +117,21 @@ test("one stack that two processes share counts for each", () => {
     "all 6(r 3(a 3(b 3)) q 2(a 2(b 2)) p 1(a 1(b 1)))");
 });
 
+test("where callers are missing stands a box that says why, and nobody's share grows by it", () => {
+  const profile = profileOf({ "p: a b": 3, "p: b": 2, "p: ": 1 });
+  profile.meta.cuts = ["none", "no_unwind_info", "budget"];
+  profile.samples.cut = Uint32Array.from([0, 1, 2]);
+  const symbols = new Symbols(profile);
+  const weighed = new Weighed(new CallTree(symbols, { ...PLAIN, byProcess: true }), null, []);
+  assert.equal(drawn(ViewTree.flame(weighed)), "all 6(p 6(a 3(b 3) [cut: no unwind info] 2(b 2) [cut: budget] 1))");
+  assert.equal(drawn(ViewTree.callers(weighed)),
+    "all 6(b 5(a 3(p 3) [cut: no unwind info] 2(p 2)) [cut: budget] 1(p 1))");
+  const { self, total } = weighed.bySymbol();
+  assert.deepEqual([self[symbolOf(symbols, "b")], total[symbolOf(symbols, "b")]], [5, 5]);
+  const mask = searchMask(symbols, "cut:", matcher) as Uint8Array;
+  assert.equal(weighed.matches(mask).weight, 3);
+});
+
 test("callers: functions by own weight, then who called them", () => {
   assert.equal(drawn(ViewTree.callers(weigh(SIMPLE))), "all 10(d 4(a 4) c 3(b 3(a 3)) b 2(a 2) a 1)");
 });
@@ -262,7 +277,7 @@ test("labels stand out from every box, light and dark", () => {
     return (high + 0.05) / (low + 0.05);
   };
   for (const kind of ["kernel", "native", "rust", "go", "jvm", "cpython", "v8js", "ruby", "php", "perl", "beam",
-    "dotnet", "luajit", "jit", "note", "process"]) {
+    "dotnet", "luajit", "jit", "note", "process", "cut"]) {
     for (let shade = 0; shade < SHADES; shade++) {
       assert.ok(contrast(fill(kind, shade, false), "#1d1d1b") >= 4.5, `${kind} ${shade} light`);
       assert.ok(contrast(fill(kind, shade, true), "#f2f2ef") >= 4.5, `${kind} ${shade} dark ${fill(kind, shade, true)}`);
