@@ -9,9 +9,10 @@
  *   hf_on_fork    a child inherits its parent's mappings and place in a filter
  *   hf_on_exec    a new address space gets a new id
  *
- * A sample is filtered before anything of it is read. It ends as one record:
- * hf_sample with its words, or, when tables are missing, hf_slice with the
- * stack copied before it. Nobody is woken but for slices: user space polls.
+ * A sample is filtered before anything of it is read. It ends as one record,
+ * after those of the parts for which it has no room: hf_sample with its words, or, when tables are
+ * missing, hf_slice with the stack copied before it. Nobody is woken but for slices: user space
+ * polls.
  *
  * User half: crates/bpf (loading, decoding), crates/core (what records mean).
  */
@@ -26,6 +27,8 @@
 
 const volatile struct hf_config hf_config SEC(".rodata.config") = {};
 
+struct hf_walk;
+static __always_inline int hf_send_part(struct hf_walk *w);
 #include "hf/walk.h"
 #include "hf/maps.h"
 
@@ -192,6 +195,23 @@ static __always_inline void hf_find_space(struct hf_walk *w)
 }
 
 /* ----------------------------------------------------------------- output */
+
+/* Sends the words so far, which are all that there is room for; 0 if they were. */
+static __always_inline int hf_send_part(struct hf_walk *w)
+{
+	__u32 n = w->n_words, bytes;
+	long failed;
+
+	w->sample.type = HF_RECORD_PART;
+	w->sample.n_words = n;
+	bytes = sizeof(w->sample) + n * 8;
+	hf_barrier(bytes);
+	if (bytes > sizeof(w->sample) + sizeof(w->words))
+		bytes = sizeof(w->sample) + sizeof(w->words);
+	failed = bpf_ringbuf_output(&hf_ring, &w->sample, bytes, BPF_RB_NO_WAKEUP);
+	w->sample.type = HF_RECORD_SAMPLE;
+	return failed != 0;
+}
 
 /* Copies the stack from its pointer's page up, as far as it can be read. The
  * record's size is the least of four that holds `want`. Returns its number. */

@@ -31,6 +31,8 @@ static inline __u64 hf_now_ns(void)
 	return 0;
 }
 
+static int hf_send_part(struct hf_walk *w);
+
 #include "hf/mem.h"
 #include "hf/walk.h"
 
@@ -68,8 +70,21 @@ struct hf_native_call {
 	__u8 runtime_lost; /* out: frames of a runtime are missing */
 	__u64 tp;
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
-	__u64 words[HF_MAX_WORDS];
+	__u64 words[HF_MAX_STACK_WORDS];
 };
+
+static _Thread_local struct hf_native_call *hf_call;
+
+static int hf_send_part(struct hf_walk *w)
+{
+	struct hf_native_call *call = hf_call;
+
+	if (call->n_words + w->n_words > HF_MAX_STACK_WORDS)
+		return 1;
+	memcpy(call->words + call->n_words, w->words, w->n_words * sizeof(w->words[0]));
+	call->n_words += w->n_words;
+	return 0;
+}
 
 /* Walks on from call->regs. When a table is missing, call->regs holds where
  * the walk stopped, and it can be called again with the same words. */
@@ -78,7 +93,11 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 {
 	struct hf_walk *w = &hf_native_walk;
 	const struct hf_blob *blob;
-	__u32 i, n = call->n_words <= HF_MAX_WORDS ? call->n_words : HF_MAX_WORDS;
+	__u32 i;
+
+	if (call->n_words > HF_MAX_STACK_WORDS)
+		call->n_words = HF_MAX_STACK_WORDS;
+	hf_call = call;
 
 	hf_memory.base = memory;
 	hf_memory.bytes = memory_bytes;
@@ -98,11 +117,10 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	w->late = call->late;
 	memcpy(w->runtime_state, call->runtime_state, sizeof(w->runtime_state));
 	w->sample.flags = 0;
-	for (i = 0; i < n; i++) {
-		w->words[i] = call->words[i];
-		w->hash = hf_mix(w->hash, w->words[i]);
-	}
-	w->n_words = n;
+	/* What was walked before is the first part. */
+	for (i = 0; i < call->n_words; i++)
+		w->hash = hf_mix(w->hash, call->words[i]);
+	w->n_parts = (call->n_words + HF_MAX_WORDS - 1) / HF_MAX_WORDS;
 	w->n_frames = call->n_frames;
 	blob = hf_mem(call->blob_off, sizeof(*blob));
 	if (!blob) {
@@ -121,9 +139,9 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	call->regs[HF_REG_PC(w)] = w->pc;
 	call->regs[HF_REG_SP(w)] = w->sp;
 	call->regs[HF_REG_FP(w)] = w->fp;
-	memcpy(call->words, w->words, w->n_words * sizeof(w->words[0]));
+	if (hf_send_part(w))
+		hf_cut(w, HF_CUT_TOO_DEEP);
 	memcpy(call->runtime_state, w->runtime_state, sizeof(w->runtime_state));
-	call->n_words = w->n_words;
 	call->n_frames = w->n_frames;
 	call->missing = w->missing;
 	call->missing_pc = w->missing_pc;

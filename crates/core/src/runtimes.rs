@@ -85,6 +85,26 @@ struct Served {
     layout: Arc<dyn Layout>,
     bias: u64,
     state: State,
+    /// Until it is attached, if ever: what counts the stacks that lack its frames.
+    stand_in: Option<StandIn>,
+}
+
+struct StandIn {
+    attached: Box<dyn Attached>,
+    table: Option<Table>,
+}
+
+impl Served {
+    /// Where the runtime's step is called, and with which table.
+    fn regions(&self) -> Option<(&[Region], &Table)> {
+        match &self.state {
+            State::Attached { attached, table } => Some((attached.regions(), table.as_ref()?)),
+            _ => {
+                let StandIn { attached, table } = self.stand_in.as_ref()?;
+                Some((attached.regions(), table.as_ref()?))
+            }
+        }
+    }
 }
 
 enum State {
@@ -283,6 +303,7 @@ impl Runtimes {
                             wait_ns: RETRY_MIN_NS,
                             why: String::new(),
                         },
+                        stand_in: None,
                     });
                 }
             }
@@ -350,6 +371,7 @@ impl Runtimes {
             if let State::Attached { table: Some(table), .. } = served.state {
                 self.orphans.push(table);
             }
+            self.orphans.extend(served.stand_in.and_then(|stand_in| stand_in.table));
         }
     }
 
@@ -370,10 +392,8 @@ impl Runtimes {
             if self.refused & 1 << served.runtime.id() != 0 {
                 continue;
             }
-            if let State::Attached { attached, table: Some(table) } = &served.state {
-                for region in attached.regions() {
-                    overlay(entries, *region, table.off);
-                }
+            if let Some((regions, table)) = served.regions() {
+                regions.iter().for_each(|region| overlay(entries, *region, table.off));
             }
         }
     }
@@ -536,9 +556,13 @@ fn refresh(
                         *wanted |= 1 << served.runtime.id();
                         let table = tables.add_table(served.runtime.id(), attached.table());
                         served.state = State::Attached { attached, table };
+                        let stand_in = served.stand_in.take();
+                        serving.replaced.extend(stand_in.and_then(|stand_in| stand_in.table));
                         changed = true;
+                        continue;
                     }
                     Err(cause @ (Unusable::NotYet(_) | Unusable::Read { .. })) => {
+                        tracing::debug!(pid, "{}: {cause}", served.runtime.name());
                         *why = cause.to_string();
                         *retry_at_ns = now_ns + *wait_ns;
                         *wait_ns = (*wait_ns * 2).min(RETRY_MAX_NS);
@@ -547,6 +571,13 @@ fn refresh(
                         tracing::debug!(pid, "{}: {cause}", served.runtime.name());
                         served.state = State::Unusable(cause.to_string());
                     }
+                }
+                if served.stand_in.is_none()
+                    && let Some(attached) = served.layout.stand_in(&view)
+                {
+                    let table = tables.add_table(served.runtime.id(), attached.table());
+                    served.stand_in = Some(StandIn { attached, table });
+                    changed = true;
                 }
             }
         }

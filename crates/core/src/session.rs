@@ -164,6 +164,8 @@ pub struct Session {
     auditor: Option<Auditor>,
     stacks: HashMap<u64, Stack>,
     slices: HashMap<u32, abi::hf_slice>,
+    /// By CPU, of the stack whose sample is yet to come.
+    parts: HashMap<u32, (abi::hf_sample, Vec<u64>)>,
     unpublished: HashSet<u32>,
     used: HashSet<(FileId, u32)>,
     sideband: Vec<sideband::Record>,
@@ -192,6 +194,7 @@ impl Session {
             auditor,
             stacks: HashMap::new(),
             slices: HashMap::new(),
+            parts: HashMap::new(),
             unpublished: HashSet::new(),
             used: HashSet::new(),
             sideband: Vec::new(),
@@ -209,6 +212,7 @@ impl Session {
     pub fn record(&mut self, bytes: &[u8]) {
         let known = match bytes.first().map(|&kind| u32::from(kind)) {
             Some(abi::HF_RECORD_SAMPLE) => self.take_sample(bytes),
+            Some(abi::HF_RECORD_PART) => self.take_part(bytes),
             Some(abi::HF_RECORD_STACK) => self.take_stack(bytes),
             Some(abi::HF_RECORD_SLICE) => self.take_slice(bytes),
             Some(abi::HF_RECORD_SPACE) => self.take_space(bytes),
@@ -379,17 +383,33 @@ impl Session {
         Some(())
     }
 
+    fn take_part(&mut self, bytes: &[u8]) -> Option<()> {
+        let (head, words) = sample_words(bytes)?;
+        let part = self.parts.entry(head.cpu).or_insert((head, Vec::new()));
+        if !is_of(&part.0, &head) {
+            // The sample of those before was lost.
+            *part = (head, Vec::new());
+        }
+        if part.1.len() + words.len() > abi::HF_MAX_STACK_WORDS as usize {
+            self.parts.remove(&head.cpu);
+            return None;
+        }
+        part.1.extend(words);
+        Some(())
+    }
+
     fn take_sample(&mut self, bytes: &[u8]) -> Option<()> {
-        let (head, rest) = abi::hf_sample::read_from_prefix(bytes).ok()?;
-        let words: Vec<u64> = rest
-            .chunks_exact(8)
-            .take(usize::from(head.n_words))
-            .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
-            .collect();
-        if words.len() != usize::from(head.n_words)
-            || head.n_kernel > head.n_words
-            || u32::from(head.cut) >= abi::HF_CUT_COUNT
+        let (mut head, mut words) = sample_words(bytes)?;
+        if let Some((part, mut before)) = self.parts.remove(&head.cpu)
+            && is_of(&part, &head)
         {
+            before.append(&mut words);
+            words = before;
+            head.n_words = u16::try_from(words.len())
+                .ok()
+                .filter(|&n| u32::from(n) <= abi::HF_MAX_STACK_WORDS)?;
+        }
+        if head.n_kernel > head.n_words || u32::from(head.cut) >= abi::HF_CUT_COUNT {
             return None;
         }
         // A slice comes just before its sample, which is of the same CPU.
@@ -763,6 +783,22 @@ impl Session {
     }
 }
 
+/// A record of a sample or of a part of it, and its words.
+fn sample_words(bytes: &[u8]) -> Option<(abi::hf_sample, Vec<u64>)> {
+    let (head, rest) = abi::hf_sample::read_from_prefix(bytes).ok()?;
+    let words: Vec<u64> = rest
+        .chunks_exact(8)
+        .take(usize::from(head.n_words))
+        .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
+        .collect();
+    (words.len() == usize::from(head.n_words)).then_some((head, words))
+}
+
+/// Is a part of this sample's stack?
+fn is_of(part: &abi::hf_sample, sample: &abi::hf_sample) -> bool {
+    part.time_ns == sample.time_ns && part.tid == sample.tid
+}
+
 /// Frames of a runtime as the store takes them.
 fn infos<'a>(words: &[u64], frames: &'a [Frame]) -> Vec<FrameInfo<'a>> {
     let head = abi::FrameWord(words.first().copied().unwrap_or_default());
@@ -899,5 +935,74 @@ pub fn read_text(mappings: &[Mapping], files: &Files, addr: u64, into: &mut [u8]
             matches!(reader.read_at(into, addr - mapping.start), Ok(n) if n == into.len())
         }
         Reader::File(_) => matches!(reader.read_at(into, offset), Ok(n) if n == into.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::OwnMemory;
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    fn record(kind: u32, cpu: u32, time_ns: u64, words: &[u64]) -> Vec<u8> {
+        let mut head = abi::hf_sample::new_zeroed();
+        (head.type_, head.cpu, head.time_ns) = (kind as u8, cpu, time_ns);
+        (head.tid, head.weight, head.stack_hash) = (7, 1, time_ns);
+        head.n_words = words.len() as u16;
+        let mut bytes = head.as_bytes().to_vec();
+        words.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
+        bytes
+    }
+
+    /// A stack that came in parts is put together, whatever other CPUs send in between; parts
+    /// whose sample never came are not put before another's.
+    #[test]
+    fn parts_of_a_stack() {
+        let word = |pc: u64| u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | pc;
+        let words: Vec<u64> = (1..=7).map(word).collect();
+        let mut session = Session::new(Tables::new(Box::new(OwnMemory::new(1 << 20))), None);
+        for (kind, cpu, time_ns, words) in [
+            (abi::HF_RECORD_PART, 0, 10, &words[..2]),
+            (abi::HF_RECORD_PART, 0, 20, &words[..3]),
+            (abi::HF_RECORD_PART, 1, 21, &words[..1]),
+            (abi::HF_RECORD_PART, 0, 20, &words[3..5]),
+            (abi::HF_RECORD_SAMPLE, 1, 25, &words[6..]),
+            (abi::HF_RECORD_SAMPLE, 0, 20, &words[5..]),
+        ] {
+            session.record(&record(kind, cpu, time_ns, words));
+        }
+        session.end_pass(100);
+        assert_eq!((session.counts.samples, session.counts.bad_records), (2, 0));
+        let recording = &session.recording;
+        let mut depths: Vec<usize> = recording
+            .samples
+            .stack
+            .iter()
+            .map(|&stack| {
+                let mut at = recording.leaf(stack);
+                let mut depth = 0;
+                while at != 0 {
+                    at = recording.store.node(at).parent;
+                    depth += 1;
+                }
+                depth
+            })
+            .collect();
+        depths.sort_unstable();
+        assert_eq!(depths, [1, 7]);
+    }
+
+    /// No number of parts makes a stack longer than any that is walked.
+    #[test]
+    fn parts_are_bounded() {
+        let mut session = Session::new(Tables::new(Box::new(OwnMemory::new(1 << 20))), None);
+        let words = vec![1; abi::HF_MAX_WORDS as usize];
+        let part = record(abi::HF_RECORD_PART, 0, 10, &words);
+        let max = abi::HF_MAX_STACK_WORDS / abi::HF_MAX_WORDS;
+        (0..max).for_each(|_| session.record(&part));
+        assert_eq!(session.counts.bad_records, 0);
+        session.record(&part);
+        assert_eq!(session.counts.bad_records, 1);
+        assert!(session.parts.is_empty());
     }
 }

@@ -31,7 +31,7 @@ struct Call {
     runtime_lost: u8,
     tp: u64,
     runtime_state: [u64; abi::HF_RUNTIME_STATE_WORDS as usize],
-    words: [u64; abi::HF_MAX_WORDS as usize],
+    words: [u64; abi::HF_MAX_STACK_WORDS as usize],
 }
 
 unsafe extern "C" {
@@ -97,7 +97,7 @@ impl Walk {
             stack_hash: 0,
             blob_off: 0,
             max_frames: abi::HF_MAX_FRAMES,
-            n_words: words.len().min(abi::HF_MAX_WORDS as usize) as u32,
+            n_words: words.len().min(abi::HF_MAX_STACK_WORDS as usize) as u32,
             n_frames: n_frames(words.get(n_kernel..).unwrap_or_default()),
             arm64: arm64.into(),
             regs_valid: regs_valid.into(),
@@ -109,7 +109,7 @@ impl Walk {
             runtime_lost: 0,
             tp: 0,
             runtime_state: [0; abi::HF_RUNTIME_STATE_WORDS as usize],
-            words: [0; abi::HF_MAX_WORDS as usize],
+            words: [0; abi::HF_MAX_STACK_WORDS as usize],
         });
         for (slot, word) in call.words.iter_mut().zip(words) {
             *slot = *word;
@@ -219,7 +219,7 @@ fn n_frames(words: &[u64]) -> u32 {
 
 const _: () = assert!(
     size_of::<Call>()
-        == (abi::HF_NREGS + 3 + 2 + 1 + 1 + abi::HF_RUNTIME_STATE_WORDS + abi::HF_MAX_WORDS)
+        == (abi::HF_NREGS + 3 + 2 + 1 + 1 + abi::HF_RUNTIME_STATE_WORDS + abi::HF_MAX_STACK_WORDS)
             as usize
             * 8,
     "no padding: the C structure has the same fields"

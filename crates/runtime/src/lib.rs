@@ -79,6 +79,13 @@ pub trait Layout: Send + Sync {
     /// [`Unusable::NotYet`] while the runtime is starting: it is tried again, ever more rarely.
     /// Anything else is said once and for all of this process.
     fn attach(&self, process: &Process<'_>) -> Result<Box<dyn Attached>, Unusable>;
+
+    /// What stands in for [`Layout::attach`] in a process where it fails: regions whose step, by its
+    /// table, counts that the frames of the runtime are missing. `None`: native rules cut stacks
+    /// there anyway, and say so.
+    fn stand_in(&self, _process: &Process<'_>) -> Option<Box<dyn Attached>> {
+        None
+    }
 }
 
 /// A process, to be read.

@@ -304,6 +304,9 @@ enum hf_record_type {
 	HF_RECORD_SLICE = 2,
 	HF_RECORD_SPACE = 3,
 	HF_RECORD_STACK = 4,
+	/* Words of a stack that do not fit its sample's record, which comes behind:
+	 * the sample as it stands, its first n_words words. */
+	HF_RECORD_PART = 5,
 };
 
 enum hf_origin {
@@ -327,12 +330,16 @@ enum hf_origin {
 #define HF_SAMPLE_RUNTIME_LOST 64
 
 #define HF_COMM_BYTES 16
-#define HF_MAX_FRAMES 1024
-#define HF_MAX_STEPS 4096
+/* 900 calls of Python 3.6 take 3,600 frames and 4,500 words. */
+#define HF_MAX_FRAMES 4096
+#define HF_MAX_STEPS 8192
 #define HF_MAX_KERNEL_FRAMES 127
 /* Frames of runtimes take up to four words. What a CPU holds of a walk may take
- * 32 KiB (PCPU_MIN_UNIT_SIZE, include/linux/percpu.h @ v6.12). */
+ * 32 KiB (PCPU_MIN_UNIT_SIZE, include/linux/percpu.h @ v6.12): a longer stack is
+ * sent in parts of so many words. */
 #define HF_MAX_WORDS 3072
+/* Words of a stack in all. */
+#define HF_MAX_STACK_WORDS 12288
 
 /* A sample, followed by n_words frame words: kernel frames first, leaf first. */
 struct hf_sample {
@@ -462,8 +469,10 @@ struct hf_counters {
 
 #ifndef HF_ABI_GENERATING
 _Static_assert(HF_MAX_STEPS >= HF_MAX_FRAMES, "every frame that fits can be reached");
-_Static_assert(HF_MAX_WORDS >= HF_MAX_FRAMES + HF_MAX_KERNEL_FRAMES,
-	       "kernel and user frames fit one record");
+_Static_assert(HF_MAX_WORDS >= HF_MAX_KERNEL_FRAMES, "kernel frames fit one record");
+_Static_assert(HF_MAX_STACK_WORDS >= HF_MAX_FRAMES + HF_MAX_KERNEL_FRAMES,
+	       "native stacks of that many frames fit");
+_Static_assert(HF_MAX_STACK_WORDS <= 0xffff, "hf_sample.n_words can say it");
 _Static_assert(sizeof(struct hf_row) == 8, "a row is 8 bytes");
 _Static_assert(sizeof(struct hf_rule) == 32, "a rule is 32 bytes");
 _Static_assert(sizeof(struct hf_mapping) == 40, "a mapping is 40 bytes");

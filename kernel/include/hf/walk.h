@@ -17,6 +17,8 @@
  *   hf_hold(w, addr)                    what is read next counts as long as this slot
  *                                       of the stack is as it was, when read later
  *   hf_mem(off, bytes)                  mem.h
+ *   hf_send_part(w)                     puts w->words away, 0 if there was room; their
+ *                                       number is set to 0 here
  *   hf_now_ns()                         any monotonic clock
  *
  * All loop-carried state lives in struct hf_walk, a map value: the verifier
@@ -67,6 +69,8 @@ struct hf_walk {
 	__u64 window_addr; /* of window[0], 8-byte aligned */
 	__u32 window_bytes;
 	__u32 n_words;
+	__u32 n_parts; /* that were put away before */
+	__u32 reserved;
 	__u32 n_frames; /* of user space */
 	__u32 n_steps;
 	__u32 blob_off, blob_id, n_mappings;
@@ -718,6 +722,13 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 		return hf_scan(w);
 	if (w->n_frames >= w->max_frames)
 		return hf_cut(w, HF_CUT_TOO_DEEP);
+	/* A step adds a frame of a runtime and a native one. */
+	if (w->n_words > HF_MAX_WORDS - HF_MAX_DATA_WORDS - 2) {
+		if ((w->n_parts + 2) * HF_MAX_WORDS > HF_MAX_STACK_WORDS || hf_send_part(w))
+			return hf_cut(w, HF_CUT_TOO_DEEP);
+		w->n_parts++;
+		w->n_words = 0;
+	}
 
 	lookup = w->pc - w->pc_is_return;
 	slot = lookup * HF_HASH_SEED >> 48;
@@ -838,6 +849,7 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->window_addr = 0;
 	w->window_bytes = 0;
 	w->n_words = 0;
+	w->n_parts = 0;
 	w->n_frames = 0;
 	w->n_steps = 0;
 	w->hash = HF_HASH_SEED;

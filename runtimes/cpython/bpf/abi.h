@@ -76,7 +76,9 @@ struct hf_cpython_proc {
 	/* In a code object. */
 	__u16 bytecode_off;
 	__u16 cookie_offs[HF_CPYTHON_COOKIE_WORDS];
-	__u16 reserved;
+	/* The gaps are in functions that the loop calls and that return to it
+	 * (3.14): not the loop's pc counts, but the innermost native frame's. */
+	__u16 gaps_at_leaf;
 	struct hf_cpython_gap gaps[HF_CPYTHON_MAX_GAPS];
 };
 

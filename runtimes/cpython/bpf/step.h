@@ -170,10 +170,14 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	if (!proc)
 		return HF_STEP_NATIVE;
 	state = w->runtime_state[HF_CPYTHON_STATE];
+	/* A run of the loop of which the thread's state knows nothing: that of another
+	 * interpreter's, which called this one. */
 	if (state == HF_CPYTHON_NO_MORE)
-		return HF_STEP_NATIVE;
+		return hf_cpython_lost(w);
 	if (!(state & HF_CPYTHON_WITHIN)) {
-		where = hf_cpython_where(proc, w->pc - w->pc_is_return);
+		where = HF_CPYTHON_LINKED;
+		if (!proc->gaps_at_leaf)
+			where = hf_cpython_where(proc, w->pc - w->pc_is_return);
 		if (where == HF_CPYTHON_IN_GAP)
 			return HF_STEP_NATIVE;
 		if (where == HF_CPYTHON_IN_LIMBO)
@@ -182,6 +186,12 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 			state = w->late ? 0 : hf_cpython_innermost(w, proc);
 			if (state == 0)
 				return hf_cpython_lost(w);
+			/* It is the caller's, whose run of the loop comes next. */
+			if (proc->gaps_at_leaf &&
+			    hf_cpython_where(proc, w->regs[HF_REG_PC(w)]) == HF_CPYTHON_IN_GAP) {
+				w->runtime_state[HF_CPYTHON_STATE] = state;
+				return HF_STEP_NATIVE;
+			}
 		}
 	}
 	/* Frames lie in memory that is used anew with every call. */

@@ -72,7 +72,7 @@ pub struct hf_cpython_proc {
     pub position_shift: __u8,
     pub bytecode_off: __u16,
     pub cookie_offs: [__u16; 4usize],
-    pub reserved: __u16,
+    pub gaps_at_leaf: __u16,
     pub gaps: [hf_cpython_gap; 16usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -111,8 +111,8 @@ const _: () = {
         [::core::mem::offset_of!(hf_cpython_proc, bytecode_off) - 92usize];
     ["Offset of field: hf_cpython_proc::cookie_offs"]
         [::core::mem::offset_of!(hf_cpython_proc, cookie_offs) - 94usize];
-    ["Offset of field: hf_cpython_proc::reserved"]
-        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 102usize];
+    ["Offset of field: hf_cpython_proc::gaps_at_leaf"]
+        [::core::mem::offset_of!(hf_cpython_proc, gaps_at_leaf) - 102usize];
     ["Offset of field: hf_cpython_proc::gaps"]
         [::core::mem::offset_of!(hf_cpython_proc, gaps) - 104usize];
 };

@@ -13,7 +13,7 @@
 //! without a computed jump, which would be the dispatch of the next instruction.
 //!
 //! # Sources
-//! Python/ceval.c `_PyEval_EvalFrameDefault` @ v3.6.15 to v3.13.0 (`tstate->frame = f`, `tstate->cframe
+//! Python/ceval.c `_PyEval_EvalFrameDefault` @ v3.6.15 to v3.14.0 (`tstate->frame = f`, `tstate->cframe
 //! = &cframe`, `tstate->current_frame = frame`).
 //!
 //! # Not handled
@@ -40,6 +40,14 @@ struct Step {
     end: u64,
     flow: Flow,
     is_link: bool,
+    call: Call,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    None,
+    To(u64),
+    Computed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +65,7 @@ enum Flow {
 pub(crate) struct Listing {
     /// Sorted by address.
     steps: Vec<Step>,
+    has_dispatch: bool,
 }
 
 impl Listing {
@@ -69,6 +78,7 @@ impl Listing {
         while decoder.can_decode() {
             decoder.decode_out(&mut instruction);
             let target = instruction.near_branch_target();
+            self.has_dispatch |= instruction.flow_control() == FlowControl::IndirectBranch;
             let flow = match instruction.flow_control() {
                 FlowControl::UnconditionalBranch => Flow::Jump(target),
                 FlowControl::ConditionalBranch => Flow::Branch(target),
@@ -81,6 +91,11 @@ impl Listing {
                 end: instruction.next_ip(),
                 flow,
                 is_link: is_store_at(&instruction, link_offset),
+                call: match instruction.flow_control() {
+                    FlowControl::Call => Call::To(target),
+                    FlowControl::IndirectCall => Call::Computed,
+                    _ => Call::None,
+                },
             });
         }
         self.steps.sort_unstable_by_key(|step| step.start);
@@ -100,6 +115,23 @@ impl Listing {
         targets.filter(|&target| self.at(target).is_none()).collect()
     }
 
+    /// Does the code go from one instruction of Python's to the next? If not, each is a function, and
+    /// the loop's own calls the first of them (`handlers.rs`).
+    pub(crate) fn has_dispatch(&self) -> bool {
+        self.has_dispatch
+    }
+
+    /// Calls behind which there is nothing but the return: where they are, and whom they call, if
+    /// that is not computed.
+    pub(crate) fn last_calls(&self) -> Vec<(Range<u64>, Option<u64>)> {
+        let calls = self.steps.iter().filter(|step| {
+            step.call != Call::None
+                && self.at(step.end).is_some_and(|next| self.paths_to_return(next, true).is_some())
+        });
+        let target = |call| if let Call::To(target) = call { Some(target) } else { None };
+        calls.map(|step| (step.start..step.end, target(step.call))).collect()
+    }
+
     /// The code behind the entry's link store, up to the end of its straight path: while it runs,
     /// what was linked is still being filled in.
     pub(crate) fn limbo(&self, entry: u64) -> Option<Range<u64>> {
@@ -112,16 +144,30 @@ impl Listing {
     /// Code in which the loop's frame is not the thread's innermost, sorted. `entry` is where the
     /// loop begins.
     pub(crate) fn gaps(&self, entry: u64) -> Vec<Range<u64>> {
-        let mut inside = BTreeSet::new();
+        let mut inside = self.exit_steps();
         inside.extend(self.path_to_link(entry).unwrap_or_default());
+        self.ranges(&inside)
+    }
+
+    /// The same of code that is entered when the frame is linked.
+    pub(crate) fn exits(&self) -> Vec<Range<u64>> {
+        self.ranges(&self.exit_steps())
+    }
+
+    fn exit_steps(&self) -> BTreeSet<usize> {
+        let mut inside = BTreeSet::new();
         for (at, step) in self.steps.iter().enumerate() {
             if step.is_link
                 && let Some(next) = self.at(step.end).filter(|&next| next == at + 1)
-                && let Some(seen) = self.paths_to_return(next)
+                && let Some(seen) = self.paths_to_return(next, false)
             {
                 inside.extend(seen);
             }
         }
+        inside
+    }
+
+    fn ranges(&self, inside: &BTreeSet<usize>) -> Vec<Range<u64>> {
         let mut gaps: Vec<Range<u64>> = Vec::new();
         for step in inside.iter().filter_map(|&at| self.steps.get(at)) {
             match gaps.last_mut().filter(|gap| gap.end == step.start) {
@@ -152,9 +198,9 @@ impl Listing {
         None
     }
 
-    /// All instructions on the paths from `from` to returns. `None` if a path leads to a link store
-    /// or to a computed jump.
-    fn paths_to_return(&self, from: usize) -> Option<BTreeSet<usize>> {
+    /// All instructions on the paths from `from` to returns. `None` if a path leads to a link store,
+    /// to a computed jump, or to a call, if there must be none.
+    fn paths_to_return(&self, from: usize, without_calls: bool) -> Option<BTreeSet<usize>> {
         let mut seen = BTreeSet::new();
         let mut todo = vec![from];
         while let Some(at) = todo.pop() {
@@ -162,7 +208,10 @@ impl Listing {
                 continue;
             }
             let step = self.steps.get(at)?;
-            if step.is_link || seen.len() > EXIT_MAX_INSTRUCTIONS {
+            if step.is_link
+                || without_calls && step.call != Call::None
+                || seen.len() > EXIT_MAX_INSTRUCTIONS
+            {
                 return None;
             }
             let next = || self.at(step.end).filter(|&next| next == at + 1);

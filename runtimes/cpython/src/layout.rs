@@ -247,6 +247,7 @@ pub(crate) fn stated(bytes: &[u8]) -> Option<(Version, Offsets)> {
         return None;
     }
     let is_14 = version.minor >= 14;
+    let is_free_threaded = word(2)? != 0;
     // Structures follow one another; each begins with its size. What 3.14 inserted is counted in.
     let runtime = 3;
     let interpreter = runtime + 3;
@@ -301,7 +302,8 @@ pub(crate) fn stated(bytes: &[u8]) -> Option<(Version, Offsets)> {
         compact_bytes: ascii_bytes + 16,
         unicode_state: of(unicode + 1)?,
         unicode_length: of(unicode + 2)?,
-        unicode_kind_shift: if is_14 { 16 } else { 2 },
+        // `interned` has two bits, and from 3.14 on without the lock a byte.
+        unicode_kind_shift: if is_14 && is_free_threaded { 8 } else { 2 },
         bytes_size: of(bytes_object + 1)?,
         bytes_data: of(bytes_object + 2)?,
         object_type: of(object + 1)?,
@@ -327,6 +329,34 @@ mod tests {
         }
         assert_eq!(known(5), None);
         assert_eq!(known(13), None);
+    }
+
+    /// What 3.14.6 states of itself (python-build-standalone, x86-64), as far as it is used.
+    #[test]
+    fn offsets_of_3_14() {
+        let words = [
+            0, 316_616, 784, 808, 225_864, 7280, 7272, 7344, 7360, 7408, 7688, 7672, 7680, 16,
+            7784, 0, 7800, 7792, 7992, 0, 832, 0, 8, 16, 72, 152, 160, 232, 32, 88, 8, 0, 56, 80,
+            74, 64, 0, 216, 112, 120, 128, 136, 68, 52, 96, 104, 208, 0, 16, 8, 416, 24, 88, 168,
+            40, 32, 16, 40, 24, 16, 200, 24, 40, 32, 48, 32, 40, 24, 16, 32, 16, 24, 40, 16, 32,
+            64, 32, 16, 40, 264, 192,
+        ];
+        let mut bytes = DEBUG_COOKIE.to_vec();
+        bytes.extend(0x030e_06f0_u64.to_le_bytes());
+        words.iter().for_each(|word: &u64| bytes.extend(word.to_le_bytes()));
+        let (version, offsets) = stated(&bytes).expect("known");
+        assert_eq!(version, Version { major: 3, minor: 14, micro: Some(6) });
+        let frame = [offsets.frame_code, offsets.frame_previous, offsets.frame_position];
+        assert_eq!((frame, offsets.frame_mark, offsets.mark), ([0, 8, 56], 74, 3));
+        assert_eq!((offsets.thread_frame.as_slice(), offsets.thread_id), (&[72][..], 152));
+        assert_eq!((offsets.interpreter_next, offsets.interpreter_threads), (7272, 7344));
+        let code = [offsets.code_filename, offsets.code_name, offsets.code_table];
+        assert_eq!((code, offsets.code_bytecode), ([112, 120, 136], 208));
+        assert_eq!((offsets.unicode_state, offsets.unicode_kind_shift), (32, 2));
+        assert_eq!((offsets.ascii_bytes, offsets.compact_bytes), (40, 56));
+        assert_eq!((offsets.bytes_size, offsets.bytes_data), (16, 32));
+        bytes[16] = 1;
+        assert_eq!(stated(&bytes).expect("known").1.unicode_kind_shift, 8);
     }
 
     /// What a file states is bounded before it is believed.

@@ -36,6 +36,7 @@
 #[allow(nonstandard_style, missing_docs)]
 pub mod abi;
 mod code;
+mod handlers;
 mod layout;
 mod lines;
 mod process;

@@ -26,6 +26,7 @@ use hotframe_runtime::{
     Attached, Frame, Layout, Memory, Outcome, Process, RawFrame, Region, Unusable, tls,
 };
 use std::collections::HashSet;
+use std::ops::Range;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// Interpreters and threads that are looked at to find the key.
@@ -61,19 +62,29 @@ impl Layout for File {
         let places = self.thread_state_places(process, &offsets)?;
         let resolver = Resolver::new(offsets, code_type);
         let table = self.table(process.bias, &resolver, &places)?;
-        let regions = self
-            .parts
-            .iter()
-            .map(|part| Region {
-                start: part.start.wrapping_add(process.bias),
-                end: part.end.wrapping_add(process.bias),
-            })
-            .collect();
+        let regions = self.regions(process.bias);
         Ok(Box::new(CPythonProcess { regions, table: table.as_bytes().to_vec(), resolver }))
+    }
+
+    /// A table without a way to the thread's state: the step finds none, and counts that.
+    fn stand_in(&self, process: &Process<'_>) -> Option<Box<dyn Attached>> {
+        let mut table = hf_cpython_proc::new_zeroed();
+        table.runtime = abi::HF_RUNTIME_CPYTHON;
+        let resolver = Resolver::new(self.offsets.clone(), None);
+        let regions = self.regions(process.bias);
+        Some(Box::new(CPythonProcess { regions, table: table.as_bytes().to_vec(), resolver }))
     }
 }
 
 impl File {
+    fn regions(&self, bias: u64) -> Vec<Region> {
+        let region = |part: &Range<u64>| Region {
+            start: part.start.wrapping_add(bias),
+            end: part.end.wrapping_add(bias),
+        };
+        self.parts.iter().map(region).collect()
+    }
+
     /// The ways from a thread pointer to the thread's state.
     fn thread_state_places(
         &self,
@@ -220,6 +231,7 @@ impl File {
         table.position_shift = (offsets.position == Position::Bytes).into();
         table.bytecode_off = offsets.code_bytecode;
         table.cookie_offs = resolver.cookie_offs;
+        table.gaps_at_leaf = self.gaps_at_leaf.into();
         Ok(table)
     }
 }

@@ -7,7 +7,7 @@
 //! The loop is `_PyEval_EvalFrameDefault`; compilers split it, so that all symbols that begin with
 //! that name and a dot belong to it, and every piece of code that it jumps into and that is no
 //! function of its own (unwind information begins it with a frame that is already built). From 3.14
-//! on the loop may be one function an instruction (`_TAIL_CALL_*`). The version is what the file says
+//! on each instruction may be a function, and the loop what calls the first ([`handlers`]). The version is what the file says
 //! (`_Py_DebugOffsets`, `Py_Version`), or, before 3.11, which of the C API's functions it has: each
 //! was added by one version.
 //!
@@ -15,7 +15,8 @@
 //! Doc/data/refcounts.dat and Misc/stable_abi.toml @ v3.13.0 ("Added in"): which version added which function.
 
 use crate::code::Listing;
-use crate::layout::{self, Activation, Offsets, Version};
+use crate::handlers;
+use crate::layout::{self, Offsets, Version};
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt, RowSource};
 use hotframe_runtime::elf::{self, Symbol, Tables};
@@ -24,9 +25,8 @@ use std::ops::Range;
 
 const LOOP_NAME: &str = "_PyEval_EvalFrameDefault";
 const LOOP: &[u8] = LOOP_NAME.as_bytes();
-const TAIL_CALL_PREFIX: &[u8] = b"_TAIL_CALL_";
-/// Functions of the loop at most: 3.14 has some 250 instructions.
-const LOOP_PARTS_MAX: usize = 1024;
+/// Parts of the loop at most.
+const LOOP_PARTS_MAX: usize = 64;
 /// The loop's code in all.
 const LOOP_MAX_BYTES: u64 = 4 << 20;
 
@@ -50,6 +50,8 @@ pub(crate) struct File {
     pub parts: Vec<Range<u64>>,
     /// Where its frame is not linked, sorted.
     pub gaps: Vec<Range<u64>>,
+    /// The gaps are in functions that the loop calls: they count where the innermost native frame is.
+    pub gaps_at_leaf: bool,
     /// Where what links it is being written.
     pub limbo: Option<Range<u64>>,
     /// `_PyRuntime`, from 3.7 on.
@@ -107,6 +109,7 @@ pub(crate) fn recognise(file: &Executable<'_>) -> Result<Option<File>, Unusable>
         offsets,
         parts: found.parts,
         gaps: Vec::new(),
+        gaps_at_leaf: false,
         limbo: None,
         runtime,
         interpreters: found.interpreters,
@@ -130,7 +133,7 @@ fn names() -> elf::Names {
         "_Py_tss_tstate",
     ];
     exact.extend(ADDED.map(|(_, function)| function));
-    elf::Names::new(&exact, &["_PyEval_EvalFrameDefault.", "_TAIL_CALL_"])
+    elf::Names::new(&exact, &["_PyEval_EvalFrameDefault."])
 }
 
 fn find_symbols<R: ReadAt>(elf: &ElfFile<R>) -> Found {
@@ -151,8 +154,7 @@ fn find_symbols<R: ReadAt>(elf: &ElfFile<R>) -> Found {
                 found.thread_state = Some(symbol.address);
             }
             _ if found.parts.len() < LOOP_PARTS_MAX
-                && (name.starts_with(TAIL_CALL_PREFIX)
-                    || name.strip_prefix(LOOP).is_some_and(|rest| rest.starts_with(b"."))) =>
+                && name.strip_prefix(LOOP).is_some_and(|rest| rest.starts_with(b".")) =>
             {
                 found.parts.push(range());
             }
@@ -198,8 +200,20 @@ fn find_parts(elf: &ElfFile<&dyn ReadAt>, file: &mut File, entry: u64) -> Result
     if file.parts.iter().map(|part| part.end - part.start).sum::<u64>() > LOOP_MAX_BYTES {
         return Err(Unusable::Unknown("an evaluation loop above 4 MiB".into()));
     }
+    let mut own = Vec::new();
     for part in &file.parts {
-        listing.add(part.start, &code(elf, part)?, link_offset as u64);
+        let bytes = code(elf, part)?;
+        listing.add(part.start, &bytes, link_offset as u64);
+        own.push((part.start, bytes));
+    }
+    if !listing.has_dispatch()
+        && let Some(found) = handlers::find(elf, &mut rows, &own, &listing, link_offset as u64)
+    {
+        file.parts = found.calls;
+        file.gaps = found.gaps;
+        file.gaps_at_leaf = true;
+        keep_longest(&mut file.gaps);
+        return Ok(());
     }
     for target in listing.jumps_out() {
         if file.parts.iter().any(|part| part.contains(&target)) {
@@ -213,24 +227,22 @@ fn find_parts(elf: &ElfFile<&dyn ReadAt>, file: &mut File, entry: u64) -> Result
         file.parts.push(extent);
     }
     merge(&mut file.parts);
-    // One function an instruction: each begins where another one ended.
-    let is_one_function = file.offsets.activation != Activation::Shim
-        || file.version.minor < 14
-        || file.parts.len() < 100;
-    if is_one_function {
-        file.gaps = listing.gaps(entry);
-        if file.offsets.thread_frame.len() > 1 {
-            file.limbo = listing.limbo(entry);
-        }
-        // One is left to the limbo.
-        let max = crate::abi::HF_CPYTHON_MAX_GAPS as usize - 1;
-        if file.gaps.len() > max {
-            file.gaps.sort_by_key(|gap| std::cmp::Reverse(gap.end - gap.start));
-            file.gaps.truncate(max);
-            file.gaps.sort_by_key(|gap| gap.start);
-        }
+    file.gaps = listing.gaps(entry);
+    if file.offsets.thread_frame.len() > 1 {
+        file.limbo = listing.limbo(entry);
     }
+    keep_longest(&mut file.gaps);
     Ok(())
+}
+
+/// As many gaps as the table takes; one is left to the limbo.
+fn keep_longest(gaps: &mut Vec<Range<u64>>) {
+    let max = crate::abi::HF_CPYTHON_MAX_GAPS as usize - 1;
+    if gaps.len() > max {
+        gaps.sort_by_key(|gap| std::cmp::Reverse(gap.end - gap.start));
+        gaps.truncate(max);
+        gaps.sort_by_key(|gap| gap.start);
+    }
 }
 
 fn merge(parts: &mut Vec<Range<u64>>) {

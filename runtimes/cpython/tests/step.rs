@@ -211,6 +211,23 @@ fn positions_at_the_edges() {
     check(HF_CPYTHON_ONE, &frames, "c 1:0 loop c 2:1048575 loop c start");
 }
 
+/// 900 calls as 3.6 has them on the native stack, three functions each: more words than a record of
+/// the kernel half holds, and whole.
+#[test]
+fn nine_hundred_calls_are_whole() {
+    let frames: Vec<Python> = (0..900).map(|n| Python(n, 1, 0)).collect();
+    let mut pcs = Vec::new();
+    for _ in 0..900 {
+        pcs.extend([LOOP + 0x80, C_CODE, C_CODE]);
+    }
+    pcs.push(START + 1);
+    let (walk, stop) = walk(&mut process(&frames), &proc(HF_CPYTHON_ONE), &pcs, false);
+    assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+    let calls: Vec<String> = (0..900).map(|n| format!("{n}:2 loop c c")).collect();
+    assert_eq!(text(&walk), calls.join(" ") + " start");
+    assert!(walk.words().len() > abi::HF_MAX_WORDS as usize);
+}
+
 /// In a gap the innermost frame is a caller's: this run of the loop has none.
 #[test]
 fn a_gap_has_no_frames() {
@@ -256,7 +273,7 @@ fn a_cycle_ends() {
     process.put(FRAMES + 8, FRAMES);
     let (walk, stop) = walk(&mut process, &proc(HF_CPYTHON_SHIM), &NESTED, false);
     assert!(matches!(stop, Stop::Ended { cut, .. } if u32::from(cut) == abi::HF_CUT_TOO_DEEP));
-    assert!(walk.words().len() <= abi::HF_MAX_WORDS as usize);
+    assert!(walk.words().len() <= abi::HF_MAX_STACK_WORDS as usize);
 }
 
 /// Whatever stands in the table and in the process, every walk ends.
@@ -284,6 +301,6 @@ fn damage_ends() {
             damaged = zerocopy::FromBytes::read_from_bytes(&bytes).expect("its size");
         }
         let (walk, _) = walk(&mut process, &damaged, &NESTED, false);
-        assert!(walk.words().len() <= abi::HF_MAX_WORDS as usize);
+        assert!(walk.words().len() <= abi::HF_MAX_STACK_WORDS as usize);
     }
 }

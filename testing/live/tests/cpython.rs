@@ -147,16 +147,20 @@ fn judge(stacks: &[Vec<Frame>], truth: &Truth, minor: u32) -> Verdict {
         }
         let python: Vec<(usize, &Frame)> =
             stack.iter().enumerate().filter(|(_, frame)| frame.is_python()).collect();
+        // A frame whose process was gone before it was named is one, and counted.
+        let is_unnamed = stack.iter().any(|frame| frame.name.starts_with("[unnamed"));
         let loops: Vec<usize> = (0..stack.len()).filter(|&at| stack[at].is_loop()).collect();
         let (Some((_, root)), Some((leaf_at, leaf))) = (python.first(), python.last()) else {
-            verdict.without += u64::from(!loops.is_empty());
+            // The loop has no name where it is inlined, in a program without symbols.
+            let runs = !loops.is_empty() || stack.iter().any(|frame| frame.name == "Py_RunMain");
+            verdict.without += u64::from(runs && !is_unnamed);
             continue;
         };
         verdict.python += 1;
         let is_rooted = root.name == "<module>" || root.name.ends_with("_bootstrap");
-        verdict.rootless += u64::from(!is_rooted);
+        verdict.rootless += u64::from(!is_rooted && !is_unnamed);
         // Each loop has its frames, but the innermost may not have begun or may have ended.
-        for pair in loops.windows(2).filter(|_| is_rooted) {
+        for pair in loops.windows(2).filter(|_| is_rooted && !is_unnamed) {
             let n = python.iter().filter(|(at, _)| (pair[0]..pair[1]).contains(at)).count();
             if n == 0 || (minor <= 10 && n != 1) {
                 verdict.wrong.push(format!("{n} Python frames in one loop: {}", show(stack)));
@@ -293,17 +297,12 @@ fn assert_true(verdict: &Verdict, recording: &Recording) {
         &lines[..lines.len().min(10)]
     );
     // What was finished when the process had gone on has no Python frames, nor what was sampled
-    // while the walk was loaded with the step; what was cut may have none at its root.
+    // while the walk was loaded with the step, or before the interpreter was found; what was cut may
+    // have none at its root.
     let missing = verdict.rootless + verdict.without;
     let counted = stats.count("stacks_without_runtime");
-    let excused = counted + stats.count("stacks_from_slice") + stats.sum("stacks_cut");
-    // FIXME: one recording in some forty lacks the frames of a thread for a while, and does not count
-    // them (3.10: 171 stacks where 48 were excused). They are never wrong, but should be there.
-    assert!(
-        missing <= excused || missing * 5 <= verdict.python,
-        "{missing} stacks lack Python frames, {excused} may"
-    );
-    assert!(counted > 0 || missing == 0, "{missing} stacks lack Python frames, uncounted");
+    let excused = counted + stats.sum("stacks_cut");
+    assert!(missing <= excused, "{missing} stacks lack Python frames, {excused} are counted");
 }
 
 fn version(minor: u32) {
@@ -361,25 +360,38 @@ fn newest() -> Option<(u32, PathBuf)> {
     (11..=14).rev().find_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
 }
 
-/// 900 calls deep, whole: no native frames stand between them.
+/// 900 calls deep, in every version: whole, up to 3.10 too, where three or four native frames stand
+/// for each call, unless the time that a walk may take was not enough for them.
 #[test]
 fn recursion_900_comes_whole() {
     live!();
-    let Some((minor, interpreter)) = newest() else {
-        skipped("CPython 3.11 or later is not installed");
-        return;
-    };
-    let running = start(&interpreter, &["recursion"], None);
-    let (recording, stacks) = recorded(&running, 6);
-    assert_true(&judge(&stacks, &running.truth, minor), &recording);
-    let deep = |stack: &&Vec<Frame>| stack.last().is_some_and(|leaf| leaf.name == "spin");
-    let depths: Vec<usize> = stacks
-        .iter()
-        .filter(deep)
-        .map(|stack| stack.iter().filter(|frame| frame.name == "deep").count())
+    let found: Vec<(u32, PathBuf)> = (6..=14)
+        .filter_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
         .collect();
-    assert!(depths.len() >= 10, "{} samples", depths.len());
-    assert!(depths.iter().all(|&depth| depth == 901), "{depths:?}");
+    if found.is_empty() {
+        skipped("no CPython is installed");
+    }
+    for (minor, interpreter) in found {
+        let running = start(&interpreter, &["recursion"], None);
+        let (recording, stacks) = recorded(&running, 4);
+        assert_true(&judge(&stacks, &running.truth, minor), &recording);
+        let deep = |stack: &&Vec<Frame>| stack.last().is_some_and(|leaf| leaf.name == "spin");
+        let depths: Vec<usize> = stacks
+            .iter()
+            .filter(deep)
+            .map(|stack| stack.iter().filter(|frame| frame.name == "deep").count())
+            .collect();
+        let cut: BTreeMap<&str, u64> = ["time", "too_deep"]
+            .map(|why| (why, recording.stats().count(&format!("stacks_cut.{why}"))))
+            .into();
+        let whole = depths.iter().filter(|&&depth| depth == 901).count();
+        eprintln!("{}: {whole} of {} are whole, {cut:?}", interpreter.display(), depths.len());
+        assert!(depths.len() >= 10, "{} samples", depths.len());
+        assert_eq!(cut["too_deep"], 0);
+        assert!(minor <= 10 || cut["time"] == 0, "3.{minor}: {cut:?}");
+        assert!(whole as u64 + cut["time"] >= depths.len() as u64, "3.{minor}: {depths:?}");
+        assert!(whole * 2 >= depths.len(), "3.{minor}: {depths:?}");
+    }
 }
 
 /// Paths of one shape at 80 and 20 stay two.
@@ -447,4 +459,135 @@ fn released_locks_keep_the_stack() {
         stacks.iter().filter(|stack| stack.iter().any(|frame| frame.name == function)).count()
     };
     assert!(in_c("hashing") >= 20 && in_c("compressing") >= 5, "{}", recording.folded.summary());
+}
+
+/// Programs of pyperformance as they are, whatever they do: `HOTFRAME_PYPERFORMANCE` names the folder
+/// of its `bm_*` (testing/runtimes/python.sh fetches it).
+#[test]
+fn real_programs_are_whole() {
+    live!();
+    let Some(folder) = std::env::var_os("HOTFRAME_PYPERFORMANCE").map(PathBuf::from) else {
+        skipped("HOTFRAME_PYPERFORMANCE is not set");
+        return;
+    };
+    for minor in [8, 11, 13, 14] {
+        let Some(interpreter) = interpreters(minor).into_iter().next() else { continue };
+        for program in
+            ["deltablue", "generators", "logging", "pickle", "pyflate", "raytrace", "regex_compile"]
+        {
+            real_program(minor, &interpreter, &folder.join(format!("bm_{program}")));
+        }
+    }
+}
+
+fn real_program(minor: u32, interpreter: &Path, folder: &Path) {
+    let forever = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/python/forever.py");
+    let mut command = Command::new(interpreter);
+    command.arg(forever).arg(folder).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let line = hotframe_live::first_line(&mut child);
+    let name = folder.file_name().unwrap_or_default().display();
+    if line.trim() != "ready" {
+        skipped(&format!("{name} does not run on CPython 3.{minor}"));
+        let _ = child.wait();
+        return;
+    }
+    let scratch = Scratch::new();
+    let profile = scratch.path("profile.firefox.json");
+    let (pid, output) = (child.id().to_string(), profile.to_string_lossy().into_owned());
+    let recording = record(["-F", "199", "-p", &pid, "-d", "4", "-o", &output]);
+    let _ = child.kill();
+    let _ = child.wait();
+    let stats = recording.stats();
+    let stacks = stacks(&profile);
+    let total = stacks.len() as u64;
+    let with = |stack: &&Vec<Frame>| stack.iter().any(Frame::is_python);
+    let python = stacks.iter().filter(with).count() as u64;
+    let whole = stats.count("stacks_whole");
+    let lost = stats.count("stacks_without_runtime");
+    let frames = |key: &str| stats.count(&format!("frames.cpython.{key}"));
+    let (named, all) = (frames("named"), frames("total"));
+    eprintln!(
+        "3.{minor} {name}: {whole} of {total} stacks whole, {python} with Python, {lost} known to lack \
+         it, {named} of {all} frames named"
+    );
+    assert!(total >= 200, "{total} samples");
+    assert!(whole * 100 >= total * 99, "{name}: {:?}", stats.sum("stacks_cut"));
+    // The first of each new piece of code are finished when the process has gone on.
+    assert!(python + lost >= total, "{name}: {python} and {lost} of {total}");
+    assert!(python * 100 >= total * 95, "{name}: {python} of {total}");
+    assert!(named * 1000 >= all * 995, "{name}: {named} of {all} frames are named");
+}
+
+/// A program of another name that has the interpreter in it, with several interpreters: the file is
+/// known by its symbols, and frames of the interpreter that a thread runs have their names.
+#[test]
+fn embedded_and_with_interpreters_of_its_own() {
+    live!();
+    for minor in [8, 11, 12, 13] {
+        let Some(interpreter) = interpreters(minor).into_iter().next() else { continue };
+        let scratch = Scratch::new();
+        let service = scratch.path("service");
+        let Some(()) = embed(&interpreter, minor, &service) else {
+            skipped(&format!("CPython 3.{minor} has no headers"));
+            continue;
+        };
+        let workload = Workload::start::<&str>(&service, []);
+        let profile = scratch.path("profile.firefox.json");
+        let (pid, output) = (workload.pid().to_string(), profile.to_string_lossy().into_owned());
+        let recording = record(["-F", "199", "-p", &pid, "-d", "4", "-o", &output]);
+        let stacks = stacks(&profile);
+        let of = |name: &str| {
+            stacks.iter().filter(|stack| stack.iter().any(|frame| frame.name == name)).count()
+        };
+        eprintln!(
+            "3.{minor}: {} of the first interpreter, {} of the second",
+            of("first"),
+            of("second")
+        );
+        assert!(of("first") >= 50, "{}", recording.folded.summary());
+        let lost = recording.stats().count("stacks_without_runtime");
+        // Before 3.12 a thread's key leads to its first interpreter, whatever it runs.
+        let others = stacks.iter().filter(|stack| !stack.iter().any(Frame::is_python)).count();
+        assert!(others as u64 <= lost, "{others} without Python, {lost} are counted");
+        if minor >= 12 {
+            assert!(of("second") >= 20, "{}", recording.folded.summary());
+        }
+        for stack in &stacks {
+            let python: Vec<_> = stack.iter().filter(|frame| frame.is_python()).collect();
+            for pair in python.windows(2) {
+                let calls = (pair[0].name.as_str(), pair[1].name.as_str());
+                let all = [
+                    ("<module>", "first"),
+                    ("<module>", "second"),
+                    ("first", "spin"),
+                    ("second", "spin"),
+                ];
+                assert!(all.contains(&calls), "{calls:?}: {}", show(stack));
+            }
+        }
+    }
+}
+
+/// Compiles `embedded.c` against an interpreter's library.
+fn embed(interpreter: &Path, minor: u32, out: &Path) -> Option<()> {
+    let prefix = interpreter.parent()?.parent()?;
+    let include = std::fs::read_dir(prefix.join("include")).ok()?.flatten().find(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with(&format!("python3.{minor}")) && entry.path().join("Python.h").is_file()
+    })?;
+    let library = include.file_name().to_string_lossy().into_owned();
+    let lib = prefix.join("lib");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/python/embedded.c");
+    let compiled = Command::new("gcc")
+        .args(["-O1", "-o"])
+        .arg(out)
+        .arg(source)
+        .arg(format!("-I{}", include.path().display()))
+        .arg(format!("-L{}", lib.display()))
+        .arg(format!("-Wl,-rpath,{}", lib.display()))
+        .arg(format!("-l{library}"))
+        .output()
+        .ok()?;
+    compiled.status.success().then_some(())
 }

@@ -907,7 +907,7 @@ pub fn walk_damaged(
 }
 
 fn check_walked(walked: &Walked) {
-    assert!(walked.words.len() <= abi::HF_MAX_WORDS as usize);
+    assert!(walked.words.len() <= abi::HF_MAX_STACK_WORDS as usize);
     assert!(u32::from(walked.cut) < abi::HF_CUT_COUNT);
     for frames in walked.named.iter().flatten() {
         assert!(!frames.is_empty() && frames.iter().all(|frame| !frame.name.is_empty()));
@@ -1149,7 +1149,7 @@ mod tests {
                     reads: 0,
                 };
                 let _ = walk.run(&memory, run.blob_off, &mut user);
-                assert!(walk.words().len() <= abi::HF_MAX_WORDS as usize);
+                assert!(walk.words().len() <= abi::HF_MAX_STACK_WORDS as usize);
             }
         }
     }

@@ -1,0 +1,91 @@
+#!/bin/bash
+# CPython's part of `make test-runtimes`: which interpreters there are, which can be fetched, and the
+# live suite over them. Prints a line of the matrix for each version, `runtime version: what became of
+# it`, and fails if any of them failed.
+#
+#   testing/runtimes/python.sh [FOLDER]     what is fetched is kept in FOLDER (target/runtimes)
+#
+# There are those of pyenv, in PATH, and in HOTFRAME_PYTHONS. Fetched are
+#   - CPython 3.14 as python-build-standalone makes it (clang, one function an instruction, stripped),
+#     from the Go module github.com/kluctl/go-embed-python, which carries it; needs go;
+#   - pyperformance's programs, from PyPI; needs pip.
+# Without them, or with NO_INSTALL=1, their tests are skipped, and that is said.
+set -euo pipefail
+
+root=$(realpath "$(dirname "$0")/../..")
+folder=$(realpath -m "${1:-${CARGO_TARGET_DIR:-$root/target}/runtimes}")
+module=github.com/kluctl/go-embed-python
+module_version=v0.0.0-3.14.6-20260610-1
+pyperformance=1.14.0
+mkdir -p "$folder"
+
+fetch_interpreter() {
+	local to=$folder/python-3.14
+	[ ! -x "$to/bin/python3.14" ] || return 0
+	[ "${NO_INSTALL:-}" != 1 ] && command -v go >/dev/null || return 1
+	local scratch
+	scratch=$(mktemp -d)
+	cat >"$scratch/main.go" <<-'GO'
+		package main
+
+		import (
+			"os"
+
+			"github.com/kluctl/go-embed-python/python"
+		)
+
+		func main() {
+			if _, err := python.NewEmbeddedPythonWithTmpDir(os.Args[1], false); err != nil {
+				panic(err)
+			}
+		}
+	GO
+	(
+		cd "$scratch"
+		go mod init fetch
+		go get "$module@$module_version"
+		go mod tidy
+		go run . "$to"
+	) >"$scratch/log" 2>&1 || { tail -n 3 "$scratch/log" >&2; rm -rf "$scratch" "$to"; return 1; }
+	rm -rf "$scratch"
+}
+
+fetch_programs() {
+	local to=$folder/pyperformance-$pyperformance
+	[ ! -d "$to/pyperformance" ] || return 0
+	[ "${NO_INSTALL:-}" != 1 ] || return 1
+	python3 -m pip install --quiet --no-deps --target "$to" "pyperformance==$pyperformance" >&2
+}
+
+if fetch_interpreter; then
+	export HOTFRAME_PYTHONS=${HOTFRAME_PYTHONS:+$HOTFRAME_PYTHONS:}$folder/python-3.14/bin/python3.14
+fi
+if fetch_programs; then
+	export HOTFRAME_PYPERFORMANCE=$folder/pyperformance-$pyperformance/pyperformance/data-files/benchmarks
+fi
+
+cd "$root"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+failed=0
+${CARGO:-cargo} test --locked -p hotframe-live --test cpython -- --test-threads=1 --nocapture >"$log" 2>&1 || failed=1
+# `test NAME ... ok`, with what the test said in between.
+awk '
+	/^test / { name = $2 }
+	/SKIPPED:/ { sub(/.*SKIPPED: /, ""); skipped[name] = $0 }
+	/samples with Python/ { said[name] = said[name] (said[name] == "" ? "" : "; ") $0 }
+	/(^| )(ok|FAILED)$/ && name != "" {
+		shown = name
+		if (name ~ /^python_3_/) { sub(/^python_3_/, "cpython 3.", shown) } else { shown = "cpython, " shown }
+		gsub(/_/, " ", shown)
+		what = $NF == "ok" ? "passed" : "FAILED"
+		if (name in skipped) what = "skipped: " skipped[name]
+		else if (name in said) what = what ": " said[name]
+		print shown ": " what
+		name = ""
+	}
+' "$log"
+if [ "$failed" = 1 ]; then
+	sed -n '/^failures:/,$p' "$log" >&2
+fi
+exit "$failed"
