@@ -39,6 +39,11 @@ const MAX_LOADS_PER_WALK: usize = 512;
 const MAX_ASKED: usize = 4096;
 /// Time that runtimes may take in one pass: the ring holds a quarter of a second.
 const NAMING_PER_PASS: Duration = Duration::from_millis(50);
+/// Time after which a pass leaves records to the next one: the ring has to be emptied in between, for
+/// a full one gets smaller pieces of stacks.
+pub const PATIENCE: Duration = Duration::from_millis(20);
+/// Bytes of stacks that may wait for the next pass: when there are more, the ring has to hold them.
+const WAITING_MAX_BYTES: usize = 2 << 20;
 /// Symbols of BPF programs and trampolines kept.
 const MAX_KERNEL_SYMBOLS: usize = 16384;
 
@@ -114,6 +119,15 @@ impl Taken {
         match self {
             Taken::Sample(sample) => sample.head.time_ns,
             Taken::Space(space) => space.time_ns,
+        }
+    }
+
+    fn stack_bytes(&self) -> usize {
+        match self {
+            Taken::Sample(sample) => {
+                sample.slice.as_ref().map_or(0, |(_, stack)| stack.bytes.len())
+            }
+            Taken::Space(_) => 0,
         }
     }
 }
@@ -225,16 +239,19 @@ impl Session {
 
     /// Goes through the pass in order of time: an exec that came after a sample must not take its
     /// mappings away. `now_ns` is CLOCK_MONOTONIC.
-    fn apply(&mut self, now_ns: u64) {
+    fn apply(&mut self, now_ns: u64, until: Option<Instant>) {
         let mut events = std::mem::take(&mut self.sideband);
         let mut taken = std::mem::take(&mut self.taken);
         events.sort_by_key(|event| event.time_ns);
         taken.sort_by_key(Taken::time_ns);
+        let mut waiting_bytes: usize = taken.iter().map(Taken::stack_bytes).sum();
         let mut events = events.drain(..).peekable();
-        for record in taken.drain(..) {
+        let mut records = taken.drain(..);
+        while let Some(record) = records.next() {
             while let Some(event) = events.next_if(|event| event.time_ns <= record.time_ns()) {
                 self.event(event);
             }
+            waiting_bytes -= record.stack_bytes();
             match record {
                 Taken::Sample(sample) => self.sample(&sample, now_ns),
                 Taken::Space(space) => {
@@ -244,9 +261,24 @@ impl Session {
                     self.unpublished.insert(space.tgid);
                 }
             }
+            if until.is_some_and(|until| Instant::now() >= until)
+                && waiting_bytes <= WAITING_MAX_BYTES
+                && records.len() > 0
+            {
+                // What happened after the next record waits with it.
+                self.sideband = events.collect();
+                self.taken = records.collect();
+                return;
+            }
         }
         events.for_each(|event| self.event(event));
+        drop(records);
         self.taken = taken;
+    }
+
+    /// Records wait for the next pass.
+    pub fn is_behind(&self) -> bool {
+        !self.taken.is_empty()
     }
 
     fn event(&mut self, record: sideband::Record) {
@@ -321,9 +353,12 @@ impl Session {
 
     /// Ends a pass: everything taken is gone through, what changed is published, what ended is
     /// forgotten.
-    pub fn end_pass(&mut self, now_ns: u64) {
+    ///
+    /// Once `patience` is over, what is left of the records waits for the next pass, which should
+    /// come at once ([`Session::is_behind`]); `None`: nothing waits.
+    pub fn end_pass(&mut self, now_ns: u64, patience: Option<Duration>) {
         self.now_ns = now_ns;
-        self.apply(now_ns);
+        self.apply(now_ns, patience.map(|patience| Instant::now() + patience));
         self.is_settling = !self.unpublished.is_empty();
         for pid in std::mem::take(&mut self.unpublished) {
             let Some(process) = self.processes.get(pid) else {
@@ -971,7 +1006,7 @@ mod tests {
         ] {
             session.record(&record(kind, cpu, time_ns, words));
         }
-        session.end_pass(100);
+        session.end_pass(100, None);
         assert_eq!((session.counts.samples, session.counts.bad_records), (2, 0));
         let recording = &session.recording;
         let mut depths: Vec<usize> = recording
@@ -990,6 +1025,30 @@ mod tests {
             .collect();
         depths.sort_unstable();
         assert_eq!(depths, [1, 7]);
+    }
+
+    /// Records that wait for the next pass come in order and are all taken; what happens to a
+    /// process after them happens after them.
+    #[test]
+    fn records_wait() {
+        let word = u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | 9;
+        let mut session = Session::new(Tables::new(Box::new(OwnMemory::new(1 << 20))), None);
+        for time_ns in [30, 10, 20] {
+            session.record(&record(abi::HF_RECORD_SAMPLE, 0, time_ns, &[word]));
+        }
+        session
+            .sideband
+            .push(sideband::Record { time_ns: 15, event: Event::Exit { pid: 7, tid: 7 } });
+        let mut exited = Vec::new();
+        for n in 1..=3 {
+            session.end_pass(100, Some(Duration::ZERO));
+            assert_eq!((session.counts.samples, session.is_behind()), (n, n < 3));
+            exited.push(session.exited.len());
+        }
+        assert_eq!(session.recording.samples.time_ns, [10, 20, 30]);
+        assert_eq!(exited, [0, 1, 1]);
+        session.end_pass(100, Some(Duration::ZERO));
+        assert_eq!(session.counts.samples, 3);
     }
 
     /// No number of parts makes a stack longer than any that is walked.

@@ -22,7 +22,7 @@ use hotframe_core::recording::Recording;
 use hotframe_core::resolve;
 use hotframe_core::runtimes::Runtimes;
 use hotframe_core::segments::{Losses, Segments};
-use hotframe_core::session::Session;
+use hotframe_core::session::{PATIENCE, Session};
 use hotframe_core::tables::{OwnMemory, Tables};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
@@ -473,16 +473,20 @@ impl Recorder {
             if now >= until_ns || (has_targets && self.targets.is_empty()) {
                 break;
             }
-            let pass = match (self.session.is_settling, self.session.is_learning) {
-                (true, _) => SETTLING,
-                (_, true) => LEARNING,
-                _ => PASS,
+            let pass = if self.session.is_behind() {
+                Duration::ZERO
+            } else if self.session.is_settling {
+                SETTLING
+            } else if self.session.is_learning {
+                LEARNING
+            } else {
+                PASS
             };
             let wait = pass.min(Duration::from_nanos(until_ns - now));
             if self.wait(wait)? && self.take_signals(target)? {
                 break;
             }
-            self.pass();
+            self.pass(Some(PATIENCE));
             let now = now_ns();
             if now >= cpus_ns {
                 cpus_ns = now + CPUS_NS;
@@ -515,7 +519,9 @@ impl Recorder {
             PollFd::new(self.ring.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(sideband.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let timeout = PollTimeout::try_from(time.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
+        // Less than a millisecond is one, so that the last one before the end is not spun away.
+        let wait_ms = if time.is_zero() { 0 } else { time.as_millis().max(1) };
+        let timeout = PollTimeout::try_from(wait_ms).unwrap_or(PollTimeout::MAX);
         match nix::poll::poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(cause) => return Err(cause).context("waiting for events"),
@@ -552,7 +558,7 @@ impl Recorder {
     }
 
     /// All side-band records first, then the ring up to where it stood before them.
-    fn pass(&mut self) {
+    fn pass(&mut self, patience: Option<Duration>) {
         let until = self.ring.producer();
         let began_ns = now_ns();
         let backlog_bytes = self.ring.backlog_bytes();
@@ -561,7 +567,7 @@ impl Recorder {
             ring.drain(|record| session.sideband(record));
         }
         self.ring.drain(until, |record| session.record(record));
-        session.end_pass(now_ns());
+        session.end_pass(now_ns(), patience);
         enable_runtimes(&mut self.kernel, session);
         let took_ns = now_ns() - began_ns;
         if took_ns > LONG_PASS_NS {
@@ -591,7 +597,7 @@ impl Recorder {
         // A walk that was running when its clock stopped is over within the time cap.
         std::thread::sleep(Duration::from_nanos(TIME_CAP_NS));
         for _ in 0..100 {
-            self.pass();
+            self.pass(None);
             if self.ring.backlog_bytes() == 0 {
                 break;
             }

@@ -279,7 +279,7 @@ impl Recorder {
             ring.drain(|record| session.sideband(record));
         }
         self.ring.drain(until, |record| session.record(record));
-        session.end_pass(now_ns());
+        session.end_pass(now_ns(), None);
         record::enable_runtimes(&mut self.kernel, session);
         session.forked.clear();
         for pid in std::mem::take(&mut session.exited) {
