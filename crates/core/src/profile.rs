@@ -309,10 +309,10 @@ impl Default for Strings {
 impl Strings {
     /// The index of a text, new or known.
     pub fn intern(&mut self, text: &str) -> u32 {
-        let hash = self.hasher.hash_one(text);
-        if let Some(known) = self.by_text.find(hash, |id| self.get(id) == text) {
+        if let Some(known) = self.find(text) {
             return known;
         }
+        let hash = self.hasher.hash_one(text);
         let has_room =
             self.chunks.last().is_some_and(|last| last.len() + text.len() <= last.capacity());
         if !has_room {
@@ -330,6 +330,11 @@ impl Strings {
         let (chunks, places, hasher) = (&self.chunks, &self.places, &self.hasher);
         self.by_text.insert(hash, id, |id| hasher.hash_one(text_at(chunks, places, id)));
         id
+    }
+
+    /// The index of a text that is there.
+    pub fn find(&self, text: &str) -> Option<u32> {
+        self.by_text.find(self.hasher.hash_one(text), |id| self.get(id) == text)
     }
 
     /// The text of an index.

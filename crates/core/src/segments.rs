@@ -36,6 +36,8 @@ const FIRST_BUCKET_NS: u64 = 100_000_000;
 const LAST_BUCKET_NS: u64 = 10_000_000_000;
 /// Bytes of a process in memory, texts included, and of a thread.
 const PROCESS_BYTES: usize = size_of::<Process>() + 256;
+/// Kept free for the names of a place in static code. Measured: compilers take 80.
+const NAME_BYTES: u64 = 100;
 /// Samples of a process are counted under one of so many command names at most.
 const FOLDED_MAX: usize = 1024;
 
@@ -125,17 +127,22 @@ impl Segments {
         Ok(())
     }
 
-    /// Reads all segments back into one recording, whose tables are charged to `budget`: five
-    /// sixteenths of it for the tree of stacks, as much again for its names, a quarter for
-    /// samples, an eighth for processes.
+    /// Reads all segments back into one recording, whose tables are charged to `budget`: an eighth
+    /// of it for processes, up to a quarter for samples, what these leave for the tree of stacks
+    /// and its names. Names come later: room for them is kept for each place that is met.
     pub fn merge(&mut self, budget: &Budget) -> (Recording, Losses) {
         let limit_bytes = budget.limit_bytes();
-        let in_store = budget.carve(limit_bytes / 16 * 5);
+        let n_samples: u64 = self.ends.iter().map(|&(n, _)| n).sum();
+        let for_samples = (n_samples * Columns::ROW_BYTES as u64).min(limit_bytes / 4);
+        let tree_bytes = limit_bytes / 8 * 7 - for_samples;
+        let in_store = budget.carve(tree_bytes);
         let mut merge = Merge {
             recording: Recording::new(&in_store),
             losses: Losses::default(),
-            samples_max: (limit_bytes / 4 / Columns::ROW_BYTES as u64) as usize,
+            samples_max: (for_samples / Columns::ROW_BYTES as u64) as usize,
             processes_max: (limit_bytes / 8) as usize / PROCESS_BYTES,
+            in_store: in_store.clone(),
+            tree_bytes,
             processes: HashMap::new(),
             threads: HashMap::new(),
             values: HashMap::new(),
@@ -159,7 +166,7 @@ impl Segments {
             merge.fold_processes();
             begin = end;
         }
-        in_store.set_limit_bytes(limit_bytes / 8 * 5);
+        in_store.set_limit_bytes(tree_bytes);
         (merge.recording, merge.losses)
     }
 }
@@ -344,6 +351,9 @@ struct Merge {
     losses: Losses,
     samples_max: usize,
     processes_max: usize,
+    in_store: Budget,
+    /// Bytes for the tree and its names.
+    tree_bytes: u64,
     processes: HashMap<Incarnation, u32>,
     threads: HashMap<Thread, u32>,
     /// The note for each kind of code.
@@ -478,7 +488,11 @@ impl Merge {
         }
         let n_nodes = from.u32()?;
         let mut nodes = vec![Place { node: 0, is_short: false }];
-        for _ in 1..n_nodes {
+        for number in 1..n_nodes {
+            if number % 1024 == 1 {
+                let names = self.recording.store.n_places() as u64 * NAME_BYTES;
+                self.in_store.set_limit_bytes(self.tree_bytes.saturating_sub(names));
+            }
             let parent = *nodes.get(from.u32()? as usize).ok_or_else(bad)?;
             let [tag] = from.bytes()?;
             let graft = match tag {

@@ -6,24 +6,23 @@ use std::collections::HashMap;
 use hotframe_core::profile::{FRAME_INLINED, Frame, Function, Profile};
 
 /// The weights of the samples of one thread in one stack, added up; in order of stack, then
-/// thread.
-pub(crate) fn aggregate(profile: &Profile) -> Vec<(u32, u32, u64)> {
+/// thread. Holds four bytes a sample.
+pub(crate) fn aggregate(profile: &Profile) -> impl Iterator<Item = (u32, u32, u64)> + '_ {
     let samples = &profile.samples;
-    let mut rows: Vec<(u32, u32, u64)> = (samples.stack.iter())
-        .zip(&samples.thread)
-        .zip(&samples.weight)
-        .map(|((&stack, &thread), &weight)| (stack, thread, u64::from(weight)))
-        .collect();
-    rows.sort_unstable();
-    rows.dedup_by(|row, kept| {
-        let same = (row.0, row.1) == (kept.0, kept.1);
-        if same {
-            kept.2 += row.2;
+    let key = |at: u32| (samples.stack[at as usize], samples.thread[at as usize]);
+    let mut order: Vec<u32> =
+        (0..samples.stack.len() as u32).filter(|&at| samples.weight[at as usize] > 0).collect();
+    order.sort_unstable_by_key(|&at| key(at));
+    let mut order = order.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = order.next()?;
+        let (stack, thread) = key(first);
+        let mut weight = u64::from(samples.weight[first as usize]);
+        while let Some(same) = order.next_if(|&at| key(at) == (stack, thread)) {
+            weight += u64::from(samples.weight[same as usize]);
         }
-        same
-    });
-    rows.retain(|row| row.2 > 0);
-    rows
+        Some((stack, thread, weight))
+    })
 }
 
 /// The frames of a stack, outermost first, into `out`.

@@ -29,16 +29,19 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
     let total: u64 = profile.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
     let mut own: HashMap<u32, u64> = HashMap::new();
     let mut whole: HashMap<u32, u64> = HashMap::new();
-    let mut stacks: HashMap<u32, u64> = HashMap::new();
     let mut processes: HashMap<u32, u64> = HashMap::new();
-    for (at, &stack) in profile.samples.stack.iter().enumerate() {
-        let weight = u64::from(profile.samples.weight[at]);
-        *stacks.entry(stack).or_default() += weight;
-        let thread = profile.samples.thread[at] as usize;
-        *processes.entry(profile.threads[thread].process).or_default() += weight;
+    for (&thread, &weight) in profile.samples.thread.iter().zip(&profile.samples.weight) {
+        let process = profile.threads[thread as usize].process;
+        *processes.entry(process).or_default() += u64::from(weight);
     }
+    // A copy of two columns rather than a map of stacks, of which nearly every sample may have one.
+    let mut stacks: Vec<(u32, u32)> =
+        profile.samples.stack.iter().copied().zip(profile.samples.weight.iter().copied()).collect();
+    stacks.sort_unstable();
     let mut seen = HashSet::new();
-    for (&stack, &weight) in &stacks {
+    for same in stacks.chunk_by(|a, b| a.0 == b.0) {
+        let stack = same[0].0;
+        let weight: u64 = same.iter().map(|&(_, weight)| u64::from(weight)).sum();
         seen.clear();
         for (depth, frame) in profile.walk(stack).enumerate() {
             let function = profile.frames[frame as usize].function;

@@ -9,7 +9,8 @@
 //! writer copies it and puts the payload where its marker stands: the bytes of [`payload`],
 //! gzipped, in base64, in a `<script>` that no browser executes. Names travel only inside these
 //! bytes, so whatever they hold cannot end the element, and the page shows them as text.
-//! The writer holds one section at a time and streams the rest.
+//! The writer streams: tables are written as they are encoded, beside what the compressor holds
+//! (half a megabyte).
 //!
 //! # Sources
 //! Layout of the bytes: [`payload`]; its other reader is `web/src/payload.ts`. RFC 1952 (gzip),

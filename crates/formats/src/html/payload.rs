@@ -33,7 +33,7 @@
 //! Those of [`Limits`]. Every entry of a table costs at least a byte per column, so a count is
 //! checked against the bytes that are left before anything is allocated for it.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use hotframe_abi::CUT_NAMES;
 use hotframe_core::profile::{
@@ -174,79 +174,77 @@ pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
 
     section(out, META, meta_json(&profile.meta).to_string().as_bytes())?;
 
-    let mut at = Column::new(profile.strings.len());
-    at.column(profile.strings.iter().map(|text| text.len() as u64));
-    for text in profile.strings.iter() {
-        at.bytes.extend_from_slice(text.as_bytes());
-    }
-    section(out, STRINGS, &at.bytes)?;
-
-    let table = &profile.modules;
-    let mut at = Column::new(table.len());
-    at.column(table.iter().map(|m| m.path.into()));
-    at.column(table.iter().map(|m| m.build_id.into()));
-    section(out, MODULES, &at.bytes)?;
-
-    let table = &profile.functions;
-    let mut at = Column::new(table.len());
-    at.column(table.iter().map(|f| f.name.into()));
-    at.column(table.iter().map(|f| f.system_name.into()));
-    at.deltas(table.iter().map(|f| f.file));
-    at.deltas(table.iter().map(|f| f.start_line));
-    at.column(table.iter().map(|f| f.module.into()));
-    at.column(table.iter().map(|f| f.kind as u64));
-    section(out, FUNCTIONS, &at.bytes)?;
-
-    let table = &profile.frames;
-    let mut at = Column::new(table.len());
-    at.deltas(table.iter().map(|f| f.function));
-    at.deltas(table.iter().map(|f| f.line));
-    at.column(table.iter().map(|f| f.address >> 32));
-    at.deltas(table.iter().map(|f| f.address as u32));
-    at.column(table.iter().map(|f| f.flags.into()));
-    section(out, FRAMES, &at.bytes)?;
-
-    let table = &profile.stacks;
-    let mut at = Column::new(table.len());
-    at.column((0u32..).zip(table).map(|(i, s)| i.wrapping_sub(s.parent).into()));
-    at.deltas(table.iter().map(|s| s.frame));
-    section(out, STACKS, &at.bytes)?;
-
-    let table = &profile.processes;
-    let mut at = Column::new(table.len());
-    at.column(table.iter().map(|p| p.pid.into()));
-    at.column(table.iter().map(|p| p.comm.into()));
-    at.column(table.iter().map(|p| p.exe.into()));
-    at.column(table.iter().map(|p| p.cgroup.into()));
-    at.column(table.iter().map(|p| p.samples));
-    at.column(table.iter().map(|p| p.whole));
-    for reason in 0..CUT_NAMES.len() {
-        at.column(table.iter().map(|p| p.cut.get(reason).copied().unwrap_or(0)));
-    }
-    section(out, PROCESSES, &at.bytes)?;
-
-    let table = &profile.threads;
-    let mut at = Column::new(table.len());
-    at.column(table.iter().map(|t| t.tid.into()));
-    at.column(table.iter().map(|t| t.comm.into()));
-    at.column(table.iter().map(|t| t.process.into()));
-    section(out, THREADS, &at.bytes)?;
-
-    let table = &profile.samples;
-    let mut at = Column::new(table.stack.len());
-    let mut last = 0u64;
-    at.column(table.time_ns.iter().map(|&time| {
-        let step = time.wrapping_sub(last) as i64;
-        last = time;
-        ((step << 1) ^ (step >> 63)) as u64
-    }));
-    at.column(table.thread.iter().map(|&x| x.into()));
-    at.deltas(table.stack.iter().copied());
-    at.column(table.cpu.iter().map(|&x| x.into()));
-    at.column(table.cut.iter().map(|&x| x.into()));
-    at.column(table.weight.iter().map(|&x| x.into()));
-    section(out, SAMPLES, &at.bytes)?;
-
+    table(out, STRINGS, |at| {
+        at.number(profile.strings.len() as u64)?;
+        at.column(profile.strings.iter().map(|text| text.len() as u64))?;
+        profile.strings.iter().try_for_each(|text| at.out.write_all(text.as_bytes()))
+    })?;
+    table(out, MODULES, |at| {
+        let table = &profile.modules;
+        at.number(table.len() as u64)?;
+        at.column(table.iter().map(|m| m.path.into()))?;
+        at.column(table.iter().map(|m| m.build_id.into()))
+    })?;
+    table(out, FUNCTIONS, |at| {
+        let table = &profile.functions;
+        at.number(table.len() as u64)?;
+        at.column(table.iter().map(|f| f.name.into()))?;
+        at.column(table.iter().map(|f| f.system_name.into()))?;
+        at.deltas(table.iter().map(|f| f.file))?;
+        at.deltas(table.iter().map(|f| f.start_line))?;
+        at.column(table.iter().map(|f| f.module.into()))?;
+        at.column(table.iter().map(|f| f.kind as u64))
+    })?;
+    table(out, FRAMES, |at| {
+        let table = &profile.frames;
+        at.number(table.len() as u64)?;
+        at.deltas(table.iter().map(|f| f.function))?;
+        at.deltas(table.iter().map(|f| f.line))?;
+        at.column(table.iter().map(|f| f.address >> 32))?;
+        at.deltas(table.iter().map(|f| f.address as u32))?;
+        at.column(table.iter().map(|f| f.flags.into()))
+    })?;
+    table(out, STACKS, |at| {
+        let table = &profile.stacks;
+        at.number(table.len() as u64)?;
+        at.column((0u32..).zip(table).map(|(i, s)| i.wrapping_sub(s.parent).into()))?;
+        at.deltas(table.iter().map(|s| s.frame))
+    })?;
+    table(out, PROCESSES, |at| {
+        let table = &profile.processes;
+        at.number(table.len() as u64)?;
+        at.column(table.iter().map(|p| p.pid.into()))?;
+        at.column(table.iter().map(|p| p.comm.into()))?;
+        at.column(table.iter().map(|p| p.exe.into()))?;
+        at.column(table.iter().map(|p| p.cgroup.into()))?;
+        at.column(table.iter().map(|p| p.samples))?;
+        at.column(table.iter().map(|p| p.whole))?;
+        (0..CUT_NAMES.len()).try_for_each(|reason| {
+            at.column(table.iter().map(|p| p.cut.get(reason).copied().unwrap_or(0)))
+        })
+    })?;
+    table(out, THREADS, |at| {
+        let table = &profile.threads;
+        at.number(table.len() as u64)?;
+        at.column(table.iter().map(|t| t.tid.into()))?;
+        at.column(table.iter().map(|t| t.comm.into()))?;
+        at.column(table.iter().map(|t| t.process.into()))
+    })?;
+    table(out, SAMPLES, |at| {
+        let table = &profile.samples;
+        at.number(table.stack.len() as u64)?;
+        let mut last = 0u64;
+        at.column(table.time_ns.iter().map(|&time| {
+            let step = time.wrapping_sub(last) as i64;
+            last = time;
+            ((step << 1) ^ (step >> 63)) as u64
+        }))?;
+        at.column(table.thread.iter().map(|&x| x.into()))?;
+        at.deltas(table.stack.iter().copied())?;
+        at.column(table.cpu.iter().map(|&x| x.into()))?;
+        at.column(table.cut.iter().map(|&x| x.into()))?;
+        at.column(table.weight.iter().map(|&x| x.into()))
+    })?;
     section(out, STATS, profile.stats.to_string().as_bytes())
 }
 
@@ -278,39 +276,77 @@ fn section(out: &mut impl Write, id: u64, content: &[u8]) -> io::Result<()> {
     out.write_all(content)
 }
 
-fn put(bytes: &mut Vec<u8>, mut value: u64) {
+/// A section that is written as it is made. It is made twice, since its length stands before it:
+/// a table would take as much memory again.
+fn table(
+    out: &mut impl Write,
+    id: u64,
+    content: impl Fn(&mut Columns<&mut dyn Write>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut counted = Counted(0);
+    content(&mut Columns { out: &mut counted })?;
+    let mut head = Vec::with_capacity(12);
+    put(&mut head, id);
+    put(&mut head, counted.0);
+    out.write_all(&head)?;
+    let mut out = BufWriter::with_capacity(16 << 10, out);
+    content(&mut Columns { out: &mut out })?;
+    out.flush()
+}
+
+/// Takes bytes only to count them.
+struct Counted(u64);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, value: u64) {
+    let (encoded, len) = varint(value);
+    bytes.extend_from_slice(&encoded[..len]);
+}
+
+/// The bytes of a number, and how many there are.
+fn varint(mut value: u64) -> ([u8; 10], usize) {
+    let (mut bytes, mut len) = ([0; 10], 0);
     while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
+        bytes[len] = value as u8 | 0x80;
         value >>= 7;
+        len += 1;
     }
-    bytes.push(value as u8);
+    bytes[len] = value as u8;
+    (bytes, len + 1)
 }
 
-/// A table's bytes while they are written.
-struct Column {
-    bytes: Vec<u8>,
+/// A table's columns as they are written.
+struct Columns<W: Write> {
+    out: W,
 }
 
-impl Column {
-    fn new(n: usize) -> Column {
-        let mut bytes = Vec::with_capacity(n * 4 + 8);
-        put(&mut bytes, n as u64);
-        Column { bytes }
+impl<W: Write> Columns<W> {
+    fn number(&mut self, value: u64) -> io::Result<()> {
+        let (bytes, len) = varint(value);
+        self.out.write_all(&bytes[..len])
     }
 
-    fn column(&mut self, values: impl Iterator<Item = u64>) {
-        for value in values {
-            put(&mut self.bytes, value);
-        }
+    fn column(&mut self, mut values: impl Iterator<Item = u64>) -> io::Result<()> {
+        values.try_for_each(|value| self.number(value))
     }
 
-    fn deltas(&mut self, values: impl Iterator<Item = u32>) {
+    fn deltas(&mut self, mut values: impl Iterator<Item = u32>) -> io::Result<()> {
         let mut last = 0u32;
-        for value in values {
+        values.try_for_each(|value| {
             let step = value.wrapping_sub(last) as i32;
             last = value;
-            put(&mut self.bytes, (((step << 1) ^ (step >> 31)) as u32).into());
-        }
+            self.number((((step << 1) ^ (step >> 31)) as u32).into())
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use flate2::{Compression, write::GzEncoder};
-use hotframe_core::profile::{FRAME_UNNAMED, Profile};
+use hotframe_core::profile::{FRAME_UNNAMED, Profile, Strings};
 
 use super::NAME;
 use crate::Error;
@@ -40,17 +40,17 @@ struct Has {
 }
 
 fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> io::Result<()> {
-    let mut file = File::new(out)?;
+    let mut file = File::new(out, &profile.strings);
     let meta = &profile.meta;
     let text = |id| profile.strings.get(id);
 
-    file.value_type(1, "samples", "count")?;
+    file.value_type(1, "samples", "count");
     if meta.period_ns > 0 {
-        file.value_type(1, "cpu", "nanoseconds")?;
-        file.value_type(11, "cpu", "nanoseconds")?;
+        file.value_type(1, "cpu", "nanoseconds");
+        file.value_type(11, "cpu", "nanoseconds");
     }
     let default = if meta.period_ns > 0 { "cpu" } else { "samples" };
-    let default = file.string(default)?;
+    let default = file.string(default);
     let mut comments = Vec::new();
     for (key, value) in [
         ("", &meta.producer),
@@ -60,7 +60,7 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
         ("arch: ", &meta.arch),
     ] {
         if !value.is_empty() {
-            comments.push(file.string(&format!("{key}{value}"))?);
+            comments.push(file.string(&format!("{key}{value}")));
         }
     }
     file.message.uint(9, meta.start_unix_ns);
@@ -79,8 +79,7 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
             profile.modules.len()
         ];
 
-    let keys =
-        [file.string("pid")?, file.string("tid")?, file.string("comm")?, file.string("kind")?];
+    let keys = ["pid", "tid", "comm", "kind"].map(|key| file.string(key));
     // Ids follow each other without a gap: a reader that adds functions of its own goes on behind
     // their number (`doLocalSymbolize` of google/pprof).
     let mut functions = vec![0u64; profile.functions.len()];
@@ -121,12 +120,12 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
                     line.uint(2, u64::from(frame.line));
                     location.message(4, &line);
                     if is_new {
-                        let name = file.string(text(function.name))?;
+                        let name = file.string_of(function.name);
                         let system_name = match function.system_name {
                             0 => name,
-                            id => file.string(text(id))?,
+                            id => file.string_of(id),
                         };
-                        let source = file.string(text(function.file))?;
+                        let source = file.string_of(function.file);
                         let mut entry = Message::default();
                         entry.uint(1, *id);
                         entry.uint(2, name);
@@ -145,21 +144,25 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
         let thread = &profile.threads[thread as usize];
         let pid = profile.processes[thread.process as usize].pid;
         let leaf = profile.walk(stack).next();
-        let mut labels =
-            vec![pid.to_string(), thread.tid.to_string(), text(thread.comm).to_owned()];
-        labels.extend(leaf.map(|frame| {
+        let kind = leaf.map(|frame| {
             let function = profile.frames[frame as usize].function;
-            profile.functions[function as usize].kind.name().to_owned()
-        }));
+            profile.functions[function as usize].kind.name()
+        });
         let mut sample = Message::default();
         sample.packed(1, ids.iter().map(|&id| u64::from(id)));
         let cpu_ns = (meta.period_ns > 0).then(|| count.saturating_mul(meta.period_ns));
         sample.packed(2, std::iter::once(count).chain(cpu_ns));
+        let labels = [
+            file.string(&pid.to_string()),
+            file.string(&thread.tid.to_string()),
+            file.string_of(thread.comm),
+            kind.map_or(0, |kind| file.string(kind)),
+        ];
         for (key, value) in keys.into_iter().zip(labels) {
-            if !value.is_empty() {
+            if value != 0 {
                 let mut label = Message::default();
                 label.uint(1, key);
-                label.uint(2, file.string(&value)?);
+                label.uint(2, value);
                 sample.message(3, &label);
             }
         }
@@ -172,8 +175,8 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
     for (module, &id) in by_id {
         let has = has[module];
         let module = &profile.modules[module];
-        let path = file.string(text(module.path))?;
-        let build_id = file.string(text(module.build_id))?;
+        let path = file.string_of(module.path);
+        let build_id = file.string_of(module.build_id);
         let named = has.used && has.functions;
         let mut mapping = Message::default();
         mapping.uint(1, id);
@@ -223,32 +226,54 @@ fn number_mappings(profile: &Profile) -> Vec<u64> {
 struct File<'w, W: Write> {
     out: &'w mut W,
     message: Message,
-    strings: HashMap<Box<str>, u64>,
+    of: &'w Strings,
+    /// Numbers of the profile's strings; 0: none yet, but for the empty one.
+    numbers: Vec<u32>,
+    /// Strings that the profile does not have.
+    others: HashMap<Box<str>, u32>,
+    n_strings: u32,
 }
 
 impl<'w, W: Write> File<'w, W> {
-    fn new(out: &'w mut W) -> io::Result<File<'w, W>> {
-        let mut file = File { out, message: Message::default(), strings: HashMap::new() };
-        file.string("")?;
-        Ok(file)
-    }
-
-    fn string(&mut self, text: &str) -> io::Result<u64> {
-        if let Some(&id) = self.strings.get(text) {
-            return Ok(id);
-        }
-        let id = self.strings.len() as u64;
-        self.message.bytes_present(6, text.as_bytes());
-        self.strings.insert(text.into(), id);
-        Ok(id)
-    }
-
-    fn value_type(&mut self, field: u32, kind: &str, unit: &str) -> io::Result<()> {
+    fn new(out: &'w mut W, of: &'w Strings) -> File<'w, W> {
         let mut message = Message::default();
-        message.uint(1, self.string(kind)?);
-        message.uint(2, self.string(unit)?);
+        message.bytes_present(6, b"");
+        let (numbers, others) = (vec![0; of.len()], HashMap::new());
+        File { out, message, of, numbers, others, n_strings: 1 }
+    }
+
+    fn string(&mut self, text: &str) -> u64 {
+        if let Some(id) = self.of.find(text) {
+            return self.string_of(id);
+        }
+        if let Some(&number) = self.others.get(text) {
+            return number.into();
+        }
+        self.others.insert(text.into(), self.n_strings);
+        self.new_string(text)
+    }
+
+    /// One of the profile's.
+    fn string_of(&mut self, id: u32) -> u64 {
+        let known = self.numbers[id as usize];
+        if known != 0 || id == 0 {
+            return known.into();
+        }
+        self.numbers[id as usize] = self.n_strings;
+        self.new_string(self.of.get(id))
+    }
+
+    fn new_string(&mut self, text: &str) -> u64 {
+        self.message.bytes_present(6, text.as_bytes());
+        self.n_strings += 1;
+        (self.n_strings - 1).into()
+    }
+
+    fn value_type(&mut self, field: u32, kind: &str, unit: &str) {
+        let mut message = Message::default();
+        message.uint(1, self.string(kind));
+        message.uint(2, self.string(unit));
         self.message.message(field, &message);
-        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
