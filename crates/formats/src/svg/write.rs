@@ -156,24 +156,24 @@ impl<'p> Graph<'p> {
     }
 }
 
-/// Fills on which black text reads well; those that are close in hue differ in lightness.
+/// The page's colours (web/src/colour.ts), where they are tested for contrast and for colour vision.
 fn colour(kind: Kind) -> &'static str {
     match kind {
-        Kind::Kernel => "#e8a33d",
-        Kind::Native => "#9ec3e6",
-        Kind::Rust => "#d99a7c",
-        Kind::Go => "#7fd0d6",
-        Kind::Jvm => "#b7d77a",
-        Kind::Cpython => "#f2d866",
-        Kind::V8js => "#dcd06e",
-        Kind::Ruby => "#e58a94",
-        Kind::Php => "#b0a6dd",
-        Kind::Perl => "#8fb9b0",
-        Kind::Beam => "#d39cc9",
-        Kind::Dotnet => "#a99be8",
-        Kind::Luajit => "#8aa6e0",
-        Kind::Jit => "#a8d8a8",
-        Kind::Note => "#c9c9c9",
+        Kind::Kernel => "#da8f1e",
+        Kind::Native => "#a2d9fe",
+        Kind::Rust => "#a178d5",
+        Kind::Go => "#77b5ea",
+        Kind::Jvm => "#42a388",
+        Kind::Cpython => "#ffe97f",
+        Kind::V8js => "#bec387",
+        Kind::Ruby => "#f1a6b2",
+        Kind::Php => "#8b90db",
+        Kind::Perl => "#7890d0",
+        Kind::Beam => "#b87aab",
+        Kind::Dotnet => "#ae7bc5",
+        Kind::Luajit => "#7a9ce9",
+        Kind::Jit => "#8dc096",
+        Kind::Note => "#cdd1d6",
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! In: options. Out: a [`Batch`] a second by a channel, or the reason why there are no more.
 
-use super::model::{Batch, Frame, Function, LATER, LATER_KERNEL, Stack};
+use super::model::{Batch, Frame, Function, LATER, LATER_KERNEL, Stack, WINDOW_MAX};
 use crate::cli::Top as Options;
 use crate::filter;
 use crate::record::{self, CPUS_NS, now_ns};
@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use zerocopy::FromZeros as _;
 
@@ -37,6 +37,9 @@ const BATCH_NS: u64 = 1_000_000_000;
 const WORDS_MAX: usize = 100_000;
 /// Batches between two namings of what is new in one place, at most.
 const WAIT_MAX: u64 = 8;
+/// Samples that a caller's address is in before it is named unasked. Where code is compiled or loaded,
+/// most addresses are in one sample only, and no line of the screen is about them.
+const SAMPLES_MIN: u32 = 2;
 /// Seconds that naming may lag behind before recording waits for it and samples are lost, counted.
 const QUEUE: usize = 16;
 
@@ -103,10 +106,14 @@ struct Raw {
     own_cpu_share: f64,
 }
 
+/// Frames without a name that are looked at: what stands for each.
+type Shown = Arc<Mutex<Vec<u32>>>;
+
 /// The two threads; dropping it ends them.
 pub struct Feed {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    wanted: Shown,
     /// What comes.
     pub news: Option<Receiver<News>>,
 }
@@ -160,20 +167,32 @@ impl Feed {
                 }
             })?
         };
+        let wanted = Shown::default();
+        let shown = wanted.clone();
         let namer = std::thread::Builder::new().name("hf-name".into()).spawn(move || {
             let mut namer = Namer::new(limit_bytes);
             for raw in raw_out {
+                let shown = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                namer.shown = shown.into_iter().collect();
                 if news_in.send(News::Batch(namer.name(raw))).is_err() {
                     break;
                 }
             }
         })?;
-        let feed = Feed { stop, threads: vec![recorder, namer], news: Some(news) };
+        let threads = vec![recorder, namer];
+        let feed = Feed { stop, threads, wanted, news: Some(news) };
         match ready.recv() {
             Ok(Ok(())) => Ok(feed),
             Ok(Err(cause)) => Err(record::explain(cause)),
             Err(_) => Err(anyhow::anyhow!("the recording thread ended at once")),
         }
+    }
+}
+
+impl Feed {
+    /// Says which frames without a name are looked at: these are named next, be they rare or not.
+    pub fn show(&self, frames: Vec<u32>) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = frames;
     }
 }
 
@@ -333,11 +352,7 @@ impl Recorder {
         let recording = &mut self.session.recording;
         recording.store.settle();
         let samples: Columns = recording.take_samples();
-        let comms: Vec<Arc<str>> = recording
-            .processes
-            .iter()
-            .map(|process| crate::summary::clean(&process.facts.comm, 16).into())
-            .collect();
+        let mut comms: HashMap<u32, Arc<str>> = HashMap::new();
         let mut counts = HashMap::new();
         for ((&thread, &stack), &cut) in samples.thread.iter().zip(&samples.stack).zip(&samples.cut)
         {
@@ -359,7 +374,9 @@ impl Recorder {
             }
             stacks.push(RawStack {
                 incarnation: facts.incarnation,
-                comm: comms.get(process as usize).cloned().unwrap_or_default(),
+                comm: (comms.entry(process))
+                    .or_insert_with(|| crate::summary::clean(&facts.facts.comm, 16).into())
+                    .clone(),
                 frames,
                 n,
                 is_cut,
@@ -445,6 +462,27 @@ fn place(word: abi::FrameWord) -> Option<Place> {
     }
 }
 
+/// A word that waits for its name: for the turn of its place, or until it is worth one.
+struct Pending {
+    /// What stands for it on the screen.
+    later: u32,
+    /// Samples that it is in.
+    n: u32,
+    /// It was the leaf of one.
+    is_leaf: bool,
+    /// The first and the last batch that has it.
+    first: u64,
+    last: u64,
+}
+
+/// Static code is the same in all processes, and so is its name.
+fn owner(incarnation: Incarnation, word: abi::FrameWord) -> (Incarnation, abi::FrameWord) {
+    match place(word) {
+        Some(_) => (Incarnation { pid: 0, exec_id: 0, start_ns: 0 }, word),
+        None => (incarnation, word),
+    }
+}
+
 /// Turns frame words into what the screen shows.
 struct Namer {
     names: Names,
@@ -458,8 +496,10 @@ struct Namer {
     known: HashMap<u32, u32>,
     n_batches: u64,
     turns: HashMap<Place, Turn>,
-    /// Words whose place is not yet read again, with what stands for each on the screen.
-    pending: HashMap<(Incarnation, abi::FrameWord), u32>,
+    /// Words without a name yet.
+    pending: HashMap<(Incarnation, abi::FrameWord), Pending>,
+    /// What stands for those that are looked at.
+    shown: HashSet<u32>,
     n_pending: u32,
     /// What stands for frames of files and of the kernel that have no name yet.
     unnamed: [u32; 2],
@@ -481,6 +521,7 @@ impl Namer {
             n_batches: 0,
             turns: HashMap::new(),
             pending: HashMap::new(),
+            shown: HashSet::new(),
             n_pending: 0,
             n_functions: 0,
             n_frames: 0,
@@ -513,18 +554,19 @@ impl Namer {
             turn.wait = (turn.wait * 2).min(WAIT_MAX);
             turn.due = self.n_batches + turn.wait;
         }
-        self.n_batches += 1;
         self.learn_generated(raw.generated);
         self.names.learn_rest();
         let late = self.late();
+        self.n_batches += 1;
 
         let mut stacks = Vec::with_capacity(raw.stacks.len());
         for stack in raw.stacks {
             let mut frames = Vec::with_capacity(stack.frames.len());
             for frame in stack.frames {
                 match frame {
-                    RawFrame::Word(word) => match self.pending.get(&(stack.incarnation, word)) {
-                        Some(&later) => frames.push(later),
+                    RawFrame::Word(word) => match self.pending.get(&owner(stack.incarnation, word))
+                    {
+                        Some(pending) => frames.push(pending.later),
                         None => frames.extend(self.names.frames(stack.incarnation, word)),
                     },
                     RawFrame::Known(number) => frames.extend(self.runtime_frame(number)),
@@ -551,55 +593,59 @@ impl Namer {
         }
     }
 
-    /// The words to name now: those of these stacks, and those that waited, whose place it is the
-    /// turn of. Others begin to wait.
+    /// The words to name now: leaves, what comes again, and what is looked at, if it is the turn of
+    /// their place. Others wait.
     fn new_words(&mut self, stacks: &[RawStack]) -> Vec<(Incarnation, abi::FrameWord)> {
-        let words: HashSet<(Incarnation, abi::FrameWord)> = (stacks.iter())
-            .flat_map(|stack| {
-                stack.frames.iter().filter_map(|frame| match frame {
-                    RawFrame::Word(word) => Some((stack.incarnation, *word)),
-                    RawFrame::Known(_) => None,
-                })
-            })
-            .collect();
-        let is_due = |place: Option<Place>| {
-            let turn = place.and_then(|place| self.turns.get(&place));
+        for stack in stacks {
+            for (depth, frame) in stack.frames.iter().enumerate() {
+                let &RawFrame::Word(word) = frame else { continue };
+                let key = owner(stack.incarnation, word);
+                if !self.pending.contains_key(&key) {
+                    let frames = self.names.frames(key.0, word);
+                    if !frames.is_empty() && frames != [self.unnamed[1]] {
+                        continue;
+                    }
+                }
+                let (number, first) = (&mut self.n_pending, self.n_batches);
+                let pending = self.pending.entry(key).or_insert_with(|| {
+                    *number = (*number + 1) % LATER_KERNEL;
+                    let kernel = if word.kind() == abi::HF_FRAME_KERNEL { LATER_KERNEL } else { 0 };
+                    let later = LATER | kernel | *number;
+                    Pending { later, n: 0, is_leaf: false, first, last: first }
+                });
+                pending.n = pending.n.saturating_add(stack.n);
+                pending.is_leaf |= depth == 0;
+                pending.last = self.n_batches;
+            }
+        }
+        let is_due = |word: abi::FrameWord| {
+            let turn = place(word).and_then(|place| self.turns.get(&place));
             turn.is_none_or(|turn| self.n_batches >= turn.due)
         };
-        let mut new: Vec<_> =
-            self.pending.keys().filter(|(_, word)| is_due(place(*word))).copied().collect();
-        let mut waiting = Vec::new();
-        for (incarnation, word) in words {
-            let frames = self.names.frames(incarnation, word);
-            if !frames.is_empty() && frames != [self.unnamed[1]] {
-                continue;
-            }
-            match is_due(place(word)) {
-                true => new.push((incarnation, word)),
-                false => waiting.push((incarnation, word)),
-            }
-        }
-        for (incarnation, word) in waiting {
-            let number = &mut self.n_pending;
-            self.pending.entry((incarnation, word)).or_insert_with(|| {
-                *number = (*number + 1) % LATER_KERNEL;
-                let kernel = if word.kind() == abi::HF_FRAME_KERNEL { LATER_KERNEL } else { 0 };
-                LATER | kernel | *number
-            });
-        }
-        new
+        let is_worth = |word: abi::FrameWord, pending: &Pending| {
+            pending.is_leaf
+                || pending.n >= SAMPLES_MIN
+                || place(word).is_none()
+                || self.shown.contains(&pending.later)
+        };
+        (self.pending.iter())
+            .filter(|((_, word), pending)| is_worth(*word, pending) && is_due(*word))
+            .map(|(&key, _)| key)
+            .collect()
     }
 
-    /// The names of words that waited, which they then no longer do.
+    /// The names of words that waited, which they then no longer do. What no window shows any
+    /// more does not wait either.
     fn late(&mut self) -> Vec<(u32, Box<[u32]>)> {
         let mut late = Vec::new();
-        self.pending.retain(|&(incarnation, word), &mut later| {
+        let oldest = self.n_batches.saturating_sub(WINDOW_MAX as u64);
+        self.pending.retain(|&(incarnation, word), pending| {
             let frames = self.names.frames(incarnation, word);
             let is_named = !frames.is_empty() && frames != [self.unnamed[1]];
-            if is_named {
-                late.push((later, frames.into()));
+            if is_named && pending.first < self.n_batches {
+                late.push((pending.later, frames.into()));
             }
-            !is_named
+            !is_named && (pending.last >= oldest || self.shown.contains(&pending.later))
         });
         late
     }
@@ -731,6 +777,48 @@ mod tests {
         };
         let turns: Vec<bool> = (3..8).map(|number| waits(&mut namer, number)).collect();
         assert_eq!(turns, [true, true, true, false, true]);
+    }
+
+    /// A caller's address that is in one sample waits until it is in another, or is looked at; one
+    /// that no window shows any more is forgotten.
+    #[test]
+    fn rare_callers_wait() {
+        let kernel = |number: u64| {
+            abi::FrameWord(u64::from(abi::HF_FRAME_KERNEL) << abi::HF_FRAME_KIND_SHIFT | number)
+        };
+        let second = |pid: u32, numbers: &[u64]| Raw {
+            stacks: vec![RawStack {
+                incarnation: Incarnation { pid, exec_id: 0, start_ns: 0 },
+                comm: "app".into(),
+                frames: numbers.iter().map(|&number| RawFrame::Word(kernel(number))).collect(),
+                n: 1,
+                is_cut: false,
+            }],
+            is_reset: false,
+            runtime_frames: Vec::new(),
+            sources: Vec::new(),
+            generated: Vec::new(),
+            announced: None,
+            span_ns: BATCH_NS,
+            own_cpu_share: 0.0,
+        };
+        let mut namer = Namer::new(u64::MAX);
+        let is_later = |batch: &Batch, at: usize| batch.stacks[0].frames[at] & LATER != 0;
+        let first = namer.name(second(1, &[1, 2, 3, 4]));
+        assert_eq!([0, 1, 2, 3].map(|at| is_later(&first, at)), [false, true, true, true]);
+        namer.shown.insert(first.stacks[0].frames[3]);
+        // In another process it is the same address of the kernel.
+        let batches: Vec<Batch> = (0..2).map(|_| namer.name(second(2, &[1, 2]))).collect();
+        assert!(!is_later(&batches[1], 1));
+        let late: Vec<u32> =
+            (batches.iter().flat_map(|batch| &batch.late)).map(|one| one.0).collect();
+        assert_eq!(late.len(), 2, "{late:?}");
+        assert!([1, 3].iter().all(|&at| late.contains(&first.stacks[0].frames[at])));
+        assert_eq!(namer.pending.len(), 1);
+        for _ in 0..=WINDOW_MAX {
+            namer.name(second(2, &[1]));
+        }
+        assert!(namer.pending.is_empty());
     }
 
     /// A batch counts equal stacks of a process once, tells new names once, and cut stacks apart.

@@ -57,7 +57,7 @@ pub struct Stack {
 }
 
 /// About a second of samples.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     /// Time covered.
     pub span_ns: u64,
@@ -75,6 +75,22 @@ pub struct Batch {
     pub unnamed: [u32; 2],
     /// What frames that had no name in earlier batches are, innermost first.
     pub late: Vec<(u32, Box<[u32]>)>,
+}
+
+impl Default for Batch {
+    /// Nothing, and no frame that stands for those without a name.
+    fn default() -> Batch {
+        Batch {
+            span_ns: 0,
+            own_cpu_share: 0.0,
+            stacks: Vec::new(),
+            is_reset: false,
+            functions: Vec::new(),
+            frames: Vec::new(),
+            unnamed: [LATER; 2],
+            late: Vec::new(),
+        }
+    }
 }
 
 /// A view.
@@ -171,8 +187,21 @@ pub struct Model {
     pub samples: u64,
     /// Of these, with a whole stack.
     pub whole: u64,
+    /// Samples of the scope whose leaf has no name yet; of the list of functions only.
+    pub unnamed_own: u64,
     /// First visible line, of the rows or of a stack's frames.
     pub scroll: usize,
+    /// Lines that the screen has for rows.
+    pub n_lines: usize,
+}
+
+/// Samples of a function.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    own: u64,
+    total: u64,
+    /// Number of the last stack that it was counted in: recursion counts once.
+    stack: u32,
 }
 
 impl Model {
@@ -183,7 +212,7 @@ impl Model {
             waiting: VecDeque::new(),
             functions: Vec::new(),
             frames: Vec::new(),
-            unnamed: [0; 2],
+            unnamed: [LATER; 2],
             levels: Vec::new(),
             rows: Vec::new(),
             cursor: 0,
@@ -195,7 +224,9 @@ impl Model {
             in_scope: 0,
             samples: 0,
             whole: 0,
+            unnamed_own: 0,
             scroll: 0,
+            n_lines: ROWS_MAX,
         }
     }
 
@@ -313,6 +344,18 @@ impl Model {
         }
     }
 
+    /// What is looked at and has no name yet: frames of the stack on the screen, or of the visible
+    /// ones of the list of stacks.
+    pub fn unnamed_shown(&self) -> Vec<u32> {
+        let rows = self.rows.iter().skip(self.scroll).take(self.n_lines);
+        let listed = rows.filter_map(|row| match &row.key {
+            Key::Stack(frames) => Some(&frames[..]),
+            _ => None,
+        });
+        let stacks: Vec<&[u32]> = self.stack().map_or_else(|| listed.collect(), |one| vec![one]);
+        stacks.concat().into_iter().filter(|frame| frame & LATER != 0).collect()
+    }
+
     /// A function by one of its frames, with the line there.
     pub fn place(&self, frame: u32) -> Option<(&Function, u32)> {
         let frame = self.frames.get(self.known(frame) as usize)?;
@@ -381,13 +424,23 @@ impl Model {
         true
     }
 
-    /// Counts the rows anew; the cursor stays on what it was on.
+    /// Counts the rows anew. A cursor on the first row stays there; another stays on what it was on
+    /// as long as that is to be seen.
     pub fn count(&mut self) {
-        let selected = self.rows.get(self.cursor).map(|row| row.key.clone());
+        let visible = self.scroll..self.scroll.saturating_add(self.n_lines);
+        let selected = match self.cursor {
+            0 => None,
+            cursor => self.rows.get(cursor).map(|row| row.key.clone()),
+        };
         (self.samples, self.whole, self.in_scope) = (0, 0, 0);
-        let mut rows: HashMap<Key, Row> = HashMap::new();
+        let mut others: HashMap<Key, Row> = HashMap::new();
         let mut seen = HashSet::new();
-        for stack in self.batches.iter().rev().take(self.window).flat_map(|batch| &batch.stacks) {
+        let mut counts = match self.tab {
+            Tab::Functions => vec![Count::default(); self.functions.len()],
+            _ => Vec::new(),
+        };
+        let stacks = self.batches.iter().rev().take(self.window).flat_map(|batch| &batch.stacks);
+        for (number, stack) in (1..).zip(stacks) {
             let n = u64::from(stack.n);
             self.samples += n;
             if !stack.is_cut {
@@ -395,31 +448,86 @@ impl Model {
             }
             if self.levels.iter().all(|level| self.holds(stack, &level.key)) {
                 self.in_scope += n;
-                self.count_stack(stack, &mut rows, &mut seen);
+                match self.tab {
+                    Tab::Functions => self.count_functions(number, stack, &mut counts),
+                    _ => self.count_stack(stack, &mut others, &mut seen),
+                }
             }
         }
-        let wanted = self.filter.to_lowercase();
-        let mut rows: Vec<Row> = rows
-            .into_values()
-            .filter(|row| {
-                wanted.is_empty()
-                    || row.name.to_lowercase().contains(&wanted)
-                    || row.detail.to_lowercase().contains(&wanted)
-            })
-            .collect();
+        let [file, kernel] = self.unnamed_functions();
+        let own = |id: Option<u32>| counts.get(id? as usize).map(|count| count.own);
+        let kernel = if kernel == file { None } else { kernel };
+        self.unnamed_own = own(file).unwrap_or(0) + own(kernel).unwrap_or(0);
         let by_total = self.by_total && self.tab != Tab::Stacks;
-        rows.sort_by(|a, b| {
-            let weight = |row: &Row| {
-                if by_total { (row.total, row.own) } else { (row.own, row.total) }
-            };
-            weight(b).cmp(&weight(a)).then_with(|| a.name.cmp(&b.name))
-        });
+        let weight = |row: &Row| if by_total { (row.total, row.own) } else { (row.own, row.total) };
+        let wanted = self.filter.to_lowercase();
+        let is_wanted = |name: &str, detail: &str| {
+            wanted.is_empty()
+                || name.to_lowercase().contains(&wanted)
+                || detail.to_lowercase().contains(&wanted)
+        };
+        let mut rows: Vec<Row> = match self.tab {
+            Tab::Functions => self.function_rows(&counts, by_total, &is_wanted),
+            _ => others.into_values().filter(|row| is_wanted(&row.name, &row.detail)).collect(),
+        };
+        rows.sort_by(|a, b| weight(b).cmp(&weight(a)).then_with(|| a.name.cmp(&b.name)));
         rows.truncate(ROWS_MAX);
         self.cursor = selected
             .and_then(|key| rows.iter().position(|row| row.key == key))
+            .filter(|at| visible.contains(at))
             .unwrap_or(self.cursor)
             .min(rows.len().saturating_sub(1));
         self.rows = rows;
+    }
+
+    fn unnamed_functions(&self) -> [Option<u32>; 2] {
+        self.unnamed.map(|frame| self.function_of(frame))
+    }
+
+    /// Tens of thousands of frames a second: an array does, and only what can be seen gets a row.
+    fn count_functions(&self, number: u32, stack: &Stack, counts: &mut [Count]) {
+        for (depth, &frame) in stack.frames.iter().enumerate() {
+            let Some(function) = self.function_of(frame) else { continue };
+            let Some(count) = counts.get_mut(function as usize) else { continue };
+            if count.stack == number {
+                continue;
+            }
+            count.stack = number;
+            count.total += u64::from(stack.n);
+            count.own += if depth == 0 { u64::from(stack.n) } else { 0 };
+        }
+    }
+
+    /// The heaviest functions. What stands for those without a name is none.
+    fn function_rows(
+        &self,
+        counts: &[Count],
+        by_total: bool,
+        is_wanted: &dyn Fn(&str, &str) -> bool,
+    ) -> Vec<Row> {
+        let unnamed = self.unnamed_functions();
+        let mut found: Vec<(usize, &Function, Count)> = (counts.iter().copied().enumerate())
+            .zip(&self.functions)
+            .map(|((id, count), function)| (id, function, count))
+            .filter(|(id, _, count)| count.total > 0 && !unnamed.contains(&Some(*id as u32)))
+            .filter(|(_, function, _)| is_wanted(&function.name, &function.module))
+            .collect();
+        let weight = |count: &Count| match by_total {
+            true => (count.total, count.own),
+            false => (count.own, count.total),
+        };
+        found.sort_by(|(_, one, a), (_, other, b)| {
+            weight(b).cmp(&weight(a)).then_with(|| one.name.cmp(&other.name))
+        });
+        let row = |(id, function, count): (usize, &Function, Count)| Row {
+            key: Key::Function(id as u32),
+            own: count.own,
+            total: count.total,
+            kind: Some(function.kind),
+            name: function.name.clone(),
+            detail: function.module.clone(),
+        };
+        found.into_iter().take(ROWS_MAX).map(row).collect()
     }
 
     fn function_of(&self, frame: u32) -> Option<u32> {
@@ -462,18 +570,7 @@ impl Model {
             };
         seen.clear();
         match self.tab {
-            Tab::Functions => {
-                for (depth, &frame) in stack.frames.iter().enumerate() {
-                    let Some(id) = self.function_of(frame) else { continue };
-                    let Some(function) = self.functions.get(id as usize) else { continue };
-                    let key = Key::Function(id);
-                    if seen.insert(key.clone()) {
-                        add(key, depth == 0, &|| {
-                            (Some(function.kind), function.name.clone(), function.module.clone())
-                        });
-                    }
-                }
-            }
+            Tab::Functions => unreachable!("functions are counted by `count_functions`"),
             Tab::Processes => add(Key::Process(stack.pid), true, &|| {
                 (None, stack.comm.to_string(), stack.pid.to_string())
             }),
@@ -525,16 +622,16 @@ mod tests {
         let mut model = Model::new(5);
         let later = LATER | LATER_KERNEL | 7;
         let mut first = batch();
-        first.unnamed = [0, 2];
+        first.unnamed = [LATER, 2];
         first.stacks = vec![stack(1, &[later, 1], 4)];
         model.add(first);
-        let unnamed = model.functions[model.frames[2].function as usize].name.clone();
-        assert_eq!(model.rows()[0].name, unnamed);
+        assert_eq!(rows(&model), [row("b", 0, 4)]);
+        assert_eq!(model.unnamed_own, 4);
         model.show(Tab::Stacks);
         model.enter();
         assert_eq!(model.stack(), Some(&[later, 1][..]));
         let late = vec![(later, Box::from([1, 0]))];
-        model.add(Batch { unnamed: [0, 2], late, ..Batch::default() });
+        model.add(Batch { unnamed: [LATER, 2], late, ..Batch::default() });
         assert_eq!(model.stack(), Some(&[1, 0, 1][..]));
         assert_eq!(model.in_scope, 4);
     }
@@ -621,6 +718,52 @@ mod tests {
         assert_eq!(rows(&model), [row("k", 12, 12)]);
         assert!(model.leave());
         assert_eq!(model.rows().len(), 3);
+    }
+
+    /// A cursor that nobody moved shows the hottest row, whatever happens to the one that was it;
+    /// one that was moved follows its row, but not out of sight.
+    #[test]
+    fn the_cursor_does_not_leave_the_top() {
+        let mut model = Model::new(1);
+        model.n_lines = 2;
+        model.add(batch());
+        assert_eq!((model.cursor(), &*model.rows()[0].name), (0, "b"));
+        let second = |counts: [u32; 3]| Batch {
+            stacks: (0..).zip(counts).map(|(frame, n)| stack(1, &[frame], n)).collect(),
+            ..Batch::default()
+        };
+        model.add(second([7, 1, 5]));
+        assert_eq!((model.cursor(), &*model.rows()[0].name), (0, "a"));
+        model.step(1);
+        model.add(second([5, 1, 7]));
+        assert_eq!((model.cursor(), &*model.rows()[0].name), (0, "k"));
+        model.step(1);
+        model.add(second([1, 5, 7]));
+        assert_eq!((model.cursor(), &*model.rows()[2].name), (1, "a"));
+    }
+
+    /// What has no name yet is no function; how many leaves have none is said. What is looked at and
+    /// has no name is known.
+    #[test]
+    fn callers_that_have_no_name() {
+        let mut model = Model::new(5);
+        let mut first = batch();
+        first.frames.extend([Frame { function: 3, line: 0 }]);
+        first.functions.push(function("[named in a moment]", Kind::Native));
+        first.unnamed = [3, 3];
+        first.stacks = vec![stack(1, &[1, LATER | 7, 0], 4)];
+        model.add(first);
+        assert_eq!(rows(&model), [row("b", 4, 4), row("a", 0, 4)]);
+        assert!(model.unnamed_shown().is_empty());
+        model.show(Tab::Stacks);
+        assert_eq!(model.unnamed_shown(), [LATER | 7]);
+        model.enter();
+        assert_eq!(model.unnamed_shown(), [LATER | 7]);
+        let leaf = vec![stack(1, &[LATER | 8], 1)];
+        model.add(Batch { stacks: leaf, unnamed: [3, 3], ..Batch::default() });
+        model.show(Tab::Functions);
+        assert_eq!(rows(&model), [row("b", 4, 4), row("a", 0, 4)]);
+        assert_eq!((model.in_scope, model.unnamed_own), (5, 1));
     }
 
     /// While it is frozen nothing changes; afterwards nothing is missing, names of batches that

@@ -91,6 +91,10 @@ fn status(model: &Model, hz: u32) -> Line<'static> {
         model.samples,
         percent(model.whole, model.samples),
     )));
+    if model.unnamed_own > 0 {
+        let share = percent(model.unnamed_own, model.in_scope);
+        spans.push(Span::raw(format!("  {share:.0} % to name")));
+    }
     Line::from(spans)
 }
 
@@ -125,6 +129,7 @@ fn keys(model: &Model, modes: &Modes) -> Line<'static> {
 
 fn body_lines(model: &mut Model, body: Rect) -> Vec<Line<'static>> {
     let n_lines = usize::from(body.height).saturating_sub(1);
+    model.n_lines = n_lines;
     if model.stack().is_some() {
         return stack_lines(model, n_lines);
     }
