@@ -37,6 +37,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* Frames that one run of the tail-called walk steps through: with the 33 runs
  * that the kernel allows this exceeds the 512 frames of that fallback. */
 #define HF_STEPS_PER_RUN 20
+_Static_assert((HF_COST_COUNT & (HF_COST_COUNT - 1)) == 0, "a mask bounds it");
 _Static_assert(33 * HF_STEPS_PER_RUN >= 512, "512 frames can be reached by tail calls");
 
 static __always_inline struct hf_counters *hf_my_counters(void)
@@ -156,13 +157,52 @@ static __always_inline void hf_read_letter(struct hf_space *space)
 	}
 }
 
-static __always_inline void hf_find_space(struct hf_walk *w)
+/* Puts an entry into hf_spaces. */
+static __always_inline long hf_put_space(const __u64 *mm, const struct hf_space *space)
 {
-	struct hf_space *space = bpf_map_lookup_elem(&hf_spaces, &w->mm);
-	const struct hf_blob *blob;
+	long failed = bpf_map_update_elem(&hf_spaces, mm, space, BPF_ANY);
 
-	struct mm_struct *mm = (struct mm_struct *)w->mm;
-	__u64 start_stack = BPF_CORE_READ(mm, start_stack);
+	__sync_fetch_and_add(&hf_spaces_changes, 1);
+	return failed;
+}
+
+/* Looks w->mm up in hf_spaces, for w->known[at]; makes a new entry if there is none. Not 0 if
+ * it was known. */
+__noinline int hf_look_up_space(struct hf_walk *w, __u32 at, __u64 start_stack)
+{
+	__u64 changes = *(volatile __u64 *)&hf_spaces_changes;
+	struct hf_known_space *known;
+	struct hf_space *space;
+
+	if (!w)
+		return 0;
+	hf_barrier(at);
+	known = &w->known[at & (HF_KNOWN_SPACES - 1)];
+	known->mm = 0;
+	space = bpf_map_lookup_elem(&hf_spaces, &w->mm);
+	if (!space || space->start_stack != start_stack) {
+		struct hf_space fresh = {
+		    .space_id = __sync_fetch_and_add(&hf_next_space_id, 1),
+		    .start_stack = start_stack,
+		};
+
+		if (!hf_put_space(&w->mm, &fresh))
+			w->sample.space_id = fresh.space_id;
+		return 0;
+	}
+	hf_read_letter(space);
+	known->space = *space;
+	known->changes = changes;
+	known->mm = w->mm;
+	return 1;
+}
+
+static __always_inline void hf_find_space(struct hf_walk *w, struct task_struct *task)
+{
+	__u64 start_stack = task->mm->start_stack;
+	__u32 at = (__u32)(w->mm >> 8) & (HF_KNOWN_SPACES - 1);
+	struct hf_known_space *known;
+	const struct hf_blob *blob;
 
 	w->n_mappings = 0;
 	w->blob_id = 0;
@@ -171,26 +211,22 @@ static __always_inline void hf_find_space(struct hf_walk *w)
 	w->sample.blob_id = 0;
 	if (!start_stack)
 		return; /* an exec that has not come so far */
-	if (!space || space->start_stack != start_stack) {
-		struct hf_space fresh = {
-		    .space_id = __sync_fetch_and_add(&hf_next_space_id, 1),
-		    .start_stack = start_stack,
-		};
-
-		if (!bpf_map_update_elem(&hf_spaces, &w->mm, &fresh, BPF_ANY))
-			w->sample.space_id = fresh.space_id;
+	hf_barrier(at);
+	known = &w->known[at & (HF_KNOWN_SPACES - 1)];
+	if (known->mm == w->mm && known->space.start_stack == start_stack &&
+	    known->changes == *(volatile __u64 *)&hf_spaces_changes)
+		hf_read_letter(&known->space);
+	else if (!hf_look_up_space(w, at, start_stack))
 		return;
-	}
-	hf_read_letter(space);
-	w->sample.space_id = space->space_id;
-	if (!space->blob_off)
+	w->sample.space_id = known->space.space_id;
+	if (!known->space.blob_off)
 		return;
-	blob = hf_mem(space->blob_off, sizeof(*blob));
-	if (!blob || blob->blob_id != space->blob_id)
+	blob = hf_mem(known->space.blob_off, sizeof(*blob));
+	if (!blob || blob->blob_id != known->space.blob_id)
 		return;
-	w->blob_off = space->blob_off;
-	w->blob_id = space->blob_id;
-	w->sample.blob_id = space->blob_id;
+	w->blob_off = known->space.blob_off;
+	w->blob_id = known->space.blob_id;
+	w->sample.blob_id = known->space.blob_id;
 	w->n_mappings = blob->n_mappings;
 }
 
@@ -337,14 +373,14 @@ static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *
 }
 
 /* The end of every sample that was taken. */
-static __always_inline void hf_finish(struct hf_walk *w)
+__noinline int hf_finish(struct hf_walk *w)
 {
 	struct hf_counters *counters = hf_my_counters();
-	__u64 wake = BPF_RB_NO_WAKEUP;
-	__u32 bytes, n;
+	__u64 wake = BPF_RB_NO_WAKEUP, ns;
+	__u32 bytes, n, cost;
 
-	if (!counters)
-		return;
+	if (!w || !counters)
+		return 0;
 	if (w->missing != HF_MISSING_NONE) {
 		if (!hf_send_slice(w, counters, 0)) {
 			/* Rare, and worth a wake-up: what is loaded within a
@@ -376,8 +412,23 @@ static __always_inline void hf_finish(struct hf_walk *w)
 	else
 		counters->emitted++;
 	counters->frames += w->n_frames;
-	counters->run_ns += bpf_ktime_get_ns() - w->t0_ns;
+	cost = HF_COST_USER;
+	if (w->missing != HF_MISSING_NONE || w->audit)
+		cost = HF_COST_SLICE;
+	else if (!w->n_frames)
+		cost = HF_COST_NO_USER;
+	else if (w->sample.flags & HF_SAMPLE_IN_KERNEL)
+		cost = HF_COST_KERNEL;
+	hf_barrier(cost);
+	cost &= HF_COST_COUNT - 1;
+	counters->cost_samples[cost]++;
+	counters->cost_frames[cost] += w->n_frames;
+	counters->cost_kernel_frames[cost] += w->sample.n_kernel;
+	ns = bpf_ktime_get_ns() - w->t0_ns;
+	counters->cost_ns[cost] += ns;
+	counters->run_ns += ns;
 	w->busy = 0;
+	return 0;
 }
 
 /* --------------------------------------------------------------- the walk */
@@ -389,7 +440,7 @@ struct hf_loop {
 
 static int hf_loop_step(__u32 index, struct hf_loop *loop)
 {
-	return hf_step(loop->walk, loop->cache);
+	return hf_step(loop->walk, loop->cache) != 0;
 }
 
 SEC("perf_event")
@@ -546,15 +597,16 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 	w->sample.time_ns = t0;
 	w->sample.tgid = tgid;
 	w->sample.tid = tid;
-	w->sample.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
-	w->sample.exec_id = (__u32)BPF_CORE_READ(task, self_exec_id);
+	/* A task is read by plain loads: a helper's read costs many times as much. */
+	w->sample.start_ns = task->group_leader->start_boottime;
+	w->sample.exec_id = (__u32)task->self_exec_id;
 	w->sample.cpu = bpf_get_smp_processor_id();
 	w->sample.label_set = 0;
 	w->sample.weight = 1;
 	w->sample.space_id = 0;
 	w->sample.blob_id = 0;
-	w->mm = (__u64)BPF_CORE_READ(task, mm);
-	flags = BPF_CORE_READ(task, flags);
+	w->mm = (__u64)task->mm;
+	flags = task->flags;
 
 #if defined(__TARGET_ARCH_x86)
 	/* Once, whole, and opaque: clang would narrow or merge the load, which
@@ -601,29 +653,29 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 
 	if (user) {
 		HF_COPY_REGS(w, &ctx->regs);
+		/* The compiler must not make one copy of both: a context is read at
+		 * constant offsets only. */
+		asm volatile("" ::: "memory");
 	} else {
 		struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
 #if defined(__TARGET_ARCH_x86)
-		compat = BPF_CORE_READ(regs, cs);
+		__s64 call = regs->orig_ax;
+
+		compat = regs->cs;
 		/* After a call into the kernel the pc is behind the syscall
 		 * instruction, as a return address is behind a call. */
-		struct pt_regs copy;
-
-		bpf_core_read(&copy, sizeof(copy), regs);
-		w->pc_is_return = (__s64)copy.orig_ax >= 0;
-		if (copy.orig_ax == HF_NR_EXECVE || copy.orig_ax == HF_NR_EXECVEAT)
+		w->pc_is_return = call >= 0;
+		if (call == HF_NR_EXECVE || call == HF_NR_EXECVEAT)
 			w->sample.flags |= HF_SAMPLE_IN_EXEC;
-		HF_COPY_REGS(w, &copy);
+		HF_COPY_REGS(w, regs);
 #else
 		w->pc_is_return = 0;
-		compat = BPF_CORE_READ(regs, syscallno);
+		compat = regs->syscallno;
 		if (compat == HF_NR_EXECVE || compat == HF_NR_EXECVEAT)
 			w->sample.flags |= HF_SAMPLE_IN_EXEC;
-		compat = BPF_CORE_READ(regs, pstate);
-		bpf_core_read(w->regs, 31 * 8, &regs->regs);
-		w->regs[31] = BPF_CORE_READ(regs, sp);
-		w->regs[32] = BPF_CORE_READ(regs, pc);
+		compat = regs->pstate;
+		HF_COPY_REGS(w, regs);
 #endif
 	}
 #if defined(__TARGET_ARCH_x86)
@@ -635,9 +687,9 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 	w->sp = w->regs[HF_REG_SP(w)];
 	w->fp = w->regs[HF_REG_FP(w)];
 #if defined(__TARGET_ARCH_x86)
-	w->tp = BPF_CORE_READ(task, thread.fsbase);
+	w->tp = task->thread.fsbase;
 #else
-	w->tp = BPF_CORE_READ(task, thread.uw.tp_value);
+	w->tp = task->thread.uw.tp_value;
 #endif
 	if (compat) {
 		hf_push(w, hf_word(HF_FRAME_NOTE, 0, HF_NOTE_TASK_32BIT));
@@ -650,7 +702,7 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 		for (i = 0; i < HF_NREGS; i++)
 			w->audit_regs[i] = w->regs[i];
 	}
-	hf_find_space(w);
+	hf_find_space(w, task);
 	if (!w->blob_id) {
 		hf_miss(w, HF_MISSING_SPACE, w->pc);
 		hf_finish(w);
@@ -688,9 +740,9 @@ int BPF_PROG(hf_on_fork, struct task_struct *parent, struct task_struct *child)
 			hf_read_letter(space);
 			inherited = *space;
 			inherited.space_id = __sync_fetch_and_add(&hf_next_space_id, 1);
-			bpf_map_update_elem(&hf_spaces, &child_mm, &inherited, BPF_ANY);
-		} else {
-			bpf_map_delete_elem(&hf_spaces, &child_mm);
+			hf_put_space(&child_mm, &inherited);
+		} else if (!bpf_map_delete_elem(&hf_spaces, &child_mm)) {
+			__sync_fetch_and_add(&hf_spaces_changes, 1);
 		}
 	}
 	if (hf_config.filter_pids && BPF_CORE_READ(child, pid) == BPF_CORE_READ(child, tgid)) {
@@ -722,7 +774,8 @@ int BPF_PROG(hf_on_exec, struct task_struct *task, int old_pid, struct linux_bin
 	    .time_ns = t0,
 	};
 
-	bpf_map_delete_elem(&hf_spaces, &mm);
+	if (!bpf_map_delete_elem(&hf_spaces, &mm))
+		__sync_fetch_and_add(&hf_spaces_changes, 1);
 	if (!counters)
 		return 0;
 	counters->hook_runs++;
@@ -733,7 +786,7 @@ int BPF_PROG(hf_on_exec, struct task_struct *task, int old_pid, struct linux_bin
 	space.space_id = __sync_fetch_and_add(&hf_next_space_id, 1);
 	space.start_stack = BPF_CORE_READ(new_mm, start_stack);
 	record.space_id = space.space_id;
-	if (bpf_map_update_elem(&hf_spaces, &mm, &space, BPF_ANY))
+	if (hf_put_space(&mm, &space))
 		goto out;
 	if (bpf_ringbuf_output(&hf_ring, &record, sizeof(record), BPF_RB_NO_WAKEUP))
 		counters->space_records_lost++;

@@ -629,6 +629,12 @@ const _: () = {
     ["Offset of field: hf_ksyms::addrs"][::core::mem::offset_of!(hf_ksyms, addrs) - 8usize];
     ["Offset of field: hf_ksyms::names"][::core::mem::offset_of!(hf_ksyms, names) - 2056usize];
 };
+pub const HF_COST_USER: hf_cost = 0;
+pub const HF_COST_KERNEL: hf_cost = 1;
+pub const HF_COST_NO_USER: hf_cost = 2;
+pub const HF_COST_SLICE: hf_cost = 3;
+pub const HF_COST_COUNT: hf_cost = 4;
+pub type hf_cost = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(
     Debug,
@@ -655,10 +661,14 @@ pub struct hf_counters {
     pub stack_seq: __u64,
     pub slice_window_ns: __u64,
     pub slice_window_bytes: __u64,
+    pub cost_samples: [__u64; 4usize],
+    pub cost_ns: [__u64; 4usize],
+    pub cost_frames: [__u64; 4usize],
+    pub cost_kernel_frames: [__u64; 4usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 168usize];
+    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 296usize];
     ["Alignment of hf_counters"][::core::mem::align_of::<hf_counters>() - 8usize];
     ["Offset of field: hf_counters::runs"][::core::mem::offset_of!(hf_counters, runs) - 0usize];
     ["Offset of field: hf_counters::run_ns"][::core::mem::offset_of!(hf_counters, run_ns) - 8usize];
@@ -686,7 +696,16 @@ const _: () = {
         [::core::mem::offset_of!(hf_counters, slice_window_ns) - 152usize];
     ["Offset of field: hf_counters::slice_window_bytes"]
         [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 160usize];
+    ["Offset of field: hf_counters::cost_samples"]
+        [::core::mem::offset_of!(hf_counters, cost_samples) - 168usize];
+    ["Offset of field: hf_counters::cost_ns"]
+        [::core::mem::offset_of!(hf_counters, cost_ns) - 200usize];
+    ["Offset of field: hf_counters::cost_frames"]
+        [::core::mem::offset_of!(hf_counters, cost_frames) - 232usize];
+    ["Offset of field: hf_counters::cost_kernel_frames"]
+        [::core::mem::offset_of!(hf_counters, cost_kernel_frames) - 264usize];
 };
+pub const COST_NAMES: [&str; 4] = ["user", "kernel", "no_user", "slice"];
 pub const CUT_NAMES: [&str; 12] = [
     "none",
     "no_unwind_info",

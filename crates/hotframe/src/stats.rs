@@ -141,6 +141,17 @@ impl Books<'_> {
             })
             .collect();
         let agent = self.agent;
+        let cost: Map<String, Value> = (abi::COST_NAMES.iter().enumerate())
+            .map(|(at, name)| {
+                let cost = json!({
+                    "count": kernel.cost_samples[at],
+                    "run_ns": kernel.cost_ns[at],
+                    "frames": kernel.cost_frames[at],
+                    "kernel_frames": kernel.cost_kernel_frames[at],
+                });
+                ((*name).to_owned(), cost)
+            })
+            .collect();
         json!({
             // A tick more than were due can run between the last reading of a clock and its end.
             "ticks_expected": self.ticks_expected.max(self.filtered() + kernel.taken),
@@ -172,6 +183,7 @@ impl Books<'_> {
                 "run_ns": kernel.run_ns,
                 "run_count": kernel.runs + kernel.hook_runs,
                 "frames": kernel.frames,
+                "samples": cost,
             },
             "tables": {
                 "used_bytes": self.tables.used_bytes,

@@ -446,6 +446,15 @@ struct hf_ksyms {
 
 /* --------------------------------------------------------------- counters */
 
+/* What a tick that took a sample cost, by what had to be done. */
+enum hf_cost {
+	HF_COST_USER = 0, /* it hit user code: the user stack alone */
+	HF_COST_KERNEL = 1, /* it hit the kernel: both stacks */
+	HF_COST_NO_USER = 2, /* there was no user stack to walk */
+	HF_COST_SLICE = 3, /* part of the stack was sent, for user space to go on */
+	HF_COST_COUNT = 4,
+};
+
 /* One per CPU. */
 struct hf_counters {
 	__u64 runs; /* entries of the sampling program */
@@ -463,6 +472,11 @@ struct hf_counters {
 	__u64 stack_seq;
 	__u64 slice_window_ns;
 	__u64 slice_window_bytes;
+	/* By enum hf_cost. */
+	__u64 cost_samples[HF_COST_COUNT];
+	__u64 cost_ns[HF_COST_COUNT];
+	__u64 cost_frames[HF_COST_COUNT]; /* of user space */
+	__u64 cost_kernel_frames[HF_COST_COUNT];
 };
 
 /* ------------------------------------------------- relations among bounds */

@@ -6,6 +6,8 @@
 
 /* Source of space ids: 0 is none. */
 __u32 hf_next_space_id SEC(".data.ids") = 1;
+/* Goes up after each change of hf_spaces: what a CPU remembers of them is then void. */
+__u64 hf_spaces_changes SEC(".data.ids") = 1;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

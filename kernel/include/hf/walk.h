@@ -36,7 +36,8 @@
 #ifndef HF_WALK_H
 #define HF_WALK_H
 
-#define HF_WINDOW_BYTES 4096
+/* Of the stack, read at once. */
+#define HF_WINDOW_BYTES 2048
 #define HF_SCAN_WORDS 96
 /* Where a function without rows and symbols may begin before a pc in it. */
 #define HF_NEAR_CALL_BYTES 2048
@@ -45,52 +46,63 @@
 #define HF_FP_MAX_DISTANCE (1U << 20)
 
 #define HF_CACHE_ENTRIES 1024
+#define HF_TRAIL_ENTRIES 512
 
-/* pc and blob in full: an entry never serves another address space. */
+/* A row as the walk needs it. Its key is the frame word's payload, file id and image
+ * offset: it serves every process that maps the file, and is never stale, since ids are
+ * not given twice. Four to a cache line. */
 struct hf_cached {
-	__u64 pc;
-	__u32 blob_id;
-	__u32 file_id;
-	__u32 addr; /* image offset of pc */
-	__u32 runtime_off; /* of its mapping */
-	struct hf_row row;
+	__u64 key;
+	__u8 kind;
+	__s8 fp;
+	__u16 trail; /* of entries[]: where in the trail the hash led to it last */
+	__s32 cfa;
 };
+/* What a CPU remembers of its last walks. */
 struct hf_cache {
+	/* By a hash of the key. */
 	struct hf_cached entries[HF_CACHE_ENTRIES];
+	/* The last walks, frame by frame, the oldest overwritten. Callers are mostly those
+	 * of the last time: behind a frame that the hash led to, the next ones are found one
+	 * behind the other, in a few lines of one page, where the hash would lead to a line
+	 * and a page of its own for each. */
+	struct hf_cached trail[HF_TRAIL_ENTRIES];
+	__u64 trail_end;
 };
+/* A value of a per-CPU map: PCPU_MIN_UNIT_SIZE, include/linux/percpu.h @ v6.12. */
+_Static_assert(sizeof(struct hf_cache) <= 32768, "a CPU holds the cache");
+_Static_assert((HF_TRAIL_ENTRIES & (HF_TRAIL_ENTRIES - 1)) == 0 && HF_TRAIL_ENTRIES <= 65536,
+	       "a mask bounds places in the trail, and 16 bits hold them");
 
+/* An entry of hf_spaces, kept for as long as none of them changes. */
+struct hf_known_space {
+	__u64 mm;
+	__u64 changes; /* hf_spaces_changes when it was looked up */
+	struct hf_space space;
+};
+#define HF_KNOWN_SPACES 4
+
+/* What every sample touches comes first, in as few lines and pages as it can: at some
+ * hundred samples a second all of it is cold, and a page that the TLB has forgotten
+ * costs more than a line that the caches have. */
 struct hf_walk {
-	/* sample and words are contiguous: one output. */
-	struct hf_sample sample;
-	__u64 words[HF_MAX_WORDS];
-
-	__u64 regs[HF_NREGS];
 	__u64 pc, sp, fp;
 	__u64 window_addr; /* of window[0], 8-byte aligned */
+	__u64 hash;
 	__u32 window_bytes;
 	__u32 n_words;
 	__u32 n_parts; /* that were put away before */
 	__u32 reserved;
 	__u32 n_frames; /* of user space */
 	__u32 n_steps;
-	__u32 blob_off, blob_id, n_mappings;
+	__u32 blob_off, blob_id;
+	struct hf_row row; /* of the current frame */
 	__u32 max_frames;
-	__u64 deadline_ns;
-	__u64 hash;
-
-	/* The mapping of the last frame. */
-	struct hf_mapping last;
-
+	__u32 n_mappings;
 	/* A scan under way: the next word, one past the last, and the offset
 	 * of pc in its function (~0: unknown). */
 	__u64 scan_at, scan_end;
-	/* A frame pointer that leads behind a direct call of another function: its
-	 * CFA (0: none), return address, and the frame pointer saved there. */
-	__u64 guess_cfa, guess_ra, guess_fp;
-	__u64 fn_start; /* process address of the function without rows; 0: unknown */
-
-	__u64 missing_pc;
-	__u64 cut_pc;
+	__u64 deadline_ns;
 	__u8 regs_valid;
 	__u8 pc_is_return;
 	__u8 heuristic_next; /* the next frame was found by a heuristic */
@@ -104,27 +116,45 @@ struct hf_walk {
 	/* The process has gone on since its registers were taken: what changes with
 	 * every call, and is not on the stack, is no longer theirs. */
 	__u8 late;
+	__u8 reserved[1];
+	__u32 trail_at; /* where in the trail the next frame's row is expected */
 
+	/* The mapping of the last frame, and the one before that was another: stacks go to
+	 * and fro between a few files. */
+	struct hf_mapping last, before;
+
+	__u64 missing_pc;
+	__u64 cut_pc;
+	__u64 t0_ns;
+	__u64 mm;
 	/* Where thread-local storage is found: fs base, TPIDR_EL0. */
 	__u64 tp;
 	/* Runtimes' own (runtimes/NAME/bpf/step.h); zeros when a walk begins. */
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
 	__u32 runtime_off; /* table of the runtime that the pc belongs to; 0: none */
 	__u32 reserved_runtime;
-	__u8 scratch[HF_SCRATCH_BYTES]; /* of whichever runtime's step runs */
-
-	__u64 code_is_direct; /* the call found by hf_behind_call is a direct one */
-	__u64 t0_ns;
-	__u64 mm;
-	__u64 audit_regs[HF_NREGS];
-
+	__u64 fn_start; /* process address of the function without rows; 0: unknown */
+	struct hf_rule rule;
+	__u64 regs[HF_NREGS];
+	struct hf_known_space known[HF_KNOWN_SPACES];
 	__u8 window[HF_WINDOW_BYTES];
-	__u64 sigcontext[34];
+
+	/* sample and words are contiguous: one output. */
+	struct hf_sample sample;
+	__u64 words[HF_MAX_WORDS];
+
+	/* A frame pointer that leads behind a direct call of another function: its
+	 * CFA (0: none), return address, and the frame pointer saved there. */
+	__u64 guess_cfa, guess_ra, guess_fp;
+	__u64 code_is_direct; /* the call found by hf_behind_call is a direct one */
 	/* Code bytes before a candidate return address. */
 	__u8 code[8];
-	struct hf_row row; /* of the current frame */
-	struct hf_rule rule;
+	__u8 scratch[HF_SCRATCH_BYTES]; /* of whichever runtime's step runs */
+	__u64 audit_regs[HF_NREGS];
+	__u64 sigcontext[34];
 };
+
+_Static_assert(sizeof(struct hf_walk) <= 32768, "a CPU holds a walk");
 
 #if defined(__BPF__)
 #if defined(__TARGET_ARCH_arm64)
@@ -141,6 +171,15 @@ struct hf_walk {
 #define HF_REG_FP(w) (HF_IS_ARM64(w) ? HF_ARM64_FP : HF_X86_RBP)
 #define HF_REG_SP(w) (HF_IS_ARM64(w) ? HF_ARM64_SP : HF_X86_RSP)
 #define HF_REG_PC(w) (HF_IS_ARM64(w) ? HF_ARM64_PC : HF_X86_PC)
+
+/* What few steps come to is a function of its own: the path that all take stays short, and
+ * is fetched into cold caches at each sample. In BPF they are global: the verifier looks
+ * at each once, on its own, and their arguments may be anything to it. */
+#if defined(__BPF__)
+#define HF_RARE __noinline
+#else
+#define HF_RARE static
+#endif
 
 #define HF_HASH_SEED 0x9e3779b97f4a7c15ULL
 
@@ -184,25 +223,33 @@ static __always_inline int hf_push(struct hf_walk *w, __u64 word)
 	return 0;
 }
 
-/* Reads a word of the stack by way of the window, which is filled to the end
- * of its page: one long read costs a fraction of many short ones. */
+/* Fills the window from addr to the end of its page: one long read costs a fraction of
+ * many short ones. */
+HF_RARE int hf_fill_window(struct hf_walk *w, __u64 addr)
+{
+	__u32 len = HF_WINDOW_BYTES - (addr & (HF_WINDOW_BYTES - 1));
+
+	hf_barrier(len);
+	if (!w || len > HF_WINDOW_BYTES)
+		return 1;
+	w->window_bytes = 0;
+	if (hf_read_user(w, w->window, len, addr))
+		return 1;
+	w->window_addr = addr;
+	w->window_bytes = len;
+	return 0;
+}
+
+/* Reads a word of the stack by way of the window. */
 static __always_inline int hf_stack_u64(struct hf_walk *w, __u64 addr, __u64 *value)
 {
 	__u64 at = addr - w->window_addr;
-	__u32 len;
 
 	if (addr & 7)
 		return hf_read_user(w, value, 8, addr);
 	if (at >= w->window_bytes) {
-		len = HF_WINDOW_BYTES - (addr & (HF_WINDOW_BYTES - 1));
-		hf_barrier(len);
-		if (len > HF_WINDOW_BYTES)
+		if (hf_fill_window(w, addr))
 			return 1;
-		w->window_bytes = 0;
-		if (hf_read_user(w, w->window, len, addr))
-			return 1;
-		w->window_addr = addr;
-		w->window_bytes = len;
 		at = 0;
 	}
 	at &= HF_WINDOW_BYTES - 8;
@@ -211,17 +258,34 @@ static __always_inline int hf_stack_u64(struct hf_walk *w, __u64 addr, __u64 *va
 	return 0;
 }
 
-/* Finds the mapping of pc into w->last; 0 if there is one. */
-static __always_inline int hf_find_mapping(struct hf_walk *w, __u64 pc)
+static __always_inline void hf_copy_mapping(struct hf_mapping *to, const struct hf_mapping *from)
 {
-	__u32 base = w->blob_off + sizeof(struct hf_blob);
-	__u32 n = w->n_mappings;
-	__u32 at = 0;
+	to->start = from->start;
+	to->end = from->end;
+	to->image = from->image;
+	to->file_id = from->file_id;
+	to->file_off = from->file_off;
+	to->runtime_off = from->runtime_off;
+}
+
+/* Finds the mapping of pc, which is not the last one, into w->last. */
+HF_RARE int hf_change_mapping(struct hf_walk *w, __u64 pc)
+{
 	const struct hf_mapping *mapping;
+	struct hf_mapping found;
+	__u32 base, n, at = 0;
 	int i;
 
-	if (pc >= w->last.start && pc < w->last.end)
+	if (!w)
+		return 1;
+	if (pc >= w->before.start && pc < w->before.end) {
+		hf_copy_mapping(&found, &w->before);
+		hf_copy_mapping(&w->before, &w->last);
+		hf_copy_mapping(&w->last, &found);
 		return 0;
+	}
+	base = w->blob_off + sizeof(struct hf_blob);
+	n = w->n_mappings;
 	if (n == 0 || n > HF_MAX_MAPPINGS)
 		return 1;
 	for (i = 0; i < 14; i++) { /* 2^13 = HF_MAX_MAPPINGS */
@@ -251,20 +315,22 @@ static __always_inline int hf_find_mapping(struct hf_walk *w, __u64 pc)
 	mapping = hf_mem(base + at * sizeof(*mapping), sizeof(*mapping));
 	if (!mapping || pc < mapping->start || pc >= mapping->end)
 		return 1;
-	w->last.start = mapping->start;
-	w->last.end = mapping->end;
-	w->last.image = mapping->image;
-	w->last.file_id = mapping->file_id;
-	w->last.file_off = mapping->file_off;
-	w->last.runtime_off = mapping->runtime_off;
+	hf_copy_mapping(&w->before, &w->last);
+	hf_copy_mapping(&w->last, mapping);
 	return 0;
+}
+
+/* Finds the mapping of pc into w->last; 0 if there is one. */
+static __always_inline int hf_find_mapping(struct hf_walk *w, __u64 pc)
+{
+	return (pc >= w->last.start && pc < w->last.end) ? 0 : hf_change_mapping(w, pc);
 }
 
 /* Finds the row of image offset addr in the file of w->last, into w->row and,
  * where the row says so, w->rule. Returns enum hf_missing. */
-static __always_inline int hf_find_row(struct hf_walk *w, __u32 addr)
+HF_RARE int hf_find_row(struct hf_walk *w, __u32 addr)
 {
-	const struct hf_file *file = hf_mem(w->last.file_off, sizeof(*file));
+	const struct hf_file *file;
 	const struct hf_block *block;
 	const struct hf_row *row;
 	const struct hf_rule *rule;
@@ -276,6 +342,9 @@ static __always_inline int hf_find_row(struct hf_walk *w, __u32 addr)
 	__u32 block_off, rows_off, base, end, n, n_rows, rule_at;
 	int i;
 
+	if (!w)
+		return HF_MISSING_ROWS;
+	file = hf_mem(w->last.file_off, sizeof(*file));
 	w->row.pc = 0;
 	w->row.kind = HF_RULE_NONE;
 	w->row.fp = 0;
@@ -405,11 +474,14 @@ static __always_inline int hf_to_caller(struct hf_walk *w, __u64 cfa, __u64 ra, 
 	return 0;
 }
 
-static __always_inline int hf_apply_signal(struct hf_walk *w)
+HF_RARE int hf_apply_signal(struct hf_walk *w)
 {
-	__u64 at = w->sp + (__s64)w->row.cfa;
+	__u64 at;
 	int i;
 
+	if (!w)
+		return 1;
+	at = w->sp + (__s64)w->row.cfa;
 	if (HF_IS_ARM64(w)) {
 		/* struct sigcontext: fault_address, regs[31], sp, pc
 		 * (arch/arm64/include/uapi/asm/sigcontext.h @ v6.12) */
@@ -444,10 +516,13 @@ static __always_inline int hf_apply_signal(struct hf_walk *w)
 	return 0;
 }
 
-static __always_inline int hf_apply_side(struct hf_walk *w)
+HF_RARE int hf_apply_side(struct hf_walk *w)
 {
-	__u64 cfa, ra, fp = w->fp;
+	__u64 cfa, ra, fp;
 
+	if (!w)
+		return 1;
+	fp = w->fp;
 	if (hf_reg(w, w->rule.cfa_reg, &cfa))
 		return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
 	cfa += (__s64)w->rule.cfa_off;
@@ -564,13 +639,15 @@ static __always_inline int hf_behind_call(struct hf_walk *w, __u64 ra)
  * lead past it. The signs: push rbp; mov rbp, rsp ahead (V8 checks a few things before it: 110
  * bytes in its interpreter's entry, version 11.3) or half done, a ret here, a leave or mov rsp,
  * rbp; pop rbp just behind. */
-static __always_inline __u64 hf_edge_slot(struct hf_walk *w)
+HF_RARE __u64 hf_edge_slot(struct hf_walk *w)
 {
 	const int back = 12, ahead = 112;
 	__u64 here, other, ahead_is = 0, behind_is = 0;
 	__u32 at;
 	int i;
 
+	if (!w)
+		return 0;
 	if (HF_IS_ARM64(w) || !w->regs_valid || w->pc_is_return)
 		return 0;
 	if (hf_read_user(w, w->scratch, back + ahead + 4, w->pc - back))
@@ -600,10 +677,13 @@ static __always_inline __u64 hf_edge_slot(struct hf_walk *w)
 
 /* Does the frame pointer lead to a return address that no known mapping has? A
  * JIT makes memory executable after it was mapped, of which no event tells. */
-static __always_inline int hf_caller_is_unmapped(struct hf_walk *w)
+HF_RARE int hf_caller_is_unmapped(struct hf_walk *w)
 {
-	__u64 fp = w->fp, next_fp, ra;
+	__u64 fp, next_fp, ra;
 
+	if (!w)
+		return 1;
+	fp = w->fp;
 	if ((fp & 7) || fp < w->sp || fp - w->sp >= HF_FP_MAX_DISTANCE ||
 	    hf_stack_u64(w, fp, &next_fp) || hf_stack_u64(w, fp + 8, &ra))
 		return 0;
@@ -617,10 +697,13 @@ static __always_inline int hf_caller_is_unmapped(struct hf_walk *w)
 }
 
 /* No rows: try the frame pointer, else begin a scan. */
-static __always_inline int hf_guess(struct hf_walk *w)
+HF_RARE int hf_guess(struct hf_walk *w)
 {
-	__u64 fp = w->fp, next_fp, ra, edge = 0;
+	__u64 fp, next_fp, ra, edge = 0;
 
+	if (!w)
+		return 1;
+	fp = w->fp;
 	w->cut_pc = w->pc;
 	w->guess_cfa = 0;
 	w->at_edge = 0;
@@ -673,10 +756,13 @@ static __always_inline int hf_guess(struct hf_walk *w)
 	return 0;
 }
 
-static __always_inline int hf_scan(struct hf_walk *w)
+HF_RARE int hf_scan(struct hf_walk *w)
 {
-	__u64 at = w->scan_at, ra;
+	__u64 at, ra;
 
+	if (!w)
+		return 1;
+	at = w->scan_at;
 	if (at >= w->scan_end) {
 		w->scan_at = 0;
 		if (!w->guess_cfa)
@@ -707,13 +793,57 @@ static __always_inline int hf_scan(struct hf_walk *w)
 
 #include "hf/runtime.h"
 
+/* Finds the row of image offset addr in the file of w->last, as hf_find_row does,
+ * in what was found before if it can. Rows that need more than themselves are not
+ * kept. */
+static __always_inline int hf_find_known_row(struct hf_walk *w, struct hf_cache *cache, __u64 key)
+{
+	struct hf_cached *entry, *next;
+	__u32 at = w->trail_at, kind;
+	__u64 end;
+	int missing;
+
+	hf_barrier(at);
+	entry = &cache->trail[at & (HF_TRAIL_ENTRIES - 1)];
+	end = cache->trail_end;
+	if (entry->key != key) {
+		entry = &cache->entries[key * HF_HASH_SEED >> 48 & (HF_CACHE_ENTRIES - 1)];
+		if (entry->key != key) {
+			missing = hf_find_row(w, (__u32)key);
+			if (missing)
+				return missing;
+			kind = w->row.kind & HF_RULE_KIND_MASK;
+			if (kind == HF_RULE_NONE || kind == HF_RULE_SIDE)
+				return HF_MISSING_NONE;
+			entry->key = key;
+			entry->kind = w->row.kind;
+			entry->fp = w->row.fp;
+			entry->cfa = w->row.cfa;
+		} else {
+			at = entry->trail;
+		}
+		entry->trail = (__u16)end;
+	}
+	w->row.kind = entry->kind;
+	w->row.fp = entry->fp;
+	w->row.cfa = entry->cfa;
+	w->trail_at = at + 1;
+	cache->trail_end = end + 1;
+	at = (__u32)end;
+	hf_barrier(at);
+	next = &cache->trail[at & (HF_TRAIL_ENTRIES - 1)];
+	next->key = key;
+	next->kind = entry->kind;
+	next->fp = entry->fp;
+	next->cfa = entry->cfa;
+	return HF_MISSING_NONE;
+}
+
 /* One step: emits the frame at w->pc and moves to its caller, or tries one
  * word of a scan. Returns 1 when the walk has ended. */
 static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 {
-	struct hf_cached *entry;
-	__u64 lookup, slot, word, cfa, ra, fp, flags;
-	__u32 addr;
+	__u64 lookup, word, cfa, ra, fp, flags, key;
 	int missing, runtime;
 
 	if (!(w->n_steps++ & 31) && hf_now_ns() > w->deadline_ns)
@@ -731,65 +861,37 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 	}
 
 	lookup = w->pc - w->pc_is_return;
-	slot = lookup * HF_HASH_SEED >> 48;
-	entry = &cache->entries[slot & (HF_CACHE_ENTRIES - 1)];
 	flags = (w->pc_is_return ? HF_FRAME_RETURN_ADDR : 0) |
 		(w->heuristic_next ? HF_FRAME_HEURISTIC : 0);
-	if (entry->pc == lookup && entry->blob_id == w->blob_id) {
-		if (entry->runtime_off) {
-			w->runtime_off = entry->runtime_off;
-			runtime = hf_step_runtime(w);
-			if (runtime != HF_STEP_NATIVE)
-				return runtime == HF_STEP_ENDED;
-			flags |= HF_FRAME_RUNS_RUNTIME;
-		}
-		w->row = entry->row;
-		word = hf_word(HF_FRAME_NATIVE, flags,
-			       (__u64)entry->file_id << HF_FRAME_FILE_SHIFT |
-				   (__u32)(entry->addr + w->pc_is_return));
-	} else {
+	if (hf_find_mapping(w, lookup))
+		return hf_miss(w, HF_MISSING_MAPPING, lookup);
+	if (w->last.runtime_off) {
+		w->runtime_off = w->last.runtime_off;
+		runtime = hf_step_runtime(w);
+		if (runtime != HF_STEP_NATIVE)
+			return runtime == HF_STEP_ENDED;
+		flags |= HF_FRAME_RUNS_RUNTIME;
+		/* It may have looked at other mappings. */
 		if (hf_find_mapping(w, lookup))
 			return hf_miss(w, HF_MISSING_MAPPING, lookup);
-		if (w->last.runtime_off) {
-			w->runtime_off = w->last.runtime_off;
-			runtime = hf_step_runtime(w);
-			if (runtime != HF_STEP_NATIVE)
-				return runtime == HF_STEP_ENDED;
-			flags |= HF_FRAME_RUNS_RUNTIME;
-			/* It may have looked at other mappings. */
-			if (hf_find_mapping(w, lookup))
-				return hf_miss(w, HF_MISSING_MAPPING, lookup);
-		}
-		addr = lookup - w->last.image;
-		w->anonymous = w->last.file_off == 0;
-		if (w->anonymous) {
-			if (hf_caller_is_unmapped(w))
-				return 1;
-			w->row.kind = HF_RULE_NONE;
-			w->row.fp = 0;
-			w->row.cfa = 0;
-			w->fn_start = 0;
-			word = hf_word(HF_FRAME_USER_PC, flags, w->pc);
-		} else {
-			missing = hf_find_row(w, addr);
-			if (missing)
-				return hf_miss(w, missing, lookup);
-			word = hf_word(HF_FRAME_NATIVE, flags,
-				       (__u64)w->last.file_id << HF_FRAME_FILE_SHIFT |
-					   (__u32)(addr + w->pc_is_return));
-			switch (w->row.kind & HF_RULE_KIND_MASK) {
-			case HF_RULE_NONE:
-			case HF_RULE_SIDE:
-				break; /* they need more than the row */
-			default:
-				entry->pc = lookup;
-				entry->blob_id = w->blob_id;
-				entry->file_id = w->last.file_id;
-				entry->addr = addr;
-				entry->runtime_off = w->last.runtime_off;
-				entry->row = w->row;
-			}
-		}
+	}
+	w->anonymous = w->last.file_off == 0;
+	if (w->anonymous) {
+		if (hf_caller_is_unmapped(w))
+			return 1;
+		w->row.kind = HF_RULE_NONE;
+		w->row.fp = 0;
+		w->row.cfa = 0;
+		w->fn_start = 0;
+		word = hf_word(HF_FRAME_USER_PC, flags, w->pc);
+	} else {
+		key =
+		    (__u64)w->last.file_id << HF_FRAME_FILE_SHIFT | (__u32)(lookup - w->last.image);
+		missing = hf_find_known_row(w, cache, key);
+		if (missing)
+			return hf_miss(w, missing, lookup);
+		word = hf_word(HF_FRAME_NATIVE, flags,
+			       (key & ~0xffffffffULL) | (__u32)(key + w->pc_is_return));
 	}
 	if (hf_push(w, word))
 		return hf_cut(w, HF_CUT_TOO_DEEP);
@@ -852,9 +954,12 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->n_parts = 0;
 	w->n_frames = 0;
 	w->n_steps = 0;
+	w->trail_at = 0;
 	w->hash = HF_HASH_SEED;
 	w->last.start = 0;
 	w->last.end = 0;
+	w->before.start = 0;
+	w->before.end = 0;
 	w->scan_at = 0;
 	w->at_edge = 0;
 	w->missing = HF_MISSING_NONE;

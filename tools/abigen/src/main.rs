@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use bindgen::callbacks::{DeriveInfo, ParseCallbacks};
 
 /// Enums whose names user space prints: (prefix of the constants, name of the table).
-const NAMED: [(&str, &str); 4] = [
+const NAMED: [(&str, &str); 5] = [
+    ("HF_COST_", "COST_NAMES"),
     ("HF_CUT_", "CUT_NAMES"),
     ("HF_FILTERED_", "FILTERED_NAMES"),
     ("HF_LOST_", "LOST_NAMES"),
