@@ -43,6 +43,11 @@ impl Arch {
             Machine::Other(_) => None,
         }
     }
+
+    /// A register beside the frame pointer that callees save (x86-64: rbx, r12 to r15).
+    pub(crate) fn keeps(self, reg: u8) -> bool {
+        self.machine == Machine::X86_64 && matches!(reg, 3 | 12..=15)
+    }
 }
 
 /// Where the CFA is.

@@ -42,6 +42,7 @@ const SHT_NOBITS: u32 = 8;
 const SHF_EXECINSTR: u64 = 4;
 const SHF_COMPRESSED: u64 = 0x800;
 const ELFCOMPRESS_ZLIB: u32 = 1;
+const ELFCOMPRESS_ZSTD: u32 = 2;
 const NT_GNU_BUILD_ID: u32 = 3;
 const NT_GO_BUILD_ID: u32 = 4;
 const DT_FLAGS_1: u64 = 0x6fff_fffb;
@@ -247,8 +248,8 @@ impl<R: ReadAt> ElfFile<R> {
     /// A section's bytes, decompressed if need be. `cap_bytes` bounds the result.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] above the cap, [`Error::Compression`] for a method that is not zlib or
-    /// for damaged data, [`Error::Read`].
+    /// [`Error::TooLarge`] above the cap, [`Error::Compression`] for a method that is neither
+    /// zlib nor zstd, or for damaged data, [`Error::Read`].
     pub fn section_bytes(&self, section: &Section, cap_bytes: u64) -> Result<Vec<u8>, Error> {
         let too_large = |size| Error::TooLarge { what: "a section", size, cap: cap_bytes };
         if !section.has_bytes() {
@@ -271,14 +272,18 @@ impl<R: ReadAt> ElfFile<R> {
         if size > cap_bytes {
             return Err(too_large(size));
         }
-        if method != ELFCOMPRESS_ZLIB {
-            return Err(Error::Compression { method });
-        }
+        let packed = cursor.rest();
         let mut out = Vec::new();
-        flate2::read::ZlibDecoder::new(cursor.rest())
-            .take(size)
-            .read_to_end(&mut out)
-            .map_err(|_| Error::Compression { method })?;
+        let read = match method {
+            ELFCOMPRESS_ZLIB => {
+                flate2::read::ZlibDecoder::new(packed).take(size).read_to_end(&mut out)
+            }
+            ELFCOMPRESS_ZSTD => ruzstd::decoding::StreamingDecoder::new(packed)
+                .map_err(std::io::Error::other)
+                .and_then(|unpacked| unpacked.take(size).read_to_end(&mut out)),
+            _ => return Err(Error::Compression { method }),
+        };
+        read.map_err(|_| Error::Compression { method })?;
         Ok(out)
     }
 

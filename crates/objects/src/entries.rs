@@ -20,7 +20,7 @@
 use std::rc::Rc;
 
 use crate::Error;
-use crate::cfi::{Arch, Cie, EntryHead, Fde, Flavour};
+use crate::cfi::{Arch, Cie, EntryHead, Fde, Flavour, Saved};
 use crate::elf::{ElfFile, Section};
 use crate::read::{Cursor, ReadAt, Window, fill};
 
@@ -177,6 +177,40 @@ impl Entries {
         self.window.release();
         self.table_window.release();
         self.scratch = Vec::new();
+    }
+
+    /// Where the function at `start` saves `reg`, from its CFA: the one place that all of its rules
+    /// name, prologue and epilogue apart.
+    pub(crate) fn saved_at(
+        &mut self,
+        reader: &impl ReadAt,
+        start: u64,
+        reg: u8,
+    ) -> Result<Option<i32>, Error> {
+        let mut found = Vec::new();
+        let Some(end) = start.checked_add(1) else { return Ok(None) };
+        if !self.find(reader, start, end, &mut found)? {
+            return Ok(None);
+        }
+        let Some(entry) = found.iter().rev().find(|entry| entry.start == start) else {
+            return Ok(None);
+        };
+        // The column that is followed is the frame pointer's.
+        let arch = Arch { fp: reg, ..self.arch };
+        let mut places: Vec<Saved> = Vec::new();
+        let ran = self.with_fde(reader, entry.offset, |fde, cie| {
+            fde.run(cie, arch, &mut |_, _, unwind| {
+                if !matches!(unwind.fp, Saved::Unspecified | Saved::Same)
+                    && !places.contains(&unwind.fp)
+                {
+                    places.push(unwind.fp);
+                }
+            })
+        })?;
+        Ok(match (ran, places.as_slice()) {
+            (Some(Some(())), [Saved::At(off)]) => Some(*off),
+            _ => None,
+        })
     }
 
     /// Forgets the search table and reads the section from its start instead.

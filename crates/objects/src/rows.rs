@@ -33,10 +33,11 @@ use crate::cfi::{Arch, Unwind};
 use crate::cfi::{Cfa, Saved};
 use crate::elf::{ElfFile, Machine};
 use crate::entries::{Entries, Entry};
+use crate::expr::Expr;
 use crate::functions::Functions;
 use crate::gopclntab::{GoTable, Kind};
 use crate::read::{ReadAt, Window};
-use crate::rules::{Rule, SideRules, find_sigreturn, is_sigreturn};
+use crate::rules::{Rule, SideRules, X86_SIGRETURN_BYTES, find_sigreturn, is_sigreturn};
 use crate::synth;
 
 /// A gap up to this is padding between functions, which are aligned to 16.
@@ -49,6 +50,8 @@ const LOOK_BACK_BYTES: u64 = 16 << 10;
 const PLT_STUB_BYTES: usize = 16;
 /// Bytes of entries run for a block. libLLVM's fullest block has 60 KB; beyond it entries are bad.
 const MAX_BLOCK_WORK_BYTES: usize = 16 << 20;
+/// Calls of a block whose targets' entries are read (`follow_saved_registers`). ld.so has four.
+const MAX_CALLS: usize = 256;
 /// Bytes of code followed for a block (`synth.rs`).
 const MAX_DECODED_BYTES: usize = 256 << 10;
 
@@ -233,6 +236,20 @@ struct Builder {
     side: SideRules,
     stats: BlockStats,
     work_bytes: usize,
+    /// Of the entry that was run last.
+    in_registers: Vec<InRegister>,
+    /// Calls that may still be followed.
+    calls_left: usize,
+}
+
+/// Addresses at which a register that callees save is what the CFA is found by.
+#[derive(Clone, Copy, Debug)]
+struct InRegister {
+    from: u64,
+    to: u64,
+    reg: u8,
+    off: i32,
+    unwind: Unwind,
 }
 
 impl Builder {
@@ -246,6 +263,8 @@ impl Builder {
             side: SideRules::default(),
             stats: BlockStats::default(),
             work_bytes: 0,
+            in_registers: Vec::new(),
+            calls_left: MAX_CALLS,
         }
     }
 
@@ -354,6 +373,7 @@ impl Builder {
                 match self.run(reader, entries, entry, (low, until))? {
                     Ran::Well(end) => {
                         self.stats.fdes += 1;
+                        self.follow_saved_registers(file, entries, first)?;
                         Some(end)
                     }
                     Ran::Elsewhere if entries.uses_table() => {
@@ -402,19 +422,33 @@ impl Builder {
     ) -> Result<Ran, Error> {
         let arch = self.arch;
         let (rules, side, stats) = (&mut self.rules, &mut self.side, &mut self.stats);
+        let in_registers = &mut self.in_registers;
+        in_registers.clear();
         let mut last: Option<Unwind> = None;
         let ran = entries.with_fde(reader, entry.offset, |fde, cie| {
             if fde.start != entry.start {
                 return Ran::Elsewhere;
             }
             let done = fde.run(cie, arch, &mut |from, to, unwind| {
-                if to <= clip.0 || from >= clip.1 || last.as_ref() == Some(unwind) {
+                if to <= clip.0 || from >= clip.1 {
+                    return;
+                }
+                if last.as_ref() == Some(unwind) {
+                    if let Some(before) = in_registers.last_mut().filter(|at| at.to == from) {
+                        before.to = to;
+                    }
                     return;
                 }
                 last = Some(*unwind);
                 let rule = side.rule(unwind, cie.signal, arch);
                 stats.inexpressible += u32::from(rule == Rule::BAD);
                 rules.push((from, rule));
+                if let Cfa::Reg { reg, off } = unwind.cfa
+                    && arch.keeps(reg)
+                    && in_registers.len() < MAX_CALLS
+                {
+                    in_registers.push(InRegister { from, to, reg, off, unwind: *unwind });
+                }
             });
             match done {
                 Some(()) => Ran::Well(fde.end),
@@ -423,6 +457,54 @@ impl Builder {
         })?;
         self.work_bytes += entries.last_entry_bytes() + 64;
         Ok(ran.unwrap_or(Ran::Badly(None)))
+    }
+
+    /// The walk restores the frame pointer alone. Where a function keeps its CFA in another register
+    /// that callees save (`_dl_runtime_resolve` of glibc: rbx), the register's value is where the
+    /// callee put it, and the walk has the callee's CFA: it is the stack pointer after the call.
+    /// So the last byte of each direct call, at which return addresses are looked up and no
+    /// instruction begins, gets a rule of its own, by what the target's entry says of the
+    /// register.
+    ///
+    /// In the few instructions of the target before it has saved the register such a rule reads a
+    /// slot that was not written yet: the stack is then mostly cut.
+    fn follow_saved_registers<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        entries: &mut Entries,
+        first: usize,
+    ) -> Result<(), Error> {
+        let (arch, reader) = (self.arch, file.reader());
+        for at in std::mem::take(&mut self.in_registers) {
+            let mut code = vec![0; usize::try_from(at.to - at.from).unwrap_or(0).min(1 << 12)];
+            let got = file.read_vaddr(&mut code, at.from)?;
+            code.truncate(got);
+            let mut calls = Vec::new();
+            let decoder = iced_x86::Decoder::with_ip(64, &code, at.from, 0);
+            for instruction in decoder {
+                if instruction.flow_control() == iced_x86::FlowControl::Call {
+                    calls.push((instruction.next_ip(), instruction.near_branch_target()));
+                }
+            }
+            for (behind, target) in calls {
+                self.calls_left = match self.calls_left.checked_sub(1) {
+                    Some(left) => left,
+                    None => break,
+                };
+                let Some(slot) = entries.saved_at(reader, target, at.reg)? else { continue };
+                let cfa = Cfa::Expr(Expr::Deref { reg: arch.sp, off: slot, off2: at.off });
+                let before = self.side.rule(&at.unwind, false, arch);
+                let rule = self.side.rule(&Unwind { cfa, ..at.unwind }, false, arch);
+                self.rules.push((behind - 1, rule));
+                if behind < at.to {
+                    self.rules.push((behind, before));
+                }
+            }
+            if let Some(rules) = self.rules.get_mut(first..) {
+                rules.sort_by_key(|(pc, _)| *pc);
+            }
+        }
+        Ok(())
     }
 
     /// The pc in a sigreturn trampoline is where a handler returns to, and no call stands before
@@ -439,10 +521,14 @@ impl Builder {
                 break;
             };
             let rule = self.rules.get(span.first).map(|(_, rule)| *rule);
-            // arm64's trampoline is described as an ordinary frame.
-            let short = span.end - span.start <= 64;
+            // arm64's trampoline is described as an ordinary frame; on x86-64 one may be that nobody
+            // marked (assembly to which a script added entries, as musl's build does).
+            let bytes = span.end - span.start;
             let may_be = rule == Some(Rule::sigreturn(self.arch))
-                || (short && self.arch.machine == Machine::Arm64);
+                || match self.arch.machine {
+                    Machine::Arm64 => bytes <= 64,
+                    _ => X86_SIGRETURN_BYTES.contains(&bytes),
+                };
             if may_be {
                 let mut code = [0; 16];
                 let got = file.read_vaddr(&mut code, span.start)?;

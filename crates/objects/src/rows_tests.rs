@@ -453,3 +453,78 @@ fn a_block_holds_no_more_rows_than_it_may() {
     assert_eq!(rows.rows.last().map(|row| u32::from(row.kind)), Some(abi::HF_RULE_BAD));
     assert!(rows.truncated > 0);
 }
+
+/// A `.debug_frame` that is compressed by zstd (binutils 2.40 and later, `ld.lld`), as by zlib.
+#[test]
+fn compressed_sections() {
+    let mut image = Image::new(X86);
+    // Elf64_Chdr: the method is zstd, 9 bytes, alignment 8.
+    image.eh_frame = [&[2, 0, 0, 0, 0, 0, 0, 0, 9], &[0; 7][..], &[8], &[0; 7]].concat();
+    // RFC 8878: magic, one segment of 9 bytes, one block that is the last, stored as it is.
+    image.eh_frame.extend([0x28, 0xb5, 0x2f, 0xfd, 0x20, 9, 9 << 3 | 1, 0, 0]);
+    image.eh_frame.extend(*b"stored it");
+    let read = |bytes: Vec<u8>, cap| {
+        let file = ElfFile::open(bytes).unwrap();
+        let section = file.section(".eh_frame").unwrap().clone();
+        assert!(section.is_compressed());
+        file.section_bytes(&section, cap)
+    };
+    let mut bytes = image.bytes();
+    bytes[0x4000 + 64 + 9] |= 0x08; // SHF_COMPRESSED
+    assert_eq!(read(bytes.clone(), 64).unwrap(), b"stored it");
+    assert!(matches!(read(bytes.clone(), 8), Err(Error::TooLarge { .. })));
+    bytes[EH_FRAME as usize + 24] ^= 1; // its magic
+    assert!(matches!(read(bytes.clone(), 64), Err(Error::Compression { method: 2 })));
+    bytes[EH_FRAME as usize] = 3;
+    assert!(matches!(read(bytes, 64), Err(Error::Compression { method: 3 })));
+}
+
+/// A function keeps its CFA in rbx, as glibc's `_dl_runtime_resolve` does: behind its call the walk
+/// finds rbx where the callee saved it, from the callee's CFA, which is the stack pointer there.
+#[test]
+fn a_cfa_in_a_register_that_the_callee_saves() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    // At 0x1008 call 0x1100, at 0x1010 call 0x1200, at 0x1018 call *%rax.
+    image.code(0x1008, &[0xe8, 0xf3, 0, 0, 0]);
+    image.code(0x1010, &[0xe8, 0xeb, 1, 0, 0]);
+    image.code(0x1018, &[0xff, 0xd0]);
+    // CFA = rbx + 56
+    image.fde(cie, 0x1000, 0x20, &[0x0c, 3, 56]);
+    // Pushes rbp, then rbx: at CFA - 24.
+    image.fde(cie, 0x1100, 0x10, &[0x41, 0x0e, 16, 0x86, 2, 0x41, 0x0e, 24, 0x83, 3]);
+    // Leaves rbx alone.
+    image.fde(cie, 0x1200, 0x10, &[0x41, 0x0e, 16]);
+    let block = image.block();
+    let row_at = |pc: u16| {
+        let row = block.rows.iter().rev().find(|row| row.pc <= pc).unwrap();
+        assert_eq!(u32::from(row.kind), abi::HF_RULE_SIDE, "{pc:#x}");
+        let rule = &block.rules[row.cfa as usize];
+        (u32::from(rule.cfa_op), rule.cfa_reg, rule.cfa_off, rule.cfa_off2, rule.ra_off)
+    };
+    let own = (abi::HF_OP_REG, 3, 56, 0, -8);
+    assert_eq!(row_at(0x100c), (abi::HF_OP_DEREF, 7, -24, 56, -8));
+    // Wherever an instruction begins, and behind calls of which nothing is known, it is rbx itself.
+    for pc in [0x1000, 0x1008, 0x100d, 0x1010, 0x1014, 0x1019] {
+        assert_eq!(row_at(pc), own, "{pc:#x}");
+    }
+}
+
+/// A trampoline that its entry does not mark as a signal frame is one all the same, from the byte
+/// before it on.
+#[test]
+fn unmarked_signal_trampolines() {
+    for code in
+        [&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05][..], &[0xb8, 0x0f, 0, 0, 0, 0x0f, 5]]
+    {
+        let mut image = Image::new(X86);
+        let cie = image.cie(b"zR", &[0], X86_INITIAL);
+        image.fde(cie, 0x1000, 0x10, &[]);
+        image.code(0x1010, code);
+        image.fde(cie, 0x1010, code.len() as u64, &[]);
+        assert_eq!(
+            image.rows()[..2],
+            [(0x1000, abi::HF_RULE_SP, 0, 8), (0x100f, abi::HF_RULE_SIGNAL, 0, 40)]
+        );
+    }
+}

@@ -118,6 +118,9 @@ pub(crate) fn is_sigreturn(code: &[u8], arch: Arch) -> bool {
     }
 }
 
+/// Lengths of x86-64's forms.
+pub(crate) const X86_SIGRETURN_BYTES: [u64; 2] = [7, 9];
+
 /// Where [`is_sigreturn`] holds in `code`.
 pub(crate) fn find_sigreturn(code: &[u8], arch: Arch) -> impl Iterator<Item = usize> + '_ {
     // What all forms have in common, and what may stand before it.

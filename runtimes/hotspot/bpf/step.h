@@ -69,6 +69,7 @@ struct hf_hotspot_scratch {
 	__s64 size_bytes;
 	__s64 complete; /* _frame_complete_offset */
 	__u64 segment;
+	__u64 segmap_from; /* of the bytes of the segment map in code[] */
 	__u32 frame_bytes;
 	__u32 compile_id;
 	__u32 base, n; /* of a search */
@@ -395,7 +396,8 @@ HF_STEP_FN int hf_hotspot_find_block(struct hf_walk *w, __u64 pc)
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
 	__u64 low, segmap;
-	__u32 shift, i;
+	__u32 shift, i, at;
+	__u8 hop;
 
 	if (!w)
 		return 1;
@@ -416,16 +418,27 @@ HF_STEP_FN int hf_hotspot_find_block(struct hf_walk *w, __u64 pc)
 	shift = proc->heaps[i].shift & 31;
 	s->segment = (pc - low) >> shift;
 	s->is_found = 0;
+	/* One read for a method of up to 8 KB: each costs more than what it copies. The
+	 * map begins with a page, so that the first bytes are there when any is. */
+	s->segmap_from = s->segment + 1;
 	for (i = 0; i < HF_HOTSPOT_MAX_HOPS; i++) {
-		if (hf_read_lasting(w, s->code, 1, segmap + s->segment))
-			break;
-		if (s->code[0] == 0) {
+		if (s->segment - s->segmap_from >= sizeof(s->code)) {
+			s->segmap_from = s->segment < sizeof(s->code) - 1
+					     ? 0
+					     : s->segment - (sizeof(s->code) - 1);
+			if (hf_read_lasting(w, s->code, sizeof(s->code), segmap + s->segmap_from))
+				break;
+		}
+		at = (__u32)(s->segment - s->segmap_from) & (sizeof(s->code) - 1);
+		hf_barrier(at);
+		hop = s->code[at & (sizeof(s->code) - 1)];
+		if (hop == 0) {
 			s->is_found = 1;
 			break;
 		}
-		if (s->code[0] == 0xff || s->code[0] > s->segment)
+		if (hop == 0xff || hop > s->segment)
 			break;
-		s->segment -= s->code[0];
+		s->segment -= hop;
 	}
 	s->blob = low + (s->segment << shift);
 	return !s->is_found;
