@@ -41,6 +41,8 @@ record plt-first vdso "" "break tell_time" "run" "break *'clock_gettime@plt'" "c
 record plt-lazy vdso "" "break tell_time" "run" "break *'clock_gettime@plt'" "continue" "stepi 3"
 record vdso vdso "" "break __vdso_clock_gettime" "run" "stepi 8"
 record vfork-child forkserver vfork "set follow-fork-mode child" "break execve" "run"
+record cfa-in-scratch-register registers rax "break by_rax" "run" "stepi 40"
+record cfa-in-saved-register registers rbx "break look_up" "run" "stepi 4"
 record no-cfi-frame-pointers framepointers "" "break gamma_ray" "run"
 # gdb is misled by the decoys: what is true stands in asmleaf.S.
 CHECK=0

@@ -116,7 +116,9 @@ struct hf_walk {
 	/* The process has gone on since its registers were taken: what changes with
 	 * every call, and is not on the stack, is no longer theirs. */
 	__u8 late;
-	__u8 reserved[1];
+	/* The frame called the leaf: registers that a callee need not save, and that its
+	 * rule goes by all the same, are the leaf's. */
+	__u8 called_leaf;
 	__u32 trail_at; /* where in the trail the next frame's row is expected */
 
 	/* The mapping of the last frame, and the one before that was another: stacks go to
@@ -167,6 +169,9 @@ _Static_assert(sizeof(struct hf_walk) <= 32768, "a CPU holds a walk");
 #define HF_IS_ARM64(w) ((w)->arm64)
 #define hf_barrier(x) ((void)(x))
 #endif
+
+/* Registers that callees need not save: rax, rcx, rdx, rsi, rdi, r8 to r11; x0 to x18. */
+#define HF_SCRATCH_REGS(w) (HF_IS_ARM64(w) ? 0x7ffffULL : 0xf37ULL)
 
 #define HF_REG_FP(w) (HF_IS_ARM64(w) ? HF_ARM64_FP : HF_X86_RBP)
 #define HF_REG_SP(w) (HF_IS_ARM64(w) ? HF_ARM64_SP : HF_X86_RSP)
@@ -445,7 +450,11 @@ static __always_inline int hf_reg(struct hf_walk *w, __u32 reg, __u64 *value)
 		return 0;
 	}
 	hf_barrier(reg);
-	if (!w->regs_valid || reg >= HF_NREGS)
+	if (reg >= HF_NREGS)
+		return 1;
+	/* Who finds its CFA by a register that callees may change, across a call, says that
+	 * this callee leaves it alone (OpenSSL's AES-GCM: rax). */
+	if (!w->regs_valid && !(w->called_leaf && HF_SCRATCH_REGS(w) >> reg & 1))
 		return 1;
 	*value = w->regs[reg];
 	return 0;
@@ -470,6 +479,7 @@ static __always_inline int hf_to_caller(struct hf_walk *w, __u64 cfa, __u64 ra, 
 	w->fp = fp;
 	w->pc = ra;
 	w->pc_is_return = 1;
+	w->called_leaf = w->regs_valid;
 	w->regs_valid = 0;
 	return 0;
 }
@@ -967,6 +977,7 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->cut = HF_CUT_NONE;
 	w->cut_pc = 0;
 	w->regs_valid = 1;
+	w->called_leaf = 0;
 	w->pc_is_return = 0;
 	w->heuristic_next = 0;
 	w->tp = 0;

@@ -93,6 +93,15 @@ fn assembly_leaf_found_by_scan() {
     expect(&program!("asmleaf"), &["scan"], &["main", "call_leaf", "asm_scan"]);
 }
 
+/// Frames that a register leads, across a call: one that callees may change, and one that they save.
+#[test]
+fn frames_by_other_registers() {
+    live!();
+    let program = program!("registers");
+    expect(&program, &["rax"], &["main", "call_by", "by_rax", "leaf_of_rax"]);
+    expect(&program, &["rbx"], &["main", "call_by", "by_rbx", "resolve", "look_up"]);
+}
+
 /// A library loaded while the recording runs.
 #[test]
 fn dlopen_after_start() {

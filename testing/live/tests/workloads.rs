@@ -41,6 +41,7 @@ fn all_build() {
         "stripped",
         "framepointers",
         "asmleaf",
+        "registers",
         "reload",
         "late",
         "plugin.so",
