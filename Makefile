@@ -33,6 +33,10 @@ build: tools-build ## the release binary
 test: tools-build ## all tests; the live ones too when root
 	scripts/test.sh
 
+.PHONY: test-runtimes
+test-runtimes: tools-build ## every version of Java and Python that can be had (root, registries)
+	scripts/test-runtimes.sh
+
 .PHONY: check
 check: tools-check check-format check-generated check-bpf check-lint check-doc check-web ## all that is checked without running hotframe
 	@echo 'check: all good'

@@ -372,6 +372,10 @@ static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *
 	return 0;
 }
 
+/* Wake-ups for what is urgent are this far apart at least. */
+#define HF_URGENT_NS 1000000ULL
+__u64 hf_urgent_ns;
+
 /* The end of every sample that was taken. */
 __noinline int hf_finish(struct hf_walk *w)
 {
@@ -397,6 +401,11 @@ __noinline int hf_finish(struct hf_walk *w)
 			counters->audits++;
 			w->sample.flags |= HF_SAMPLE_AUDIT;
 		}
+	}
+	/* CPUs that race for it wake the reader once more than was meant. */
+	if ((w->sample.flags & HF_SAMPLE_URGENT) && w->t0_ns - hf_urgent_ns > HF_URGENT_NS) {
+		hf_urgent_ns = w->t0_ns;
+		wake = BPF_RB_FORCE_WAKEUP;
 	}
 	n = w->n_words;
 	w->sample.n_words = n;

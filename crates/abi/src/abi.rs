@@ -45,6 +45,7 @@ pub const HF_SAMPLE_AUDIT: u32 = 8;
 pub const HF_SAMPLE_SLICED: u32 = 16;
 pub const HF_SAMPLE_IN_EXEC: u32 = 32;
 pub const HF_SAMPLE_RUNTIME_LOST: u32 = 64;
+pub const HF_SAMPLE_URGENT: u32 = 128;
 pub const HF_COMM_BYTES: u32 = 16;
 pub const HF_MAX_FRAMES: u32 = 4096;
 pub const HF_MAX_STEPS: u32 = 8192;

@@ -328,6 +328,8 @@ enum hf_origin {
 /* Frames of a runtime are missing: what leads to them could not be read, or only
  * when the process had gone on. */
 #define HF_SAMPLE_RUNTIME_LOST 64
+/* What its frames point at may be gone within milliseconds: the reader is woken. */
+#define HF_SAMPLE_URGENT 128
 
 #define HF_COMM_BYTES 16
 /* 900 calls of Python 3.6 take 3,600 frames and 4,500 words. */

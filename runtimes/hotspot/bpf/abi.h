@@ -75,6 +75,8 @@ struct hf_hotspot_range {
 #define HF_HOTSPOT_ENTRY_ADDRESS 2
 /* CodeBlob::_frame_complete_offset is 16 bits wide. */
 #define HF_HOTSPOT_COMPLETE_I16 4
+/* Classes were unloaded of late: names do not wait for the end of a pass. */
+#define HF_HOTSPOT_UNLOADS 8
 
 #define HF_HOTSPOT_MAX_BLOB_BYTES 512
 #define HF_HOTSPOT_NO_FIELD 0xffffU

@@ -867,6 +867,8 @@ HF_STEP_FN int hf_step_hotspot(struct hf_walk *w)
 	proc = hf_mem(w->runtime_off, sizeof(*proc));
 	if (!proc || proc->runtime != HF_RUNTIME_HOTSPOT)
 		return HF_STEP_NATIVE;
+	if (proc->flags & HF_HOTSPOT_UNLOADS)
+		w->sample.flags |= HF_SAMPLE_URGENT;
 	lookup = w->pc - w->pc_is_return;
 	if (lookup >= proc->interpreter_start && lookup < proc->interpreter_end)
 		return hf_hotspot_interpreted(w);

@@ -13,6 +13,7 @@ pub const HF_HOTSPOT_MAX_RANGES: u32 = 128;
 pub const HF_HOTSPOT_CODE_ADDRESS: u32 = 1;
 pub const HF_HOTSPOT_ENTRY_ADDRESS: u32 = 2;
 pub const HF_HOTSPOT_COMPLETE_I16: u32 = 4;
+pub const HF_HOTSPOT_UNLOADS: u32 = 8;
 pub const HF_HOTSPOT_MAX_BLOB_BYTES: u32 = 512;
 pub const HF_HOTSPOT_NO_FIELD: u32 = 65535;
 pub const HF_HOTSPOT_INTERPRETED: hf_hotspot_frame = 1;

@@ -187,6 +187,9 @@ pub struct Offsets {
 
     pub call_stub_return: Option<u64>,
     pub perf_start: Option<u64>,
+    /// The archive of classes; from 17 on it is published.
+    pub archive_base: Option<u64>,
+    pub archive_top: Option<u64>,
     /// Entries of stubs by name.
     pub stubs: Vec<(String, u64)>,
 }
@@ -379,6 +382,8 @@ impl Offsets {
             symbol_body: small(&["Symbol._body", "Symbol._body[0]"])?,
             call_stub_return: fixed("StubRoutines._call_stub_return_address"),
             perf_start: fixed("PerfMemory._start"),
+            archive_base: fixed("MetaspaceObj._shared_metaspace_base"),
+            archive_top: fixed("MetaspaceObj._shared_metaspace_top"),
             stubs: structs
                 .statics("StubRoutines")
                 .filter_map(|(name, address)| {

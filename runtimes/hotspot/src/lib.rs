@@ -10,7 +10,9 @@
 //! a position, and a cookie ([`abi`]); [`resolve`] reads the names from the process at first sight:
 //! the method's own, or, for compiled code, those of the debug information's scopes. A cookie that
 //! does not fit any more makes a frame unnamed, never another one's: compile ids are not given
-//! twice, and `Method*` counts only together with the number of classes that were unloaded.
+//! twice, and `Method*` counts only together with the number of classes that were unloaded. While
+//! classes are being unloaded, samples wake the reader (at most once a millisecond), which names
+//! what is gone in a moment.
 //!
 //! No agent, flag or restart of the JVM is needed.
 //!

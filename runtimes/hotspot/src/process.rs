@@ -21,6 +21,7 @@ use crate::layout::{CodeBegin, Entry, Heaps, Offsets};
 use crate::resolve::Resolver;
 use hotframe_abi as shared;
 use hotframe_runtime::{Attached, Frame, Memory, Outcome, Process, RawFrame, Region, Unusable};
+use std::ops::Range;
 use std::sync::Arc;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
@@ -32,6 +33,9 @@ const INTERPRETER_MAX_BYTES: u64 = 4 << 20;
 const BLOBS_MAX: usize = 4096;
 /// Memory of performance counters (`-XX:PerfDataMemorySize`, 32 KiB).
 const PERF_ENTRIES_MAX: u32 = 4096;
+/// Classes are unloaded by collections, minutes apart in a JVM that has time: looks, ten a second,
+/// without any before samples are not urgent any more.
+const UNLOADING_LOOKS: u32 = 600;
 /// Heaps are not larger (`CODE_CACHE_SIZE_LIMIT`, share/utilities/globalDefinitions.hpp).
 const CODE_CACHE_MAX_BYTES: u64 = 2 << 30;
 
@@ -56,6 +60,9 @@ pub struct Jvm {
     resolver: Resolver,
     /// End of the queue of codelets when it was read.
     queue_end: u32,
+    /// The number of unloaded classes when it was looked at last, and how many looks have found the
+    /// same one since.
+    unloaded: Option<(u32, u32)>,
 }
 
 impl Jvm {
@@ -74,6 +81,7 @@ impl Jvm {
             regions,
             offsets,
             queue_end: 0,
+            unloaded: None,
         };
         jvm.look(process.memory)?;
         Ok(jvm)
@@ -106,6 +114,10 @@ impl Jvm {
             self.resolver.epoch_addr = at;
             changed = true;
         }
+        if self.resolver.archive.is_empty() {
+            self.resolver.archive = archive(&self.offsets, memory, self.bias);
+        }
+        changed |= self.look_at_unloading(memory);
         if self.table.name_nmethod == 0
             || self.table.name_native == 0
             || self.table.name_vtable == 0
@@ -113,6 +125,24 @@ impl Jvm {
             changed |= self.find_names(memory);
         }
         Ok(changed)
+    }
+
+    /// Whether classes are being unloaded: then the reader is woken to name what was sampled while
+    /// it is there. True if that changed.
+    fn look_at_unloading(&mut self, memory: &Memory) -> bool {
+        let Some(now) = self.resolver.epoch(memory) else { return false };
+        let since = match self.unloaded {
+            Some((known, since)) if known == now => since.saturating_add(1),
+            Some(_) => 0,
+            None => UNLOADING_LOOKS,
+        };
+        self.unloaded = Some((now, since));
+        let flags = if since < UNLOADING_LOOKS {
+            self.table.flags | abi::HF_HOTSPOT_UNLOADS
+        } else {
+            self.table.flags & !abi::HF_HOTSPOT_UNLOADS
+        };
+        std::mem::replace(&mut self.table.flags, flags) != flags
     }
 
     /// Where the names of the kinds of blobs are, and the stubs of virtual threads: by a walk of the
@@ -491,6 +521,15 @@ fn exits(codelet: &[u8], start: u32, ranges: &mut Vec<abi::hf_hotspot_range>) {
             from = end;
             break;
         }
+    }
+}
+
+/// The archive of classes that was mapped at start (CDS): what lies in it is never anything else.
+fn archive(o: &Offsets, memory: &Memory, bias: u64) -> Range<u64> {
+    let word = |at: Option<u64>| memory.u64(at?.wrapping_add(bias));
+    match (word(o.archive_base), word(o.archive_top)) {
+        (Some(base), Some(top)) if base < top && top >> 47 == 0 => base..top,
+        _ => 0..0,
     }
 }
 

@@ -13,8 +13,10 @@
 //! # Whether it is still what it was
 //! A blob is believed if it is in use and has the compile id that was sent, before and after it was
 //! read. A `Method*` is believed if it has the `ConstMethod*` that was sent and no class was
-//! unloaded since the sample (the epoch); if one was, only if the same method was seen there before
-//! the sample, too.
+//! unloaded since the sample (the epoch); if one was, only if its class was seen at the same place
+//! before the sample, too, or lies in the archive of classes that is mapped at start (CDS), whose
+//! memory is never anything else's. While classes are being unloaded the kernel half wakes the
+//! reader for each sample, so that little time passes in between.
 //!
 //! # Sources
 //! `ScopeDesc::decode_body`, `nmethod::scopes_pcs_begin` (share/code), `CompressedLineNumberReadStream`,
@@ -31,6 +33,7 @@ use hotframe_objects::ElfFile;
 use hotframe_runtime::memory::PAGE_BYTES;
 use hotframe_runtime::{Frame, Memory, Outcome, Process, RawFrame, Why};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Scopes of one pc: C2 inlines some 15 deep (`MaxInlineLevel`), C1 9.
@@ -41,7 +44,7 @@ const SCOPE_BYTES: usize = 15;
 const DEBUG_MAX_BYTES: u64 = 64 << 20;
 /// Line tables: bytecode is at most 64 KB, an entry a few bytes.
 const LINES_MAX_BYTES: usize = 256 << 10;
-/// Methods that are known by address: 16 bytes each and as much for the table.
+/// Classes that are known by address: 16 bytes each and as much for the table.
 const SEEN_MAX: usize = 8192;
 
 /// Names frames of one process.
@@ -50,14 +53,16 @@ pub(crate) struct Resolver {
     bias: u64,
     /// Where the number of unloaded classes is; 0: nowhere.
     pub epoch_addr: u64,
-    /// By `Method*`: what it was, and in which epoch first.
+    /// The archive of classes; empty: none.
+    pub archive: Range<u64>,
+    /// By `Klass*`: which class it was, and in which epoch it was met.
     seen: HashMap<u64, Seen>,
     stubs: Stubs,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    /// Of its names.
+    /// Of its name and of where its constants are.
     hash: u32,
     epoch: u32,
 }
@@ -73,6 +78,9 @@ struct Stubs {
 
 /// What is read of a method.
 struct Method {
+    /// Its class, and a hash of that (see [`Seen`]).
+    holder: u64,
+    holder_hash: u32,
     name: Vec<u8>,
     file: Vec<u8>,
     constant: u64,
@@ -81,7 +89,14 @@ struct Method {
 
 impl Resolver {
     pub(crate) fn new(offsets: Arc<Offsets>, bias: u64) -> Resolver {
-        Resolver { offsets, bias, epoch_addr: 0, seen: HashMap::new(), stubs: Stubs::default() }
+        Resolver {
+            offsets,
+            bias,
+            epoch_addr: 0,
+            archive: 0..0,
+            seen: HashMap::new(),
+            stubs: Stubs::default(),
+        }
     }
 
     pub(crate) fn resolve(
@@ -108,7 +123,7 @@ impl Resolver {
     }
 
     /// The number of unloaded classes now, past the cache.
-    fn epoch(&self, memory: &Memory) -> Option<u32> {
+    pub(crate) fn epoch(&self, memory: &Memory) -> Option<u32> {
         if self.epoch_addr == 0 {
             return Some(0);
         }
@@ -140,15 +155,15 @@ impl Resolver {
         let line = method.line(memory, bci, self.offsets.excludes_zero);
         let start_line = method.line(memory, 0, self.offsets.excludes_zero);
         let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
-        let hash = hash(&method.name);
-        let known = self.seen.get(&address).copied();
+        let hash = method.holder_hash;
+        let known = self.seen.get(&method.holder).copied();
         let was_it = known.is_some_and(|known| {
             // Epochs are compared as they follow each other, modulo 2^20.
             let since = epoch.wrapping_sub(known.epoch) & abi::HF_HOTSPOT_COOKIE_MASK;
             known.hash == hash && since < abi::HF_HOTSPOT_COOKIE_MASK / 2
         });
-        if !was_it {
-            self.remember(address, Seen { hash, epoch: now });
+        if !was_it && !self.archive.contains(&address) {
+            self.remember(method.holder, Seen { hash, epoch: now });
             if now != epoch {
                 return Err(Why::StalePointer);
             }
@@ -163,11 +178,11 @@ impl Resolver {
         Ok(())
     }
 
-    fn remember(&mut self, method: u64, seen: Seen) {
-        if self.seen.len() >= SEEN_MAX && !self.seen.contains_key(&method) {
+    fn remember(&mut self, holder: u64, seen: Seen) {
+        if self.seen.len() >= SEEN_MAX && !self.seen.contains_key(&holder) {
             self.seen.clear();
         }
-        self.seen.insert(method, seen);
+        self.seen.insert(holder, seen);
     }
 
     fn compiled(
@@ -308,7 +323,9 @@ impl Resolver {
         const HAS_LINES: u64 = 1;
         let lines = (field(o.const_flags)? & HAS_LINES != 0)
             .then_some(constant.wrapping_add(u64::from(o.const_bytes) + field(o.const_code_size)?));
-        Some(Method { name: names::method(&class, &own), file, constant, lines })
+        let holder_hash = hash(&class) ^ hash(&pool.to_le_bytes());
+        let name = names::method(&class, &own);
+        Some(Method { holder, holder_hash, name, file, constant, lines })
     }
 
     fn stub(
@@ -349,6 +366,12 @@ impl Resolver {
     /// The name of the stub at a pc.
     fn routine(&mut self, process: &Process<'_>, blob: u64, pc: u64) -> Option<Vec<u8>> {
         let bias = self.bias;
+        // The one that is in every stack is published: the list takes a search of the symbols.
+        if let Some(at) = self.offsets.call_stub_return
+            && process.memory.u64(at.wrapping_add(bias)) == pc.checked_add(1)
+        {
+            return Some(b"StubRoutines::call_stub".to_vec());
+        }
         let list = *self.stubs.list.get_or_insert_with(|| {
             process.mappings.iter().filter(|mapping| mapping.start >= bias).find_map(|mapping| {
                 let file = (process.open)(mapping)?;
@@ -363,12 +386,7 @@ impl Resolver {
             self.stubs.all = stubs::read_list(process.memory, list.wrapping_add(bias));
             self.stubs.blobs.push(blob);
         }
-        if let Some(stub) = stubs::find(&self.stubs.all, pc) {
-            return Some(stub.name.clone());
-        }
-        let call_stub = self.offsets.call_stub_return?.wrapping_add(bias);
-        (process.memory.u64(call_stub)? == pc.wrapping_add(1))
-            .then(|| b"StubRoutines::call_stub".to_vec())
+        stubs::find(&self.stubs.all, pc).map(|stub| stub.name.clone())
     }
 }
 

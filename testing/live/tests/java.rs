@@ -4,12 +4,13 @@
 //! runs. Each recorded stack must be a path of that: one neighbour that was not said fails.
 //!
 //! JVMs are those below /usr/lib/jvm and in `HOTFRAME_JVMS` (homes, with colons between them); the
-//! classes are compiled by the `javac` of the path.
+//! classes are compiled by the `javac` of the path. `HOTFRAME_ASYNC_PROFILER` is the library of
+//! another profiler, whose shares are compared. `make test-runtimes` fetches JVMs and that.
 
 use hotframe_live::{
     Folded, Recording, Scratch, has_program, live, record, run, skipped, wait_for,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,6 +30,9 @@ const LASTING: [&str; 12] = [
     "deopt",
     "virtual",
 ];
+
+/// The workloads.
+const SOURCES: [&str; 4] = ["Truth.java", "Gen0000.java", "ManyMethods.java", "Compile.java"];
 
 /// The JVMs of this machine: their homes.
 fn homes() -> Vec<PathBuf> {
@@ -55,7 +59,7 @@ fn classes(scratch: &Scratch) -> Option<PathBuf> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/java");
     let out = scratch.path("classes");
     let mut args = vec!["--release".into(), "11".into(), "-d".into(), out.clone().into_os_string()];
-    for name in ["Truth.java", "Gen0000.java", "ManyMethods.java"] {
+    for name in SOURCES {
         args.push(sources.join(name).into_os_string());
     }
     run("javac", args);
@@ -91,8 +95,13 @@ impl Jvm {
     }
 
     fn record(&self, seconds: u32) -> Recording {
+        self.record_with(seconds, &[])
+    }
+
+    fn record_with(&self, seconds: u32, args: &[&str]) -> Recording {
         let (pid, seconds) = (self.child.id().to_string(), seconds.to_string());
-        record(["-p", pid.as_str(), "-d", seconds.as_str()])
+        let own = ["-p", pid.as_str(), "-d", seconds.as_str()];
+        record(own.iter().chain(args).copied())
     }
 }
 
@@ -107,15 +116,68 @@ impl Drop for Jvm {
 struct Truth {
     calls: BTreeSet<(String, String)>,
     roots: BTreeSet<String>,
+    /// Lines from which a caller calls a callee.
+    lines: BTreeMap<(String, String), BTreeSet<u64>>,
+}
+
+/// A frame with its line; 0: none.
+#[derive(Debug)]
+struct Line {
+    name: String,
+    line: u64,
+}
+
+/// Stacks of a profile in Firefox Profiler's format, root first.
+fn lines_of(path: &Path) -> Vec<Vec<Line>> {
+    let text = fs::read(path).expect("the profile");
+    let profile: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let at = |value: &serde_json::Value| value.as_u64().map(|at| at as usize);
+    let mut all = Vec::new();
+    for thread in profile["threads"].as_array().expect("threads") {
+        let strings = match &thread["stringArray"] {
+            serde_json::Value::Null => &profile["shared"]["stringArray"],
+            strings => strings,
+        };
+        for stack in thread["samples"]["stack"].as_array().expect("samples") {
+            let mut frames = Vec::new();
+            let mut next = at(stack);
+            while let Some(stack) = next {
+                let table = &thread["stackTable"];
+                let frame = at(&table["frame"][stack]).expect("a frame");
+                let function = at(&thread["frameTable"]["func"][frame]).expect("a function");
+                let name = at(&thread["funcTable"]["name"][function]);
+                let name = name.and_then(|name| strings[name].as_str()).unwrap_or_default();
+                let line = thread["frameTable"]["line"][frame].as_u64().unwrap_or_default();
+                frames.push(Line { name: name.to_owned(), line });
+                next = at(&table["prefix"][stack]);
+            }
+            frames.reverse();
+            all.push(frames);
+        }
+    }
+    all
+}
+
+/// How many lines of callers were looked at, and which were wrong; leaves, and those with a line.
+#[derive(Debug, Default)]
+struct Lines {
+    callers: u64,
+    wrong: Vec<String>,
+    leaves: u64,
+    leaves_with_line: u64,
 }
 
 impl Truth {
     fn parse(said: &str) -> Truth {
-        let mut truth = Truth { calls: BTreeSet::new(), roots: BTreeSet::new() };
+        let mut truth =
+            Truth { calls: BTreeSet::new(), roots: BTreeSet::new(), lines: BTreeMap::new() };
         for line in said.lines() {
             match line.split(' ').collect::<Vec<_>>().as_slice() {
-                ["call", caller, _line, callee] => {
-                    truth.calls.insert(((*caller).to_owned(), (*callee).to_owned()));
+                ["call", caller, line, callee] => {
+                    let call = ((*caller).to_owned(), (*callee).to_owned());
+                    let line = line.parse().expect("a line");
+                    truth.lines.entry(call.clone()).or_default().insert(line);
+                    truth.calls.insert(call);
                 }
                 ["root", method] => {
                     truth.roots.insert((*method).to_owned());
@@ -154,6 +216,32 @@ impl Truth {
             (Some(_), None) => method(caller) == "inner" && callee == "Truth.work",
             (None, None) => self.calls.contains(&(caller.to_owned(), callee.to_owned())),
         }
+    }
+
+    /// Looks at the lines from which the program's methods call each other.
+    fn lines(&self, stacks: &[Vec<Line>]) -> Lines {
+        let mut all = Lines::default();
+        for stack in stacks {
+            for two in stack.windows(2) {
+                let [caller, callee] = two else { continue };
+                let call = (caller.name.clone(), callee.name.clone());
+                // What is made by the VM (lambdas' classes, bridges) has no lines.
+                let lines = self.lines.get(&call).filter(|lines| lines.iter().any(|&n| n > 0));
+                let Some(lines) = lines else { continue };
+                all.callers += 1;
+                if !lines.contains(&caller.line) {
+                    all.wrong.push(format!(
+                        "{}:{} calls {}, said are {lines:?}",
+                        call.0, caller.line, call.1
+                    ));
+                }
+            }
+            if let Some(leaf) = stack.last().filter(|leaf| leaf.name.starts_with("Truth")) {
+                all.leaves += 1;
+                all.leaves_with_line += u64::from(leaf.line > 0);
+            }
+        }
+        all
     }
 
     /// Checks all stacks; returns how many samples had a method of the workload.
@@ -210,20 +298,33 @@ fn is_share(part: u64, total: u64, permille: u64) -> bool {
 }
 
 fn check_modes(modes: &[&[&str]], sections: &[&str], seconds: u32, named_permille: Option<u64>) {
+    check_homes(&homes(), modes, sections, seconds, named_permille);
+}
+
+fn check_homes(
+    homes: &[PathBuf],
+    modes: &[&[&str]],
+    sections: &[&str],
+    seconds: u32,
+    named_permille: Option<u64>,
+) {
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
         return;
     }
-    for home in homes() {
+    for home in homes {
         for mode in modes {
             let what = format!("{} {}", home.display(), mode.join(" "));
             let args: Vec<&str> =
                 mode.iter().copied().chain(["Truth"]).chain(sections.iter().copied()).collect();
-            let jvm = Jvm::start(&home, &scratch, &args);
+            let jvm = Jvm::start(home, &scratch, &args);
             let truth = Truth::parse(&jvm.said);
-            let recording = jvm.record(seconds);
+            let profile = scratch.path("profile.firefox.json");
+            let profile_arg = profile.to_string_lossy().into_owned();
+            let recording = jvm.record_with(seconds, &["-o", &profile_arg]);
             let stats = recording.stats();
             let samples = truth.check(&recording.folded, &what);
+            let lines = truth.lines(&lines_of(&profile));
             assert!(
                 samples >= 20,
                 "{what}: {samples} samples of the workload\n{}",
@@ -239,7 +340,21 @@ fn check_modes(modes: &[&[&str]], sections: &[&str], seconds: u32, named_permill
             if let Some(permille) = named_permille {
                 assert!(is_share(named, total, permille), "{what}: {named} of {total} are named");
             }
-            println!("{what}: {all} samples, {whole} whole, {named} of {total} Java frames named");
+            println!(
+                "{what}: {all} samples, {whole} whole, {named} of {total} Java frames named, \
+                 {} of {} lines of callers wrong, {} of {} leaves have a line",
+                lines.wrong.len(),
+                lines.callers,
+                lines.leaves_with_line,
+                lines.leaves,
+            );
+            assert!(
+                lines.wrong.len() as u64 * 100 <= lines.callers,
+                "{what}: {} of {} lines are wrong: {:#?}",
+                lines.wrong.len(),
+                lines.callers,
+                &lines.wrong[..lines.wrong.len().min(10)]
+            );
         }
     }
 }
@@ -248,7 +363,7 @@ fn check_modes(modes: &[&[&str]], sections: &[&str], seconds: u32, named_permill
 #[test]
 fn interpreted() {
     live!();
-    check_modes(&[&["-Xint"]], &LASTING, 8, Some(980));
+    check_modes(&[&["-Xint"]], &LASTING, 8, Some(995));
 }
 
 /// Compiled by both compilers, by C1 alone, with one code heap: the same.
@@ -256,7 +371,7 @@ fn interpreted() {
 fn compiled() {
     live!();
     let modes: [&[&str]; 3] = [&[], &["-XX:TieredStopAtLevel=1"], &["-XX:-SegmentedCodeCache"]];
-    check_modes(&modes, &LASTING, 8, Some(980));
+    check_modes(&modes, &LASTING, 8, Some(995));
 }
 
 /// Collectors with barriers of their own at method entries, other class pointers.
@@ -271,11 +386,137 @@ fn collectors() {
     check_modes(&modes, &["inline", "lambdas", "megamorphic", "exceptions"], 4, None);
 }
 
-/// Classes that are unloaded right after they ran: some are not named, none wrongly.
+/// Objects' headers as they are from 25 on, if one asks for it.
+#[test]
+fn compact_object_headers() {
+    live!();
+    let is_new = |home: &Path| {
+        let release = fs::read_to_string(home.join("release")).unwrap_or_default();
+        let version = release.split_once("JAVA_VERSION=\"").map_or("", |(_, rest)| rest);
+        version.split(['.', '"']).next().and_then(|n| n.parse().ok()).unwrap_or(0) >= 25
+    };
+    if !homes().iter().any(|home| is_new(home)) {
+        return skipped("needs JDK 25");
+    }
+    let modes: [&[&str]; 1] = [&["-XX:+UseCompactObjectHeaders"]];
+    let homes: Vec<PathBuf> = homes().into_iter().filter(|home| is_new(home)).collect();
+    check_homes(&homes, &modes, &LASTING, 6, Some(995));
+}
+
+/// Classes that are unloaded right after they ran: named before they go, and none wrongly.
 #[test]
 fn unloaded_classes_have_no_wrong_names() {
     live!();
-    check_modes(&[&[], &["-Xint"]], &["churn", "lambdas"], 15, None);
+    check_modes(&[&[], &["-Xint"]], &["churn", "lambdas"], 15, Some(980));
+}
+
+/// Real code that compiles while it is looked at, from its first second on: javac.
+#[test]
+fn javac() {
+    live!();
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/java");
+    let sources = SOURCES.map(|name| sources.join(name).to_string_lossy().into_owned());
+    let out = scratch.path("compiled").to_string_lossy().into_owned();
+    let mut args = vec!["Compile", out.as_str()];
+    args.extend(sources.iter().map(String::as_str));
+    for home in homes().iter().filter(|home| home.join("bin/javac").is_file()) {
+        let jvm = Jvm::start(home, &scratch, &args);
+        let recording = jvm.record(10);
+        let stats = recording.stats();
+        let what = home.display();
+        let (whole, all) = (stats.count("stacks_whole"), stats.count("samples_emitted"));
+        let (named, total) = (stats.count("frames.jvm.named"), stats.count("frames.jvm.total"));
+        println!(
+            "{what} javac: {all} samples, {whole} whole, {named} of {total} Java frames named"
+        );
+        let is_whole = is_share(whole, all, 990) || all - whole <= 2;
+        assert!(is_whole, "{what}: {whole} of {all} are whole: {}", stats.0["stacks_cut"]);
+        assert!(is_share(named, total, 995), "{what}: {named} of {total} are named");
+        let javac =
+            recording.folded.samples(|stack| stack.has("com.sun.tools.javac.main.Main.compile"));
+        assert!(javac >= 20, "{what}: {javac} samples of javac:\n{}", recording.folded.summary());
+    }
+}
+
+/// Another profiler, inside of the JVM, sees the same program: shares of the methods at work differ by
+/// what chance and its own clock allow.
+#[test]
+fn agrees_with_async_profiler() {
+    live!();
+    let scratch = Scratch::new();
+    let Some(library) = std::env::var_os("HOTFRAME_ASYNC_PROFILER") else {
+        return skipped("needs HOTFRAME_ASYNC_PROFILER (make test-runtimes)");
+    };
+    if classes(&scratch).is_none() {
+        return;
+    }
+    for home in homes() {
+        let theirs = scratch.path("theirs.folded");
+        let agent = format!(
+            "-agentpath:{}=start,event=itimer,interval=5ms,collapsed,file={}",
+            library.to_string_lossy(),
+            theirs.display()
+        );
+        let sections =
+            ["inline", "recursion", "lambdas", "megamorphic", "exceptions", "locks", "osr"];
+        let mut args = vec![agent.as_str(), "Truth"];
+        args.extend(sections);
+        let jvm = Jvm::start(&home, &scratch, &args);
+        let recording = jvm.record(15);
+        // It writes its profile when the JVM ends.
+        hotframe_live::send("TERM", i64::from(jvm.child.id()));
+        let text = wait_for("the other profile", || {
+            fs::read_to_string(&theirs).ok().filter(|text| text.ends_with('\n'))
+        });
+        let mut them: BTreeMap<String, u64> = BTreeMap::new();
+        let mut all_theirs = 0;
+        for line in text.lines() {
+            let Some((stack, count)) = line.rsplit_once(' ') else { continue };
+            let count: u64 = count.parse().expect("a count");
+            let names: BTreeSet<&str> =
+                stack.split(';').filter(|name| name.starts_with("Truth")).collect();
+            if names.is_empty() {
+                continue;
+            }
+            all_theirs += count;
+            for name in names {
+                *them.entry(name.replace('/', ".")).or_default() += count;
+            }
+        }
+        let ours = |wanted: &str| {
+            recording
+                .folded
+                .samples(|stack| stack.frames.iter().any(|name| name.starts_with(wanted)))
+        };
+        let all_ours = ours("Truth");
+        assert!(all_ours >= 100 && all_theirs >= 100, "{all_ours} and {all_theirs} samples");
+        let mut compared = 0;
+        let mut worst = (0.0, String::new());
+        for (name, count) in &them {
+            let (mine, their) =
+                (ours(name) as f64 / all_ours as f64, *count as f64 / all_theirs as f64);
+            if mine.max(their) < 0.02 || name.contains("Lambda") {
+                continue;
+            }
+            compared += 1;
+            if (mine - their).abs() > worst.0 {
+                worst = ((mine - their).abs(), format!("{name}: {mine:.3}, they {their:.3}"));
+            }
+        }
+        println!(
+            "{} async-profiler: {compared} methods compared, worst {}",
+            home.display(),
+            worst.1
+        );
+        assert!(compared >= 5, "{compared} methods");
+        // Four standard deviations of a share of one half, and their start-up, which we do not see.
+        let allowed = 0.03 + 4.0 * 0.5 * (1.0 / all_ours as f64 + 1.0 / all_theirs as f64).sqrt();
+        assert!(worst.0 < allowed, "{}: {} (allowed {allowed:.3})", home.display(), worst.1);
+    }
 }
 
 /// The founding defect: tens of thousands of hot methods keep their names, inside the budget.

