@@ -1,9 +1,11 @@
 //! Weighs the frame store beside the designs it replaces: one table, the same streams.
 //!
-//! `hotframe-bench-frames [--json] [STREAM…]`: a stream is the name of a generated one or a capture
-//! file; none means all generated ones. Each policy runs twice: without a budget, for its bytes at
-//! equal names, and at a quarter of what (d) needs for the stream, for its hit rate. Bytes are the
-//! program's live bytes by a counting allocator, whatever a policy accounts for itself.
+//! `hotframe-bench-frames [--json] [STREAM…]`: a stream is the name of a recorded or generated one,
+//! or a capture file, gzipped or not; none means all of them. Each policy runs twice: without a
+//! budget, for its bytes at equal names and its times, and at a quarter of what (d) needs for the
+//! stream, for its hit rate. Bytes are the program's live bytes by a counting allocator, whatever a
+//! policy accounts for itself. `--shorten FROM N TO` makes a recorded stream small enough to be
+//! kept.
 #![forbid(unsafe_code)]
 
 mod eviction;
@@ -13,38 +15,61 @@ mod stacks;
 mod stream;
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, BufWriter};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hotframe_alloc::{Counting, total_bytes};
 
-use policies::{ALL, Policy};
-use stream::{GENERATED, Step, Stream};
+use policies::{ALL, Make, Policy};
+use stream::{GENERATED, Probe, Step, Stream};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-struct Row {
-    policy: &'static str,
-    budget_bytes: Option<u64>,
+/// What a policy did with a stream.
+#[derive(Clone, Copy, Default)]
+struct Pass {
     bytes: u64,
+    identity_bytes: Option<u64>,
     accounted_bytes: Option<u64>,
     hit_rate: f64,
     others_hit_rate: f64,
     unnamed: u64,
+}
+
+/// A policy's line of the table.
+struct Row {
+    policy: &'static str,
+    unbounded: Pass,
     lookup_ns: f64,
     insert_ns: f64,
+    /// None for (a), which has no budget to set.
+    bounded: Option<(u64, Pass)>,
 }
 
 fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [option, from, n, to] = &arguments[..]
+        && option == "--shorten"
+    {
+        let out = flate2::write::GzEncoder::new(
+            BufWriter::new(File::create(to).with_context(|| format!("creating {to}"))?),
+            flate2::Compression::best(),
+        );
+        stream::shorten(open(Path::new(from))?, n.parse()?, out)?.finish()?;
+        return Ok(());
+    }
     let (options, mut names): (Vec<String>, Vec<String>) =
-        std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
+        arguments.into_iter().partition(|arg| arg.starts_with("--"));
     let json = options.iter().any(|option| option == "--json");
     if let Some(unknown) = options.iter().find(|option| *option != "--json") {
         anyhow::bail!("unknown option {unknown}; usage: hotframe-bench-frames [--json] [STREAM…]");
     }
+    let recorded = recorded()?;
     if names.is_empty() {
-        names = GENERATED.map(str::to_owned).into();
+        names.extend(recorded.iter().map(|(name, _)| name.clone()));
+        names.extend(GENERATED.map(str::to_owned));
         names.push("stacks".to_owned());
     }
     for name in &names {
@@ -55,16 +80,42 @@ fn main() -> anyhow::Result<()> {
         let stream = match stream::generate(name) {
             Some(stream) => stream,
             None => {
-                let file = File::open(name).with_context(|| {
-                    format!("{name} is neither a capture nor one of {}", GENERATED.join(", "))
-                })?;
-                Stream::from_capture(name, BufReader::new(file))
-                    .with_context(|| format!("reading {name}"))?
+                let kept = recorded.iter().find(|(kept, _)| kept == name);
+                let path = kept.map_or(Path::new(name), |(_, path)| path);
+                Stream::from_capture(name, open(path)?)
+                    .with_context(|| format!("reading {}", path.display()))?
             }
         };
         report(&stream, json);
     }
     Ok(())
+}
+
+/// Streams that are kept beside this program: name and file.
+fn recorded() -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("streams");
+    let mut found = Vec::new();
+    for entry in folder.read_dir().with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(name) = name.and_then(|name| name.strip_suffix(".capture.gz")) {
+            found.push((name.to_owned(), path.clone()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A capture, gzipped or not.
+fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
+    let file = File::open(path).with_context(|| {
+        format!("{} is no capture and none of {}", path.display(), GENERATED.join(", "))
+    })?;
+    let mut file = BufReader::new(file);
+    if file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(BufReader::new(flate2::bufread::GzDecoder::new(file))));
+    }
+    Ok(Box::new(file))
 }
 
 fn report(stream: &Stream, json: bool) {
@@ -73,74 +124,110 @@ fn report(stream: &Stream, json: bool) {
     let text_bytes = stream.text_bytes();
     if !json {
         println!(
-            "\n## {}: {functions} functions, {frames} frames, {text_bytes} bytes of strings, {} \
+            "\n## {}, {}: {functions} functions, {frames} frames, {text_bytes} bytes of strings, {} \
              (process, frame) keys, {} look-ups\n",
             stream.name,
+            if stream.is_recorded { "recorded" } else { "generated" },
             stream.frames.len(),
             stream.steps.len()
         );
         println!(
-            "| policy | budget KiB | KiB held | accounted | hit % | others' hit % | unnamed | look-up ns | insert ns |"
+            "| policy | KiB, no budget | of that identity | accounted | hit % | look-up ns | \
+             insert ns | KiB at a budget | hit % | others' hit % | unnamed |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|---|---|");
     }
-    let mut quarter = None;
-    // (d) first: its size sets the budget of the second round. (a), which has no budget to set and
-    // takes long, last.
-    let (slow, others) = ALL.split_at(1);
-    let rounds: [Vec<_>; 3] =
-        [others.iter().rev().collect(), others.iter().rev().collect(), slow.iter().collect()];
-    for (round, policies) in rounds.into_iter().enumerate() {
-        for (name, make) in policies {
-            let budget = if round == 1 { quarter } else { None };
-            let before = total_bytes();
-            policies::set_scale(1.0);
-            let Some(mut policy) = make(stream, budget) else { continue };
-            let mut row = run(policy.as_mut(), stream, before);
-            let mut scale = 1.0;
-            for _ in 0..4 {
-                let Some(limit) = budget.filter(|_| row.accounted_bytes.is_none()) else { break };
-                let over = row.bytes as f64 / limit as f64;
-                if over <= 1.02 {
-                    break;
-                }
-                scale /= over * 1.01;
-                policies::set_scale(scale);
-                drop(policy);
-                policy = match make(stream, budget) {
-                    Some(policy) => policy,
-                    None => break,
-                };
-                row = run(policy.as_mut(), stream, before);
-            }
-            row.policy = name;
-            row.budget_bytes = budget;
-            if quarter.is_none() {
-                quarter = Some(row.bytes / 4);
-            }
-            print(stream, &row, json, [functions, frames, text_bytes]);
+    let probes: Vec<Probe> = stream
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Meet(number) => stream.frames.get(*number as usize)?.probe(),
+            Step::Exit(_) => None,
+        })
+        .take(500_000)
+        .collect();
+    let mut quarter = 0;
+    // (d) first: its size sets the budgets. (a), which takes long, last.
+    for (name, make) in ALL.iter().rev() {
+        let Some(mut row) = weigh(make, stream, &probes) else { continue };
+        row.policy = name;
+        if quarter == 0 {
+            quarter = row.unbounded.bytes / 4;
         }
+        row.bounded = at_budget(make, stream, quarter).map(|pass| (quarter, pass));
+        print(stream, &row, json, [functions, frames, text_bytes]);
     }
-    let rates = eviction::compare(stream);
-    if json {
-        for (name, rate) in rates {
-            let line = serde_json::json!({
-                "stream": stream.name, "eviction": name, "entries": stream.frames.len() / 4,
-                "hit_rate": rate,
-            });
-            println!("{line}");
-        }
-    } else {
-        let rates: Vec<String> =
-            rates.iter().map(|(name, rate)| format!("{name} {rate:.2}")).collect();
+    if !json {
+        let rates: Vec<String> = eviction::compare(stream)
+            .iter()
+            .map(|(name, rate)| format!("{name} {rate:.2}"))
+            .collect();
         println!("\nHit % at a quarter of the entries: {}", rates.join(", "));
     }
 }
 
-fn run(policy: &mut dyn Policy, stream: &Stream, before: u64) -> Row {
+/// A policy without a budget: its bytes and its times.
+fn weigh(make: &Make, stream: &Stream, probes: &[Probe]) -> Option<Row> {
+    let before = total_bytes();
+    let mut policy = make(stream, None)?;
+    let unbounded = run(policy.as_mut(), stream, before);
+    let known: Vec<Probe> = probes.iter().filter(|probe| policy.probe(probe)).copied().collect();
+    let lookup_ns = median(5, || {
+        let begin = cpu_ns();
+        let found = known.iter().filter(|probe| policy.probe(probe)).count();
+        std::hint::black_box(found);
+        (cpu_ns() - begin) as f64 / known.len().max(1) as f64
+    });
+    drop(policy);
+    // Every frame once, in the order in which they were met; the names are in memory already.
+    let mut is_new = vec![true; stream.frames.len()];
+    let firsts: Vec<&stream::FrameDef> = stream
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Meet(number) => {
+                let is_new = is_new.get_mut(*number as usize)?;
+                std::mem::take(is_new).then(|| &stream.frames[*number as usize])
+            }
+            Step::Exit(_) => None,
+        })
+        .collect();
+    let insert_ns = median(3, || {
+        let Some(mut policy) = make(stream, None) else { return 0.0 };
+        let begin = cpu_ns();
+        for frame in &firsts {
+            policy.insert(frame, stream);
+        }
+        (cpu_ns() - begin) as f64 / firsts.len().max(1) as f64
+    });
+    Some(Row { policy: "", unbounded, lookup_ns, insert_ns, bounded: None })
+}
+
+fn median(n: usize, mut measure: impl FnMut() -> f64) -> f64 {
+    let mut all: Vec<f64> = (0..n).map(|_| measure()).collect();
+    all.sort_by(f64::total_cmp);
+    all[n / 2]
+}
+
+/// A policy at a budget. One that counts entries is run again with fewer, until it holds no more.
+fn at_budget(make: &Make, stream: &Stream, budget: u64) -> Option<Pass> {
+    let before = total_bytes();
+    let mut scale = 1.0;
+    for _ in 0..6 {
+        policies::set_scale(scale);
+        let mut policy = make(stream, Some(budget))?;
+        let pass = run(policy.as_mut(), stream, before);
+        let over = pass.bytes as f64 / budget as f64;
+        if over <= 1.02 || pass.accounted_bytes.is_some() {
+            return Some(pass);
+        }
+        scale /= over * 1.01;
+    }
+    None
+}
+
+fn run(policy: &mut dyn Policy, stream: &Stream, before: u64) -> Pass {
     let (mut hits, mut meets, mut others, mut others_hits) = (0u64, 0u64, 0u64, 0u64);
-    let mut inserts = 0u64;
-    let begin = cpu_ns();
     let mut met = vec![false; stream.frames.len()];
     for step in &stream.steps {
         match *step {
@@ -158,56 +245,25 @@ fn run(policy: &mut dyn Policy, stream: &Stream, before: u64) -> Row {
                 }
                 if !hit {
                     policy.insert(frame, stream);
-                    inserts += 1;
                 }
             }
         }
     }
-    let pass_ns = cpu_ns() - begin;
-    let bytes = total_bytes() - before - stream.frames.len() as u64;
-    // Known frames only, in the stream's own order.
-    let sample: Vec<&stream::FrameDef> = stream
-        .steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::Meet(number) => stream.frames.get(*number as usize),
-            Step::Exit(_) => None,
-        })
-        .take(1_000_000)
-        .filter(|frame| policy.look_up(frame))
-        .collect();
-    let mut medians: Vec<f64> = (0..5)
-        .map(|_| {
-            let begin = cpu_ns();
-            let found = sample.iter().filter(|frame| policy.look_up(frame)).count();
-            std::hint::black_box(found);
-            (cpu_ns() - begin) as f64 / sample.len().max(1) as f64
-        })
-        .collect();
-    medians.sort_by(f64::total_cmp);
+    drop(met);
+    let bytes = total_bytes() - before;
     // What an export right after the stream's last 10,000 steps would lack.
-    let unnamed = stream
-        .steps
-        .iter()
-        .rev()
-        .take(10_000)
-        .filter_map(|step| match step {
-            Step::Meet(number) => stream.frames.get(*number as usize),
-            Step::Exit(_) => None,
-        })
-        .filter(|frame| !policy.has_name(frame))
-        .count() as u64;
-    Row {
-        policy: "",
-        budget_bytes: None,
+    let last = stream.steps.iter().rev().take(10_000).filter_map(|step| match step {
+        Step::Meet(number) => stream.frames.get(*number as usize),
+        Step::Exit(_) => None,
+    });
+    let unnamed = last.filter(|frame| !policy.has_name(frame)).count() as u64;
+    Pass {
         bytes,
+        identity_bytes: policy.identity_bytes(),
         accounted_bytes: policy.accounted_bytes(),
         hit_rate: 100.0 * hits as f64 / meets.max(1) as f64,
         others_hit_rate: 100.0 * others_hits as f64 / others.max(1) as f64,
         unnamed,
-        lookup_ns: medians[2],
-        // What the pass took beyond its look-ups.
-        insert_ns: (pass_ns as f64 - medians[2] * meets as f64).max(0.0) / inserts.max(1) as f64,
     }
 }
 
@@ -224,27 +280,42 @@ pub fn cpu_ns() -> u64 {
 }
 
 fn print(stream: &Stream, row: &Row, json: bool, [functions, frames, text_bytes]: [usize; 3]) {
+    let free = row.unbounded;
+    let pass = row.bounded.map_or(free, |(_, pass)| pass);
     if json {
         let line = serde_json::json!({
-            "stream": stream.name, "policy": row.policy, "budget_bytes": row.budget_bytes,
+            "stream": stream.name, "recorded": stream.is_recorded, "policy": row.policy,
+            "budget_bytes": row.bounded.map(|(budget, _)| budget),
             "functions": functions, "frames": frames, "string_bytes": text_bytes,
-            "bytes": row.bytes, "accounted_bytes": row.accounted_bytes,
-            "hit_rate": row.hit_rate, "others_hit_rate": row.others_hit_rate,
-            "unnamed": row.unnamed, "lookup_ns": row.lookup_ns, "insert_ns": row.insert_ns,
+            "bytes": pass.bytes, "hit_rate": pass.hit_rate,
+            "others_hit_rate": pass.others_hit_rate, "unnamed": pass.unnamed,
+            "unbounded_bytes": free.bytes, "unbounded_hit_rate": free.hit_rate,
+            "identity_bytes": free.identity_bytes, "accounted_bytes": free.accounted_bytes,
+            "lookup_ns": row.lookup_ns, "insert_ns": row.insert_ns,
         });
         println!("{line}");
         return;
     }
     let kib = |bytes: u64| (bytes / 1024).to_string();
+    let or_none = |bytes: Option<u64>| bytes.map_or("–".to_owned(), kib);
+    let bounded = match row.bounded {
+        Some((budget, pass)) => format!(
+            "{} of {} | {:.2} | {:.2} | {}",
+            kib(pass.bytes),
+            kib(budget),
+            pass.hit_rate,
+            pass.others_hit_rate,
+            pass.unnamed
+        ),
+        None => "– | – | – | –".to_owned(),
+    };
     println!(
-        "| {} | {} | {} | {} | {:.2} | {:.2} | {} | {:.0} | {:.0} |",
+        "| {} | {} | {} | {} | {:.2} | {:.0} | {:.0} | {bounded} |",
         row.policy,
-        row.budget_bytes.map_or("–".to_owned(), kib),
-        kib(row.bytes),
-        row.accounted_bytes.map_or("–".to_owned(), kib),
-        row.hit_rate,
-        row.others_hit_rate,
-        row.unnamed,
+        kib(free.bytes),
+        or_none(free.identity_bytes),
+        or_none(free.accounted_bytes),
+        free.hit_rate,
         row.lookup_ns,
         row.insert_ns,
     );

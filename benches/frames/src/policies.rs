@@ -16,12 +16,14 @@ use std::sync::Arc;
 use hotframe_frames::{Budget, Config, Incarnation, Store};
 
 use crate::lru::Lru;
-use crate::stream::{FrameDef, NameDef, Stream};
+use crate::stream::{FrameDef, NameDef, Probe, Stream};
 
 /// See the module's documentation.
 pub trait Policy {
     /// The frame is there with all its names.
     fn look_up(&mut self, frame: &FrameDef) -> bool;
+    /// The frame's innermost name is there: what is timed.
+    fn probe(&mut self, probe: &Probe) -> bool;
     /// Takes in a frame that was not.
     fn insert(&mut self, frame: &FrameDef, stream: &Stream);
     /// A process ended.
@@ -29,6 +31,10 @@ pub trait Policy {
     /// The frame's innermost name as the policy would export it, where it has one.
     fn has_name(&mut self, frame: &FrameDef) -> bool {
         self.look_up(frame)
+    }
+    /// Bytes of identity alone, of a policy that holds look-up caches apart from it.
+    fn identity_bytes(&self) -> Option<u64> {
+        None
     }
     /// Bytes that the policy itself accounts for, if it does.
     fn accounted_bytes(&self) -> Option<u64> {
@@ -145,6 +151,12 @@ impl Policy for PerFile {
         })
     }
 
+    fn probe(&mut self, probe: &Probe) -> bool {
+        let key = probe.peer_key;
+        let Some(at) = self.files.get(&[key[0], key[1]]) else { return false };
+        self.inner[at as usize].as_mut().is_some_and(|lru| lru.get(&key[2]).is_some())
+    }
+
     fn insert(&mut self, frame: &FrameDef, stream: &Stream) {
         for (key, name) in frame.peer_keys.iter().zip(&frame.names) {
             let at = match self.files.get(&[key[0], key[1]]) {
@@ -215,6 +227,10 @@ impl Policy for Global {
         frame.raw_keys.iter().all(|key| self.lru.get(key).is_some())
     }
 
+    fn probe(&mut self, probe: &Probe) -> bool {
+        self.lru.get(&probe.raw_key).is_some()
+    }
+
     fn insert(&mut self, frame: &FrameDef, stream: &Stream) {
         for (key, name) in frame.raw_keys.iter().zip(&frame.names) {
             let value = self.texts.value(name, stream);
@@ -251,6 +267,10 @@ impl Policy for Quick {
         frame.raw_keys.iter().all(|key| self.cache.get(key).is_some())
     }
 
+    fn probe(&mut self, probe: &Probe) -> bool {
+        self.cache.get(&probe.raw_key).is_some()
+    }
+
     fn insert(&mut self, frame: &FrameDef, stream: &Stream) {
         for (key, name) in frame.raw_keys.iter().zip(&frame.names) {
             self.cache.insert(*key, named(&mut self.files, name, stream));
@@ -273,6 +293,10 @@ impl Moka {
 impl Policy for Moka {
     fn look_up(&mut self, frame: &FrameDef) -> bool {
         frame.raw_keys.iter().all(|key| self.cache.get(key).is_some())
+    }
+
+    fn probe(&mut self, probe: &Probe) -> bool {
+        self.cache.get(&probe.raw_key).is_some()
     }
 
     fn insert(&mut self, frame: &FrameDef, stream: &Stream) {
@@ -301,11 +325,13 @@ impl Hotframe {
 
 impl Policy for Hotframe {
     fn look_up(&mut self, frame: &FrameDef) -> bool {
-        if let [word] = frame.words[..] {
-            return self.store.known_word(word).is_some();
-        }
         let incarnation = self.incarnations[frame.process as usize];
-        self.store.known_frame(incarnation, &frame.words).is_some()
+        self.store.known(incarnation, &frame.words).is_some()
+    }
+
+    fn probe(&mut self, probe: &Probe) -> bool {
+        let incarnation = self.incarnations[probe.process as usize];
+        self.store.known(incarnation, probe.words()).is_some()
     }
 
     fn insert(&mut self, frame: &FrameDef, stream: &Stream) {
@@ -328,6 +354,11 @@ impl Policy for Hotframe {
         if self.exits.is_multiple_of(5_000) {
             self.store.sweep();
         }
+    }
+
+    fn identity_bytes(&self) -> Option<u64> {
+        let parts = self.store.report();
+        Some(parts.iter().filter(|p| p.owner.starts_with("frames.")).map(|p| p.bytes).sum())
     }
 
     fn accounted_bytes(&self) -> Option<u64> {

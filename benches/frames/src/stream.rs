@@ -4,9 +4,9 @@
 //! processes meet them. Generators are deterministic.
 
 use std::collections::HashMap;
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 
-use hotframe_frames::capture::{Event, Reader};
+use hotframe_frames::capture::{Event, Name, Reader, Writer};
 use hotframe_frames::{FrameInfo, FunctionInfo, ProcessKey};
 
 /// One frame of a stream: whose it is, its words, and its names.
@@ -31,6 +31,38 @@ pub struct NameDef {
     pub kind: u8,
 }
 
+/// A frame with all that a look-up of its innermost name needs, in one piece: what is measured is
+/// the look-up, not the way to its key.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    pub process: u32,
+    n_words: u32,
+    words: [u64; 4],
+    pub raw_key: [u64; 3],
+    pub peer_key: [u64; 3],
+}
+
+impl Probe {
+    pub fn words(&self) -> &[u64] {
+        &self.words[..self.n_words as usize]
+    }
+}
+
+impl FrameDef {
+    /// `None` for a frame of more words than any stream has, or without a name.
+    pub fn probe(&self) -> Option<Probe> {
+        let mut words = [0; 4];
+        words.get_mut(..self.words.len())?.copy_from_slice(&self.words);
+        Some(Probe {
+            process: self.process,
+            n_words: self.words.len() as u32,
+            words,
+            raw_key: *self.raw_keys.first()?,
+            peer_key: *self.peer_keys.first()?,
+        })
+    }
+}
+
 /// What happens, in order.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
@@ -48,6 +80,8 @@ pub struct Stream {
     pub steps: Vec<Step>,
     /// The process that generates code for ever, where one does: others are counted apart.
     pub hog: Option<u32>,
+    /// It was recorded from real programs.
+    pub is_recorded: bool,
     interned: HashMap<Box<[u8]>, u32>,
 }
 
@@ -145,7 +179,7 @@ impl Stream {
 
     /// The stream of a capture: every sample meets its stack's frames from the outermost inwards.
     pub fn from_capture(name: &str, from: impl BufRead) -> anyhow::Result<Stream> {
-        let mut stream = Stream::named(name);
+        let mut stream = Stream { is_recorded: true, ..Stream::named(name) };
         let mut stacks: Vec<Box<[u32]>> = Vec::new();
         for event in Reader::new(from)? {
             match event? {
@@ -178,6 +212,75 @@ impl Stream {
         }
         Ok(stream)
     }
+}
+
+/// Writes the first `n` samples of a capture and what they need, in the order in which they need
+/// it. Stacks are numbered instead of hashed, which says as much in a capture and packs better.
+pub fn shorten<W: Write>(from: impl BufRead, n: usize, to: W) -> anyhow::Result<W> {
+    let mut out = Writer::new(to)?;
+    let (mut texts, mut frames, mut stacks) = (Vec::new(), Vec::new(), Vec::new());
+    let mut numbers: [HashMap<u32, u32>; 3] = Default::default();
+    let mut samples = 0;
+    for event in Reader::new(from)? {
+        let event = event?;
+        match event {
+            Event::Text(text) => texts.push(text),
+            Event::Frame { process, words, names } => frames.push((process, words, names)),
+            Event::Stack { process, frames, .. } => stacks.push((process, frames)),
+            Event::Process(_) | Event::Exit(_) => out.write(&event)?,
+            Event::Sample { after_ns, stack } => {
+                let [of_texts, of_frames, of_stacks] = &mut numbers;
+                if !of_stacks.contains_key(&stack) {
+                    let Some((process, its_frames)) = stacks.get(stack as usize) else { continue };
+                    for &frame in its_frames {
+                        if of_frames.contains_key(&frame) {
+                            continue;
+                        }
+                        let Some((process, words, names)) = frames.get(frame as usize) else {
+                            continue;
+                        };
+                        let mut text = |text: Option<u32>| -> anyhow::Result<Option<u32>> {
+                            let Some(text) = text else { return Ok(None) };
+                            if !of_texts.contains_key(&text)
+                                && let Some(bytes) = texts.get(text as usize)
+                            {
+                                out.write(&Event::Text(bytes.clone()))?;
+                                of_texts.insert(text, of_texts.len() as u32);
+                            }
+                            Ok(of_texts.get(&text).copied())
+                        };
+                        let mut kept = Vec::new();
+                        for name in names {
+                            kept.push(Name {
+                                name: text(name.name)?,
+                                system_name: text(name.system_name)?,
+                                file: text(name.file)?,
+                                module_path: text(name.module_path)?,
+                                module_build_id: text(name.module_build_id)?,
+                                ..*name
+                            });
+                        }
+                        let (process, words) = (*process, words.clone());
+                        out.write(&Event::Frame { process, words, names: kept.into() })?;
+                        of_frames.insert(frame, of_frames.len() as u32);
+                    }
+                    let renumbered =
+                        its_frames.iter().filter_map(|frame| of_frames.get(frame).copied());
+                    let hash = of_stacks.len() as u64 + 1;
+                    let frames = renumbered.collect();
+                    out.write(&Event::Stack { process: *process, hash, frames })?;
+                    of_stacks.insert(stack, of_stacks.len() as u32);
+                }
+                let stack = of_stacks.get(&stack).copied().unwrap_or_default();
+                out.write(&Event::Sample { after_ns, stack })?;
+                samples += 1;
+                if samples == n {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(out.finish()?)
 }
 
 /// A deterministic source of numbers (SplitMix64).
@@ -215,8 +318,6 @@ fn dynamic(pointer: u64, cookie: u64, position: u64) -> Vec<u64> {
 /// Every generated stream, in the order of the table.
 pub fn generate(name: &str) -> Option<Stream> {
     Some(match name {
-        "jvm-int" => jvm("jvm-int", 12, false),
-        "jvm-mixed" => jvm("jvm-mixed", 4, true),
         "workers-200" => workers(200),
         "build" => build(),
         "lambdas" => lambdas(),
@@ -228,62 +329,7 @@ pub fn generate(name: &str) -> Option<Stream> {
 }
 
 /// Names of the generated streams.
-pub const GENERATED: [&str; 8] =
-    ["jvm-int", "jvm-mixed", "workers-200", "build", "lambdas", "scan", "zipf", "churn"];
-
-/// One JVM with 30,000 hot methods, each sampled at up to `positions` bytecode positions; `mixed`
-/// compiles half of them, with two to five frames inlined at a place.
-fn jvm(name: &str, positions: u64, mixed: bool) -> Stream {
-    let mut stream = Stream::named(name);
-    let mut random = Random(1);
-    let process = stream.process(1);
-    const METHODS: u64 = 30_000;
-    let methods: Vec<NameDef> = (0..METHODS)
-        .map(|i| {
-            let (package, class) = (i / 400, i / 12);
-            let name = format!(
-                "com.example.platform.service{package}.internal.Component{class}.handleRequest{i}"
-            );
-            let file = format!("Component{class}.java");
-            NameDef {
-                name: stream.intern(&name),
-                file: stream.intern(&file),
-                start_line: (i % 12 * 40 + 20) as u32,
-                line: 0,
-                kind: 4,
-            }
-        })
-        .collect();
-    let mut places = Vec::new();
-    for (i, method) in methods.iter().enumerate() {
-        let compiled = mixed && i % 2 == 0;
-        let n = 1 + random.below(positions);
-        let frames = (0..n)
-            .map(|position| {
-                let at = |name: &NameDef, add: u64| NameDef {
-                    line: name.start_line + add as u32,
-                    ..*name
-                };
-                let mut names = vec![at(method, position * 2)];
-                if compiled {
-                    for _ in 0..1 + random.below(4) {
-                        let inlined = methods[random.zipf(METHODS) as usize];
-                        names.insert(0, at(&inlined, random.below(3)));
-                    }
-                }
-                let words = dynamic(0x7f00_0000_0000 + i as u64 * 88, i as u64, position);
-                stream.frame(process, words, names)
-            })
-            .collect::<Vec<_>>();
-        places.push(frames);
-    }
-    for _ in 0..1_000_000 {
-        let method = &places[random.zipf(METHODS) as usize];
-        let frame = method[random.below(method.len() as u64) as usize];
-        stream.steps.push(Step::Meet(frame));
-    }
-    stream
-}
+pub const GENERATED: [&str; 6] = ["workers-200", "build", "lambdas", "scan", "zipf", "churn"];
 
 /// `n` identical workers, forked: equal functions at equal addresses.
 fn workers(n: u64) -> Stream {

@@ -2,8 +2,11 @@
 
 use crate::budget::{Charge, Owner, Refused};
 
-/// Rows of a chunk. 512 rows of 8 bytes are a page; a small table wastes little more.
+/// Rows of a chunk. 512 rows of 8 bytes are a page.
 const CHUNK_ROWS: usize = 512;
+/// Rows that the first chunk begins with; it doubles until it is a whole one, so that a small table
+/// takes little of a small budget.
+const FIRST_ROWS: usize = 16;
 
 /// Rows of one type, dense ids from 0.
 #[derive(Debug)]
@@ -18,22 +21,31 @@ impl<T: Copy + Default> Column<T> {
         Column { chunks: Vec::new(), len: 0, charge: owner.charge() }
     }
 
-    const CHUNK_BYTES: usize = CHUNK_ROWS * size_of::<T>() + size_of::<Box<[T]>>();
+    const fn bytes_of(n_rows: usize) -> usize {
+        n_rows * size_of::<T>() + size_of::<Box<[T]>>()
+    }
+
+    /// Rows that there is memory for.
+    #[inline]
+    fn capacity(&self) -> usize {
+        match self.chunks.as_slice() {
+            [first] => first.len(),
+            chunks => chunks.len() * CHUNK_ROWS,
+        }
+    }
 
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Makes sure that the next push cannot be refused.
+    #[inline]
     pub(crate) fn reserve_one(&mut self) -> Result<(), Refused> {
-        if self.len == self.chunks.len() * CHUNK_ROWS {
-            self.charge.grow(Self::CHUNK_BYTES)?;
-            self.add_chunk();
-        }
-        Ok(())
+        if self.len == self.capacity() { self.grow(false) } else { Ok(()) }
     }
 
     /// Appends a row; its id.
+    #[inline]
     pub(crate) fn push(&mut self, row: T) -> Result<u32, Refused> {
         self.reserve_one()?;
         Ok(self.put(row))
@@ -42,15 +54,46 @@ impl<T: Copy + Default> Column<T> {
     /// Appends a row even where the budget has no room: for rows moved from one place to
     /// another.
     pub(crate) fn push_anyway(&mut self, row: T) -> u32 {
-        if self.len == self.chunks.len() * CHUNK_ROWS {
-            self.charge.grow_anyway(Self::CHUNK_BYTES);
-            self.add_chunk();
+        if self.len == self.capacity() {
+            // Not refused when forced.
+            let _ = self.grow(true);
         }
         self.put(row)
     }
 
-    fn add_chunk(&mut self) {
-        self.chunks.push(vec![T::default(); CHUNK_ROWS].into_boxed_slice());
+    #[cold]
+    fn grow(&mut self, anyway: bool) -> Result<(), Refused> {
+        let rows_of_first = match self.chunks.as_slice() {
+            [] => FIRST_ROWS,
+            [first] if first.len() < CHUNK_ROWS => first.len() * 2,
+            _ => CHUNK_ROWS,
+        };
+        let replaces = self.chunks.len() == 1 && self.capacity() < CHUNK_ROWS;
+        let held = if replaces { Self::bytes_of(self.capacity()) } else { 0 };
+        let bytes = Self::bytes_of(rows_of_first) - held;
+        if anyway {
+            self.charge.grow_anyway(bytes);
+        } else {
+            self.charge.grow(bytes)?;
+        }
+        if replaces {
+            self.resize_first(rows_of_first);
+        } else {
+            self.chunks.push(vec![T::default(); rows_of_first].into_boxed_slice());
+        }
+        Ok(())
+    }
+
+    /// Gives the first and only chunk that many rows.
+    fn resize_first(&mut self, n_rows: usize) {
+        if let Some(first) = self.chunks.first_mut() {
+            let mut rows = std::mem::take(first).into_vec();
+            rows.truncate(n_rows);
+            let mut exact = Vec::with_capacity(n_rows);
+            exact.append(&mut rows);
+            exact.resize(n_rows, T::default());
+            *first = exact.into_boxed_slice();
+        }
     }
 
     fn put(&mut self, row: T) -> u32 {
@@ -105,11 +148,15 @@ impl<T: Copy + Default> Column<T> {
             return;
         }
         self.len = len;
-        let keep = len.div_ceil(CHUNK_ROWS);
-        let dropped = self.chunks.len() - keep;
-        self.chunks.truncate(keep);
+        let held = |chunks: &[Box<[T]>]| chunks.iter().map(|c| Self::bytes_of(c.len())).sum();
+        let before: usize = held(&self.chunks);
+        self.chunks.truncate(len.div_ceil(CHUNK_ROWS));
         self.chunks.shrink_to_fit();
-        self.charge.shrink(dropped * Self::CHUNK_BYTES);
+        let n_rows = len.next_power_of_two().clamp(FIRST_ROWS, CHUNK_ROWS);
+        if self.chunks.len() == 1 && self.capacity() > n_rows {
+            self.resize_first(n_rows);
+        }
+        self.charge.shrink(before - held(&self.chunks));
     }
 
     /// Keeps the rows that are marked, moved together in their order. `map` sees each kept row.

@@ -17,7 +17,7 @@ use crate::hash::Seed;
 use crate::index::Index;
 use crate::marks::Marks;
 use crate::strings::Strings;
-use crate::text::clean;
+use crate::text::{clean, is_plain};
 
 /// The frame was inlined into its caller.
 pub const INLINED: u8 = 1;
@@ -123,6 +123,9 @@ pub(crate) struct Names {
     chains: Column<u32>,
     chain_index: Index,
     n_chains: usize,
+    /// What was asked for last; 0: nothing.
+    last_module: u32,
+    last_file: u32,
     /// Texts, lines and chains that could not be kept as they came.
     pub(crate) n_sanitised: u64,
     scratch: String,
@@ -146,6 +149,8 @@ impl Names {
             chains: Column::new(&chains),
             chain_index: Index::new(&chains),
             n_chains: 0,
+            last_module: 0,
+            last_file: 0,
             n_sanitised: 0,
             scratch: String::new(),
         }
@@ -200,6 +205,9 @@ impl Names {
     }
 
     fn text(&mut self, bytes: &[u8]) -> Result<u32, Refused> {
+        if is_plain(bytes) {
+            return self.strings.intern_utf8(&self.seed, bytes);
+        }
         let text = clean(bytes);
         self.n_sanitised += u64::from(matches!(text, std::borrow::Cow::Owned(_)));
         self.strings.intern(&self.seed, &text)
@@ -227,6 +235,19 @@ impl Names {
         if self.modules.len() == 0 {
             self.modules.push([0, 0])?;
         }
+        let [last_path, last_build_id] = self.modules.at(self.last_module);
+        if self.last_module != 0
+            && self.strings.bytes(last_path) == path
+            && self.strings.bytes(last_build_id) == build_id
+        {
+            return Ok(self.last_module);
+        }
+        let id = self.intern_other_module(path, build_id)?;
+        self.last_module = id;
+        Ok(id)
+    }
+
+    fn intern_other_module(&mut self, path: &[u8], build_id: &[u8]) -> Result<u32, Refused> {
         let row = [self.text(path)?, self.text(build_id)?];
         let seed = self.seed.words;
         let hash_of = |row: [u32; 2]| hash_words(seed, &row.map(u64::from));
@@ -246,11 +267,20 @@ impl Names {
         Ok(id)
     }
 
+    /// Functions of one file are met together: the last one is tried first.
+    fn file(&mut self, file: &[u8]) -> Result<u32, Refused> {
+        if self.last_file != 0 && self.strings.bytes(self.last_file) == file {
+            return Ok(self.last_file);
+        }
+        self.last_file = self.text(file)?;
+        Ok(self.last_file)
+    }
+
     fn intern_function(&mut self, info: &FunctionInfo<'_>) -> Result<u32, Refused> {
         let module = self.intern_module(info.module_path, info.module_build_id)?;
         let row = FunctionRow {
             name: self.label(info)?,
-            file: self.text(info.file)?,
+            file: self.file(info.file)?,
             start_line: info.start_line,
             kind_module: u32::from(info.kind) << 24 | module,
         };
@@ -384,6 +414,7 @@ impl Names {
             table.rank();
         }
         let seed = self.seed.words;
+        (self.last_module, self.last_file) = (0, 0);
 
         self.strings.compact(&self.seed, &marks.strings);
         let text = |id| marks.strings.new_id(id).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::budget::{Budget, Charge, Held, Refused};
-use crate::dynamic::{Dynamic, Incarnation, Process, ProcessKey};
+use crate::dynamic::{Dynamic, Incarnation, Key, Process, ProcessKey};
 use crate::hash::{Seed, mix};
 use crate::marks::Marks;
 use crate::names::{Frame, FrameInfo, Function, FunctionInfo, MAX_CHAIN, Module, Names, UNNAMED};
@@ -238,7 +238,7 @@ impl Store {
             places: Places::new(budget, word_seed),
             dynamic: Dynamic::new(budget, word_seed),
             stacks: Stacks::new(budget, word_seed),
-            tombstones: Tombstones::new(&budget.owner("lookup.tombstones"), config.tombstones),
+            tombstones: Tombstones::new(budget, config.tombstones),
             pending: Vec::new(),
             free_pending: Vec::new(),
             questions: VecDeque::new(),
@@ -399,12 +399,12 @@ impl Store {
 
     /// What a dynamic frame is: known, or asked for now.
     fn dynamic_frame(&mut self, incarnation: Incarnation, words: &[u64]) -> Result<Ref, Refused> {
-        if let Some(known) = self.dynamic.find(incarnation, words) {
+        let key = self.dynamic.key(incarnation, words);
+        if let Some(known) = self.dynamic.find(&key) {
             self.counters.dynamic_hits += 1;
             return Ok(known);
         }
-        let hash = self.dynamic.key_hash(incarnation, words);
-        if self.tombstones.find(hash).is_some() {
+        if self.tombstones.find(key.hash()).is_some() {
             self.counters.dynamic_evicted += 1;
         } else {
             self.counters.dynamic_new += 1;
@@ -416,7 +416,7 @@ impl Store {
             self.waiting_charge.shrink(bytes);
             return Ok(Ref::Frame(self.note(Why::NoRoom, words)));
         }
-        if let Err(refused) = self.dynamic.insert(incarnation, words, Ref::Pending(slot)) {
+        if let Err(refused) = self.put_dynamic(&key, Ref::Pending(slot)) {
             self.waiting_charge.shrink(bytes);
             return Err(refused);
         }
@@ -430,6 +430,23 @@ impl Store {
         put(&mut self.pending, &mut self.free_pending, pending);
         self.questions.push_back(slot);
         Ok(Ref::Pending(slot))
+    }
+
+    /// Adds a dynamic frame or changes what it is. Where the table may not grow, a cold entry goes
+    /// for it, one of the same process if that holds more than its share; after a twelfth of them
+    /// that way it is time for a sweep, which the refusal then brings.
+    fn put_dynamic(&mut self, key: &Key, value: Ref) -> Result<(), Refused> {
+        let Err(refused) = self.dynamic.put(key, value) else { return Ok(()) };
+        if self.has_grafts || self.dynamic.evicted_lately > self.dynamic.len() / EVICTED_PART {
+            return Err(refused);
+        }
+        let own = self.dynamic.process_of(key).is_some_and(|process| self.is_hog(process));
+        let tombstones = &mut self.tombstones;
+        let mut note = |hash, value| tombstones.add(hash, value);
+        if self.dynamic.evict_beside(key, own, &mut note) {
+            return self.dynamic.put(key, value);
+        }
+        Err(refused)
     }
 
     fn insert_path(&mut self, frames: &[u32]) -> Result<u32, Refused> {
@@ -520,8 +537,8 @@ impl Store {
         let Some(pending) = self.asked(id) else {
             return;
         };
-        let hash = self.dynamic.key_hash(pending.incarnation, &pending.words);
-        let value = match self.tombstones.find(hash) {
+        let key = self.dynamic.key(pending.incarnation, &pending.words);
+        let value = match self.tombstones.find(key.hash()) {
             Some(value) => {
                 self.counters.tombstone_names += 1;
                 value
@@ -574,7 +591,8 @@ impl Store {
             return;
         };
         self.waiting_charge.shrink(pending_bytes(pending.words.len()));
-        self.dynamic.set(pending.incarnation, &pending.words, value);
+        let key = self.dynamic.key(pending.incarnation, &pending.words);
+        self.dynamic.set(&key, value);
         let from = Ref::Pending(slot).pack();
         let to: Vec<u32> = match value {
             Ref::Chain(at) => self.names.chain(at).map(|id| Ref::Frame(id).pack()).collect(),
@@ -809,7 +827,10 @@ impl Store {
             let n = part(self.places.len());
             self.counters.names_forgotten += self.places.forget_cold_names(n);
         }
-        let mut n = part(self.dynamic.len());
+        // What went one by one since the last sweep counts.
+        let lately = self.dynamic.evicted_lately;
+        let mut n = part(self.dynamic.len()).saturating_sub(lately);
+        let mut evicted = lately;
         let processes = &self.dynamic.processes;
         let hogs: Vec<u32> = processes
             .iter()
@@ -819,14 +840,18 @@ impl Store {
         let tombstones = &mut self.tombstones;
         let mut note = |hash, value| tombstones.add(hash, value);
         for incarnation in hogs {
-            n -= self.dynamic.evict_own(Incarnation(incarnation), n, &mut note);
+            let own = self.dynamic.evict_own(Incarnation(incarnation), n, &mut note);
+            evicted += own;
+            n -= own;
         }
-        self.dynamic.evict(n, &mut note);
+        evicted += self.dynamic.evict(n, &mut note);
         self.sweep_now();
-        let better = self.budget.used_bytes() < before && self.budget.free_bytes() > 0;
+        // Slots of the look-up table that are free again are room as well.
+        let slots = evicted > self.dynamic.len() / 64 && evicted > 0;
+        let freed = self.budget.used_bytes() < before && self.budget.free_bytes() > 0;
         let gained = self.budget.free_bytes() >= self.budget.limit_bytes() / 64;
-        self.end_patience(better && gained);
-        better
+        self.end_patience(freed && gained || slots);
+        freed || slots
     }
 
     /// After an attempt that gained little, refusals are passed on for a while: a sweep costs time
@@ -1054,7 +1079,7 @@ impl Store {
         self.names.seal();
         self.places.seal();
         self.dynamic = Dynamic::new(&self.budget, 0);
-        self.tombstones = Tombstones::new(&self.budget.owner("lookup.tombstones"), 0);
+        self.tombstones = Tombstones::new(&self.budget, 0);
         self.parked = Vec::new();
         self.free_parked = Vec::new();
         self.pending = Vec::new();
@@ -1248,10 +1273,8 @@ impl Store {
                 let before = self.budget.used_bytes();
                 let learn = |store: &mut Store| -> Result<(), Refused> {
                     let named = store.named(frames)?;
-                    if store.dynamic.set(incarnation, words, named) {
-                        return Ok(());
-                    }
-                    store.dynamic.insert(incarnation, words, named)
+                    let key = store.dynamic.key(incarnation, words);
+                    store.put_dynamic(&key, named)
                 };
                 let learnt =
                     learn(self).is_ok() || self.make_room(Cold::Names) && learn(self).is_ok();
@@ -1280,11 +1303,29 @@ impl Store {
         self.first(self.places.named(id))
     }
 
-    /// The frame by value of a dynamic frame that is known, innermost if frames are inlined there.
+    /// The frame by value that one frame's words stand for, innermost if frames are inlined there.
     #[inline]
     pub fn known_frame(&mut self, incarnation: Incarnation, words: &[u64]) -> Option<Frame> {
-        let found = self.dynamic.find(incarnation, words)?;
-        self.first(found)
+        self.known(incarnation, words).map(|number| self.names.frame(number))
+    }
+
+    /// The number of the frame by value that one frame's words stand for, whatever code they are
+    /// of; the innermost one where frames are inlined. No string and no row of a frame is read.
+    #[inline]
+    pub fn known(&mut self, incarnation: Incarnation, words: &[u64]) -> Option<u32> {
+        let found = match wire::frames(words).next()? {
+            Raw::Static(word) => self.places.find_named(Of::ALL, word)?,
+            Raw::Own(word) => self.places.find_named(Of::one(incarnation), word)?,
+            Raw::Dynamic(words) => {
+                let key = self.dynamic.key(incarnation, words);
+                self.dynamic.find(&key)?
+            }
+        };
+        match found {
+            Ref::Frame(id) => Some(id),
+            Ref::Chain(at) => self.names.chain(at).next(),
+            _ => None,
+        }
     }
 
     #[inline]

@@ -12,6 +12,14 @@ pub const MAX_TEXT_BYTES: usize = 1024;
 /// `…` and 16 hexadecimal digits.
 const CUT_MARK_BYTES: usize = 3 + 16;
 
+/// Bytes that are a text to keep as they are, told without looking at characters: the common case.
+#[inline]
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    // No early end: the loop is one of vectors.
+    let is_odd = |byte: u8| byte.wrapping_sub(b' ') > b'~' - b' ';
+    bytes.len() <= MAX_TEXT_BYTES && !bytes.iter().fold(false, |odd, &byte| odd | is_odd(byte))
+}
+
 /// The text to keep for `bytes`, and whether it differs from them.
 pub(crate) fn clean(bytes: &[u8]) -> Cow<'_, str> {
     if bytes.len() <= MAX_TEXT_BYTES
@@ -54,7 +62,13 @@ mod tests {
 
     #[test]
     fn names_are_made_fit_to_keep() {
-        let check = |input: &[u8], expect: &str| assert_eq!(clean(input), expect);
+        let check = |input: &[u8], expect: &str| {
+            assert_eq!(clean(input), expect);
+            assert!(!is_plain(input) || input == expect.as_bytes());
+        };
+        assert!(is_plain(b"") && is_plain(b" java.lang.String::equals~"));
+        assert!(!is_plain(b"\x7f") && !is_plain(b"\x1f") && !is_plain(b"\x80"));
+        assert!(!is_plain(&[b'x'; MAX_TEXT_BYTES + 1]));
         check(b"", "");
         check(b"java.lang.String::equals", "java.lang.String::equals");
         check("größe<τ>".as_bytes(), "größe<τ>");
