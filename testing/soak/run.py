@@ -2,14 +2,17 @@
 """Does `--memory` hold? Records churn for a long time and looks from outside.
 
 In: the binary (HOTFRAME_BIN), how long (SECONDS_SOAK, 1800), how often (HZ, 997), the limit (MEMORY,
-60M). Out: one line a minute, a summary, and with PLOT=FILE.svg the curve. The exit code is 0 only if
-resident memory and maps together never passed the limit, as the kernel counts them.
+60M), how nice the load is (NICE, 0; hotframe itself is as it always is), where to keep the books
+(KEEP). Out: one line a minute, a
+summary, and with PLOT=FILE.svg the curve. The exit code is 0 only if resident memory and maps
+together never passed the limit, as the kernel counts them.
 
 Load: processes that start, fault in their libraries and end; a compiler; a program that works on. What
-is looked at: VmRSS of hotframe every half second, VmHWM at its end, and the maps' bytes from its
-own books; where hotframe can have a memory cgroup of its own (v1 or v2), also what that is charged
-beside the page cache. Pages of rings and maps that are mapped are in both sums: the figure is too
-high rather than too low.
+is looked at: VmRSS of hotframe twice a second, twenty times while it names and writes, VmHWM at its
+end, and the maps' bytes from its own books. In that sum pages of rings and maps that are mapped
+count twice: it is too high rather than too low. Where hotframe can have a memory cgroup of its own
+(v1 or v2), also what that is charged beside the page cache: heap, maps, rings, programs and
+whatever else the kernel holds for it, each page once.
 """
 
 import json
@@ -83,12 +86,22 @@ SOURCE = "#include <stdio.h>\n" + "\n".join(
 )
 
 
-def plot(path, points, limit, maps):
+def thinned(points, most=450):
+    """The highest point of each of so many intervals: a plot is no wider."""
+    last = points[-1][0]
+    highest = {}
+    for at, value in points:
+        slot = int(at / max(last, 1) * most)
+        highest[slot] = max(highest.get(slot, (at, value)), (at, value), key=lambda point: point[1])
+    return list(highest.values())
+
+
+def plot(path, points, limit):
     width, height = 900, 300
     last = max(points[-1][0], 1)
-    top = max(limit, max(rss for _, rss in points) + maps) * 1.1
+    top = max(limit, max(both for _, both in points)) * 1.1
     at = lambda x, y: f"{40 + x / last * (width - 60):.1f},{height - 30 - y / top * (height - 50):.1f}"
-    line = " ".join(at(x, y + maps) for x, y in points)
+    line = " ".join(at(x, y) for x, y in thinned(points))
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
         f' font-size="12"><rect width="{width}" height="{height}" fill="white"/>'
@@ -110,7 +123,8 @@ def main():
     source.write_text(SOURCE)
     loads = [
         subprocess.Popen(
-            ["sh", "-c", CHURN, "churn", str(source), str(scratch / f"{i}.o"), binary],
+            ["nice", "-n", os.environ.get("NICE") or "0", "sh", "-c", CHURN, "churn"]
+            + [str(source), str(scratch / f"{i}.o"), binary],
             start_new_session=True,
         )
         for i in range(2)
@@ -139,7 +153,7 @@ def main():
             if now - said >= 60 and points:
                 said = now
                 print(f"{now:6.0f} s  {points[-1][1] / MIB:6.1f} MiB resident", flush=True)
-            time.sleep(0.5)
+            time.sleep(0.5 if now < seconds else 0.05)
     finally:
         for load in loads:
             os.killpg(load.pid, signal.SIGKILL)
@@ -164,6 +178,9 @@ def main():
     print(f"recorded            {seconds:.0f} s, {books['samples_emitted']} samples")
     print(f"processes           {len(books['processes'])} listed")
     print(f"spilled             {json.dumps(books['spilled'])}")
+    cut = {reason: n for reason, n in books["stacks_cut"].items() if n}
+    print(f"stacks              {books['stacks_whole']} whole, cut {json.dumps(cut)}")
+    print(f"samples lost        {json.dumps(books['samples_lost'])}")
     print(f"resident at most    {peak_rss / MIB:.1f} MiB; {while_recording / MIB:.1f} while recording")
     print(f"maps and rings      {maps / MIB:.1f} MiB")
     if cgroup:
@@ -173,8 +190,11 @@ def main():
     bpf = books["bpf"]["run_ns"] / 1e9
     print(f"CPU                 {user + system:.1f} s, and {bpf:.1f} s in the kernel's programs")
     if os.environ.get("PLOT"):
-        plot(pathlib.Path(os.environ["PLOT"]), points, limit, maps)
-    shutil.copy(stats, "soak-stats.json") if os.environ.get("KEEP") else None
+        # Maps are held as long as it records.
+        both = [(at, rss + (maps if at <= seconds else 0)) for at, rss in points]
+        plot(pathlib.Path(os.environ["PLOT"]), both, limit)
+    if os.environ.get("KEEP"):
+        shutil.copy(stats, os.environ["KEEP"])
     shutil.rmtree(scratch, ignore_errors=True)
     if max(most, peak_charged) > limit:
         sys.exit("the limit was passed")

@@ -52,7 +52,7 @@ pub struct Input<'a> {
     /// What was recorded.
     pub recording: &'a mut Recording,
     /// The files.
-    pub files: &'a Files,
+    pub files: &'a Sources,
     /// Kernel symbols announced while recording.
     pub kernel_symbols: &'a BTreeMap<u64, AnnouncedSymbol>,
     /// Generated code, and the maps that name it.
@@ -78,7 +78,7 @@ pub fn name(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> Outcome
     let words: Vec<abi::FrameWord> =
         namer.store.unnamed_words(usize::MAX).into_iter().map(abi::FrameWord).collect();
     namer.name_kernel(&words, kernel_symbols, ask_kernel);
-    namer.name_files(&words, &|id| files.get(id).map(Source::of), progress);
+    namer.name_files(&words, &|id| files.get(id).cloned(), progress);
     namer.name_rest(&words);
     let mut problems = std::mem::take(&mut namer.problems);
     let generated = jit.names(&mut |problem| problems.push(problem));
@@ -149,6 +149,37 @@ impl Source {
                 _ => None,
             },
         }
+    }
+}
+
+/// What naming needs of all files: a tenth of what recording did.
+#[derive(Debug, Default)]
+pub struct Sources {
+    by_id: HashMap<FileId, Source>,
+    /// Ids of files that turned out to be another.
+    same: HashMap<FileId, FileId>,
+}
+
+impl Sources {
+    /// Of files that no more rows are needed of.
+    pub fn of(files: Files) -> Sources {
+        let mut sources = Sources::default();
+        for (id, file) in files.iter() {
+            match files.actual(id) {
+                actual if actual == id => {
+                    sources.by_id.insert(id, Source::of(file));
+                }
+                actual => {
+                    sources.same.insert(id, actual);
+                }
+            }
+        }
+        sources
+    }
+
+    /// The file of an id, also of one that it went by before its build id was known.
+    pub fn get(&self, id: FileId) -> Option<&Source> {
+        self.by_id.get(self.same.get(&id).unwrap_or(&id))
     }
 }
 
@@ -429,7 +460,7 @@ fn info<'a>(frame: &'a NamedFrame, module: (&'a [u8], &'a [u8]), flags: u8) -> F
 /// The recording is taken apart on the way: its indexes are given back first, a node's number is
 /// written over the node, a column of samples goes when it was copied. Beyond what the profile
 /// holds, a node costs 8 bytes of the store and 5 in an index, a sample 27.
-pub fn build(mut recording: Recording, files: &Files, meta: Meta, start_ns: u64) -> Profile {
+pub fn build(mut recording: Recording, files: &Sources, meta: Meta, start_ns: u64) -> Profile {
     let mut columns = recording.take_samples();
     for stack in &mut columns.stack {
         *stack = StackId(recording.leaf(*stack));
@@ -444,7 +475,7 @@ pub fn build(mut recording: Recording, files: &Files, meta: Meta, start_ns: u64)
 
 struct Builder<'a> {
     recording: Recording,
-    files: &'a Files,
+    files: &'a Sources,
     profile: Profile,
     /// The profile's number of each of the store's functions and modules; `u32::MAX`: none yet.
     functions: Vec<u32>,
@@ -483,7 +514,7 @@ fn intern<T: Eq + Hash>(
 }
 
 impl<'a> Builder<'a> {
-    fn new(recording: Recording, files: &'a Files) -> Builder<'a> {
+    fn new(recording: Recording, files: &'a Sources) -> Builder<'a> {
         let store = &recording.store;
         let mut profile = Profile::default();
         profile.modules.push(Module { path: 0, build_id: 0 });
@@ -677,8 +708,7 @@ impl<'a> Builder<'a> {
     fn address(&self, word: abi::FrameWord) -> u64 {
         match word.kind() {
             abi::HF_FRAME_NATIVE => {
-                let file = self.files.get(word.file_id());
-                let base = file.and_then(CodeFile::elf).map_or(0, |elf| elf.image_base());
+                let base = self.files.get(word.file_id()).map_or(0, |file| file.image_base);
                 base + u64::from(word.image_offset()).saturating_sub(word.call_offset())
             }
             abi::HF_FRAME_KERNEL => word.kernel_addr() - word.call_offset(),

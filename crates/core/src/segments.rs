@@ -32,12 +32,22 @@ use std::path::Path;
 const TEXT_MAX: u32 = 8 << 10;
 /// The interval for which samples are first counted together.
 const FIRST_BUCKET_NS: u64 = 100_000_000;
-/// And the last: where that does not help, samples are nearly all of different stacks.
-const LAST_BUCKET_NS: u64 = 10_000_000_000;
+/// And the last, longer than any recording.
+const LAST_BUCKET_NS: u64 = 1 << 60;
+/// Where samples of all time do not fit, stacks are shortened to so many frames, and then to half.
+const FIRST_DEPTH_MAX: usize = 128;
 /// Bytes of a process in memory, texts included, and of a thread.
 const PROCESS_BYTES: usize = size_of::<Process>() + 256;
-/// Kept free for the names of a place in static code. Measured: compilers take 80.
-const NAME_BYTES: u64 = 100;
+/// Most is held while a profile is built (`resolve::build`), beyond what is charged to the store: a
+/// node is charged 14.5 bytes, of which 8 stay, and takes 8 in the profile and 5 in its index.
+const TREE_PEAK: (u64, u64) = (3, 2);
+/// Names stand in the store and in the profile: so many tenths of what they are charged.
+const NAME_PEAK_TENTHS: u64 = 23;
+/// A place in static code at that time, beyond a node's share, with its frame in the profile and
+/// its name, of which it is charged 100 bytes. Measured: compilers take 80.
+const PLACE_PEAK_BYTES: u64 = 245;
+/// A sample: two rows and its place in their order.
+const SAMPLE_PEAK_BYTES: u64 = 2 * Columns::ROW_BYTES as u64 + 4;
 /// Samples of a process are counted under one of so many command names at most.
 const FOLDED_MAX: usize = 1024;
 
@@ -127,28 +137,31 @@ impl Segments {
         Ok(())
     }
 
-    /// Reads all segments back into one recording, whose tables are charged to `budget`: an eighth
-    /// of it for processes, up to a quarter for samples, what these leave for the tree of stacks
-    /// and its names. Names come later: room for them is kept for each place that is met.
-    pub fn merge(&mut self, budget: &Budget) -> (Recording, Losses) {
-        let limit_bytes = budget.limit_bytes();
+    /// Reads all segments back into one recording, such that naming it, building a profile of it and
+    /// writing that never hold more than `room`: a sixteenth of it is for processes, up to a quarter
+    /// for samples, what these leave for the tree of stacks and its names. Names come later: room
+    /// for them is kept for each place that is met.
+    pub fn merge(&mut self, room: &Budget) -> (Recording, Losses) {
+        let room_bytes = room.limit_bytes();
         let n_samples: u64 = self.ends.iter().map(|&(n, _)| n).sum();
-        let for_samples = (n_samples * Columns::ROW_BYTES as u64).min(limit_bytes / 4);
-        let tree_bytes = limit_bytes / 8 * 7 - for_samples;
-        let in_store = budget.carve(tree_bytes);
+        let samples_bytes = (n_samples * SAMPLE_PEAK_BYTES).min(room_bytes / 4);
+        let processes_bytes = room_bytes / 16;
+        let in_store = room.carve(room_bytes);
         let mut merge = Merge {
             recording: Recording::new(&in_store),
             losses: Losses::default(),
-            samples_max: (for_samples / Columns::ROW_BYTES as u64) as usize,
-            processes_max: (limit_bytes / 8) as usize / PROCESS_BYTES,
-            in_store: in_store.clone(),
-            tree_bytes,
+            samples_max: (samples_bytes / SAMPLE_PEAK_BYTES) as usize,
+            depth_max: usize::MAX,
+            processes_max: processes_bytes as usize / PROCESS_BYTES,
+            in_store,
+            tree_bytes: room_bytes - samples_bytes - processes_bytes,
             processes: HashMap::new(),
             threads: HashMap::new(),
             values: HashMap::new(),
             refused: HashMap::new(),
         };
         merge.recording.leaves_are_nodes = true;
+        merge.leave_room_for_names();
         let mut begin = 0;
         for &(n_samples, end) in &self.ends {
             let before = merge.n_samples();
@@ -164,9 +177,15 @@ impl Segments {
                 merge.losses.unread += n_samples.saturating_sub(merge.n_samples() - before);
             }
             merge.fold_processes();
+            if merge.recording.samples.time_ns.len() > merge.samples_max {
+                merge.coarsen();
+            }
             begin = end;
         }
-        in_store.set_limit_bytes(tree_bytes);
+        // What the tree left is for names.
+        let used = merge.in_store.used_bytes();
+        let left = merge.tree_bytes.saturating_sub(used * TREE_PEAK.0 / TREE_PEAK.1);
+        merge.in_store.set_limit_bytes(used + left * 10 / NAME_PEAK_TENTHS);
         (merge.recording, merge.losses)
     }
 }
@@ -349,10 +368,13 @@ struct Place {
 struct Merge {
     recording: Recording,
     losses: Losses,
+    /// Samples are fewer after a segment; for the time of one they may be twice as many.
     samples_max: usize,
+    /// Longer stacks are shortened, because samples found no room otherwise.
+    depth_max: usize,
     processes_max: usize,
     in_store: Budget,
-    /// Bytes for the tree and its names.
+    /// Bytes that the tree and its names may take while the profile is built.
     tree_bytes: u64,
     processes: HashMap<Incarnation, u32>,
     threads: HashMap<Thread, u32>,
@@ -390,31 +412,38 @@ impl Merge {
             let cpu = u16::from_le_bytes(from.bytes()?);
             let [mut cut] = from.bytes()?;
             if place.is_short && u32::from(cut) != abi::HF_CUT_BUDGET {
-                self.book_short(thread, cut);
+                self.book_short(thread, cut, 1);
                 cut = abi::HF_CUT_BUDGET as u8;
             }
             let samples = &mut self.recording.samples;
             samples.push(time_ns, thread, hotframe_frames::StackId(place.node), cpu, cut);
             samples.weight.push(1);
-            if samples.time_ns.len() > self.samples_max {
+            if samples.time_ns.len() > self.samples_max * 2 {
                 self.coarsen();
             }
         }
         Ok(())
     }
 
-    fn book_short(&mut self, thread: u32, cut: u8) {
+    /// So many samples of a thread are now cut by the budget.
+    fn book_short(&mut self, thread: u32, cut: u8, n: u64) {
         let reason = usize::from(cut).min(abi::HF_CUT_COUNT as usize - 1);
         let process = self.recording.threads.get(thread as usize).map_or(0, |it| it.process);
         let Some(process) = self.recording.processes.get_mut(process as usize) else { return };
         if u32::from(cut) == abi::HF_CUT_NONE {
-            self.losses.shortened_whole += 1;
-            process.whole = process.whole.saturating_sub(1);
+            self.losses.shortened_whole += n;
+            process.whole = process.whole.saturating_sub(n);
         } else {
-            self.losses.shortened_cut[reason] += 1;
-            process.cut[reason] = process.cut[reason].saturating_sub(1);
+            self.losses.shortened_cut[reason] += n;
+            process.cut[reason] = process.cut[reason].saturating_sub(n);
         }
-        process.cut[abi::HF_CUT_BUDGET as usize] += 1;
+        process.cut[abi::HF_CUT_BUDGET as usize] += n;
+    }
+
+    fn leave_room_for_names(&mut self) {
+        let names = self.recording.store.n_places() as u64 * PLACE_PEAK_BYTES;
+        let tree = self.tree_bytes.saturating_sub(names) * TREE_PEAK.1 / TREE_PEAK.0;
+        self.in_store.set_limit_bytes(tree);
     }
 
     fn process<R: Read>(&mut self, from: &mut In<R>) -> io::Result<u32> {
@@ -490,8 +519,7 @@ impl Merge {
         let mut nodes = vec![Place { node: 0, is_short: false }];
         for number in 1..n_nodes {
             if number % 1024 == 1 {
-                let names = self.recording.store.n_places() as u64 * NAME_BYTES;
-                self.in_store.set_limit_bytes(self.tree_bytes.saturating_sub(names));
+                self.leave_room_for_names();
             }
             let parent = *nodes.get(from.u32()? as usize).ok_or_else(bad)?;
             let [tag] = from.bytes()?;
@@ -538,18 +566,51 @@ impl Merge {
     }
 
     /// Counts samples of a thread and stack together, in intervals that double until half of the
-    /// room is free, or they are as long as there is.
+    /// room is free. Where not even one interval for all does, stacks are shortened.
     fn coarsen(&mut self) {
+        let enough = self.samples_max / 2;
         let mut bucket_ns = self.losses.bucket_ns.max(FIRST_BUCKET_NS / 2);
-        while self.recording.samples.time_ns.len() > self.samples_max / 2
-            && bucket_ns < LAST_BUCKET_NS
-        {
+        while self.recording.samples.time_ns.len() > enough && bucket_ns < LAST_BUCKET_NS {
             bucket_ns *= 2;
             self.recording.samples.coarsen(bucket_ns);
         }
         self.losses.bucket_ns = bucket_ns;
-        // They are all different: more room is taken rather than one lost.
-        self.samples_max = self.samples_max.max(self.recording.samples.time_ns.len() * 2);
+        while self.recording.samples.time_ns.len() > enough && self.depth_max > 1 {
+            self.depth_max = (self.depth_max / 2).min(FIRST_DEPTH_MAX);
+            self.shorten();
+            self.recording.samples.coarsen(bucket_ns);
+        }
+    }
+
+    /// Ends stacks at their outermost frames, as many as are allowed.
+    fn shorten(&mut self) {
+        let mut way = Vec::new();
+        for at in 0..self.recording.samples.time_ns.len() {
+            let samples = &self.recording.samples;
+            let (thread, cut) = (samples.thread[at], samples.cut[at]);
+            let weight = samples.weight.get(at).copied().unwrap_or(1);
+            way.clear();
+            let mut node = samples.stack[at].0;
+            while node != 0 {
+                way.push(node);
+                node = self.recording.store.node(node).parent;
+            }
+            // What was shortened before has a frame more that says so.
+            let was_short = u32::from(cut) == abi::HF_CUT_BUDGET;
+            let Some(surplus) = way.len().checked_sub(self.depth_max + usize::from(was_short)) else {
+                continue;
+            };
+            let Some(&last) = way.get(surplus + usize::from(was_short)).filter(|_| surplus > 0)
+            else {
+                continue;
+            };
+            let end = self.short_end(last);
+            self.recording.samples.stack[at] = hotframe_frames::StackId(end);
+            if !was_short {
+                self.book_short(thread, cut, u64::from(weight));
+                self.recording.samples.cut[at] = abi::HF_CUT_BUDGET as u8;
+            }
+        }
     }
 
     /// Where there are too many processes, those with the fewest samples become one for each

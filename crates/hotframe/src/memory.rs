@@ -157,21 +157,23 @@ impl Ledger {
         let returned: u64 = self
             .measured
             .iter()
-            .filter(|one| KERNEL.contains(&one.name))
+            .filter(|one| RETURNED.contains(&one.name))
             .map(|one| one.charge.bytes())
             .sum();
         (self.room_bytes() + returned) * 4 / WRITING_QUARTERS / NAMED_PART
     }
 
-    /// From now on the recording's share is what it may hold with its names, so that what is
-    /// written fits.
-    pub fn share_for_writing(&mut self) -> u64 {
-        for owner in KERNEL {
+    /// Gives back what only recording needed. What naming, building the profile and writing may
+    /// hold in all from now on; the recording's share is what it may hold with its names for that.
+    pub fn room_for_writing(&mut self) -> u64 {
+        for owner in RETURNED {
             self.release(owner);
         }
-        self.share_bytes = self.room_bytes() * 4 / WRITING_QUARTERS;
+        let room = self.room_bytes();
+        self.share_bytes = room * 4 / WRITING_QUARTERS;
         self.recording.set_limit_bytes(self.share_bytes);
-        self.share_bytes
+        // The system allocator's own overhead on what is still to be taken.
+        room - room / OVERHEAD_PART
     }
 
     /// Nothing is held by this owner any more.
@@ -248,7 +250,7 @@ impl Ledger {
 const HEAP: [&str; 3] = ["processes", "files", "perf_maps"];
 
 /// Measured owners that are given back when recording ends.
-const KERNEL: [&str; 4] = ["tables", "ring", "sideband", "kernel.maps"];
+const RETURNED: [&str; 6] = ["tables", "ring", "sideband", "kernel.maps", "files", "processes"];
 
 /// What an owner has and did, beside its bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -14,12 +14,11 @@ use hotframe_abi as abi;
 use hotframe_bpf::memory::Memory;
 use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
-use hotframe_core::files::Files;
 use hotframe_core::jit::Jit;
 use hotframe_core::processes::Processes;
 use hotframe_core::profile::{Meta, Profile};
 use hotframe_core::recording::Recording;
-use hotframe_core::resolve;
+use hotframe_core::resolve::{self, Sources};
 use hotframe_core::runtimes::Runtimes;
 use hotframe_core::segments::{Losses, Segments};
 use hotframe_core::session::{PATIENCE, Session};
@@ -663,12 +662,17 @@ impl Recorder {
         session.tables = Tables::new(Box::new(OwnMemory::new(abi::HF_HEAP_OFF as usize)));
         drop(ring);
         drop(kernel);
+        // Unwinding is over: of files and processes naming needs little.
+        let files = Sources::of(std::mem::take(&mut session.files));
+        let sideband_lost = session.processes.lost_events;
+        session.processes = Processes::default();
+        hotframe_alloc::trim();
         let mut memory = session.recording.store.report();
         let (losses, spilled) = gather(&mut session, &mut ledger);
         let mut outcome = resolve::name(
             resolve::Input {
                 recording: &mut session.recording,
-                files: &session.files,
+                files: &files,
                 kernel_symbols: &session.kernel_symbols,
                 jit: &session.jit,
                 debuginfod: hotframe_symbols::Debuginfod::from_environment(),
@@ -699,14 +703,12 @@ impl Recorder {
         }
         ledger.end_stage("naming");
         let recording = std::mem::take(&mut session.recording);
-        let mut profile = resolve::build(recording, &session.files, meta, start_ns);
+        let mut profile = resolve::build(recording, &files, meta, start_ns);
         outcome.frames = resolve::count(&profile);
         // What named the recording is not needed to write it.
-        session.files = Files::default();
+        drop(files);
         session.jit = Jit::default();
         session.kernel_symbols = BTreeMap::new();
-        let sideband_lost = session.processes.lost_events;
-        session.processes = Processes::default();
         ledger.end_stage("building");
         let first = session.counts.first_user_stack_ns;
         let agent = |ledger: &Ledger| {
@@ -770,7 +772,7 @@ impl Recorder {
 /// Reads back what was put away, if anything was, and leaves naming and writing their room.
 fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled>) {
     let Some(mut segments) = session.segments.take().filter(|segments| !segments.is_empty()) else {
-        ledger.share_for_writing();
+        ledger.room_for_writing();
         return (Losses::default(), None);
     };
     segments.put_away(&mut session.recording);
@@ -788,8 +790,7 @@ fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled
         }
     }
     session.recording = Recording::default();
-    let share = ledger.share_for_writing();
-    let merged = hotframe_frames::Budget::new(share);
+    let merged = hotframe_frames::Budget::new(ledger.room_for_writing());
     let (recording, losses) = segments.merge(&merged);
     session.recording = recording;
     let counts = &mut session.counts;
@@ -802,7 +803,7 @@ fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled
     counts.cut[abi::HF_CUT_BUDGET as usize] += shortened;
     ledger.measure(
         "merged",
-        merged.used_bytes(),
+        merged.used_bytes() + session.recording.samples.heap_bytes() as u64,
         Counts { entries: segments.len() as u64, ..Counts::default() },
     );
     ledger.end_stage("merging");
