@@ -45,6 +45,8 @@ struct Recorded {
     pieces: Vec<(u64, Vec<u8>)>,
     /// What was read of them, in units of [`RECORDED_UNIT_BYTES`].
     touched: RefCell<BTreeSet<u64>>,
+    /// Pages that a live process's cache would hold: they count as read once.
+    cached: RefCell<BTreeSet<u64>>,
 }
 
 /// Unit in which it is kept what was read of a recording.
@@ -101,7 +103,11 @@ impl Memory {
             pages: RefCell::default(),
             is_forbidden: Cell::new(true),
             reads: Cell::new(0),
-            recorded: Some(Recorded { pieces, touched: RefCell::default() }),
+            recorded: Some(Recorded {
+                pieces,
+                touched: RefCell::default(),
+                cached: RefCell::default(),
+            }),
         }
     }
 
@@ -111,7 +117,7 @@ impl Memory {
         self.recorded.as_ref().map(|recorded| recorded.touched.borrow().clone()).unwrap_or_default()
     }
 
-    /// System calls so far; of a recording, reads.
+    /// System calls so far; of a recording, as many as a live process would have taken.
     pub fn reads(&self) -> u64 {
         self.reads.get()
     }
@@ -119,14 +125,25 @@ impl Memory {
     /// What was read is read anew from here on.
     pub fn forget(&self) {
         self.pages.borrow_mut().clear();
+        if let Some(recorded) = &self.recorded {
+            recorded.cached.borrow_mut().clear();
+        }
     }
 
     /// Fills `into` from `address`, by way of the cache. False if any byte cannot be read.
     #[must_use]
     pub fn read(&self, address: u64, into: &mut [u8]) -> bool {
-        // A recording has no more than what was read, to the byte.
-        if into.len() as u64 > PAGE_BYTES || self.recorded.is_some() {
+        if into.len() as u64 > PAGE_BYTES {
             return into.len() <= READ_MAX_BYTES && self.read_fresh(address, into);
+        }
+        // A recording has no more than what was read, to the byte.
+        if let Some(recorded) = &self.recorded {
+            let last = address.saturating_add((into.len() as u64).saturating_sub(1));
+            let mut cached = recorded.cached.borrow_mut();
+            for page in address / PAGE_BYTES..=last / PAGE_BYTES {
+                self.reads.set(self.reads.get() + u64::from(cached.insert(page)));
+            }
+            return recorded.read(address, into);
         }
         let mut address = address;
         let mut rest = into;
@@ -191,7 +208,14 @@ impl Memory {
     /// the first that faults; it goes on behind it.
     pub fn read_batch(&self, places: &mut [(u64, &mut [u8])]) -> Vec<bool> {
         let mut done = vec![false; places.len()];
-        if self.is_forbidden.get() || self.recorded.is_some() {
+        if let Some(recorded) = &self.recorded {
+            self.reads.set(self.reads.get() + 1);
+            for (done, (address, into)) in done.iter_mut().zip(places) {
+                *done = recorded.read(*address, into);
+            }
+            return done;
+        }
+        if self.is_forbidden.get() {
             for (done, (address, into)) in done.iter_mut().zip(places) {
                 *done = self.read_fresh(*address, into);
             }

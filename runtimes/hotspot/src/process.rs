@@ -134,6 +134,8 @@ impl Jvm {
         let since = match self.unloaded {
             Some((known, since)) if known == now => since.saturating_add(1),
             Some(_) => 0,
+            // One that has unloaded some before does so again.
+            None if now != 0 => 0,
             None => UNLOADING_LOOKS,
         };
         self.unloaded = Some((now, since));

@@ -206,8 +206,11 @@ impl Resolver {
             let mut found = [0; 4];
             let mut used = [0];
             let block = blob.wrapping_sub(o.block_bytes.into());
-            memory.read_fresh(blob + u64::from(o.nmethod_compile_id), &mut found)
-                && memory.read_fresh(block + u64::from(o.block_used), &mut used)
+            let mut places = [
+                (blob + u64::from(o.nmethod_compile_id), &mut found[..]),
+                (block + u64::from(o.block_used), &mut used[..]),
+            ];
+            memory.read_batch(&mut places).iter().all(|done| *done)
                 && u32::from_le_bytes(found) == id
                 && used != [0]
         };
