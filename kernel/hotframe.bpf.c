@@ -135,8 +135,8 @@ static __always_inline int hf_in_comms(const __u8 *comm)
 
 /* ---------------------------------------------------------- address space */
 
-/* The newest that user space said of a space, put into the map's value. */
-static __always_inline void hf_read_letter(struct hf_space *space)
+/* The newest that user space said of a space, put into `space`. Not 0 if that was news. */
+static __always_inline int hf_read_letter(struct hf_space *space)
 {
 	const struct hf_letter *letter =
 	    hf_mem(HF_MAILBOX_OFF + (space->space_id & (HF_MAILBOX_SLOTS - 1)) * sizeof(*letter),
@@ -145,16 +145,17 @@ static __always_inline void hf_read_letter(struct hf_space *space)
 	__u32 off, id;
 
 	if (!letter || now->space_id != space->space_id)
-		return;
+		return 0;
 	off = now->blob_off;
 	id = now->blob_id;
 	/* User space clears the id before it writes the rest. */
 	if (now->space_id != space->space_id)
-		return;
-	if (id != space->blob_id) {
-		space->blob_off = off;
-		space->blob_id = id;
-	}
+		return 0;
+	if (id == space->blob_id)
+		return 0;
+	space->blob_off = off;
+	space->blob_id = id;
+	return 1;
 }
 
 /* Puts an entry into hf_spaces. */
@@ -203,6 +204,7 @@ static __always_inline void hf_find_space(struct hf_walk *w, struct task_struct 
 	__u32 at = (__u32)(w->mm >> 8) & (HF_KNOWN_SPACES - 1);
 	struct hf_known_space *known;
 	const struct hf_blob *blob;
+	int is_known = 0;
 
 	w->n_mappings = 0;
 	w->blob_id = 0;
@@ -215,8 +217,9 @@ static __always_inline void hf_find_space(struct hf_walk *w, struct task_struct 
 	known = &w->known[at & (HF_KNOWN_SPACES - 1)];
 	if (known->mm == w->mm && known->space.start_stack == start_stack &&
 	    known->changes == *(volatile __u64 *)&hf_spaces_changes)
-		hf_read_letter(&known->space);
-	else if (!hf_look_up_space(w, at, start_stack))
+		is_known = !hf_read_letter(&known->space);
+	/* News go into the map too, where other CPUs and forks find them. */
+	if (!is_known && !hf_look_up_space(w, at, start_stack))
 		return;
 	w->sample.space_id = known->space.space_id;
 	if (!known->space.blob_off)
