@@ -28,7 +28,7 @@
 const volatile struct hf_config hf_config SEC(".rodata.config") = {};
 
 struct hf_walk;
-static __always_inline int hf_send_part(struct hf_walk *w);
+static __noinline int hf_send_part(struct hf_walk *w);
 #include "hf/walk.h"
 #include "hf/maps.h"
 
@@ -236,7 +236,7 @@ static __always_inline void hf_find_space(struct hf_walk *w, struct task_struct 
 /* ----------------------------------------------------------------- output */
 
 /* Sends the words so far, which are all that there is room for; 0 if they were. */
-static __always_inline int hf_send_part(struct hf_walk *w)
+static __noinline int hf_send_part(struct hf_walk *w)
 {
 	__u32 n = w->n_words, bytes;
 	long failed;
