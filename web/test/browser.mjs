@@ -49,6 +49,12 @@ describe("the page in a browser", { skip }, () => {
     assert.ok(found, `${name} is drawn`);
     return found;
   };
+  /** Samples of a function, wherever it is called, drawn or not. */
+  const weight = (page, name) => page.evaluate((name) => {
+    const { symbols, weighed } = window.hotframe.page;
+    const { total } = weighed.bySymbol();
+    return total.reduce((sum, weight, s) => sum + (symbols.text(s) === name ? weight : 0), 0);
+  }, name);
   const settle = (page) => page.waitForTimeout(300);
   const middle = (box) => [box.x + box.width / 2, box.y + 9];
   const picture = async (page, name) => {
@@ -78,20 +84,20 @@ describe("the page in a browser", { skip }, () => {
     await settle(page);
     await picture(page, "search");
     const all = await box(page, "all");
-    const match = await box(page, "clang::ParseAST(clang::Sema&, bool, bool)");
+    const match = await weight(page, "clang::ParseAST(clang::Sema&, bool, bool)");
     const shown = parseFloat(await page.locator(".matched").textContent());
-    assert.ok(Math.abs(shown - (100 * match.value) / all.value) < 0.06, `${shown}`);
+    assert.ok(Math.abs(shown - (100 * match) / all.value) < 0.06, `${shown}`);
     await page.locator(".search input").fill("/^main$|^postgresmain$/");
-    const main = await box(page, "main");
-    const postgres = await box(page, "PostgresMain");
+    const main = await weight(page, "main");
+    const postgres = await weight(page, "PostgresMain");
     const two = parseFloat(await page.locator(".matched").textContent());
-    assert.ok(Math.abs(two - (100 * (main.value + postgres.value)) / all.value) < 0.06, `${two}`);
+    assert.ok(Math.abs(two - (100 * (main + postgres)) / all.value) < 0.06, `${two}`);
     await page.locator(".search input").fill("/(/");
     assert.equal(await page.locator(".matched").textContent(), "not a valid expression");
     await page.locator(".search input").fill("brk");
     await page.keyboard.press("Enter");
     await settle(page);
-    assert.match(await page.locator(".status").textContent(), /match 1 of 1 · __x64_sys_brk/);
+    assert.match(await page.locator(".status").textContent(), /match 1 of [12] · __x64_sys_brk/);
     await close();
   });
 
@@ -300,7 +306,7 @@ describe("the page in a browser", { skip }, () => {
   test("focus keeps stacks, hide removes frames", async () => {
     const { page, close } = await open("real");
     const all = (await box(page, "all")).value;
-    const total = (await box(page, "PostgresMain")).value;
+    const total = await weight(page, "PostgresMain");
     const menu = async (name, item) => {
       await page.mouse.click(...middle(await box(page, name)), { button: "right" });
       await page.locator(".menu button", { hasText: item }).first().click();
@@ -319,7 +325,8 @@ describe("the page in a browser", { skip }, () => {
   test("recursion collapses", async () => {
     const { page, close } = await open("real", { fragment: "#process=p2" });
     const name = "JSONEncoder.iterencode";
-    const levels = async () => (await inspect(page)).filter((box) => box.name === name).length;
+    // On the first level behind the process's it may stand alone, as a cut stack.
+    const levels = async () => (await inspect(page)).filter((box) => box.name === name && box.depth > 3).length;
     assert.equal(await levels(), 3);
     const total = (await box(page, name)).value;
     await page.keyboard.press("r");
@@ -386,7 +393,7 @@ describe("the page in a browser", { skip }, () => {
       return flame.drawn().map(({ node }) => [window.hotframe.page.symbols.text(node.symbol === -1 ? 0 : node.symbol),
         changes.level(changes.of(flame.view, node)), changes.of(flame.view, node).before, changes.of(flame.view, node).after]);
     });
-    const query = changes.find(([name]) => name === "exec_simple_query");
+    const query = changes.filter(([name]) => name === "exec_simple_query").sort((a, b) => b[3] - a[3])[0];
     assert.ok(query[1] > 0 && query[3] === 3 * query[2], `${query}`);
     // What grew was in one process: shares of the others fell, none grew.
     assert.equal(changes.some(([name, level]) => level > 0 && name.startsWith("clang::")), false);
@@ -455,8 +462,9 @@ describe("the page in a browser", { skip }, () => {
         cdp = await context.newCDPSession(page);
         await cdp.send("Performance.enable", { timeDomain: "threadTicks" });
       } });
-      const { metrics } = await cdp.send("Performance.getMetrics");
-      const computedMs = 1000 * metrics.find(({ name }) => name === "TaskDuration").value;
+      const computed = async () =>
+        1000 * (await cdp.send("Performance.getMetrics")).metrics.find(({ name }) => name === "TaskDuration").value;
+      const computedMs = await computed();
       const times = await page.evaluate(() => window.hotframe.times);
       t.diagnostic(`unpacked ${Math.round(times.unpacked)} read ${Math.round(times.read)} shown ${Math.round(times.shown)} ms since navigation, ` +
         `script began at ${Math.round(times.start)}; computed for ${Math.round(computedMs)} ms`);
@@ -480,12 +488,13 @@ describe("the page in a browser", { skip }, () => {
         }
         const sorted = (list) => [...list].sort((a, b) => a - b);
         const at = (list, q) => sorted(list)[Math.floor((list.length - 1) * q)];
-        return { draw: [at(flame.drawMs, 0.5), at(flame.drawMs, 0.95)], gap: [at(gaps, 0.5), at(gaps, 0.95)], boxes: flame.drawn().length };
+        return { n: 6 * 14, draw: [at(flame.drawMs, 0.5), at(flame.drawMs, 0.95)], gap: [at(gaps, 0.5), at(gaps, 0.95)], boxes: flame.drawn().length };
       });
-      t.diagnostic(`draw median ${frames.draw[0].toFixed(1)} p95 ${frames.draw[1].toFixed(1)} ms; ` +
+      const frameMs = (await computed() - computedMs) / frames.n;
+      t.diagnostic(`a frame computes for ${frameMs.toFixed(1)} ms; draw median ${frames.draw[0].toFixed(1)} p95 ${frames.draw[1].toFixed(1)} ms; ` +
         `frame median ${frames.gap[0].toFixed(1)} p95 ${frames.gap[1].toFixed(1)} ms; ${frames.boxes} boxes`);
       assert.ok(computedMs > 10 && computedMs <= limitMs, `shown after ${computedMs} ms of computing`);
-      assert.ok(frames.draw[0] <= 1000 / 60, `a frame takes ${frames.draw[0]} ms`);
+      assert.ok(frameMs > 0.1 && frameMs <= 1000 / 60, `a frame takes ${frameMs} ms`);
       await close();
     });
   }

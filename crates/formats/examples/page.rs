@@ -193,6 +193,7 @@ fn sample(profile: &mut Profile, leaves: &[(u32, u32, u32)]) {
         random ^= random << 17;
         ((random >> 20) % u64::from(n.max(1))) as u32
     };
+    let mut alone = std::collections::HashMap::new();
     let whole: u32 = leaves.iter().map(|(_, _, weight)| weight).sum();
     for tick in 0..990_u64 {
         for cpu in 0..4_u16 {
@@ -215,6 +216,15 @@ fn sample(profile: &mut Profile, leaves: &[(u32, u32, u32)]) {
                 5 | 6 => HF_CUT_UNKNOWN_MAPPING as u8,
                 7 => HF_CUT_PROCESS_GONE as u8,
                 _ => 0,
+            };
+            // A cut stack lacks its callers.
+            let stack = match cut {
+                0 => stack,
+                _ => *alone.entry(stack).or_insert_with(|| {
+                    let frame = profile.stacks[stack as usize].frame;
+                    profile.stacks.push(StackNode { parent: 0, frame });
+                    profile.stacks.len() as u32 - 1
+                }),
             };
             profile.samples.time_ns.push(tick * 10_101_010 + u64::from(cpu) * 1_000);
             profile.samples.thread.push(process * 3 + below(3));

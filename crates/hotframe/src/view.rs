@@ -160,7 +160,7 @@ fn facts(profile: &Profile) -> Vec<String> {
     let samples: u64 = profile.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
     let seconds = meta.duration_ns as f64 / 1e9;
     [
-        format!("{samples} samples"),
+        format!("{samples} {}", if samples == 1 { "sample" } else { "samples" }),
         if meta.duration_ns > 0 { format!("{seconds:.1} s") } else { String::new() },
         utc(meta.start_unix_ns),
         meta.host.clone(),
