@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hotframe_frames::{Budget, Config, Incarnation, Store};
+use hotframe_frames::{Budget, Config, Incarnation, ProcessKey, Store};
 
 use crate::lru::Lru;
 use crate::stream::{FrameDef, NameDef, Probe, Stream};
@@ -310,32 +310,48 @@ impl Policy for Moka {
 struct Hotframe {
     store: Store,
     budget: Budget,
-    incarnations: Vec<Incarnation>,
+    /// Given at a process's first sight.
+    incarnations: Vec<Option<Incarnation>>,
+    keys: Vec<ProcessKey>,
     exits: u32,
 }
 
 impl Hotframe {
     fn new(stream: &Stream, budget: Option<u64>) -> Hotframe {
         let budget = Budget::new(budget.unwrap_or(u64::MAX));
-        let mut store = Store::new(&budget, Config::default());
-        let incarnations = stream.processes.iter().map(|&key| store.incarnation(key)).collect();
-        Hotframe { store, budget, incarnations, exits: 0 }
+        Hotframe {
+            store: Store::new(&budget, Config::default()),
+            budget,
+            incarnations: Vec::new(),
+            keys: stream.processes.clone(),
+            exits: 0,
+        }
+    }
+
+    fn incarnation(&mut self, process: u32) -> Incarnation {
+        let process = process as usize;
+        if self.incarnations.len() <= process {
+            self.incarnations.resize(process + 1, None);
+        }
+        let store = &mut self.store;
+        let key = self.keys[process];
+        *self.incarnations[process].get_or_insert_with(|| store.incarnation(key))
     }
 }
 
 impl Policy for Hotframe {
     fn look_up(&mut self, frame: &FrameDef) -> bool {
-        let incarnation = self.incarnations[frame.process as usize];
+        let incarnation = self.incarnation(frame.process);
         self.store.known(incarnation, &frame.words).is_some()
     }
 
     fn probe(&mut self, probe: &Probe) -> bool {
-        let incarnation = self.incarnations[probe.process as usize];
+        let incarnation = self.incarnation(probe.process);
         self.store.known(incarnation, probe.words()).is_some()
     }
 
     fn insert(&mut self, frame: &FrameDef, stream: &Stream) {
-        let incarnation = self.incarnations[frame.process as usize];
+        let incarnation = self.incarnation(frame.process);
         match &frame.names[..] {
             [name] => {
                 self.store.learn(incarnation, &frame.words, &[stream.info(name)]);
@@ -348,7 +364,8 @@ impl Policy for Hotframe {
     }
 
     fn exit(&mut self, process: u32) {
-        self.store.exited(self.incarnations[process as usize]);
+        let incarnation = self.incarnation(process);
+        self.store.exited(incarnation);
         self.exits += 1;
         // A profile ends every few seconds; here, every 5,000 exits.
         if self.exits.is_multiple_of(5_000) {

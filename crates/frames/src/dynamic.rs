@@ -16,8 +16,9 @@
 //! zero, and subtracts one from the others as it goes. Entries stand in the order of their hashes,
 //! so the hand comes to a new one soon or late by chance; one that is not met again until then
 //! goes, which keeps a scan from pushing others out. Chosen by measurement:
-//! `docs/decisions/0004-frame-store-policy.md`. Live processes' entries go before those of dead
-//! ones, which nothing could read again; entries that wait for a resolver do not go.
+//! `docs/decisions/0004-frame-store-policy.md`. Entries of a process that ended are not favoured: no
+//! sample of it comes any more, and the stacks that it left hold their names by themselves. Entries
+//! that wait for a resolver do not go.
 
 use std::collections::HashMap;
 
@@ -71,7 +72,12 @@ impl Slot {
 
     #[inline]
     fn is(&self, key: &Key) -> bool {
-        self.print == key.print && self.incarnation() == key.incarnation
+        let [a, b, c] = key.print;
+        // One part first: it tells nearly all others apart.
+        self.print[2] == c
+            && self.print[1] == b
+            && self.print[0] == a
+            && self.incarnation() == key.incarnation
     }
 
     fn key(self) -> Key {
@@ -219,13 +225,30 @@ impl Dynamic {
 
     /// Adds a frame, or changes what it is.
     pub(crate) fn put(&mut self, key: &Key, value: Ref) -> Result<(), Refused> {
-        if self.set(key, value) {
-            return Ok(());
-        }
-        self.reserve(key)?;
-        let number = key.shard(self.shard_bits);
+        let new = Slot { print: key.print, who: key.incarnation, value: value.pack() };
+        let mut number = key.shard(self.shard_bits);
+        let mut at = None;
         if let Some(shard) = self.shards.get_mut(number) {
-            shard.put(Slot { print: key.print, who: key.incarnation, value: value.pack() });
+            match shard.look_for(key) {
+                (true, found) => {
+                    if let Some(slot) = shard.slots.get_mut(found) {
+                        slot.value = new.value;
+                    }
+                    return Ok(());
+                }
+                (false, free) if !shard.is_full() => at = Some(free),
+                _ => {}
+            }
+        }
+        if at.is_none() {
+            self.reserve(key)?;
+            number = key.shard(self.shard_bits);
+        }
+        if let Some(shard) = self.shards.get_mut(number) {
+            match at {
+                Some(free) => shard.put_at(free, new),
+                None => shard.put(new),
+            }
             self.len += 1;
         }
         if let Some(process) = self.processes.get_mut(&key.incarnation) {
@@ -311,30 +334,18 @@ impl Dynamic {
         Some(slot)
     }
 
-    /// Whether the entry may go: 0, its count otherwise, or nothing where it may not go at all.
-    fn count_to_go(&self, slot: &Slot, of: Option<u32>, dead_too: bool) -> Option<u32> {
-        if slot.who == 0 || matches!(Ref::unpack(slot.value), Ref::Pending(_)) {
-            return None;
-        }
-        let may = match of {
-            Some(incarnation) => slot.incarnation() == incarnation,
-            None => dead_too || self.n_dead == 0 || !self.is_dead(slot.incarnation()),
-        };
+    /// How often an entry was met lately; nothing where it may not go at all.
+    fn count_to_go(slot: &Slot, of: Option<u32>) -> Option<u32> {
+        let may = slot.who != 0
+            && of.is_none_or(|incarnation| slot.incarnation() == incarnation)
+            && !matches!(Ref::unpack(slot.value), Ref::Pending(_));
         may.then_some(slot.who >> SEEN_SHIFT)
     }
 
-    fn is_dead(&self, incarnation: u32) -> bool {
-        self.processes.get(&incarnation).is_some_and(|process| process.is_dead)
-    }
-
-    /// Evicts up to `n` entries; `gone` sees each one's key hash and value. First those of live
-    /// processes, and those of dead ones only where that was not enough.
+    /// Evicts up to `n` entries; `gone` sees each one's key hash and value.
     pub(crate) fn evict(&mut self, n: usize, mut gone: impl FnMut(u64, Ref)) -> usize {
         let mut hand = self.hand;
-        let mut evicted = self.turn(&mut hand, n, None, false, &mut gone);
-        if evicted < n && self.n_dead > 0 {
-            evicted += self.turn(&mut hand, n - evicted, None, true, &mut gone);
-        }
+        let evicted = self.turn(&mut hand, n, None, &mut gone);
         self.hand = hand;
         evicted
     }
@@ -349,7 +360,7 @@ impl Dynamic {
         let Some(mut hand) = self.processes.get(&incarnation.0).map(|process| process.hand) else {
             return 0;
         };
-        let evicted = self.turn(&mut hand, n, Some(incarnation.0), true, &mut gone);
+        let evicted = self.turn(&mut hand, n, Some(incarnation.0), &mut gone);
         if let Some(process) = self.processes.get_mut(&incarnation.0) {
             process.hand = hand;
         }
@@ -362,14 +373,13 @@ impl Dynamic {
         hand: &mut Hand,
         n: usize,
         of: Option<u32>,
-        dead_too: bool,
         gone: &mut impl FnMut(u64, Ref),
     ) -> usize {
         let mut evicted = 0;
         for _ in 0..(MAX_SEEN as usize + 1) * self.shards.len() {
             while evicted < n {
                 let Some(slot) = self.slot(*hand) else { break };
-                match self.count_to_go(&slot, of, dead_too) {
+                match Self::count_to_go(&slot, of) {
                     // What stood behind it may have moved here: the hand stays.
                     Some(0) => {
                         if let Some(slot) = self.take_out(*hand) {
@@ -422,12 +432,9 @@ impl Dynamic {
         };
         let of = own.then_some(key.incarnation);
         let mut at = Hand { shard: number, slot: start };
-        // The last rounds take what died too.
-        let rounds = if self.n_dead > 0 && !own { 2 } else { 1 } * (MAX_SEEN as usize + 1);
-        for step in 0..rounds * n_slots {
+        for _ in 0..(MAX_SEEN as usize + 1) * n_slots {
             at.slot = if at.slot >= n_slots { 0 } else { at.slot };
-            let dead_too = step >= (MAX_SEEN as usize + 1) * n_slots;
-            let count = self.slot(at).and_then(|slot| self.count_to_go(&slot, of, dead_too));
+            let count = self.slot(at).and_then(|slot| Self::count_to_go(&slot, of));
             match count {
                 Some(0) => {
                     let slot = self.take_out(at);
@@ -455,12 +462,21 @@ impl Dynamic {
             && !std::mem::replace(&mut process.is_dead, true)
         {
             self.by_key.remove(&process.key);
-            self.n_dead += 1;
+            if process.entries == 0 {
+                self.processes.remove(&incarnation.0);
+                self.process_charge.shrink(PROCESS_BYTES);
+            } else {
+                self.n_dead += 1;
+            }
         }
     }
 
-    /// Drops the entries of dead processes, and what is known of those.
-    pub(crate) fn drop_dead(&mut self) {
+    /// Drops the entries of dead processes, and what is known of those; how many entries.
+    pub(crate) fn drop_dead(&mut self) -> usize {
+        if self.n_dead == 0 {
+            return 0;
+        }
+        let n_before = self.len;
         for shard in 0..self.shards.len() {
             let mut at = Hand { shard, slot: 0 };
             while let Some(slot) = self.slot(at) {
@@ -476,12 +492,13 @@ impl Dynamic {
         }
         let before = self.processes.len();
         self.processes.retain(|_, process| !process.is_dead);
-        self.n_dead = 0;
         self.process_charge.shrink((before - self.processes.len()) * PROCESS_BYTES);
         if self.processes.capacity() > 4 * self.processes.len() + 64 {
             self.processes.shrink_to_fit();
             self.by_key.shrink_to_fit();
         }
+        self.n_dead = 0;
+        n_before - self.len
     }
 
     /// What the entries refer to.
@@ -540,21 +557,38 @@ impl Shard {
         if at + 1 >= self.slots.len() { 0 } else { at + 1 }
     }
 
+    /// Where a key stands, or the empty slot where it would; and which of the two.
+    #[inline]
+    fn look_for(&self, key: &Key) -> (bool, usize) {
+        let home = self.home(&key.print);
+        // To the end of the slots, and from their beginning. There always is an empty one.
+        let (before, from_home) = self.slots.split_at(home.min(self.slots.len()));
+        for (slots, start) in [(from_home, home), (before, 0)] {
+            for (at, slot) in slots.iter().enumerate() {
+                if slot.is(key) {
+                    return (true, start + at);
+                }
+                if slot.who == 0 {
+                    return (false, start + at);
+                }
+            }
+        }
+        (false, usize::MAX)
+    }
+
     #[inline]
     fn find(&mut self, key: &Key) -> Option<&mut Slot> {
-        let mut at = self.home(&key.print);
-        // A shard always has an empty slot, so the probe ends; the bound is for the reader.
-        for _ in 0..self.slots.len() {
-            let slot = self.slots.get(at)?;
-            if slot.is(key) {
-                return self.slots.get_mut(at);
-            }
-            if slot.who == 0 {
-                return None;
-            }
-            at = self.after(at);
+        match self.look_for(key) {
+            (true, at) => self.slots.get_mut(at),
+            (false, _) => None,
         }
-        None
+    }
+
+    fn put_at(&mut self, at: usize, slot: Slot) {
+        if let Some(place) = self.slots.get_mut(at) {
+            *place = slot;
+            self.len += 1;
+        }
     }
 
     fn put(&mut self, slot: Slot) {
@@ -562,10 +596,7 @@ impl Shard {
         while self.slots.get(at).is_some_and(|slot| slot.who != 0) {
             at = self.after(at);
         }
-        if let Some(place) = self.slots.get_mut(at) {
-            *place = slot;
-            self.len += 1;
-        }
+        self.put_at(at, slot);
     }
 
     /// Moves everything into `n_slots` slots; the slots it had before.

@@ -44,7 +44,7 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn new(budget: &Budget, seed: u64) -> Places {
         let owner = budget.owner("lookup.static");
-        Places { rows: Column::new(&owner), index: Index::new(&owner), hand: 0, seed }
+        Places { rows: Column::new(&owner), index: Index::dense(&owner, 0), hand: 0, seed }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -49,7 +49,7 @@ impl Stacks {
         let stacks = budget.owner("stacks.by_hash");
         Stacks {
             nodes: Column::new(&nodes),
-            node_index: Index::new(&nodes),
+            node_index: Index::dense(&nodes, 1),
             keys: Column::new(&stacks),
             ends: Column::new(&stacks),
             seen: Column::new(&stacks),

@@ -817,6 +817,8 @@ impl Store {
             return false;
         }
         let before = self.budget.used_bytes();
+        // Nobody asks for what dead processes left.
+        let dropped = self.dynamic.drop_dead();
         // A budget that was lowered is reached in one step as far as caches can give.
         let over = u128::from(before.saturating_sub(self.budget.limit_bytes()));
         let part = |len: usize| {
@@ -828,7 +830,7 @@ impl Store {
             self.counters.names_forgotten += self.places.forget_cold_names(n);
         }
         // What went one by one since the last sweep counts.
-        let lately = self.dynamic.evicted_lately;
+        let lately = self.dynamic.evicted_lately + dropped;
         let mut n = part(self.dynamic.len()).saturating_sub(lately);
         let mut evicted = lately;
         let processes = &self.dynamic.processes;

@@ -45,7 +45,7 @@ struct Arena {
 
 impl Strings {
     pub(crate) fn new(owner: &Owner) -> Strings {
-        Strings { arena: Arena::new(owner), index: Index::new(owner), owner: owner.clone() }
+        Strings { arena: Arena::new(owner), index: Index::dense(owner, 1), owner: owner.clone() }
     }
 
     /// Texts held, the empty one not counted.
@@ -72,8 +72,11 @@ impl Strings {
         if let Some(id) = self.index.find(hash, |id| self.arena.bytes(id) == text) {
             return Ok(id);
         }
-        let arena = &self.arena;
-        self.index.reserve(hash, |id| seed.text(arena.bytes(id)))?;
+        {
+            // Read in their order, texts need no search.
+            let mut in_order = self.arena.all();
+            self.index.reserve(hash, |_| in_order.next().map_or(0, |text| seed.text(text)))?;
+        }
         let id = self.arena.push(text, false)?;
         let arena = &self.arena;
         self.index.insert(hash, id, |id| seed.text(arena.bytes(id)))?;
@@ -208,6 +211,11 @@ impl Arena {
     fn push_anyway(&mut self, text: &[u8]) {
         // A forced push is never refused.
         let _ = self.push(text, true);
+    }
+
+    /// All texts from the first on.
+    fn all(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().flat_map(|chunk| texts_of(chunk))
     }
 
     fn get(&self, id: u32) -> &str {

@@ -436,3 +436,124 @@ fn a_note_without_room_is_no_other_name() {
     store.answer_unnamed(q.id, Why::ProcessGone);
     assert!(names(&store, stack)[0].starts_with("[unnamed: "), "{:?}", names(&store, stack));
 }
+
+/// Tables and indexes once began so large that a small budget had no room for a single name.
+#[test]
+fn a_small_budget_keeps_what_it_can() {
+    let budget = Budget::new(30 << 10);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    let (mut hits, mut met) = (0, 0);
+    for round in 0..400u64 {
+        // A hundred that come again and again, and three times as many that do not.
+        for i in (0..100).chain(1_000 + round * 300..1_300 + round * 300) {
+            let words = dynamic(&[i]);
+            if i < 100 && round > 0 {
+                met += 1;
+                hits += u64::from(store.known(p, &words).is_some());
+            }
+            if store.known(p, &words).is_none() {
+                store.learn(p, &words, &[frame(format!("function{i}").as_bytes(), 1)]);
+            }
+            assert!(budget.used_bytes() <= 30 << 10);
+        }
+    }
+    assert!(hits * 10 > met * 9, "{hits} of {met}");
+}
+
+/// Nothing in the store looks at a clock: a machine that idles, with profiles that begin and end
+/// each minute for thirty days, has its names as it left them.
+#[test]
+fn names_outlive_any_idle_time() {
+    let budget = Budget::new(1 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let p = process(&mut store, 1, 0);
+    let words = [dynamic(&[1, 2]), vec![native(3, 0x40)]].concat();
+    let stack = store.record(p, 7, &words);
+    answer_all(&mut store);
+    store.name_word(native(3, 0x40), &[frame(b"main", 1)]);
+    let before = names(&store, stack);
+    for minute in 0..30 * 24 * 60 {
+        store.sweep();
+        if minute == 120 || minute % 10_000 == 0 {
+            assert_eq!(store.record(p, 7, &words), stack);
+            assert_eq!(names(&store, stack), before);
+        }
+    }
+    assert_eq!(names(&store, stack), before);
+    assert_eq!((store.known_stack(p, 7), store.n_pending()), (Some(stack), 0));
+}
+
+/// A process that generates code for ever, among others that go about their work.
+#[test]
+fn one_process_of_lambdas_leaves_the_others_alone() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let hog = process(&mut store, 1, 0);
+    let others: Vec<_> = (2..12).map(|tgid| process(&mut store, tgid, 0)).collect();
+    let (mut hits, mut met) = (0, 0);
+    for i in 0..200_000u64 {
+        let lambda = format!("com.example.Generated$$Lambda/0x{i:016x}.apply");
+        store.learn(hog, &dynamic(&[i, i]), &[frame(lambda.as_bytes(), 1)]);
+        let own = i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        let other = others[own as usize % 10];
+        let words = dynamic(&[own % 4_000]);
+        let known = store.known(other, &words).is_some();
+        // Once each was met several times.
+        if i > 100_000 {
+            met += 1;
+            hits += u64::from(known);
+        }
+        if !known {
+            let name = format!("service.Component.method{}", own % 4_000);
+            store.learn(other, &words, &[frame(name.as_bytes(), 1)]);
+        }
+        assert!(budget.used_bytes() <= 8 << 20);
+    }
+    assert!(hits * 100 >= met * 99, "{hits} of {met}");
+}
+
+/// Ended processes' entries were once kept before those of living ones, and filled a small budget:
+/// short processes then had no name twice.
+#[test]
+fn ended_processes_make_room_for_living_ones() {
+    let budget = Budget::new(256 << 10);
+    let mut store = Store::new(&budget, Config::default());
+    let mut living = std::collections::VecDeque::new();
+    let mut hits = 0;
+    for tgid in 1..3_000 {
+        let p = process(&mut store, tgid, 0);
+        for i in 0..40u64 {
+            let words = dynamic(&[u64::from(tgid % 50) * 10 + i, 1]);
+            store.learn(p, &words, &[frame(format!("step{i}").as_bytes(), 1)]);
+        }
+        hits += (0..40u64)
+            .filter(|i| store.known(p, &dynamic(&[u64::from(tgid % 50) * 10 + i, 1])).is_some())
+            .count();
+        living.push_back(p);
+        if living.len() > 20
+            && let Some(ended) = living.pop_front()
+        {
+            store.exited(ended);
+        }
+    }
+    assert!(hits * 100 >= 2_999 * 40 * 99, "{hits}");
+    assert!(budget.used_bytes() <= 256 << 10, "{}", budget.used_bytes());
+}
+
+/// Whatever code a frame is of, its words alone find it.
+#[test]
+fn any_frame_is_known_by_its_words() {
+    let budget = Budget::new(1 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let [p, q] = [1, 2].map(|tgid| process(&mut store, tgid, 0));
+    let own = 2 << 60 | 0x7f00_1234;
+    for words in [vec![native(1, 4)], vec![own], dynamic(&[5, 6])] {
+        assert_eq!(store.known(p, &words), None);
+        assert!(store.learn(p, &words, &[frame(b"inlined", 1), frame(b"outer", 2)]));
+        let number = store.known(p, &words).unwrap();
+        assert_eq!(store.function(store.frame(number).function).name, "inlined");
+        assert_eq!(store.known(q, &words).is_some(), words[0] == native(1, 4));
+    }
+    assert_eq!(store.known(p, &[]), None);
+}
