@@ -204,6 +204,30 @@ impl Memory {
         self.file.as_ref().is_some_and(|file| file.read_exact_at(into, address).is_ok())
     }
 
+    /// Reads the pages of several addresses into the cache, those that are not there yet, in one
+    /// system call. What cannot be read now fails when it is asked for.
+    pub fn prefetch(&self, addresses: &[u64]) {
+        if self.recorded.is_some() {
+            return;
+        }
+        let mut pages = self.pages.borrow_mut();
+        let missing: BTreeSet<u64> = addresses
+            .iter()
+            .map(|address| address & !(PAGE_BYTES - 1))
+            .filter(|page| !pages.contains_key(page))
+            .collect();
+        if missing.len() < 2 || pages.len() + missing.len() > PAGES_MAX {
+            return;
+        }
+        let mut read: Vec<(u64, Box<[u8]>)> =
+            missing.into_iter().map(|page| (page, vec![0; PAGE_BYTES as usize].into())).collect();
+        let mut places: Vec<_> =
+            read.iter_mut().map(|(page, bytes)| (*page, &mut **bytes)).collect();
+        let done = self.read_batch(&mut places);
+        let kept = read.into_iter().zip(done).filter_map(|(page, done)| done.then_some(page));
+        pages.extend(kept);
+    }
+
     /// Reads several places in one system call: true for each that was filled. The kernel stops at
     /// the first that faults; it goes on behind it.
     pub fn read_batch(&self, places: &mut [(u64, &mut [u8])]) -> Vec<bool> {

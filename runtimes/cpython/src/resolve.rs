@@ -12,8 +12,8 @@
 //! Include/cpython/code.h, Include/cpython/bytesobject.h @ v3.6.15 to v3.13.0.
 //!
 //! # Cost
-//! A read each for the pages of the code object, its name, its file and its lines, and one for the
-//! second look: 3 to 6.
+//! Three reads of the process: the page of the code object, those of its name, its file and its lines
+//! together, and the second look. What crosses a page takes one more.
 
 use crate::abi::{HF_CPYTHON_NO_POSITION, HF_CPYTHON_POSITION_BITS};
 use crate::layout::Offsets;
@@ -94,11 +94,13 @@ impl Resolver {
             return Err(Why::StalePointer);
         }
         let offsets = &self.offsets;
+        let name = word(offsets.code_qualname.unwrap_or(offsets.code_name));
+        memory.prefetch(&[name, word(offsets.code_filename), word(offsets.code_table)]);
         let first_line = {
             let both = word(offsets.code_firstlineno & !7);
             if offsets.code_firstlineno & 4 != 0 { (both >> 32) as u32 } else { both as u32 }
         };
-        let name = text(memory, offsets, word(offsets.code_qualname.unwrap_or(offsets.code_name)));
+        let name = text(memory, offsets, name);
         let file = text(memory, offsets, word(offsets.code_filename));
         let line = match position {
             HF_CPYTHON_NO_POSITION => None,
@@ -219,6 +221,42 @@ mod tests {
             assert_eq!(named.file, b"/srv/app.py");
             assert_eq!((named.line, named.start_line), (line, 7));
         }
+    }
+
+    /// A name takes three reads, however far apart its parts lie: here in pages of this program.
+    #[test]
+    fn three_reads_a_name() {
+        let (resolver, page) = page();
+        let offsets = &resolver.offsets;
+        // Each part at its place in a page of its own, and all where this process has them.
+        let memory_of_four = vec![0u8; 5 * 4096];
+        let base = memory_of_four.as_ptr() as u64;
+        let first = base.next_multiple_of(4096) - base;
+        let mut own = memory_of_four;
+        let parts = [(0, CODE), (1, NAME), (2, FILE), (3, TABLE)];
+        let at = |number: u64, address: u64| base + first + number * 4096 + (address - CODE);
+        for (number, address) in parts {
+            let from = (address - CODE) as usize;
+            let to = (at(number, address) - base) as usize;
+            own[to..to + 256].copy_from_slice(&page[from..from + 256]);
+        }
+        let code = (at(0, CODE) - base) as usize;
+        for (number, address) in parts.into_iter().skip(1) {
+            let pointer = at(number, address).to_le_bytes();
+            let field = match address {
+                NAME => offsets.code_qualname.expect("3.11 has one"),
+                FILE => offsets.code_filename,
+                _ => offsets.code_table,
+            } as usize;
+            own[code + field..code + field + 8].copy_from_slice(&pointer);
+        }
+        let memory = Memory::of(std::process::id());
+        let data = [at(0, CODE) >> 3 << HF_CPYTHON_POSITION_BITS | 3];
+        let head = hotframe_abi::FrameWord(resolver.cookie(&own[code..]));
+        let named = resolver.frame(&RawFrame { head, data: &data }, &memory).expect("a name");
+        assert_eq!((named.name.as_slice(), named.line), (&b"Class.method"[..], 8));
+        assert_eq!(named.file, b"/srv/app.py");
+        assert_eq!(memory.reads(), 3);
     }
 
     /// What is another object by now, was freed, or is no code object, has no name.

@@ -245,6 +245,45 @@ fn a_gap_has_no_frames() {
     assert!(in_limbo.has_lost_runtime());
 }
 
+/// Where the loop's instructions are functions, it is in one of these that the frame is unlinked:
+/// the loop that called it has no frames, its caller's has.
+#[test]
+fn a_gap_of_the_leaf() {
+    let mut proc = proc(HF_CPYTHON_SHIM);
+    proc.n_gaps = 1;
+    proc.gaps[0] = hf_cpython_gap { start: C_CODE, bytes: 0x10, is_limbo: 0 };
+    proc.gaps_at_leaf = 1;
+    let frames = [Python(2, 7, 0), Python(0, 0, 3)];
+    let pcs = [C_CODE + 4, LOOP + 0x80, C_CODE, LOOP + 0x80, C_CODE, START + 1];
+    let (unlinked, _) = walk(&mut process(&frames), &proc, &pcs, false);
+    assert_eq!(text(&unlinked), "c loop c 2:8 loop c start");
+    assert!(!unlinked.has_lost_runtime());
+    let pcs = [C_CODE + 0x20, LOOP + 0x80, C_CODE, START + 1];
+    let (linked, _) = walk(&mut process(&frames), &proc, &pcs, false);
+    assert_eq!(text(&linked), "c 2:8 loop c start");
+    assert!(!linked.has_lost_runtime());
+}
+
+/// A run of the loop below all that the thread's state knows is another interpreter's.
+#[test]
+fn another_interpreter_is_counted() {
+    let frames = [Python(1, 4, 0), Python(0, 0, 3)];
+    let (walk, _) = walk(&mut process(&frames), &proc(HF_CPYTHON_SHIM), &NESTED, false);
+    assert_eq!(text(&walk), "c 1:5 loop c loop c start");
+    assert!(walk.has_lost_runtime());
+}
+
+/// Until the interpreter is found in a process, its table leads nowhere: that is counted.
+#[test]
+fn an_interpreter_that_is_not_found_is_counted() {
+    let mut table = hf_cpython_proc::new_zeroed();
+    table.runtime = abi::HF_RUNTIME_CPYTHON;
+    let (walk, stop) = walk(&mut process(&[Python(1, 4, 0)]), &table, &NESTED, false);
+    assert_eq!(text(&walk), "c loop c loop c start");
+    assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+    assert!(walk.has_lost_runtime());
+}
+
 /// Without a thread state, without the frame's memory, or when the process has gone on, the stack is
 /// walked natively to its end, and that is said.
 #[test]
