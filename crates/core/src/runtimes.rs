@@ -139,7 +139,19 @@ pub type Answers<'a> = &'a mut dyn FnMut(usize, Result<&[Frame], Why>);
 
 impl Serving {
     fn is_attached(&self) -> bool {
-        self.served.iter().any(|served| matches!(served.state, State::Attached { .. }))
+        self.n_attached() > 0
+    }
+
+    fn n_attached(&self) -> usize {
+        self.served.iter().filter(|served| matches!(served.state, State::Attached { .. })).count()
+    }
+
+    fn attached_regions(&self) -> Vec<Region> {
+        let regions = self.served.iter().filter_map(|served| match &served.state {
+            State::Attached { attached, .. } => Some(attached.regions()),
+            _ => None,
+        });
+        regions.flatten().copied().collect()
     }
 
     /// Names a frame: appends to `frames`, which is emptied first.
@@ -205,6 +217,8 @@ pub struct Runtimes {
     gone: Vec<Report>,
     /// Tables of processes that are forgotten.
     orphans: Vec<Table>,
+    /// Since this was last taken.
+    attached: Vec<(u32, Vec<Region>)>,
 }
 
 impl std::fmt::Debug for Runtimes {
@@ -308,7 +322,11 @@ impl Runtimes {
                 }
             }
         }
+        let before = serving.n_attached();
         refresh(&mut self.wanted, pid, serving, process, files, tables, now_ns, true);
+        if serving.n_attached() > before {
+            self.attached.push((pid, serving.attached_regions()));
+        }
     }
 
     /// Tries again what was starting, and tells all of the time. Returns processes whose regions or
@@ -326,6 +344,7 @@ impl Runtimes {
         for (&pid, serving) in &mut self.serving {
             match process(pid).filter(|process| process.image == serving.image) {
                 Some(process) => {
+                    let before = serving.n_attached();
                     if refresh(
                         &mut self.wanted,
                         pid,
@@ -339,6 +358,9 @@ impl Runtimes {
                     {
                         changed.push(pid);
                     }
+                    if serving.n_attached() > before {
+                        self.attached.push((pid, serving.attached_regions()));
+                    }
                 }
                 None => gone.push(pid),
             }
@@ -347,6 +369,11 @@ impl Runtimes {
             self.forget(pid);
         }
         changed
+    }
+
+    /// Processes that runtimes were attached to since this was last asked, and their regions.
+    pub fn take_attached(&mut self) -> Vec<(u32, Vec<Region>)> {
+        std::mem::take(&mut self.attached)
     }
 
     /// A process's mappings were published: nothing names its former tables any more.

@@ -29,7 +29,7 @@ use hotframe_abi as abi;
 use hotframe_frames::{FrameInfo, FunctionInfo};
 use hotframe_objects::ReadAt as _;
 use hotframe_runtime::{Frame, Why};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 use zerocopy::FromBytes as _;
 
@@ -44,6 +44,10 @@ const NAMING_PER_PASS: Duration = Duration::from_millis(50);
 pub const PATIENCE: Duration = Duration::from_millis(20);
 /// Bytes of stacks that may wait for the next pass: when there are more, the ring has to hold them.
 const WAITING_MAX_BYTES: usize = 2 << 20;
+/// Time that rows may take that are loaded before a walk misses them, in one pass, and how far from
+/// a runtime's code they are: an interpreter's library has 2 to 4 MiB of text, some 10 ms of rows.
+const AHEAD_PER_PASS: Duration = Duration::from_millis(2);
+const AHEAD_BYTES: u64 = 2 << 20;
 /// Symbols of BPF programs and trampolines kept.
 const MAX_KERNEL_SYMBOLS: usize = 16384;
 
@@ -184,6 +188,10 @@ pub struct Session {
     used: HashSet<(FileId, u32)>,
     sideband: Vec<sideband::Record>,
     taken: Vec<Taken>,
+    /// Text whose rows are to be loaded before they are missed: of a process, from, to.
+    ahead: VecDeque<(u32, u64, u64)>,
+    /// Files of which that was done.
+    was_ahead: HashSet<FileId>,
     /// Of the last pass.
     now_ns: u64,
 }
@@ -213,6 +221,8 @@ impl Session {
             used: HashSet::new(),
             sideband: Vec::new(),
             taken: Vec::new(),
+            ahead: VecDeque::new(),
+            was_ahead: HashSet::new(),
             now_ns: 0,
         }
     }
@@ -383,6 +393,7 @@ impl Session {
             self.publish(pid, now_ns);
         }
         self.runtimes.sweep(&mut self.tables);
+        self.load_ahead(Instant::now() + AHEAD_PER_PASS);
         if !self.used.is_empty() {
             let used = std::mem::take(&mut self.used);
             self.tables.mark_used(|file, block| used.contains(&(file, block)));
@@ -793,6 +804,41 @@ impl Session {
                 self.tables.add_block(id, number, &[bad], &[])
             }
         }
+    }
+
+    /// Loads the rows of what runs a runtime's code. A walk that misses rows is finished here, when
+    /// the process has gone on, and so without the frames that a runtime keeps beside the stack: an
+    /// interpreter's own text is where most of them would be missed.
+    fn load_ahead(&mut self, until: Instant) {
+        for (pid, regions) in self.runtimes.take_attached() {
+            let Some(process) = self.processes.get(pid) else { continue };
+            for region in regions {
+                let holds = |mapping: &&Mapping| {
+                    mapping.file != 0 && mapping.start <= region.start && region.start < mapping.end
+                };
+                let Some(mapping) = process.mappings.iter().find(holds) else { continue };
+                if self.was_ahead.insert(mapping.file) {
+                    let from = region.start.saturating_sub(AHEAD_BYTES).max(mapping.start);
+                    let to = region.end.saturating_add(AHEAD_BYTES).min(mapping.end);
+                    self.ahead.push_back((pid, from, to));
+                }
+            }
+        }
+        while let Some((pid, from, to)) = self.ahead.pop_front() {
+            // Rows that nobody missed must not drive out those that somebody did.
+            if self.tables.is_pressed() || !self.load_rows(pid, from) {
+                continue;
+            }
+            let last = to.saturating_sub(1);
+            let next = from.saturating_add(u64::from(abi::HF_BLOCK_BYTES)).min(last);
+            if from < last {
+                self.ahead.push_front((pid, next, to));
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.is_settling |= !self.ahead.is_empty();
     }
 
     fn audit(
