@@ -597,7 +597,8 @@ impl Merge {
             }
             // What was shortened before has a frame more that says so.
             let was_short = u32::from(cut) == abi::HF_CUT_BUDGET;
-            let Some(surplus) = way.len().checked_sub(self.depth_max + usize::from(was_short)) else {
+            let Some(surplus) = way.len().checked_sub(self.depth_max + usize::from(was_short))
+            else {
                 continue;
             };
             let Some(&last) = way.get(surplus + usize::from(was_short)).filter(|_| surplus > 0)
