@@ -707,6 +707,8 @@ pub(crate) fn overlay(entries: &mut Vec<abi::hf_mapping>, region: Region, table_
         at = at.max(end);
     }
     gap(&mut out, at, region.end);
+    // Mappings that overlap, as those of a damaged recording may, would leave their pieces out of order.
+    out.sort_by_key(|entry| entry.start);
     out.truncate(abi::HF_MAX_MAPPINGS as usize);
     *entries = out;
 }
@@ -767,6 +769,15 @@ mod tests {
             ],
         );
         check(&[], (0x1000, 0x2000), &[(0x1000, 0x2000, 0, 7)]);
+        // Such as no process has: it stays sorted.
+        let overlapping = [mapping(0x1000, 0x9000, 1), mapping(0x1800, 0x2000, 1)];
+        let pieces = [
+            (0x1000, 0x2000, 1, 0),
+            (0x1800, 0x2000, 1, 0),
+            (0x2000, 0x3000, 1, 7),
+            (0x3000, 0x9000, 1, 0),
+        ];
+        check(&overlapping, (0x2000, 0x3000), &pieces);
         check(&[file], (0x3000, 0x3000), &[(0x1000, 0x5000, 1, 0)]);
         check(&[file], (0x6000, 0x7000), &[(0x1000, 0x5000, 1, 0), (0x6000, 0x7000, 0, 7)]);
         check(&[file], (0x100, 0x200), &[(0x100, 0x200, 0, 7), (0x1000, 0x5000, 1, 0)]);
