@@ -28,6 +28,9 @@
 #define HF_CPYTHON_NO_MORE 2
 /* Or'ed to it: the loop's frames have begun to be emitted. */
 #define HF_CPYTHON_WITHIN 1
+/* And where the stack pointer was when a run of the loop had all of its frames: a
+ * walk that misses rows there comes again. */
+#define HF_CPYTHON_DONE_AT 1
 
 /* The frame and the code object, in w->scratch. */
 #define HF_CPYTHON_FRAME_AT 0
@@ -148,6 +151,14 @@ static __always_inline __u64 hf_cpython_position(struct hf_walk *w,
 	return position < HF_CPYTHON_NO_POSITION ? position : HF_CPYTHON_NO_POSITION;
 }
 
+/* The run of the loop has all of its frames; the caller's begin with `next`. */
+static __always_inline int hf_cpython_done(struct hf_walk *w, __u64 next)
+{
+	w->runtime_state[HF_CPYTHON_STATE] = next;
+	w->runtime_state[HF_CPYTHON_DONE_AT] = w->sp;
+	return HF_STEP_NATIVE;
+}
+
 /* The rest of the walk is native. */
 static __always_inline int hf_cpython_lost(struct hf_walk *w)
 {
@@ -170,6 +181,8 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	if (!proc)
 		return HF_STEP_NATIVE;
 	state = w->runtime_state[HF_CPYTHON_STATE];
+	if (state != HF_CPYTHON_UNKNOWN && w->runtime_state[HF_CPYTHON_DONE_AT] == w->sp)
+		return HF_STEP_NATIVE;
 	/* A run of the loop of which the thread's state knows nothing: that of another
 	 * interpreter's, which called this one. */
 	if (state == HF_CPYTHON_NO_MORE)
@@ -188,10 +201,8 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 				return hf_cpython_lost(w);
 			/* It is the caller's, whose run of the loop comes next. */
 			if (proc->gaps_at_leaf &&
-			    hf_cpython_where(proc, w->regs[HF_REG_PC(w)]) == HF_CPYTHON_IN_GAP) {
-				w->runtime_state[HF_CPYTHON_STATE] = state;
-				return HF_STEP_NATIVE;
-			}
+			    hf_cpython_where(proc, w->regs[HF_REG_PC(w)]) == HF_CPYTHON_IN_GAP)
+				return hf_cpython_done(w, state);
 		}
 	}
 	/* Frames lie in memory that is used anew with every call. */
@@ -202,10 +213,8 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	if (previous == 0)
 		previous = HF_CPYTHON_NO_MORE;
 	mark = hf_cpython_byte(w, HF_CPYTHON_FRAME_AT, proc->mark_off);
-	if (proc->activation == HF_CPYTHON_SHIM && mark == proc->mark) {
-		w->runtime_state[HF_CPYTHON_STATE] = previous;
-		return HF_STEP_NATIVE;
-	}
+	if (proc->activation == HF_CPYTHON_SHIM && mark == proc->mark)
+		return hf_cpython_done(w, previous);
 	if (proc->skip_mark == 0 || mark != proc->skip_mark) {
 		/* From 3.14 on the low bits are a tag. */
 		code = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->code_off) & ~7ULL;
@@ -218,10 +227,8 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		}
 	}
 	if (proc->activation == HF_CPYTHON_ONE || previous == HF_CPYTHON_NO_MORE ||
-	    (proc->activation == HF_CPYTHON_ENTRY && mark == proc->mark)) {
-		w->runtime_state[HF_CPYTHON_STATE] = previous;
-		return HF_STEP_NATIVE;
-	}
+	    (proc->activation == HF_CPYTHON_ENTRY && mark == proc->mark))
+		return hf_cpython_done(w, previous);
 	w->runtime_state[HF_CPYTHON_STATE] = previous | HF_CPYTHON_WITHIN;
 	return HF_STEP_AGAIN;
 }

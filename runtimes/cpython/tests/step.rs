@@ -105,7 +105,6 @@ fn walk(process: &mut Process, proc: &hf_cpython_proc, pcs: &[u64], late: bool) 
         cfa: 16,
     };
     let rows = [row(IMAGE, abi::HF_RULE_FP), row(START, abi::HF_RULE_END)];
-    assert!(tables.add_block(1, 0, &rows, &[]));
     let table = tables.add_table(abi::HF_RUNTIME_CPYTHON, proc.as_bytes()).expect("room");
     let mapping = |start: u64, end: u64, runtime_off: u32| abi::hf_mapping {
         start,
@@ -136,7 +135,14 @@ fn walk(process: &mut Process, proc: &hf_cpython_proc, pcs: &[u64], late: bool) 
     if late {
         walk = walk.late();
     }
+    // The first frame's rows are missed, as in any walk that is the first.
     let stop = walk.run(tables.memory(), blob.off, process);
+    assert!(matches!(stop, Stop::Missing { .. } | Stop::Ended { .. }));
+    assert!(tables.add_block(1, 0, &rows, &[]));
+    let stop = match stop {
+        Stop::Missing { .. } => walk.run(tables.memory(), blob.off, process),
+        ended => ended,
+    };
     (walk, stop)
 }
 
@@ -194,6 +200,24 @@ fn frames_up_to_the_entry() {
     let frames =
         [Python(1, 0, 0), Python(2, 1, 1), Python(3, 2, 0), Python(4, 3, 0), Python(5, 4, 1)];
     check(HF_CPYTHON_ENTRY, &frames, "c 1:1 2:2 loop c 3:3 4:4 5:5 loop c start");
+}
+
+/// Where the loop is the leaf its rows are missed when its frames are there already: they are not
+/// emitted again.
+#[test]
+fn a_loop_whose_rows_are_missed() {
+    let pcs = [LOOP + 0x80, C_CODE, LOOP + 0x80, C_CODE, START + 1];
+    let one = [Python(1, 4, 0), Python(2, 7, 0)];
+    let entered = [Python(1, 4, 1), Python(2, 7, 1)];
+    let shims = [Python(1, 4, 0), Python(0, 0, 3), Python(2, 7, 0), Python(0, 0, 3)];
+    for (activation, frames) in
+        [(HF_CPYTHON_ONE, &one[..]), (HF_CPYTHON_ENTRY, &entered), (HF_CPYTHON_SHIM, &shims)]
+    {
+        let (walk, stop) = walk(&mut process(frames), &proc(activation), &pcs, false);
+        assert_eq!(text(&walk), "1:5 loop c 2:8 loop c start");
+        assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+        assert!(!walk.has_lost_runtime());
+    }
 }
 
 /// From 3.12 on: up to the loop's own frame, which is none.
