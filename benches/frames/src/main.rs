@@ -329,10 +329,15 @@ fn print(stream: &Stream, row: &Row, json: bool, [functions, frames, text_bytes]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Mutex, PoisonError};
+
+    /// Bytes are the whole program's: one test at a time.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     /// The kept streams are read, and what the store accounts for is what the allocator holds.
     #[test]
     fn accounted_bytes_are_held_bytes() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, make) = ALL.last().expect("policies");
         for (name, path) in recorded().expect("kept streams") {
             let from = open(&path).expect("a stream");
@@ -358,6 +363,7 @@ mod tests {
     /// What is shortened begins as the whole does.
     #[test]
     fn a_shortened_stream_is_the_beginning() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (name, path) = recorded().expect("kept streams").remove(0);
         let whole = Stream::from_capture(&name, open(&path).expect("a stream")).expect("a capture");
         let short = stream::shorten(open(&path).expect("a stream"), 500, Vec::new());

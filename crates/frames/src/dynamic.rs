@@ -549,7 +549,7 @@ impl Shard {
     #[inline]
     fn home(&self, print: &[u32; 3]) -> usize {
         // Scales 32 bits of the hash to the number of slots: any size will do.
-        (u64::from(print[1]) * self.slots.len() as u64 >> 32) as usize
+        ((u64::from(print[1]) * self.slots.len() as u64) >> 32) as usize
     }
 
     #[inline]

@@ -60,7 +60,7 @@ impl Strings {
 
     /// The id of a text, new or known. Texts longer than 16,382 bytes are cut.
     pub(crate) fn intern(&mut self, seed: &Seed, text: &str) -> Result<u32, Refused> {
-        self.intern_utf8(seed, text[..text.floor_char_boundary(MAX_BYTES)].as_bytes())
+        self.intern_utf8(seed, &text.as_bytes()[..text.floor_char_boundary(MAX_BYTES)])
     }
 
     /// The same for a text of at most 16,382 bytes that the caller knows to be UTF-8.
