@@ -48,10 +48,10 @@ pub type Make = fn(&Stream, Option<u64>) -> Option<Box<dyn Policy>>;
 /// All of them, in the order of the table.
 pub const ALL: [(&str, Make); 6] = [
     ("a: LRU per file id", |_, budget| budget.is_none().then(|| Box::new(PerFile::new()) as _)),
+    ("moka", |stream, budget| Some(Box::new(Moka::new(stream, budget)))),
     ("b: one global LRU", |stream, budget| Some(Box::new(Global::eager(stream, budget)))),
     ("c: growing LRU", |stream, budget| Some(Box::new(Global::growing(stream, budget)))),
     ("quick_cache", |stream, budget| Some(Box::new(Quick::new(stream, budget)))),
-    ("moka", |stream, budget| Some(Box::new(Moka::new(stream, budget)))),
     ("d: hotframe", |stream, budget| Some(Box::new(Hotframe::new(stream, budget)))),
 ];
 
@@ -312,30 +312,22 @@ struct Hotframe {
     budget: Budget,
     /// Given at a process's first sight.
     incarnations: Vec<Option<Incarnation>>,
-    keys: Vec<ProcessKey>,
+    /// Stands for processes not seen yet: code of files is known without them.
+    none: Incarnation,
     exits: u32,
 }
 
 impl Hotframe {
     fn new(stream: &Stream, budget: Option<u64>) -> Hotframe {
         let budget = Budget::new(budget.unwrap_or(u64::MAX));
-        Hotframe {
-            store: Store::new(&budget, Config::default()),
-            budget,
-            incarnations: Vec::new(),
-            keys: stream.processes.clone(),
-            exits: 0,
-        }
+        let mut store = Store::new(&budget, Config::default());
+        let none = store.incarnation(ProcessKey::default());
+        let incarnations = vec![None; stream.processes.len()];
+        Hotframe { store, budget, incarnations, none, exits: 0 }
     }
 
-    fn incarnation(&mut self, process: u32) -> Incarnation {
-        let process = process as usize;
-        if self.incarnations.len() <= process {
-            self.incarnations.resize(process + 1, None);
-        }
-        let store = &mut self.store;
-        let key = self.keys[process];
-        *self.incarnations[process].get_or_insert_with(|| store.incarnation(key))
+    fn incarnation(&self, process: u32) -> Incarnation {
+        self.incarnations[process as usize].unwrap_or(self.none)
     }
 }
 
@@ -351,7 +343,9 @@ impl Policy for Hotframe {
     }
 
     fn insert(&mut self, frame: &FrameDef, stream: &Stream) {
-        let incarnation = self.incarnation(frame.process);
+        let process = frame.process as usize;
+        let (store, key) = (&mut self.store, stream.processes[process]);
+        let incarnation = *self.incarnations[process].get_or_insert_with(|| store.incarnation(key));
         match &frame.names[..] {
             [name] => {
                 self.store.learn(incarnation, &frame.words, &[stream.info(name)]);

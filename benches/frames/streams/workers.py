@@ -1,5 +1,52 @@
-"""Identical workers, forked: each goes through the same mix of standard-library work."""
-import ast, difflib, email, glob, io, json, os, pickle, random, re, sys, textwrap, tokenize, string, statistics, decimal, fractions, html.parser, configparser, csv, argparse, logging, datetime, collections, shlex, fnmatch, heapq, bisect, copy, pprint, inspect, dis, base64, zipfile, gzip, hashlib, uuid, ipaddress, urllib.parse, xml.etree.ElementTree as ET, xml.dom.minidom, unittest, types, functools, symtable
+"""Identical workers, forked: each goes through the same mix of standard-library work.
+
+`workers.py N` forks N of them, prints `ready`, and runs until it is killed.
+"""
+import argparse
+import ast
+import base64
+import bisect
+import collections
+import configparser
+import copy
+import csv
+import datetime
+import decimal
+import difflib
+import dis
+import email
+import fnmatch
+import fractions
+import functools
+import glob
+import gzip
+import hashlib
+import heapq
+import html.parser
+import inspect
+import io
+import ipaddress
+import json
+import logging
+import os
+import pickle
+import pprint
+import random
+import re
+import shlex
+import statistics
+import string
+import symtable
+import sys
+import textwrap
+import tokenize
+import types
+import unittest
+import urllib.parse
+import uuid
+import xml.dom.minidom
+import xml.etree.ElementTree as ET
+import zipfile
 LIB = os.path.dirname(os.__file__)
 FILES = sorted(glob.glob(LIB + "/*.py"))[:160]
 
@@ -18,7 +65,8 @@ def wrap(path):
 
 def differ(path):
     a = open(path).read().splitlines()[:60]
-    b = a[:]; random.shuffle(b)
+    b = a[:]
+    random.shuffle(b)
     list(difflib.unified_diff(a, b))
 
 def jsons(path):
