@@ -9,10 +9,9 @@ together never passed the limit, as the kernel counts them.
 
 Load: processes that start, fault in their libraries and end; a compiler; a program that works on. What
 is looked at: VmRSS of hotframe twice a second, twenty times while it names and writes, VmHWM at its
-end, and the maps' bytes from its own books. In that sum pages of rings and maps that are mapped
-count twice: it is too high rather than too low. Where hotframe can have a memory cgroup of its own
-(v1 or v2), also what that is charged beside the page cache: heap, maps, rings, programs and
-whatever else the kernel holds for it, each page once.
+end, and the maps' bytes from its own books, without those that are mapped and so in VmRSS already.
+Where hotframe can have a memory cgroup of its own (v1 or v2), also what that is charged beside the
+page cache: heap, maps, rings, programs and whatever else the kernel holds for it; not its code.
 """
 
 import json
@@ -44,6 +43,20 @@ def status(pid):
     except OSError:
         pass
     return fields
+
+
+def mapped(pid):
+    """Bytes of BPF maps and perf rings among the resident pages: the maps' own sum has them too."""
+    total, is_one = 0, False
+    try:
+        for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            if line.startswith("Rss:"):
+                total += is_one * int(line.split()[1]) << 10
+            elif "-" in line.split(" ", 1)[0]:
+                is_one = line.endswith(("bpf-map", "[perf_event]"))
+    except OSError:
+        pass
+    return total
 
 
 def own_cgroup():
@@ -141,6 +154,7 @@ def main():
     command += ["-o", str(scratch / "soak.html"), "-o", str(scratch / "soak.pb.gz")]
     agent = subprocess.Popen(command, preexec_fn=enter)
     points, peak_charged, peak_rss, began, said = [], 0, 0, time.monotonic(), 0
+    twice = 0
     try:
         while agent.poll() is None:
             now = time.monotonic() - began
@@ -150,6 +164,8 @@ def main():
                 points.append((now, fields["VmRSS"]))
             if cgroup:
                 peak_charged = max(peak_charged, charged(cgroup))
+            if now < seconds and (twice == 0 or now - said >= 60):
+                twice = mapped(agent.pid)
             if now - said >= 60 and points:
                 said = now
                 print(f"{now:6.0f} s  {points[-1][1] / MIB:6.1f} MiB resident", flush=True)
@@ -174,7 +190,7 @@ def main():
     maps = books["agent"]["map_bytes"]
     while_recording = max(rss for at, rss in points if at <= seconds)
     # Maps are given back before naming begins: then resident memory stands alone.
-    most = max(while_recording + maps, peak_rss)
+    most = max(while_recording + maps - twice, peak_rss)
     print(f"recorded            {seconds:.0f} s, {books['samples_emitted']} samples")
     print(f"processes           {len(books['processes'])} listed")
     print(f"spilled             {json.dumps(books['spilled'])}")
@@ -182,7 +198,7 @@ def main():
     print(f"stacks              {books['stacks_whole']} whole, cut {json.dumps(cut)}")
     print(f"samples lost        {json.dumps(books['samples_lost'])}")
     print(f"resident at most    {peak_rss / MIB:.1f} MiB; {while_recording / MIB:.1f} while recording")
-    print(f"maps and rings      {maps / MIB:.1f} MiB")
+    print(f"maps and rings      {maps / MIB:.1f} MiB, of them mapped {twice / MIB:.1f}")
     if cgroup:
         print(f"charged to cgroup   {peak_charged / MIB:.1f} MiB at most, its page cache not counted")
     print(f"most of both        {most / MIB:.1f} of {limit / MIB:.1f} MiB")
@@ -191,7 +207,7 @@ def main():
     print(f"CPU                 {user + system:.1f} s, and {bpf:.1f} s in the kernel's programs")
     if os.environ.get("PLOT"):
         # Maps are held as long as it records.
-        both = [(at, rss + (maps if at <= seconds else 0)) for at, rss in points]
+        both = [(at, rss + (maps - twice if at <= seconds else 0)) for at, rss in points]
         plot(pathlib.Path(os.environ["PLOT"]), both, limit)
     if os.environ.get("KEEP"):
         shutil.copy(stats, os.environ["KEEP"])

@@ -2,7 +2,10 @@
 //! gathered, outermost first.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 
+use foldhash::fast::RandomState;
+use hotframe_core::numbers::Numbers;
 use hotframe_core::profile::{FRAME_INLINED, Frame, Function, Profile};
 
 /// The weights of the samples of one thread in one stack, added up; in order of stack, then
@@ -30,6 +33,100 @@ pub(crate) fn outermost_first(profile: &Profile, stack: u32, out: &mut Vec<u32>)
     out.clear();
     out.extend(profile.walk(stack));
     out.reverse();
+}
+
+/// Stacks merged by what their frames show: 16 bytes a node, 6 to 8 in an index, 4 for the order.
+pub(crate) struct Merged {
+    nodes: Vec<MergedNode>,
+    numbers: Numbers,
+    hasher: RandomState,
+    /// All but the root, by parent; filled by [`Merged::sort`].
+    order: Vec<u32>,
+}
+
+/// A node of [`Merged`]; 0 is the root.
+#[derive(Clone, Copy)]
+pub(crate) struct MergedNode {
+    /// Always a lower number.
+    pub(crate) parent: u32,
+    /// What it shows, a number of the caller's.
+    pub(crate) element: u32,
+    /// A sum of the caller's.
+    pub(crate) weight: u64,
+}
+
+impl Merged {
+    /// Of about so many nodes: an index that grew would be held twice.
+    pub(crate) fn with_capacity(n: usize) -> Merged {
+        let mut nodes = Vec::with_capacity(n.max(1));
+        nodes.push(MergedNode { parent: 0, element: 0, weight: 0 });
+        Merged {
+            nodes,
+            numbers: Numbers::with_capacity(n),
+            hasher: RandomState::default(),
+            order: Vec::new(),
+        }
+    }
+
+    /// The node of an element below another.
+    pub(crate) fn child(&mut self, parent: u32, element: u32) -> u32 {
+        let Merged { nodes, numbers, hasher, .. } = self;
+        let hash_of = |parent: u32, element: u32| {
+            hasher.hash_one(u64::from(parent) << 32 | u64::from(element))
+        };
+        let is = |at: u32| {
+            let node = nodes[at as usize];
+            (node.parent, node.element) == (parent, element)
+        };
+        let hash = hash_of(parent, element);
+        if let Some(known) = numbers.find(hash, is) {
+            return known;
+        }
+        let new = nodes.len() as u32;
+        nodes.push(MergedNode { parent, element, weight: 0 });
+        numbers.insert(hash, new, |at| {
+            let node = nodes[at as usize];
+            hash_of(node.parent, node.element)
+        });
+        new
+    }
+
+    pub(crate) fn add(&mut self, at: u32, weight: u64) {
+        let sum = &mut self.nodes[at as usize].weight;
+        *sum = sum.saturating_add(weight);
+    }
+
+    /// No node comes any more: children by the order of their elements.
+    pub(crate) fn sort<K: Ord>(&mut self, key: impl Fn(u32) -> K) {
+        self.numbers = Numbers::default();
+        self.order = (1..self.nodes.len() as u32).collect();
+        let nodes = &self.nodes;
+        self.order.sort_unstable_by(|&left, &right| {
+            let (left, right) = (nodes[left as usize], nodes[right as usize]);
+            let by_parent = left.parent.cmp(&right.parent);
+            by_parent.then_with(|| key(left.element).cmp(&key(right.element)))
+        });
+    }
+
+    /// Adds the weights of all below to every node.
+    pub(crate) fn sum_up(&mut self) {
+        for at in (1..self.nodes.len()).rev() {
+            let MergedNode { parent, weight, .. } = self.nodes[at];
+            self.add(parent, weight);
+        }
+    }
+
+    pub(crate) fn node(&self, at: u32) -> MergedNode {
+        self.nodes[at as usize]
+    }
+
+    /// The children of a node, sorted.
+    pub(crate) fn children(&self, parent: u32) -> &[u32] {
+        let parent_of = |at: &u32| self.nodes[*at as usize].parent;
+        let begin = self.order.partition_point(|at| parent_of(at) < parent);
+        let end = self.order.partition_point(|at| parent_of(at) <= parent);
+        &self.order[begin..end]
+    }
 }
 
 /// Numbers the locations of stacks: a location is a frame together with those inlined into it.

@@ -107,6 +107,30 @@ impl Message {
     }
 }
 
+/// What stands before a message or bytes: the field's number and their length.
+pub(crate) struct Head {
+    message: Message,
+    content_len: usize,
+}
+
+impl Head {
+    pub(crate) fn new(field: u32, content_len: usize) -> Head {
+        let mut message = Message::default();
+        message.tag(field, LEN);
+        message.varint(content_len as u64);
+        Head { message, content_len }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.message.as_bytes()
+    }
+
+    /// With what it stands before.
+    pub(crate) fn whole_len(&self) -> usize {
+        self.message.bytes.len() + self.content_len
+    }
+}
+
 fn varint_len(value: u64) -> u64 {
     u64::from((64 - (value | 1).leading_zeros()).div_ceil(7))
 }

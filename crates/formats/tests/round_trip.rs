@@ -27,6 +27,61 @@ fn canonical_is_one() {
     }
 }
 
+/// What a recording is built into has the one numbering already, so that a page of it needs no copy:
+/// inlined calls, places without a name, frames that are one by what they show, threads of one
+/// name and stacks that only differ in words that name the same.
+#[test]
+fn recordings_are_built_canonical() {
+    use hotframe_abi as abi;
+    use hotframe_core::profile::Meta;
+    use hotframe_core::recording::{Recording, Sample};
+    use hotframe_core::resolve::{self, Sources};
+    use hotframe_frames::{FrameInfo, FunctionInfo};
+    use zerocopy::FromZeros as _;
+
+    let kind = |kind: u32, number: u64| u64::from(kind) << abi::HF_FRAME_KIND_SHIFT | number;
+    let note = |number: u64| kind(abi::HF_FRAME_NOTE, number);
+    let mut recording = Recording::default();
+    for i in (0..3000u64).rev() {
+        let mut head = abi::hf_sample::new_zeroed();
+        (head.weight, head.time_ns) = (1 + (i % 3) as u32, 1000 + i / 2);
+        (head.tgid, head.cpu) = (1 + (i % 7) as u32, (i % 2) as u32);
+        head.tid = head.tgid + (i % 2) as u32;
+        head.comm[..4].copy_from_slice(if i % 5 == 0 { b"app1" } else { b"app2" });
+        // The process's own address is the same function in all of them.
+        let own = kind(abi::HF_FRAME_USER_PC, 64 * (i % 4));
+        let words = [note(i % 90), own, note(i % 11), note(i % 3)];
+        let hash = i % 90 * 1_000_000 + i % 44 * 1000 + i % 33;
+        recording.add(&Sample { head: &head, words: &words, hash, cut: 0, cut_pc: 0 }, || {
+            "/bin/app".to_owned()
+        });
+    }
+    for word in recording.store.unnamed_words(usize::MAX) {
+        let number = word & 0xff;
+        let name = format!("function {}", number % 40);
+        let function = FunctionInfo { name: name.as_bytes(), ..FunctionInfo::default() };
+        let caller = FunctionInfo { name: b"caller", file: b"a.c", ..function };
+        let frame = FrameInfo { function, line: 0, flags: 0 };
+        let inlined = [frame, FrameInfo { function: caller, line: 7, flags: 0 }];
+        match number % 4 {
+            0 => continue,
+            1 => recording.store.name_word(word, &inlined),
+            _ => recording.store.name_word(word, &[frame]),
+        };
+    }
+    for (incarnation, word) in recording.store.unnamed_own_words() {
+        let function = FunctionInfo { name: b"generated", ..FunctionInfo::default() };
+        let frames = [FrameInfo { function, line: 0, flags: 0 }];
+        recording.store.name_own_word(incarnation, word, &frames);
+    }
+    let (samples, n_nodes) = (recording.samples.time_ns.len(), recording.store.n_nodes());
+    let profile = resolve::build(recording, &Sources::default(), Meta::default(), 1000);
+    assert!(profile.is_canonical);
+    assert_eq!(profile.samples.time_ns.len(), samples);
+    assert!(profile.stacks.len() != n_nodes && profile.functions.len() > 20);
+    assert_same(&canonical(&profile).unwrap(), &profile);
+}
+
 /// An OTLP file is lossless.
 #[test]
 fn otlp_keeps_everything() {

@@ -82,6 +82,8 @@ pub struct Ledger {
     pub recording: Budget,
     /// The most that this share may be.
     share_bytes: u64,
+    /// What writing holds beside the profile, in percent of it.
+    pub writing_percent: u64,
     measured: Vec<Measured>,
     stages: Vec<(&'static str, u64)>,
     peak_bytes: u64,
@@ -93,7 +95,15 @@ impl Ledger {
         let whole = Budget::new(limit_bytes);
         let recording = whole.carve(share_bytes);
         let (measured, stages) = (Vec::new(), Vec::new());
-        Ledger { whole, recording, share_bytes, measured, stages, peak_bytes: 0 }
+        Ledger {
+            whole,
+            recording,
+            share_bytes,
+            writing_percent: 0,
+            measured,
+            stages,
+            peak_bytes: 0,
+        }
     }
 
     /// Notes what an owner holds now, and what it did so far.
@@ -160,7 +170,7 @@ impl Ledger {
             .filter(|one| RETURNED.contains(&one.name))
             .map(|one| one.charge.bytes())
             .sum();
-        (self.room_bytes() + returned) * 4 / WRITING_QUARTERS / NAMED_PART
+        self.building(self.room_bytes() + returned) * 4 / WRITING_QUARTERS / NAMED_PART
     }
 
     /// Gives back what only recording needed. What naming, building the profile and writing may
@@ -169,11 +179,17 @@ impl Ledger {
         for owner in RETURNED {
             self.release(owner);
         }
-        let room = self.room_bytes();
+        let room = self.building(self.room_bytes());
         self.share_bytes = room * 4 / WRITING_QUARTERS;
         self.recording.set_limit_bytes(self.share_bytes);
         // The system allocator's own overhead on what is still to be taken.
         room - room / OVERHEAD_PART
+    }
+
+    /// Of what there is, what may be held while the profile is built: it is half of that then, so
+    /// that a writer which holds more than the profile again needs the rest.
+    fn building(&self, room_bytes: u64) -> u64 {
+        room_bytes * 200 / (100 + self.writing_percent).max(200)
     }
 
     /// Nothing is held by this owner any more.

@@ -208,7 +208,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Tables::new(Box::new(memory)),
         (options.audit > 0).then(|| audit::auditor(options.audit)).flatten(),
     );
-    let ledger = Ledger::new(budget, shares.profile);
+    let mut ledger = Ledger::new(budget, shares.profile);
+    ledger.writing_percent =
+        outputs.iter().map(|output| output.format.writing_percent()).max().unwrap_or(0);
     session.recording = Recording::new(&ledger.recording);
     session.segments = Some(Segments::default());
     session.runtimes = Runtimes::new(crate::registry::RUNTIMES);

@@ -1,14 +1,12 @@
 //! Profile → folded text.
 
-use std::collections::HashMap;
 use std::io::Write;
-use std::sync::Arc;
 
-use hotframe_core::profile::{FRAME_INLINED, Kind, Profile};
+use hotframe_core::profile::{FRAME_INLINED, Kind, Profile, Strings};
 
 use super::NAME;
 use crate::Error;
-use crate::tree::{aggregate, outermost_first};
+use crate::tree::{Merged, aggregate, outermost_first};
 
 /// How to write.
 #[derive(Debug, Clone, Copy)]
@@ -23,103 +21,91 @@ impl Default for Options {
     }
 }
 
-/// Writes the folded form. Lines are sorted as rows of numbers, four bytes an element: as text
-/// they would fill memory, since each repeats its callers' names.
+/// Writes the folded form. Lines come sorted out of a tree of their elements: as text they would
+/// fill memory, since each repeats its callers' names.
 ///
 /// # Errors
 /// [`Error::Write`].
 pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Result<(), Error> {
-    let mut elements = Elements::default();
-    let mut of_function = vec![None; profile.functions.len() * 2];
-    let mut lines: Vec<(Box<[u32]>, u64)> = Vec::new();
+    let mut elements = Strings::default();
+    let mut of_function = vec![0; profile.functions.len() * 2];
+    let mut tree = Merged::with_capacity(profile.stacks.len());
     let mut frames = Vec::new();
-    let mut line = Vec::new();
     for (stack, thread, count) in aggregate(profile) {
         let comm = profile.threads[thread as usize].comm;
-        line.clear();
-        line.push(elements.number(clean(profile.strings.get(comm))));
+        let mut at = tree.child(0, elements.intern(&clean(profile.strings.get(comm))));
         outermost_first(profile, stack, &mut frames);
         for &frame in &frames {
             let frame = &profile.frames[frame as usize];
             let inlined = frame.flags & FRAME_INLINED != 0;
             let known = &mut of_function[frame.function as usize * 2 + usize::from(inlined)];
-            line.push(*known.get_or_insert_with(|| {
+            // No element is empty.
+            if *known == 0 {
                 let function = &profile.functions[frame.function as usize];
                 let mut name = clean(profile.strings.get(function.name));
                 if options.annotate {
                     name.push_str(annotation(function.kind, inlined));
                 }
-                elements.number(name)
-            }));
+                *known = elements.intern(&name);
+            }
+            at = tree.child(at, *known);
         }
-        lines.push((line.as_slice().into(), count));
+        tree.add(at, count);
     }
+    let rank = ranks(&elements);
+    tree.sort(|element| element);
 
-    let ranks = elements.ranks();
-    // Until here numbers are in order of first use: now a line becomes its elements' ranks.
-    for (line, _) in &mut lines {
-        let last = line.len() - 1;
-        for (i, element) in line.iter_mut().enumerate() {
-            *element = ranks.of[*element as usize * 2 + usize::from(i == last)];
+    // A node is where a line ends, or what others go through: these have places of their own
+    // among its siblings.
+    let mut line = Vec::new();
+    let mut pending = vec![(0, 0, false)];
+    let mut next: Vec<(u32, u32, bool)> = Vec::new();
+    while let Some((at, depth, is_end)) = pending.pop() {
+        let node = tree.node(at);
+        line.truncate(depth);
+        if at != 0 {
+            line.push(node.element);
         }
-    }
-    lines.sort_unstable();
-    let mut lines = lines.into_iter().peekable();
-    while let Some((line, mut count)) = lines.next() {
-        while let Some((_, more)) = lines.next_if(|next| next.0 == line) {
-            count += more;
+        if is_end {
+            for (i, &element) in line.iter().enumerate() {
+                let end = if i + 1 == line.len() { " " } else { ";" };
+                write!(out, "{}{end}", elements.get(element)).map_err(Error::write(NAME))?;
+            }
+            writeln!(out, "{}", node.weight).map_err(Error::write(NAME))?;
+            continue;
         }
-        for (i, &rank) in line.iter().enumerate() {
-            let end = if i + 1 == line.len() { " " } else { ";" };
-            let text = &elements.texts[ranks.element[rank as usize] as usize];
-            write!(out, "{text}{end}").map_err(Error::write(NAME))?;
+        let rank_of =
+            |at: u32, is_end: bool| rank[tree.node(at).element as usize * 2 + usize::from(is_end)];
+        next.clear();
+        for &child in tree.children(at) {
+            next.push((rank_of(child, false), child, false));
+            if tree.node(child).weight > 0 {
+                next.push((rank_of(child, true), child, true));
+            }
         }
-        writeln!(out, "{count}").map_err(Error::write(NAME))?;
+        // The last that is pushed comes first.
+        next.sort_unstable_by_key(|&(rank, ..)| std::cmp::Reverse(rank));
+        let depth = line.len();
+        pending.extend(next.iter().map(|&(_, child, is_end)| (child, depth, is_end)));
     }
     Ok(())
 }
 
-/// The texts between the semicolons, each once.
-#[derive(Default)]
-struct Elements {
-    texts: Vec<Arc<str>>,
-    index: HashMap<Arc<str>, u32>,
-}
-
-/// The places of the elements in the order of bytes, as an inner one and as the last of a line:
-/// an inner one is followed by `;`, which sorts among the letters of longer names, the last one
-/// by nothing, which sorts before all.
-struct Ranks {
-    /// By element × 2 + whether it is the last.
-    of: Vec<u32>,
-    /// The element of a rank.
-    element: Vec<u32>,
-}
-
-impl Elements {
-    fn number(&mut self, text: String) -> u32 {
-        let text: Arc<str> = text.into();
-        let next = self.texts.len() as u32;
-        *self.index.entry(text).or_insert_with_key(|text| {
-            self.texts.push(text.clone());
-            next
-        })
+/// The places of the elements in the order of bytes, by element × 2 + whether it is the last of a
+/// line: an inner one is followed by `;`, which sorts among the letters of longer names, the last
+/// one by nothing, which sorts before all.
+fn ranks(elements: &Strings) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..elements.len() as u32 * 2).collect();
+    let key = |&place: &u32| {
+        let end: &[u8] = if place % 2 == 0 { b";" } else { b"" };
+        elements.get(place / 2).bytes().chain(end.iter().copied())
+    };
+    order.sort_unstable_by(|left, right| key(left).cmp(key(right)));
+    let mut of = vec![0; order.len()];
+    for (rank, &place) in order.iter().enumerate() {
+        of[place as usize] = rank as u32;
     }
-
-    fn ranks(&self) -> Ranks {
-        let mut order: Vec<u32> = (0..self.texts.len() as u32 * 2).collect();
-        let key = |&place: &u32| {
-            let end: &[u8] = if place % 2 == 0 { b";" } else { b"" };
-            (self.texts[place as usize / 2].bytes()).chain(end.iter().copied())
-        };
-        order.sort_unstable_by(|left, right| key(left).cmp(key(right)));
-        let mut of = vec![0; order.len()];
-        for (rank, &place) in order.iter().enumerate() {
-            of[place as usize] = rank as u32;
-        }
-        let element = order.into_iter().map(|place| place / 2).collect();
-        Ranks { of, element }
-    }
+    of
 }
 
 /// flamegraph.pl's suffix for a frame. Kernel code says so even where it is inlined: its colour

@@ -1,17 +1,19 @@
 //! Profile → OTLP.
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::io::Write;
+use std::hash::BuildHasher as _;
+use std::io::{self, Write};
 
+use foldhash::fast::RandomState;
+use hotframe_core::numbers::Numbers;
 use hotframe_core::profile::{
-    FRAME_HEURISTIC, FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Process, Profile,
+    FRAME_HEURISTIC, FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Process, Profile, Strings,
 };
 
 use super::{ARCHS, KERNEL_FILE, NAME, key};
 use crate::Error;
 use crate::tree::{Locations, base_name, unnamed};
-use crate::wire::Message;
+use crate::wire::{Head, Message};
 
 /// What to write beside stacks, times and threads.
 #[derive(Debug, Clone, Copy)]
@@ -68,15 +70,15 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
     };
     let end_ns = samples.time_ns.iter().max().map_or(0, |last| last + 1);
 
-    let mut rows: Vec<usize> =
-        (0..samples.stack.len()).filter(|&i| samples.weight[i] > 0).collect();
-    let thread_of = |i: usize| &profile.threads[samples.thread[i] as usize];
+    let mut rows: Vec<u32> =
+        (0..samples.stack.len() as u32).filter(|&i| samples.weight[i as usize] > 0).collect();
+    let thread_of = |i: u32| &profile.threads[samples.thread[i as usize] as usize];
     let cpu_of = |i: usize| if options.cpu { samples.cpu[i] } else { 0 };
-    let identity = |i: usize| {
-        let thread = thread_of(i);
+    let identity = |row: u32| {
+        let (thread, i) = (thread_of(row), row as usize);
         (thread.process, samples.stack[i], thread.tid, thread.comm, cpu_of(i), samples.cut[i])
     };
-    rows.sort_by_key(|&i| (identity(i), samples.time_ns[i]));
+    rows.sort_unstable_by_key(|&i| (identity(i), samples.time_ns[i as usize], i));
     let mut rows = rows.as_slice();
 
     let no_process = [Process::default()];
@@ -92,7 +94,8 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
         rows = rest;
         let mut locations_of_stack = Vec::new();
         for same in own.chunk_by(|&i, &j| identity(i) == identity(j)) {
-            let i = same[0];
+            let row = same[0];
+            let i = row as usize;
             let stack = samples.stack[i];
             let stack_id = match stack_ids.get(&stack) {
                 Some(&id) => id,
@@ -104,12 +107,12 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
                     let mut message = Message::default();
                     let ids = locations_of_stack.iter().map(|&id| location_ids[id as usize]);
                     message.packed(1, ids);
-                    let id = dictionary.stacks.intern(message);
+                    let id = dictionary.stacks.intern(message.as_bytes());
                     stack_ids.insert(stack, id);
                     id
                 }
             };
-            let thread = thread_of(i);
+            let thread = thread_of(row);
             let mut attributes = Vec::new();
             if known {
                 attributes.push(dictionary.number(key::TID, u64::from(thread.tid)));
@@ -125,9 +128,9 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
             let mut sample = Message::default();
             sample.uint(1, stack_id);
             sample.packed(2, attributes.into_iter());
-            let weights = same.iter().map(|&i| u64::from(samples.weight[i]));
-            let stamps =
-                same.iter().map(|&i| meta.start_unix_ns.saturating_add(samples.time_ns[i]));
+            let weights = same.iter().map(|&i| u64::from(samples.weight[i as usize]));
+            let stamps = (same.iter())
+                .map(|&i| meta.start_unix_ns.saturating_add(samples.time_ns[i as usize]));
             match shape {
                 Shape::Total => sample.packed(4, std::iter::once(weights.sum())),
                 Shape::StampsAndValues => {
@@ -175,17 +178,25 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
 
         let mut scope_profiles = Message::default();
         scope_profiles.message(1, &scope(&meta.producer));
-        scope_profiles.message(2, &otlp);
         let mut resource_profiles = Message::default();
         resource_profiles.message(1, &resource(profile, known.then_some(process)));
-        resource_profiles.message(2, &scope_profiles);
-        let mut file = Message::default();
-        file.message(1, &resource_profiles);
-        out.write_all(file.as_bytes()).map_err(Error::write(NAME))?;
+        // The profile is the last field of what holds it, and that of the file's: it is not copied.
+        let profile_head = Head::new(2, otlp.as_bytes().len());
+        let scope_len = scope_profiles.as_bytes().len() + profile_head.whole_len();
+        let scope_head = Head::new(2, scope_len);
+        let resource_len = resource_profiles.as_bytes().len() + scope_head.whole_len();
+        for bytes in [
+            Head::new(1, resource_len).as_bytes(),
+            resource_profiles.as_bytes(),
+            scope_head.as_bytes(),
+            scope_profiles.as_bytes(),
+            profile_head.as_bytes(),
+            otlp.as_bytes(),
+        ] {
+            out.write_all(bytes).map_err(Error::write(NAME))?;
+        }
     }
-    let mut file = Message::default();
-    file.message(2, &dictionary.message());
-    out.write_all(file.as_bytes()).map_err(Error::write(NAME))
+    dictionary.write(out).map_err(Error::write(NAME))
 }
 
 fn cut_name(cut: u8) -> Option<&'static str> {
@@ -269,30 +280,51 @@ fn any_number(number: u64) -> Message {
 
 /// A table whose entries are told apart by their encoding; entry 0 is the empty one.
 struct Table {
-    entries: Vec<Box<[u8]>>,
-    index: HashMap<Box<[u8]>, u64>,
+    bytes: Vec<u8>,
+    /// Where each entry ends.
+    ends: Vec<usize>,
+    numbers: Numbers,
+    hasher: RandomState,
 }
 
 impl Table {
     fn new() -> Table {
-        Table { entries: vec![Box::default()], index: HashMap::from([(Box::default(), 0)]) }
+        Table {
+            bytes: Vec::new(),
+            ends: vec![0],
+            numbers: Numbers::default(),
+            hasher: RandomState::default(),
+        }
     }
 
-    fn intern(&mut self, message: Message) -> u64 {
-        intern(&mut self.index, &mut self.entries, message.as_bytes().into())
+    fn intern(&mut self, entry: &[u8]) -> u64 {
+        if entry.is_empty() {
+            return 0;
+        }
+        let hash = self.hasher.hash_one(entry);
+        if let Some(known) = self.numbers.find(hash, |id| self.entry(id) == entry) {
+            return known.into();
+        }
+        let new = self.ends.len() as u32;
+        self.bytes.extend_from_slice(entry);
+        self.ends.push(self.bytes.len());
+        let Table { bytes, ends, numbers, hasher } = self;
+        numbers.insert(hash, new, |id| hasher.hash_one(entry_of(bytes, ends, id)));
+        new.into()
+    }
+
+    fn entry(&self, id: u32) -> &[u8] {
+        entry_of(&self.bytes, &self.ends, id)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        (0..self.ends.len() as u32).map(|id| self.entry(id))
     }
 }
 
-fn intern<T: Clone + Eq + Hash>(
-    index: &mut HashMap<T, u64>,
-    entries: &mut Vec<T>,
-    entry: T,
-) -> u64 {
-    let next = entries.len() as u64;
-    *index.entry(entry).or_insert_with_key(|entry| {
-        entries.push(entry.clone());
-        next
-    })
+fn entry_of<'a>(bytes: &'a [u8], ends: &[usize], id: u32) -> &'a [u8] {
+    let begin = if id == 0 { 0 } else { ends[id as usize - 1] };
+    &bytes[begin..ends[id as usize]]
 }
 
 /// The tables that all resources share. Field numbers are those of `ProfilesDictionary`.
@@ -300,8 +332,7 @@ struct Dictionary {
     mappings: Table,
     locations: Table,
     functions: Table,
-    strings: Vec<Box<str>>,
-    string_index: HashMap<Box<str>, u64>,
+    strings: Strings,
     attributes: Table,
     stacks: Table,
 }
@@ -312,25 +343,21 @@ impl Dictionary {
             mappings: Table::new(),
             locations: Table::new(),
             functions: Table::new(),
-            strings: vec!["".into()],
-            string_index: HashMap::from([("".into(), 0)]),
+            strings: Strings::default(),
             attributes: Table::new(),
             stacks: Table::new(),
         }
     }
 
     fn string(&mut self, text: &str) -> u64 {
-        match self.string_index.get(text) {
-            Some(&id) => id,
-            None => intern(&mut self.string_index, &mut self.strings, text.into()),
-        }
+        self.strings.intern(text).into()
     }
 
     fn attribute(&mut self, key: &str, value: &Message) -> u64 {
         let mut message = Message::default();
         message.uint(1, self.string(key));
         message.message(2, value);
-        self.attributes.intern(message)
+        self.attributes.intern(message.as_bytes())
     }
 
     fn text(&mut self, key: &str, text: &str) -> u64 {
@@ -391,7 +418,7 @@ impl Dictionary {
             attributes.push(self.flag(key::INLINED));
         }
         message.packed(4, attributes.into_iter());
-        self.locations.intern(message)
+        self.locations.intern(message.as_bytes())
     }
 
     fn mapping(&mut self, path: &str, build_id: &str) -> u64 {
@@ -405,7 +432,7 @@ impl Dictionary {
         let mut message = Message::default();
         message.uint(4, self.string(path));
         message.packed(5, std::iter::once(attribute));
-        self.mappings.intern(message)
+        self.mappings.intern(message.as_bytes())
     }
 
     /// A function; one without any name is called `[unknown]`, as it must have one.
@@ -420,26 +447,27 @@ impl Dictionary {
         message.uint(2, self.string(text(function.system_name)));
         message.uint(3, self.string(text(function.file)));
         message.uint(4, u64::from(function.start_line));
-        self.functions.intern(message)
+        self.functions.intern(message.as_bytes())
     }
 
-    fn message(&self) -> Message {
-        let mut message = Message::default();
-        let mut table = |field, entries: &[Box<[u8]>]| {
-            for entry in entries {
-                message.bytes_present(field, entry);
-            }
-        };
-        table(1, &self.mappings.entries);
-        table(2, &self.locations.entries);
-        table(3, &self.functions.entries);
+    /// Writes it as field 2 of the file, without a second copy of it.
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
         // The one link: none.
-        table(4, &[Box::default()]);
-        table(6, &self.attributes.entries);
-        table(7, &self.stacks.entries);
-        for text in &self.strings {
-            message.bytes_present(5, text.as_bytes());
-        }
-        message
+        let none: &[u8] = &[];
+        let fields = || {
+            (self.mappings.entries().map(|entry| (1, entry)))
+                .chain(self.locations.entries().map(|entry| (2, entry)))
+                .chain(self.functions.entries().map(|entry| (3, entry)))
+                .chain(std::iter::once((4, none)))
+                .chain(self.attributes.entries().map(|entry| (6, entry)))
+                .chain(self.stacks.entries().map(|entry| (7, entry)))
+                .chain(self.strings.iter().map(|text| (5, text.as_bytes())))
+        };
+        let len = fields().map(|(field, bytes)| Head::new(field, bytes.len()).whole_len()).sum();
+        out.write_all(Head::new(2, len).as_bytes())?;
+        fields().try_for_each(|(field, bytes)| {
+            out.write_all(Head::new(field, bytes.len()).as_bytes())?;
+            out.write_all(bytes)
+        })
     }
 }

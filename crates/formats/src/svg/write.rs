@@ -1,6 +1,5 @@
 //! Profile → SVG.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
 
@@ -8,6 +7,7 @@ use hotframe_core::profile::{Kind, Profile};
 
 use super::NAME;
 use crate::Error;
+use crate::tree::Merged;
 
 /// How to draw.
 #[derive(Debug, Clone, Copy)]
@@ -35,22 +35,22 @@ const CHAR_PX: f64 = 6.62;
 /// # Errors
 /// [`Error::Write`].
 pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Result<(), Error> {
-    let graph = Graph::new(profile);
-    let total = graph.nodes[0].weight;
+    let graph = graph(profile);
+    let total = graph.node(0).weight;
     let scale = (f64::from(options.width_px) - 2.0 * MARGIN_PX) / (total.max(1) as f64);
 
     let mut boxes = String::new();
     let mut deepest = 0;
     // Depth first without recursion, as stacks are thousands deep: node, row, left edge in ticks.
-    let mut pending = vec![(0_usize, 0_u32, 0_u64)];
+    let mut pending = vec![(0_u32, 0_u32, 0_u64)];
     while let Some((at, row, left)) = pending.pop() {
-        let node = &graph.nodes[at];
+        let node = graph.node(at);
         let width = node.weight as f64 * scale;
         if width < options.min_width_px && at != 0 {
             continue;
         }
         deepest = deepest.max(row);
-        let (name, fill, title) = match node.function {
+        let (name, fill, title) = match node.element.checked_sub(1) {
             None => ("all".to_owned(), "#d0d4da", "all".to_owned()),
             Some(function) => {
                 let function = &profile.functions[function as usize];
@@ -89,9 +89,9 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
         }
         boxes.push_str("</g>\n");
         let mut left = left;
-        for &child in node.children.values() {
+        for &child in graph.children(at) {
             pending.push((child, row + 1, left));
-            left += graph.nodes[child].weight;
+            left += graph.node(child).weight;
         }
     }
 
@@ -115,45 +115,26 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
     .map_err(Error::write(NAME))
 }
 
-/// Stacks merged by function.
-struct Graph<'p> {
-    nodes: Vec<Node<'p>>,
-}
-
-struct Node<'p> {
-    /// `None`: the root.
-    function: Option<u32>,
-    weight: u64,
-    /// In order of name.
-    children: BTreeMap<(&'p str, u32), usize>,
-}
-
-impl<'p> Graph<'p> {
-    fn new(profile: &'p Profile) -> Graph<'p> {
-        let node = |function| Node { function, weight: 0, children: BTreeMap::new() };
-        let mut nodes = vec![node(None)];
-        // Node of each stack; parents come before their children.
-        let mut of_stack = vec![0_usize; profile.stacks.len()];
-        for (i, stack) in profile.stacks.iter().enumerate().skip(1) {
-            let parent = of_stack[stack.parent as usize];
-            let function = profile.frames[stack.frame as usize].function;
-            let name = profile.strings.get(profile.functions[function as usize].name);
-            let next = nodes.len();
-            of_stack[i] = *nodes[parent].children.entry((name, function)).or_insert(next);
-            if of_stack[i] == next {
-                nodes.push(node(Some(function)));
-            }
-        }
-        for (&stack, &weight) in profile.samples.stack.iter().zip(&profile.samples.weight) {
-            nodes[of_stack[stack as usize]].weight += u64::from(weight);
-        }
-        // A node's number is above its parent's: sums flow from the last to the first.
-        for at in (0..nodes.len()).rev() {
-            let below: u64 = (nodes[at].children.values()).map(|&child| nodes[child].weight).sum();
-            nodes[at].weight += below;
-        }
-        Graph { nodes }
+/// Stacks merged by function, with all samples at or below each node. A node's element is its
+/// function's number and one; the root has 0.
+fn graph(profile: &Profile) -> Merged {
+    let mut graph = Merged::with_capacity(profile.stacks.len());
+    // Node of each stack; parents come before their children.
+    let mut of_stack = vec![0; profile.stacks.len()];
+    for (i, stack) in profile.stacks.iter().enumerate().skip(1) {
+        let function = profile.frames[stack.frame as usize].function;
+        of_stack[i] = graph.child(of_stack[stack.parent as usize], function + 1);
     }
+    for (&stack, &weight) in profile.samples.stack.iter().zip(&profile.samples.weight) {
+        graph.add(of_stack[stack as usize], u64::from(weight));
+    }
+    drop(of_stack);
+    graph.sum_up();
+    graph.sort(|element| {
+        let function = &profile.functions[element as usize - 1];
+        (profile.strings.get(function.name), element)
+    });
+    graph
 }
 
 /// The page's colours (web/src/colour.ts), where they are tested for contrast and for colour vision.
