@@ -162,7 +162,8 @@ impl Ledger {
     }
 
     /// What a recording may hold before names are added, so that these and what is written fit once
-    /// the kernel's part was given back.
+    /// the kernel's part was given back. No more than half of what is free now: a heap that has
+    /// grown and shrunk holds more than is asked of it, and files come while it records.
     pub fn part_bytes(&self) -> u64 {
         let returned: u64 = self
             .measured
@@ -170,7 +171,9 @@ impl Ledger {
             .filter(|one| RETURNED.contains(&one.name))
             .map(|one| one.charge.bytes())
             .sum();
-        self.building(self.room_bytes() + returned) * 4 / WRITING_QUARTERS / NAMED_PART
+        let room = self.room_bytes();
+        let written = self.building(room + returned) * 4 / WRITING_QUARTERS / NAMED_PART;
+        written.min(room / 2)
     }
 
     /// Gives back what only recording needed. What naming, building the profile and writing may
@@ -307,6 +310,7 @@ mod tests {
         ledger.measure("tables", 100 << 20, Counts::default());
         ledger.settle(0);
         assert_eq!(ledger.recording.limit_bytes(), 512 << 20);
+        assert!(ledger.part_bytes() <= ledger.room_bytes() / 2);
         charge.grow(310 << 20).unwrap();
         let (memory, _) = ledger.json(&[]);
         assert_eq!(memory["tables"]["bytes"], 100 << 20);
