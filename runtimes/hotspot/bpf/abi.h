@@ -77,6 +77,8 @@ struct hf_hotspot_range {
 #define HF_HOTSPOT_COMPLETE_I16 4
 /* Classes were unloaded of late: names do not wait for the end of a pass. */
 #define HF_HOTSPOT_UNLOADS 8
+/* None was for some time, as long as the number of them is still epoch_quiet. */
+#define HF_HOTSPOT_QUIET 16
 
 #define HF_HOTSPOT_MAX_BLOB_BYTES 512
 #define HF_HOTSPOT_NO_FIELD 0xffffU
@@ -90,6 +92,7 @@ struct hf_hotspot_proc {
 	__u64 interpreter_start;
 	__u64 interpreter_end;
 	__u64 epoch_addr; /* of a 64-bit count of unloaded classes; 0: none */
+	__u64 epoch_quiet; /* HF_HOTSPOT_QUIET; its low bits, as in a frame */
 	/* Addresses of CodeBlob names; 0: not known, and the text is read. */
 	__u64 name_nmethod;
 	__u64 name_native;

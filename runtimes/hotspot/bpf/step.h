@@ -168,8 +168,12 @@ static __always_inline __u64 hf_hotspot_epoch(struct hf_walk *w, const struct hf
 		return known - 1;
 	if (!proc->epoch_addr)
 		return 0;
-	if (hf_read_user(w, &s->value, 8, proc->epoch_addr))
+	if (w->late && (proc->flags & HF_HOTSPOT_QUIET)) {
+		if (hf_read_lasting(w, &s->value, 8, proc->epoch_addr))
+			return 0;
+	} else if (hf_read_user(w, &s->value, 8, proc->epoch_addr)) {
 		return 0;
+	}
 	s->value &= HF_HOTSPOT_COOKIE_MASK;
 	w->runtime_state[HF_RUNTIME_HOTSPOT] = s->value + 1;
 	return s->value;
@@ -189,10 +193,16 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 	if (!proc)
 		return 1;
 	s = HF_HOTSPOT_SCRATCH(w);
-	/* Not of what is lasting: when the walk is finished late, both count only
-	 * as long as this frame stands, whose class lives as long. */
-	if (!hf_read_user(w, &s->value, 8, method + proc->method_const))
+	/* When the walk is finished late, both count only as long as this frame
+	 * stands, whose class lives as long, or if no class was unloaded from
+	 * before the sample until now. */
+	if (w->late && (proc->flags & HF_HOTSPOT_QUIET) &&
+	    hf_hotspot_epoch(w, proc) == proc->epoch_quiet) {
+		if (!hf_read_lasting(w, &s->value, 8, method + proc->method_const))
+			constant = s->value;
+	} else if (!hf_read_user(w, &s->value, 8, method + proc->method_const)) {
 		constant = s->value;
+	}
 	if (constant) {
 		/* At a leaf a register may hold it, or something else. */
 		if (bcp != bcp_slot) {

@@ -14,6 +14,7 @@ pub const HF_HOTSPOT_CODE_ADDRESS: u32 = 1;
 pub const HF_HOTSPOT_ENTRY_ADDRESS: u32 = 2;
 pub const HF_HOTSPOT_COMPLETE_I16: u32 = 4;
 pub const HF_HOTSPOT_UNLOADS: u32 = 8;
+pub const HF_HOTSPOT_QUIET: u32 = 16;
 pub const HF_HOTSPOT_MAX_BLOB_BYTES: u32 = 512;
 pub const HF_HOTSPOT_NO_FIELD: u32 = 65535;
 pub const HF_HOTSPOT_INTERPRETED: hf_hotspot_frame = 1;
@@ -93,6 +94,7 @@ pub struct hf_hotspot_proc {
     pub interpreter_start: __u64,
     pub interpreter_end: __u64,
     pub epoch_addr: __u64,
+    pub epoch_quiet: __u64,
     pub name_nmethod: __u64,
     pub name_native: __u64,
     pub name_vtable: __u64,
@@ -124,7 +126,7 @@ pub struct hf_hotspot_proc {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2440usize];
+    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2448usize];
     ["Alignment of hf_hotspot_proc"][::core::mem::align_of::<hf_hotspot_proc>() - 8usize];
     ["Offset of field: hf_hotspot_proc::runtime"]
         [::core::mem::offset_of!(hf_hotspot_proc, runtime) - 0usize];
@@ -140,60 +142,62 @@ const _: () = {
         [::core::mem::offset_of!(hf_hotspot_proc, interpreter_end) - 32usize];
     ["Offset of field: hf_hotspot_proc::epoch_addr"]
         [::core::mem::offset_of!(hf_hotspot_proc, epoch_addr) - 40usize];
+    ["Offset of field: hf_hotspot_proc::epoch_quiet"]
+        [::core::mem::offset_of!(hf_hotspot_proc, epoch_quiet) - 48usize];
     ["Offset of field: hf_hotspot_proc::name_nmethod"]
-        [::core::mem::offset_of!(hf_hotspot_proc, name_nmethod) - 48usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, name_nmethod) - 56usize];
     ["Offset of field: hf_hotspot_proc::name_native"]
-        [::core::mem::offset_of!(hf_hotspot_proc, name_native) - 56usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, name_native) - 64usize];
     ["Offset of field: hf_hotspot_proc::name_vtable"]
-        [::core::mem::offset_of!(hf_hotspot_proc, name_vtable) - 64usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, name_vtable) - 72usize];
     ["Offset of field: hf_hotspot_proc::continuation_start"]
-        [::core::mem::offset_of!(hf_hotspot_proc, continuation_start) - 72usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, continuation_start) - 80usize];
     ["Offset of field: hf_hotspot_proc::continuation_end"]
-        [::core::mem::offset_of!(hf_hotspot_proc, continuation_end) - 80usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, continuation_end) - 88usize];
     ["Offset of field: hf_hotspot_proc::flags"]
-        [::core::mem::offset_of!(hf_hotspot_proc, flags) - 88usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, flags) - 96usize];
     ["Offset of field: hf_hotspot_proc::n_ranges"]
-        [::core::mem::offset_of!(hf_hotspot_proc, n_ranges) - 92usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, n_ranges) - 100usize];
     ["Offset of field: hf_hotspot_proc::block_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, block_bytes) - 96usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, block_bytes) - 104usize];
     ["Offset of field: hf_hotspot_proc::block_used"]
-        [::core::mem::offset_of!(hf_hotspot_proc, block_used) - 98usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, block_used) - 106usize];
     ["Offset of field: hf_hotspot_proc::read_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, read_bytes) - 100usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, read_bytes) - 108usize];
     ["Offset of field: hf_hotspot_proc::head_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, head_bytes) - 102usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, head_bytes) - 110usize];
     ["Offset of field: hf_hotspot_proc::blob_name"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_name) - 104usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_name) - 112usize];
     ["Offset of field: hf_hotspot_proc::blob_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_size) - 106usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_size) - 114usize];
     ["Offset of field: hf_hotspot_proc::blob_frame_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_size) - 108usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_size) - 116usize];
     ["Offset of field: hf_hotspot_proc::blob_frame_complete"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_complete) - 110usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_complete) - 118usize];
     ["Offset of field: hf_hotspot_proc::blob_code"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_code) - 112usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_code) - 120usize];
     ["Offset of field: hf_hotspot_proc::blob_compile_id"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_compile_id) - 114usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_compile_id) - 122usize];
     ["Offset of field: hf_hotspot_proc::blob_entry"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_entry) - 116usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_entry) - 124usize];
     ["Offset of field: hf_hotspot_proc::blob_deopt"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt) - 118usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt) - 126usize];
     ["Offset of field: hf_hotspot_proc::blob_deopt_mh"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt_mh) - 120usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt_mh) - 128usize];
     ["Offset of field: hf_hotspot_proc::blob_orig_pc"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_orig_pc) - 122usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_orig_pc) - 130usize];
     ["Offset of field: hf_hotspot_proc::method_const"]
-        [::core::mem::offset_of!(hf_hotspot_proc, method_const) - 124usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, method_const) - 132usize];
     ["Offset of field: hf_hotspot_proc::const_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_bytes) - 126usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_bytes) - 134usize];
     ["Offset of field: hf_hotspot_proc::const_code_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 128usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 136usize];
     ["Offset of field: hf_hotspot_proc::bcp_words"]
-        [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 130usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 138usize];
     ["Offset of field: hf_hotspot_proc::reserved"]
-        [::core::mem::offset_of!(hf_hotspot_proc, reserved) - 132usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, reserved) - 140usize];
     ["Offset of field: hf_hotspot_proc::heaps"]
-        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 136usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 144usize];
     ["Offset of field: hf_hotspot_proc::ranges"]
-        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 392usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 400usize];
 };

@@ -23,6 +23,7 @@ use hotframe_abi as shared;
 use hotframe_runtime::{Attached, Frame, Memory, Outcome, Process, RawFrame, Region, Unusable};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// Codelets: one for each bytecode and some fifty more.
@@ -33,9 +34,11 @@ const INTERPRETER_MAX_BYTES: u64 = 4 << 20;
 const BLOBS_MAX: usize = 4096;
 /// Memory of performance counters (`-XX:PerfDataMemorySize`, 32 KiB).
 const PERF_ENTRIES_MAX: u32 = 4096;
-/// Classes are unloaded by collections, minutes apart in a JVM that has time: looks, ten a second,
-/// without any before samples are not urgent any more.
-const UNLOADING_LOOKS: u32 = 600;
+/// Collections that unload classes are minutes apart in a JVM that has time: for so long after one
+/// samples are urgent.
+const UNLOADS_FOR: Duration = Duration::from_secs(60);
+/// A walk is finished later than its sample by less than this.
+const QUIET_AFTER: Duration = Duration::from_secs(2);
 /// Heaps are not larger (`CODE_CACHE_SIZE_LIMIT`, share/utilities/globalDefinitions.hpp).
 const CODE_CACHE_MAX_BYTES: u64 = 2 << 30;
 
@@ -60,9 +63,8 @@ pub struct Jvm {
     resolver: Resolver,
     /// End of the queue of codelets when it was read.
     queue_end: u32,
-    /// The number of unloaded classes when it was looked at last, and how many looks have found the
-    /// same one since.
-    unloaded: Option<(u32, u32)>,
+    /// The number of unloaded classes when it was looked at last, and since when it is the same.
+    unloaded: Option<(u32, Instant)>,
 }
 
 impl Jvm {
@@ -128,23 +130,30 @@ impl Jvm {
     }
 
     /// Whether classes are being unloaded: then the reader is woken to name what was sampled while
-    /// it is there. True if that changed.
+    /// it is there; or whether none were, so that what is read late is what it was. True if that
+    /// changed.
     fn look_at_unloading(&mut self, memory: &Memory) -> bool {
+        if self.table.epoch_addr == 0 {
+            return false;
+        }
         let Some(now) = self.resolver.epoch(memory) else { return false };
-        let since = match self.unloaded {
-            Some((known, since)) if known == now => since.saturating_add(1),
-            Some(_) => 0,
-            // One that has unloaded some before does so again.
-            None if now != 0 => 0,
-            None => UNLOADING_LOOKS,
-        };
+        let known = self.unloaded.filter(|(known, _)| *known == now);
+        let since = known.map_or_else(Instant::now, |(_, since)| since);
         self.unloaded = Some((now, since));
-        let flags = if since < UNLOADING_LOOKS {
-            self.table.flags | abi::HF_HOTSPOT_UNLOADS
-        } else {
-            self.table.flags & !abi::HF_HOTSPOT_UNLOADS
-        };
-        std::mem::replace(&mut self.table.flags, flags) != flags
+        let is_first = now == 0;
+        let mut flags = self.table.flags & !(abi::HF_HOTSPOT_UNLOADS | abi::HF_HOTSPOT_QUIET);
+        // One that has unloaded some before does so again.
+        if !is_first && since.elapsed() < UNLOADS_FOR {
+            flags |= abi::HF_HOTSPOT_UNLOADS;
+        }
+        let mut epoch = 0;
+        if is_first || since.elapsed() >= QUIET_AFTER {
+            flags |= abi::HF_HOTSPOT_QUIET;
+            epoch = now.into();
+        }
+        let before = (self.table.flags, self.table.epoch_quiet);
+        (self.table.flags, self.table.epoch_quiet) = (flags, epoch);
+        before != (flags, epoch)
     }
 
     /// Where the names of the kinds of blobs are, and the stubs of virtual threads: by a walk of the

@@ -10,6 +10,15 @@ fn recorded() {
     check_recorded(&[&RUNTIME], "hotspot");
 }
 
+/// A walk that is finished when the process has gone on says the same, since no class was unloaded.
+#[test]
+fn finished_late() {
+    for (path, process) in recorded_cases("hotspot") {
+        let (now, late) = (process.walk(&[&RUNTIME]), process.walk_late(&[&RUNTIME]));
+        assert_eq!(process.render(&late), process.render(&now), "{}", path.display());
+    }
+}
+
 /// A method that is new takes twelve system calls at most, in whichever frame it is.
 #[test]
 fn twelve_reads_a_method() {

@@ -175,8 +175,9 @@ impl Truth {
             match line.split(' ').collect::<Vec<_>>().as_slice() {
                 ["call", caller, line, callee] => {
                     let call = ((*caller).to_owned(), (*callee).to_owned());
-                    let line = line.parse().expect("a line");
-                    truth.lines.entry(call.clone()).or_default().insert(line);
+                    // -1: none, -2: a native method.
+                    let line: i64 = line.parse().expect("a line");
+                    truth.lines.entry(call.clone()).or_default().insert(line.max(0) as u64);
                     truth.calls.insert(call);
                 }
                 ["root", method] => {
@@ -466,7 +467,7 @@ fn agrees_with_async_profiler() {
         let mut args = vec![agent.as_str(), "Truth"];
         args.extend(sections);
         let jvm = Jvm::start(&home, &scratch, &args);
-        let recording = jvm.record(15);
+        let recording = jvm.record_with(15, &["-F", "499"]);
         // It writes its profile when the JVM ends.
         hotframe_live::send("TERM", i64::from(jvm.child.id()));
         let text = wait_for("the other profile", || {

@@ -79,6 +79,8 @@ const TABLES_BYTES: usize = 8 << 20;
 /// Touched bytes are kept in pieces of this size.
 const FILE_PIECE_BYTES: u64 = 512;
 const MEMORY_PIECE_BYTES: u64 = RECORDED_UNIT_BYTES;
+/// What lies so far above the stack pointer is the stack's.
+const STACK_MAX_BYTES: u64 = 8 << 20;
 /// A walk of [`abi::HF_MAX_STEPS`] steps reads no more often: a step makes some tens of reads at most.
 const WALK_READS_MAX: u64 = abi::HF_MAX_STEPS as u64 * 128;
 /// Naming one frame reads no more often: 128 methods inlined into each other, each with a table of
@@ -224,11 +226,28 @@ struct Memory<'a> {
     touched: BTreeSet<u64>,
     files_touched: &'a [Touched],
     reads: u64,
+    /// The process has gone on: only what is lasting can be read beside the stack.
+    is_late: bool,
 }
 
 impl ReadUser for Memory<'_> {
     fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
         self.reads += 1;
+        let sp = self.process.regs[abi::HF_X86_RSP as usize];
+        if self.is_late && addr.wrapping_sub(sp) > STACK_MAX_BYTES {
+            return false;
+        }
+        self.read_any(addr, into)
+    }
+
+    fn read_lasting(&mut self, addr: u64, into: &mut [u8]) -> bool {
+        self.reads += 1;
+        self.read_any(addr, into)
+    }
+}
+
+impl Memory<'_> {
+    fn read_any(&mut self, addr: u64, into: &mut [u8]) -> bool {
         if copy(&self.process.memory, addr, into) == into.len() {
             let last = addr.saturating_add(into.len() as u64 - 1) / MEMORY_PIECE_BYTES;
             self.touched.extend(addr / MEMORY_PIECE_BYTES..=last);
@@ -281,10 +300,16 @@ impl RecordedProcess {
     /// Walks the process with tables built from its files; what belongs to one of `runtimes` is
     /// walked by its step and named.
     pub fn walk(&self, runtimes: &[&'static dyn Runtime]) -> Walked {
-        self.run(runtimes).walked
+        self.run(runtimes, false).walked
     }
 
-    fn run(&self, registry: &[&'static dyn Runtime]) -> Run {
+    /// The same (on x86-64) when the walk is finished in user space while the process goes on: what
+    /// changes with calls is read of the copied stack alone.
+    pub fn walk_late(&self, runtimes: &[&'static dyn Runtime]) -> Walked {
+        self.run(runtimes, true).walked
+    }
+
+    fn run(&self, registry: &[&'static dyn Runtime], is_late: bool) -> Run {
         let mut tables = Tables::new(Box::new(OwnMemory::new(TABLES_BYTES)));
         let touched: Vec<Touched> = self.files.iter().map(|_| Touched::default()).collect();
         let files: Vec<Traced> = self
@@ -330,10 +355,18 @@ impl RecordedProcess {
             }
         }
         let blob_off = tables.add_blob(&entries).map_or(0, |blob| blob.off);
-        let mut memory =
-            Memory { process: self, touched: BTreeSet::new(), files_touched: &touched, reads: 0 };
+        let mut memory = Memory {
+            process: self,
+            touched: BTreeSet::new(),
+            files_touched: &touched,
+            reads: 0,
+            is_late,
+        };
         let mut walk = Walk::new(self.arm64, &self.regs, true, false, &[], 0)
             .with_runtimes(self.tp, &[0; abi::HF_RUNTIME_STATE_WORDS as usize]);
+        if is_late {
+            walk = walk.late();
+        }
         let mut end = (abi::HF_CUT_BUDGET as u8, abi::HF_MISSING_ROWS as u8);
         for _ in 0..MAX_LOADS {
             let (what, pc) = match walk.run(tables.memory(), blob_off, &mut memory) {
@@ -393,7 +426,7 @@ impl RecordedProcess {
 
     /// The same process with only the bytes that are read by a walk and by these runtimes.
     pub fn trimmed(&self, runtimes: &[&'static dyn Runtime]) -> RecordedProcess {
-        let run = self.run(runtimes);
+        let run = self.run(runtimes, false);
         let pieces = |ranges: &[(u64, Vec<u8>)], pieces: &BTreeSet<u64>, piece_bytes: u64| {
             let mut out: Vec<(u64, Vec<u8>)> = Vec::new();
             for (start, bytes) in ranges {
@@ -900,7 +933,7 @@ pub fn walk_damaged(
     for edit in edits.chunks_exact(EDIT_BYTES) {
         damaged.damage(edit);
     }
-    let run = damaged.run(runtimes);
+    let run = damaged.run(runtimes, false);
     check_walked(&run.walked);
     assert!(run.walk_reads <= WALK_READS_MAX, "a walk made {} reads", run.walk_reads);
     let frame_reads = run.walked.reads.iter().max().copied().unwrap_or_default();
@@ -1130,7 +1163,7 @@ mod tests {
     fn damaged_tables() {
         let mut random = Random(3);
         for (_, process) in recorded_cases("native") {
-            let run = process.run(&[]);
+            let run = process.run(&[], false);
             let used = run.tables.stats().touched_bytes as usize;
             let heap = abi::HF_HEAP_OFF as usize;
             let plain = snapshot(run.tables.memory(), heap + used);
@@ -1149,6 +1182,7 @@ mod tests {
                     touched: BTreeSet::new(),
                     files_touched: &[],
                     reads: 0,
+                    is_late: false,
                 };
                 let _ = walk.run(&memory, run.blob_off, &mut user);
                 assert!(walk.words().len() <= abi::HF_MAX_STACK_WORDS as usize);
