@@ -80,15 +80,15 @@ failed=0
 ${CARGO:-cargo} test --locked -p hotframe-live --test java -- --test-threads=1 --nocapture >"$log" 2>&1 || failed=1
 # What the tests say of each JVM and mode; what they skipped; what failed.
 awk '
+	/^test / { name = $2; sub(/^test [^ ]+ \.\.\. ?/, "") }
 	/ Java frames named| methods compared/ {
-		home = $1
-		n = split(home, parts, "/")
+		n = split($1, parts, "/")
 		version = parts[n] == "java-runtime" ? parts[n - 1] : parts[n]
 		sub(/^[^ ]+ ?/, "")
 		print "hotspot " version " " $0
 	}
-	/SKIPPED:/ { print "hotspot, " $1 " skipped: " substr($0, index($0, "SKIPPED:") + 9) }
-	/^test .* FAILED$/ { print "hotspot, " $2 ": FAILED" }
+	/SKIPPED:/ { print "hotspot, " name " skipped: " substr($0, index($0, "SKIPPED:") + 9) }
+	/FAILED$/ && !/^test result/ { print "hotspot, " name ": FAILED" }
 ' "$log"
 if [ "$failed" = 1 ]; then
 	sed -n '/^failures:/,$p' "$log" >&2
