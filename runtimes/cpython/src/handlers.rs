@@ -259,7 +259,8 @@ mod tests {
             0xff, 0x14, 0xc1, // call [rcx + rax*8]
             0xc3,
         ];
-        assert_eq!(calls(0x1000, &library, 0x2000, &[0x1100]), [0x100a..0x100d]);
+        let found = calls(0x1000, &library, 0x2000, &[0x1100]);
+        assert_eq!(found, std::iter::once(0x100a..0x100d).collect::<Vec<_>>());
         assert_eq!(table(0x1000, &library), Some(0x2000));
     }
 
