@@ -458,22 +458,21 @@ fn agrees_with_async_profiler() {
     }
     for home in homes() {
         let theirs = scratch.path("theirs.folded");
-        let agent = format!(
-            "-agentpath:{}=start,event=itimer,interval=5ms,collapsed,file={}",
-            library.to_string_lossy(),
-            theirs.display()
-        );
         let sections =
             ["inline", "recursion", "lambdas", "megamorphic", "exceptions", "locks", "osr"];
-        let mut args = vec![agent.as_str(), "Truth"];
-        args.extend(sections);
-        let jvm = Jvm::start(&home, &scratch, &args);
+        let jvm = Jvm::start(&home, &scratch, &[&["Truth"][..], &sections].concat());
+        // It is loaded when the program has told, so that both see the same.
+        let agent = |what: &str| {
+            let pid = jvm.child.id().to_string();
+            let library = library.to_string_lossy();
+            // Quoted, or what is before the first "=" is taken for an option of the command.
+            let arguments = format!("\"{what},collapsed,file={}\"", theirs.display());
+            run("jcmd", [pid.as_str(), "JVMTI.agent_load", &library, &arguments]);
+        };
+        agent("start,event=itimer,interval=5ms");
         let recording = jvm.record_with(15, &["-F", "499"]);
-        // It writes its profile when the JVM ends.
-        hotframe_live::send("TERM", i64::from(jvm.child.id()));
-        let text = wait_for("the other profile", || {
-            fs::read_to_string(&theirs).ok().filter(|text| text.ends_with('\n'))
-        });
+        agent("stop");
+        let text = fs::read_to_string(&theirs).expect("the other profile");
         let mut them: BTreeMap<String, u64> = BTreeMap::new();
         let mut all_theirs = 0;
         for line in text.lines() {
@@ -501,7 +500,8 @@ fn agrees_with_async_profiler() {
         for (name, count) in &them {
             let (mine, their) =
                 (ours(name) as f64 / all_ours as f64, *count as f64 / all_theirs as f64);
-            if mine.max(their) < 0.02 || name.contains("Lambda") {
+            // Where a leaf without debug information of its own may belong.
+            if mine.max(their) < 0.02 || name.contains("Lambda") || name == "Truth.tell" {
                 continue;
             }
             compared += 1;
@@ -515,7 +515,7 @@ fn agrees_with_async_profiler() {
             worst.1
         );
         assert!(compared >= 5, "{compared} methods");
-        // Four standard deviations of a share of one half, and their start-up, which we do not see.
+        // Four standard deviations of a share of one half, and the ends of the recordings.
         let allowed = 0.03 + 4.0 * 0.5 * (1.0 / all_ours as f64 + 1.0 / all_theirs as f64).sqrt();
         assert!(worst.0 < allowed, "{}: {} (allowed {allowed:.3})", home.display(), worst.1);
     }
