@@ -570,6 +570,13 @@ impl Merge {
     fn coarsen(&mut self) {
         let enough = self.samples_max / 2;
         let mut bucket_ns = self.losses.bucket_ns.max(FIRST_BUCKET_NS / 2);
+        // What came since the last time is as the rest, also where that cannot be made coarser.
+        if self.losses.bucket_ns > 0 {
+            if self.depth_max < usize::MAX {
+                self.shorten();
+            }
+            self.recording.samples.coarsen(bucket_ns);
+        }
         while self.recording.samples.time_ns.len() > enough && bucket_ns < LAST_BUCKET_NS {
             bucket_ns *= 2;
             self.recording.samples.coarsen(bucket_ns);
@@ -796,6 +803,9 @@ mod tests {
         let (merged, losses) = segments.merge(&Budget::new(96 << 10));
         let weight: u64 = merged.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
         assert_eq!(weight, 20_000);
+        // A quarter of the room, whatever came after the longest interval and shortest stacks.
+        let n_rows = merged.samples.time_ns.len() as u64;
+        assert!(n_rows <= (96 << 10) / 4 / SAMPLE_PEAK_BYTES, "{n_rows}");
         assert!(losses.shortened_whole > 0 && losses.bucket_ns > 0, "{losses:?}");
         let cut: u64 = read(&merged)
             .iter()
