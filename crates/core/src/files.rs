@@ -27,6 +27,9 @@ use std::sync::Arc;
 /// Files kept open at once.
 pub const MAX_OPEN: usize = 2048;
 
+/// What is learnt of a file beyond its headers and is no larger than this is kept.
+const SMALL_BYTES: usize = 16 << 10;
+
 /// Number of a file; 0 is none. Never reused.
 pub type FileId = u32;
 
@@ -104,6 +107,8 @@ pub struct CodeFile {
     pub pid: u32,
     /// Bytes of rows built so far that could not be read.
     pub bad_fdes: u64,
+    /// Rows of it were built lately: see [`Files::cool`].
+    pub is_warm: bool,
 }
 
 /// All files.
@@ -170,6 +175,7 @@ impl Files {
             is_sampled: false,
             pid,
             bad_fdes: 0,
+            is_warm: false,
         });
         let id = self.files.len() as FileId;
         self.by_identity.insert(identity, id);
@@ -241,6 +247,31 @@ impl Files {
                 file.state = State::Closed;
                 self.n_open -= 1;
             }
+        }
+    }
+
+    /// To be called now and then: files of which no rows were built since the last call give back
+    /// what only makes the next block faster, and, while all of them together hold more than
+    /// `room_bytes`, what was learnt of them too (it is read again when it is needed). A machine that
+    /// makes new executables all the time would fill memory with them.
+    pub fn cool(&mut self, room_bytes: usize) {
+        let mut held = self.heap_bytes();
+        for file in &mut self.files {
+            let is_warm = std::mem::take(&mut file.is_warm);
+            let State::Open(source) = &mut file.state else { continue };
+            let before = source.heap_bytes();
+            if before == 0 || is_warm && held <= room_bytes {
+                continue;
+            }
+            source.release();
+            let reader = source.file().reader();
+            if held > room_bytes
+                && source.heap_bytes() > SMALL_BYTES
+                && let Ok(anew) = ElfFile::open(reader.clone()).and_then(RowSource::new)
+            {
+                **source = anew;
+            }
+            held = (held + source.heap_bytes()).saturating_sub(before);
         }
     }
 
@@ -366,6 +397,40 @@ mod tests {
     fn vdso_is_elf() {
         let elf = ElfFile::open(read_vdso().expect("readable")).expect("an ELF file");
         assert!(elf.executable_segments().count() > 0);
+    }
+
+    /// What files of which no rows are built hold goes, and their rows are the same afterwards.
+    #[test]
+    fn files_cool() {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("our own maps");
+        let line = maps
+            .lines()
+            .find(|line| line.contains("/libc.so") && line.contains("r-xp"))
+            .expect("a dynamically linked C library");
+        let path = line.split_ascii_whitespace().nth(5).expect("a path");
+        let identity = inode_of(&File::open(path).expect("readable")).expect("an inode");
+        let mut files = Files::default();
+        let id = files.intern(identity, path, std::process::id());
+        let id = files.open(id, std::process::id(), 0, 0);
+        let build = |files: &mut Files| {
+            let file = files.get_mut(id).expect("it is known");
+            file.is_warm = true;
+            let State::Open(source) = &mut file.state else { panic!("it is open") };
+            let blocks = 0..source.n_blocks();
+            let rows = blocks.flat_map(|n| source.block(n).expect("rows").rows);
+            rows.map(|row| (row.pc, row.kind, row.fp, row.cfa)).collect::<Vec<_>>()
+        };
+        let before = build(&mut files);
+        let warm = files.heap_bytes();
+        files.cool(usize::MAX);
+        assert_eq!(files.heap_bytes(), warm, "its rows were built since the last time");
+        files.cool(usize::MAX);
+        let cool = files.heap_bytes();
+        assert!(cool < warm, "{cool} {warm}");
+        assert!(build(&mut files) == before);
+        files.cool(0);
+        assert!(files.heap_bytes() <= cool);
+        assert!(build(&mut files) == before);
     }
 
     /// A file known by inode and by build id is one file.

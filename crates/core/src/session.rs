@@ -793,6 +793,7 @@ impl Session {
         if self.tables.has_block(id, offset) {
             return true;
         }
+        file.is_warm = true;
         match source.block(number) {
             Ok(block) => {
                 file.bad_fdes += u64::from(block.stats.bad_fdes);

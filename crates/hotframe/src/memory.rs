@@ -127,6 +127,11 @@ impl Ledger {
         }
     }
 
+    /// What is learnt of files to make their rows may take so much: a sixteenth.
+    pub fn files_bytes(&self) -> usize {
+        (self.whole.limit_bytes() / 16) as usize
+    }
+
     /// Measures this process, after everything else was: what no owner accounts for is heap of its
     /// own kind. Then sets what the recording may have.
     pub fn settle(&mut self, kernel_bytes: u64) {

@@ -608,6 +608,7 @@ impl Recorder {
     /// Measures who holds what. Returns the bytes of maps and rings.
     fn measure(&mut self) -> u64 {
         let tables = self.session.tables.stats();
+        self.session.files.cool(self.ledger.files_bytes());
         let (ring, sideband) = (self.ring.bytes() as u64, self.kernel.sideband_bytes());
         let maps = self.kernel.map_bytes(tables.touched_bytes);
         let ledger = &mut self.ledger;

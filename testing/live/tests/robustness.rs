@@ -408,7 +408,9 @@ fn a_reader_that_is_kept_waiting_cuts_no_stack() {
     std::thread::sleep(std::time::Duration::from_millis(300));
     send("STOP", i64::from(recorder.pid()));
     let deep = Workload::start(&program, ["700"]);
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    // Also where another program keeps the other CPU busy, all pieces fit: eight of 64 KiB, 32 of
+    // 16, 64 of 8. Of 64 KiB alone 24 did.
+    std::thread::sleep(std::time::Duration::from_millis(450));
     send("CONT", i64::from(recorder.pid()));
     let recording = recorder.finish();
     drop(deep);

@@ -118,6 +118,9 @@ pub struct Feed {
     pub news: Option<Receiver<News>>,
 }
 
+/// What is learnt of files to make their rows may take so much.
+const FILES_BYTES: usize = 4 << 20;
+
 impl Feed {
     /// Starts recording. Returns when the first tick may come, or says why none will.
     pub fn start(options: &Options) -> anyhow::Result<Feed> {
@@ -266,6 +269,7 @@ impl Recorder {
             if now >= cpus_ns {
                 cpus_ns = now + CPUS_NS;
                 self.kernel.follow_cpus(true)?;
+                self.session.files.cool(FILES_BYTES);
             }
             if now - began_ns >= BATCH_NS {
                 let used = own_cpu_seconds();
