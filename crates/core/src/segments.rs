@@ -32,6 +32,8 @@ use std::path::Path;
 const TEXT_MAX: u32 = 8 << 10;
 /// The interval for which samples are first counted together.
 const FIRST_BUCKET_NS: u64 = 100_000_000;
+/// An interval in which what happened when can still be told: minutes keep a hundred points.
+const COARSE_BUCKET_NS: u64 = 2_000_000_000;
 /// And the last, longer than any recording.
 const LAST_BUCKET_NS: u64 = 1 << 60;
 /// Where samples of all time do not fit, stacks are shortened to so many frames, and then to half.
@@ -176,9 +178,9 @@ impl Segments {
                 self.problem = Some(format!("reading back what was spilled: {cause}"));
                 merge.losses.unread += n_samples.saturating_sub(merge.n_samples() - before);
             }
-            merge.fold_processes();
+            merge.fold_processes(&mut []);
             if merge.recording.samples.time_ns.len() > merge.samples_max {
-                merge.coarsen();
+                merge.coarsen(&mut []);
             }
             begin = end;
         }
@@ -365,6 +367,9 @@ struct Place {
     is_short: bool,
 }
 
+/// The process in the store of those that have nothing of their own there.
+const NOBODY: Incarnation = Incarnation { pid: 0, exec_id: 0, start_ns: 0 };
+
 struct Merge {
     recording: Recording,
     losses: Losses,
@@ -419,7 +424,7 @@ impl Merge {
             samples.push(time_ns, thread, hotframe_frames::StackId(place.node), cpu, cut);
             samples.weight.push(1);
             if samples.time_ns.len() > self.samples_max * 2 {
-                self.coarsen();
+                self.coarsen(&mut threads);
             }
         }
         Ok(())
@@ -468,7 +473,8 @@ impl Merge {
             return Ok(known);
         }
         let number = recording.processes.len() as u32;
-        let in_store = recording.store.incarnation(incarnation.into());
+        // Few have addresses of their own: only these take room in the store.
+        let in_store = recording.store.incarnation(NOBODY.into());
         let cut_at = HashMap::new();
         recording.processes.push(Process {
             incarnation,
@@ -528,8 +534,11 @@ impl Merge {
                 OWN => {
                     let process = processes.get(from.u32()? as usize);
                     let word = from.u64()?;
-                    let process = process.and_then(|&at| self.recording.processes.get(at as usize));
-                    process.map(|process| Graft::Own(process.in_store, word))
+                    let Recording { processes, store, .. } = &mut self.recording;
+                    process.and_then(|&at| processes.get_mut(at as usize)).map(|process| {
+                        process.in_store = store.incarnation(process.incarnation.into());
+                        Graft::Own(process.in_store, word)
+                    })
                 }
                 VALUE => values.get(from.u32()? as usize).ok_or_else(bad)?.map(Graft::Frame),
                 NOTHING => None,
@@ -566,8 +575,23 @@ impl Merge {
     }
 
     /// Counts samples of a thread and stack together, in intervals that double until half of the
-    /// room is free. Where not even one interval for all does, stacks are shortened.
-    fn coarsen(&mut self) {
+    /// room is free. Where two seconds are not enough, processes are told apart less, for on a machine
+    /// that starts thousands each has samples of its own; then intervals go on to double; where
+    /// not even one for all is enough, stacks are shortened. `threads` are numbers of threads that
+    /// are still needed.
+    fn coarsen(&mut self, threads: &mut [u32]) {
+        self.coarsen_until(COARSE_BUCKET_NS);
+        while self.recording.samples.time_ns.len() > self.samples_max / 2 && self.processes_max > 2
+        {
+            self.processes_max /= 2;
+            self.fold_processes(threads);
+            self.recording.samples.coarsen(self.losses.bucket_ns);
+        }
+        self.coarsen_until(LAST_BUCKET_NS);
+        self.coarsen_stacks();
+    }
+
+    fn coarsen_until(&mut self, last_ns: u64) {
         let enough = self.samples_max / 2;
         let mut bucket_ns = self.losses.bucket_ns.max(FIRST_BUCKET_NS / 2);
         // What came since the last time is as the rest, also where that cannot be made coarser.
@@ -577,11 +601,15 @@ impl Merge {
             }
             self.recording.samples.coarsen(bucket_ns);
         }
-        while self.recording.samples.time_ns.len() > enough && bucket_ns < LAST_BUCKET_NS {
+        while self.recording.samples.time_ns.len() > enough && bucket_ns * 2 <= last_ns {
             bucket_ns *= 2;
             self.recording.samples.coarsen(bucket_ns);
         }
         self.losses.bucket_ns = bucket_ns;
+    }
+
+    fn coarsen_stacks(&mut self) {
+        let (enough, bucket_ns) = (self.samples_max / 2, self.losses.bucket_ns);
         while self.recording.samples.time_ns.len() > enough && self.depth_max > 1 {
             self.depth_max = (self.depth_max / 2).min(FIRST_DEPTH_MAX);
             self.shorten();
@@ -623,7 +651,9 @@ impl Merge {
 
     /// Where there are too many processes, those with the fewest samples become one for each
     /// command name.
-    fn fold_processes(&mut self) {
+    ///
+    /// Numbers of processes and threads change, those of samples and of `threads` with them.
+    fn fold_processes(&mut self, threads: &mut [u32]) {
         let recording = &mut self.recording;
         if recording.processes.len() <= self.processes_max.max(2) {
             return;
@@ -668,7 +698,7 @@ impl Merge {
                     new_number.push(next);
                     let comm = comm.to_owned();
                     kept.push(Process {
-                        incarnation: Incarnation { pid: 0, exec_id: 0, start_ns: 0 },
+                        incarnation: NOBODY,
                         facts: Facts { comm, exe: process.facts.exe, cgroup: String::new() },
                         ..process
                     });
@@ -693,7 +723,7 @@ impl Merge {
             };
             new_thread.push(self.thread(thread));
         }
-        for thread in &mut self.recording.samples.thread {
+        for thread in self.recording.samples.thread.iter_mut().chain(threads) {
             *thread = new_thread.get(*thread as usize).copied().unwrap_or_default();
         }
         self.processes = self
@@ -854,6 +884,41 @@ mod tests {
             merged.processes.iter().filter(|it| it.facts.comm == "b").map(|it| it.samples).sum();
         assert_eq!(of_b, 3330);
         assert!(merged.threads.iter().all(|it| (it.process as usize) < merged.processes.len()));
+    }
+
+    /// Thousands of short processes with samples of their own cost no stack, and no more time
+    /// resolution than leaves a picture: they are told apart less.
+    #[test]
+    fn many_processes_cost_no_stack() {
+        let mut recording = Recording::default();
+        let mut segments = Segments::default();
+        let n = 30_000;
+        for i in 0..n {
+            let mut head = abi::hf_sample::new_zeroed();
+            (head.weight, head.time_ns) = (1, u64::from(i) * 1_000_000);
+            head.tgid = 1_000_000 + i / 3;
+            head.tid = head.tgid;
+            head.comm[0] = b'a' + (i % 2) as u8;
+            let kind = u64::from(i % 3);
+            let words = [note(kind), note(9)];
+            recording
+                .add(&Sample { head: &head, words: &words, hash: kind, cut: 0, cut_pc: 0 }, || {
+                    "/bin/short".to_owned()
+                });
+            recording.exited(head.tgid);
+            if i % 15_000 == 14_999 {
+                assert!(segments.put_away(&mut recording));
+            }
+        }
+        let (merged, losses) = segments.merge(&Budget::new(1 << 20));
+        assert_eq!((losses.shortened_whole, losses.unread), (0, 0), "{losses:?}");
+        assert!(losses.bucket_ns <= COARSE_BUCKET_NS, "{losses:?}");
+        assert!(losses.folded > 5000, "{losses:?}");
+        let weight: u64 = merged.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
+        assert_eq!(weight, u64::from(n));
+        assert!(merged.samples.time_ns.len() as u64 * SAMPLE_PEAK_BYTES <= 1 << 19);
+        assert_eq!(merged.processes.iter().map(|it| it.samples).sum::<u64>(), u64::from(n));
+        assert!(merged.samples.thread.iter().all(|&it| (it as usize) < merged.threads.len()));
     }
 
     /// A file that was cut or written over is an error that is said, and its samples are counted.

@@ -249,5 +249,6 @@ fn sample(profile: &mut Profile, leaves: &[(u32, u32, u32)]) {
         "agent": {"cpu_user_seconds": 0.61, "cpu_system_seconds": 0.12, "rss_peak_bytes": 88_000_000_u64,
                   "map_bytes": 31_000_000_u64, "budget_bytes": 268_435_456_u64},
         "bpf": {"run_ns": 31_400_000, "run_count": n}, "audit": {"checked": 1000, "agreed": 998},
-    });
+    })
+    .to_string();
 }

@@ -215,7 +215,8 @@ fn build_small() -> Result<Profile, Error> {
     a.count_processes();
     a.profile.stats = serde_json::json!({
         "samples_taken": 30, "samples_lost": {"ring_full": 0}, "agent": {"cpu_user_seconds": 0.25}
-    });
+    })
+    .to_string();
     Ok(a.profile)
 }
 
@@ -302,6 +303,6 @@ fn build_large(shape: &Shape) -> Result<Profile, Error> {
         })?;
     }
     a.count_processes();
-    a.profile.stats = serde_json::json!({});
+    a.profile.stats = "{}".to_owned();
     Ok(a.profile)
 }

@@ -114,7 +114,7 @@ fn candidates(path: &Path, bytes: &[u8]) -> anyhow::Result<Vec<Format>> {
 /// What a profile holds that `keeps` has no room for, in words.
 pub fn lost(profile: &Profile, keeps: Keeps) -> Vec<&'static str> {
     let functions = &profile.functions;
-    let books = !profile.stats.is_null()
+    let books = !profile.stats.is_empty()
         || profile.samples.cut.iter().any(|&cut| cut != 0)
         || profile.frames.iter().any(|frame| frame.flags & FRAME_HEURISTIC != 0);
     [

@@ -7,7 +7,7 @@ use crate::cli::Record as Options;
 use crate::command::Target;
 use crate::memory::{Counts, Ledger, Resident};
 use crate::output::Output;
-use crate::stats::{Agent, Books, Spilled};
+use crate::stats::{Agent, Books, Document, Spilled};
 use crate::{Exit, audit, cli, doctor, filter, output, summary};
 use anyhow::Context as _;
 use hotframe_abi as abi;
@@ -728,14 +728,13 @@ impl Recorder {
             }
         };
         let runtimes = session.runtimes.report();
-        let stats = |profile: &Profile, agent: &Agent| {
+        let stats = |agent: &Agent| {
             Books {
                 ticks_expected,
                 ticks_halted,
                 sideband_lost,
                 kernel: &counters,
                 counts: &session.counts,
-                profile,
                 outcome: &outcome,
                 agent,
                 tables,
@@ -745,7 +744,10 @@ impl Recorder {
             }
             .json()
         };
-        profile.stats = stats(&profile, &agent(&ledger));
+        let books = stats(&agent(&ledger));
+        let document = Document { books: &books, profile: &profile };
+        let text = serde_json::to_string(&document).context("the books")?;
+        profile.stats = text;
         let mut written = Vec::new();
         for output in outputs {
             match output::write(output, &profile, options.address_only) {
@@ -755,10 +757,12 @@ impl Recorder {
         }
         ledger.end_stage("writing");
         // Once more, so that naming and writing are in it.
-        let books = stats(&profile, &agent(&ledger));
+        profile.stats = String::new();
+        let books = stats(&agent(&ledger));
         if let Some(path) = &options.stats {
+            let document = Document { books: &books, profile: &profile };
             let result = output::write_file(path, |out| {
-                serde_json::to_writer_pretty(&mut *out, &books)?;
+                serde_json::to_writer_pretty(&mut *out, &document)?;
                 Ok(writeln!(out)?)
             });
             if let Err(cause) = result {

@@ -7,6 +7,7 @@ use hotframe_core::runtimes::Report;
 use hotframe_core::segments::Losses;
 use hotframe_core::session::Counts;
 use hotframe_core::tables::TableStats;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 /// Everything the books are made of.
@@ -21,8 +22,6 @@ pub struct Books<'a> {
     pub counts: &'a Counts,
     /// Side-band records that found no room in their ring.
     pub sideband_lost: u64,
-    /// What was recorded.
-    pub profile: &'a Profile,
     /// What naming did.
     pub outcome: &'a Outcome,
     /// hotframe's own cost.
@@ -67,6 +66,56 @@ pub struct Spilled {
     pub problem: Option<String>,
 }
 
+const PROCESSES: &str = "processes";
+
+/// The JSON of `--stats`, made as it is written: a process takes 2 KB as a value, and half a KB as
+/// text.
+pub struct Document<'a> {
+    /// [`Books::json`].
+    pub books: &'a Value,
+    /// Whose processes they are.
+    pub profile: &'a Profile,
+}
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let books = self.books.as_object().into_iter().flatten();
+        to.collect_map(books.map(|(key, value)| {
+            let value = match key.as_str() {
+                PROCESSES => Part::Processes(self.profile),
+                _ => Part::Value(value),
+            };
+            (key, value)
+        }))
+    }
+}
+
+enum Part<'a> {
+    Value(&'a Value),
+    Processes(&'a Profile),
+}
+
+impl Serialize for Part<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let profile = match self {
+            Part::Value(value) => return value.serialize(to),
+            Part::Processes(profile) => profile,
+        };
+        let text = |id| profile.strings.get(id);
+        to.collect_seq(profile.processes.iter().map(|process| {
+            json!({
+                "pid": process.pid,
+                "comm": text(process.comm),
+                "exe": text(process.exe),
+                "cgroup": text(process.cgroup),
+                "samples": process.samples,
+                "whole": process.whole,
+                "cut": by_name(&abi::CUT_NAMES, &process.cut, 1),
+            })
+        }))
+    }
+}
+
 fn by_name(names: &[&str], values: &[u64], skip: usize) -> Value {
     names
         .iter()
@@ -96,7 +145,7 @@ impl Books<'_> {
         self.ticks_expected.saturating_sub(self.filtered() + self.kernel.taken)
     }
 
-    /// The JSON of `--stats`.
+    /// All of the books but the processes, of which there may be thousands: see [`Document`].
     pub fn json(&self) -> Value {
         let kernel = self.kernel;
         let counts = self.counts;
@@ -109,23 +158,6 @@ impl Books<'_> {
             .iter()
             .map(|(kind, (total, named))| {
                 ((*kind).to_owned(), json!({"total": total, "named": named}))
-            })
-            .collect();
-        let text = |id| self.profile.strings.get(id);
-        let processes: Vec<Value> = self
-            .profile
-            .processes
-            .iter()
-            .map(|process| {
-                json!({
-                    "pid": process.pid,
-                    "comm": text(process.comm),
-                    "exe": text(process.exe),
-                    "cgroup": text(process.cgroup),
-                    "samples": process.samples,
-                    "whole": process.whole,
-                    "cut": by_name(&abi::CUT_NAMES, &process.cut, 1),
-                })
             })
             .collect();
         let runtimes: Vec<Value> = self
@@ -169,7 +201,7 @@ impl Books<'_> {
             "slices_refused": kernel.slices_refused,
             "sideband_lost": self.sideband_lost,
             "frames": frames,
-            "processes": processes,
+            PROCESSES: null,
             "runtimes": runtimes,
             "agent": {
                 "cpu_user_seconds": agent.cpu_seconds.0,

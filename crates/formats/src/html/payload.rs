@@ -39,6 +39,7 @@ use hotframe_abi::CUT_NAMES;
 use hotframe_core::profile::{
     Frame, Function, Kind, Meta, Module, Process, Profile, StackNode, Thread,
 };
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::Limits;
@@ -245,7 +246,8 @@ pub fn write(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
         at.column(table.cut.iter().map(|&x| x.into()))?;
         at.column(table.weight.iter().map(|&x| x.into()))
     })?;
-    section(out, STATS, profile.stats.to_string().as_bytes())
+    let stats = if profile.stats.is_empty() { "null" } else { &profile.stats };
+    section(out, STATS, stats.as_bytes())
 }
 
 /// Writes a comparison's bytes.
@@ -436,7 +438,7 @@ fn read_any(bytes: &[u8], limits: &Limits) -> Result<(Profile, Option<Value>), P
 
     let mut profile = Profile::default();
     let names = read_meta(open(META), &mut profile.meta)?;
-    profile.stats = open(STATS).json()?;
+    profile.stats = open(STATS).json_text()?;
     read_strings(open(STRINGS), &mut profile, limits)?;
     let n_strings = profile.strings.len() as u64;
 
@@ -750,16 +752,33 @@ impl<'a> Reader<'a> {
         Ok(values)
     }
 
+    /// JSON that is kept as it stands; empty for `null`.
+    fn json_text(&mut self) -> Result<String, PayloadError> {
+        self.check_json_bytes()?;
+        let (section, bytes) = (self.section, self.bytes);
+        if bytes.is_empty() || bytes == b"null" {
+            return Ok(String::new());
+        }
+        serde_json::from_slice::<&RawValue>(bytes)
+            .map(|value| value.get().to_owned())
+            .map_err(|cause| PayloadError::Json { section, cause })
+    }
+
     fn json(&mut self) -> Result<Value, PayloadError> {
         if self.bytes.is_empty() {
             return Ok(Value::Null);
         }
+        self.check_json_bytes()?;
         let section = self.section;
-        if self.bytes.len() > MAX_JSON_BYTES {
-            let what = "bytes of JSON";
-            return Err(PayloadError::TooLarge { what, limit: MAX_JSON_BYTES as u64 });
-        }
         serde_json::from_slice(self.bytes).map_err(|cause| PayloadError::Json { section, cause })
+    }
+
+    fn check_json_bytes(&self) -> Result<(), PayloadError> {
+        let (what, limit) = ("bytes of JSON", MAX_JSON_BYTES as u64);
+        match self.bytes.len() > MAX_JSON_BYTES {
+            true => Err(PayloadError::TooLarge { what, limit }),
+            false => Ok(()),
+        }
     }
 
     fn end(&self) -> Result<(), PayloadError> {

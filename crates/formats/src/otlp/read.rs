@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use serde_json::value::RawValue;
+
 use hotframe_core::profile::{
     FRAME_HEURISTIC, FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Kind, Process, Profile,
 };
@@ -541,10 +543,14 @@ impl<'a> Dictionary<'a> {
                     let (what, limit) = ("bytes of books", MAX_JSON_BYTES as u64);
                     return Err(Error::TooLarge { format: NAME, what, limit });
                 }
-                profile.stats = serde_json::from_str(text).map_err(|cause| {
+                let value: &RawValue = serde_json::from_str(text).map_err(|cause| {
                     let cause = cause.to_string();
                     message.reader.fault(Fault::Json { what: key::STATS, cause })
                 })?;
+                profile.stats = match value.get() {
+                    "null" => String::new(),
+                    text => text.to_owned(),
+                };
             }
             (key::COMMAND, Any::Text(text)) => profile.meta.command = text.to_string(),
             (key::CPUS, Any::Number(n)) => profile.meta.n_cpus = u32::try_from(*n).unwrap_or(0),

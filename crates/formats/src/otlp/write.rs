@@ -164,8 +164,8 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
             }
         }
         if options.books && p == 0 {
-            if !profile.stats.is_null() {
-                attributes.push(dictionary.text(key::STATS, &profile.stats.to_string()));
+            if !profile.stats.is_empty() {
+                attributes.push(dictionary.text(key::STATS, &profile.stats));
             }
             if !meta.command.is_empty() {
                 attributes.push(dictionary.text(key::COMMAND, &meta.command));
