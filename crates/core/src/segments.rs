@@ -43,6 +43,8 @@ const PROCESS_BYTES: usize = size_of::<Process>() + 256;
 /// Most is held while a profile is built (`resolve::build`), beyond what is charged to the store: a
 /// node is charged 14.5 bytes, of which 8 stay, and takes 8 in the profile and 5 in its index.
 const TREE_PEAK: (u64, u64) = (3, 2);
+/// What the store is charged for a node, rounded up.
+const NODE_BYTES: u64 = 15;
 /// Names stand in the store and in the profile: so many tenths of what they are charged.
 const NAME_PEAK_TENTHS: u64 = 23;
 /// A place in static code at that time, beyond a node's share, with its frame in the profile and
@@ -57,13 +59,22 @@ const FOLDED_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Segments {
     file: Option<File>,
-    /// Samples of each segment, and where it ends.
-    ends: Vec<(u64, u64)>,
+    ends: Vec<End>,
     /// Bytes that a recording may hold, beyond what stays when it begins anew, before it is put
     /// away.
     pub part_bytes: u64,
     /// Why nothing more can be put away.
     pub problem: Option<String>,
+}
+
+/// A segment in the file.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    n_samples: u64,
+    /// Where it ends.
+    end: u64,
+    /// What its tree and the names of that take at most while a profile is built.
+    tree_peak_bytes: u64,
 }
 
 /// What merging could not keep as it was.
@@ -100,7 +111,7 @@ impl Segments {
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
-        self.ends.last().map_or(0, |&(_, end)| end)
+        self.ends.last().map_or(0, |last| last.end)
     }
 
     /// Puts a recording away and empties it. On failure it stays as it is, and
@@ -135,19 +146,26 @@ impl Segments {
         out.0.flush()?;
         drop(out);
         let end = file.stream_position()?;
-        self.ends.push((recording.samples.time_ns.len() as u64, end));
+        let store = &recording.store;
+        let nodes = store.n_nodes() as u64 * NODE_BYTES * TREE_PEAK.0 / TREE_PEAK.1;
+        let places = store.n_places() as u64 * PLACE_PEAK_BYTES;
+        let n_samples = recording.samples.time_ns.len() as u64;
+        self.ends.push(End { n_samples, end, tree_peak_bytes: nodes + places });
         Ok(())
     }
 
     /// Reads all segments back into one recording, such that naming it, building a profile of it and
-    /// writing that never hold more than `room`: a sixteenth of it is for processes, up to a quarter
-    /// for samples, what these leave for the tree of stacks and its names. Names come later: room
-    /// for them is kept for each place that is met.
+    /// writing that never hold more than `room`: a sixteenth of it is for processes, a quarter for
+    /// samples, or more if all segments' trees leave it, and the rest for the tree of stacks and its
+    /// names. Names come later: room for them is kept for each place that is met.
     pub fn merge(&mut self, room: &Budget) -> (Recording, Losses) {
         let room_bytes = room.limit_bytes();
-        let n_samples: u64 = self.ends.iter().map(|&(n, _)| n).sum();
-        let samples_bytes = (n_samples * SAMPLE_PEAK_BYTES).min(room_bytes / 4);
+        let n_samples: u64 = self.ends.iter().map(|end| end.n_samples).sum();
         let processes_bytes = room_bytes / 16;
+        let trees: u64 = self.ends.iter().map(|end| end.tree_peak_bytes).sum();
+        // An eighth on top: tables grow by steps, and what all of them begin with.
+        let left = room_bytes.saturating_sub(processes_bytes + trees + room_bytes / 8);
+        let samples_bytes = (n_samples * SAMPLE_PEAK_BYTES).min(left.max(room_bytes / 4));
         let in_store = room.carve(room_bytes);
         let mut merge = Merge {
             recording: Recording::new(&in_store),
@@ -165,7 +183,7 @@ impl Segments {
         merge.recording.leaves_are_nodes = true;
         merge.leave_room_for_names();
         let mut begin = 0;
-        for &(n_samples, end) in &self.ends {
+        for &End { n_samples, end, .. } in &self.ends {
             let before = merge.n_samples();
             let read = match &mut self.file {
                 Some(file) => file.seek(SeekFrom::Start(begin)).and_then(|_| {
