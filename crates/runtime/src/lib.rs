@@ -20,7 +20,7 @@
 //! to the caller, or leaves the pc to the native rules (`kernel/include/hf/runtime.h`).
 //!
 //! # Cost
-//! Recognising costs a look at a file's dynamic symbols, once. Nothing is done for a process that
+//! Recognising costs a search of a file's tables of names, once. Nothing is done for a process that
 //! is not sampled.
 #![forbid(unsafe_code)]
 
