@@ -598,12 +598,20 @@ impl Merge {
     /// not even one for all is enough, stacks are shortened. `threads` are numbers of threads that
     /// are still needed.
     fn coarsen(&mut self, threads: &mut [u32]) {
+        // What came since the last time is as the rest, also where that cannot be made coarser.
+        if self.losses.bucket_ns > 0 {
+            if self.depth_max < usize::MAX {
+                self.shorten();
+            }
+            self.recording.samples.coarsen(self.losses.bucket_ns);
+        }
         self.coarsen_until(COARSE_BUCKET_NS);
         while self.recording.samples.time_ns.len() > self.samples_max / 2 && self.processes_max > 2
         {
             self.processes_max /= 2;
-            self.fold_processes(threads);
-            self.recording.samples.coarsen(self.losses.bucket_ns);
+            if self.fold_processes(threads) {
+                self.recording.samples.coarsen(self.losses.bucket_ns);
+            }
         }
         self.coarsen_until(LAST_BUCKET_NS);
         self.coarsen_stacks();
@@ -612,13 +620,6 @@ impl Merge {
     fn coarsen_until(&mut self, last_ns: u64) {
         let enough = self.samples_max / 2;
         let mut bucket_ns = self.losses.bucket_ns.max(FIRST_BUCKET_NS / 2);
-        // What came since the last time is as the rest, also where that cannot be made coarser.
-        if self.losses.bucket_ns > 0 {
-            if self.depth_max < usize::MAX {
-                self.shorten();
-            }
-            self.recording.samples.coarsen(bucket_ns);
-        }
         while self.recording.samples.time_ns.len() > enough && bucket_ns * 2 <= last_ns {
             bucket_ns *= 2;
             self.recording.samples.coarsen(bucket_ns);
@@ -670,11 +671,12 @@ impl Merge {
     /// Where there are too many processes, those with the fewest samples become one for each
     /// command name.
     ///
-    /// Numbers of processes and threads change, those of samples and of `threads` with them.
-    fn fold_processes(&mut self, threads: &mut [u32]) {
+    /// Numbers of processes and threads change, those of samples and of `threads` with them. False if
+    /// there are not too many.
+    fn fold_processes(&mut self, threads: &mut [u32]) -> bool {
         let recording = &mut self.recording;
         if recording.processes.len() <= self.processes_max.max(2) {
-            return;
+            return false;
         }
         let mut by_samples: Vec<u32> = (0..recording.processes.len() as u32).collect();
         by_samples.sort_by_key(|&at| {
@@ -752,6 +754,7 @@ impl Merge {
             .filter(|(process, _)| process.incarnation.pid != 0)
             .map(|(process, number)| (process.incarnation, number))
             .collect();
+        true
     }
 }
 
