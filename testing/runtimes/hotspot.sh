@@ -55,7 +55,7 @@ while read -r major version checksum; do
 done <<<"$wheels"
 export HOTFRAME_JVMS=$jvms
 
-# Another profiler to compare with: async-profiler, from Maven Central.
+# Another profiler to compare with: async-profiler, from Maven Central; needs mvn.
 peer=4.1
 peer_checksum=5535baa56133628cfffe2f05ca9bfef1fae3d5abe49835447262b1c6da4a9582
 fetch_peer() {
