@@ -17,7 +17,7 @@
 use crate::files::{FileId, Files};
 use crate::processes::{Mapping, Process};
 use crate::recording::Incarnation;
-use crate::tables::{Table, Tables};
+use crate::tables::{Table, Tables, without_file};
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt};
 use hotframe_runtime::{
@@ -647,7 +647,7 @@ fn with_signs(registry: &[&'static dyn Runtime], file: &ElfFile<&dyn ReadAt>) ->
         .collect();
     let wanted: Vec<&str> = signs.iter().flat_map(|signs| signs.symbols).copied().collect();
     let names = elf::Names::new(&wanted, &[]);
-    for tables in [elf::Tables::Dynamic, elf::Tables::All] {
+    for tables in [elf::Tables::Dynamic, elf::Tables::Static] {
         if hits.contains(&true) {
             break;
         }
@@ -671,15 +671,7 @@ pub(crate) fn overlay(entries: &mut Vec<abi::hf_mapping>, region: Region, table_
     let mut at = region.start;
     let gap = |out: &mut Vec<abi::hf_mapping>, start: u64, end: u64| {
         if start < end {
-            out.push(abi::hf_mapping {
-                start,
-                end,
-                image: start,
-                file_id: 0,
-                file_off: 0,
-                runtime_off: table_off,
-                reserved: 0,
-            });
+            out.push(abi::hf_mapping { runtime_off: table_off, ..without_file(start, end) });
         }
     };
     for entry in entries.drain(..) {

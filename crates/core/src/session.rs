@@ -23,7 +23,7 @@ use crate::recording::{Incarnation, Recording, Sample};
 use crate::runtimes::Runtimes;
 use crate::segments::Segments;
 use crate::sideband::{self, Event};
-use crate::tables::Tables;
+use crate::tables::{Tables, without_file};
 use crate::walk::{ReadUser, Stop, Walk};
 use hotframe_abi as abi;
 use hotframe_frames::{FrameInfo, FunctionInfo};
@@ -718,15 +718,7 @@ impl Session {
         let mappings = process.mappings.clone();
         let mut entries = Vec::with_capacity(mappings.len());
         for mapping in mappings.iter() {
-            let mut entry = abi::hf_mapping {
-                start: mapping.start,
-                end: mapping.end,
-                image: mapping.start,
-                file_id: 0,
-                file_off: 0,
-                runtime_off: 0,
-                reserved: 0,
-            };
+            let mut entry = without_file(mapping.start, mapping.end);
             if mapping.file != 0 {
                 let id = self.files.open(mapping.file, pid, mapping.start, mapping.end);
                 if let Some(image) = self

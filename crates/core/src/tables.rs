@@ -96,6 +96,19 @@ pub struct Blob {
     bytes: u32,
 }
 
+/// A mapping without a file and without a runtime: what it has of these is filled in.
+pub(crate) fn without_file(start: u64, end: u64) -> abi::hf_mapping {
+    abi::hf_mapping {
+        start,
+        end,
+        image: start,
+        file_id: 0,
+        file_off: 0,
+        runtime_off: 0,
+        reserved: 0,
+    }
+}
+
 /// Counters of what memory holds and what happened to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TableStats {

@@ -51,6 +51,8 @@ pub struct Symbol {
 pub enum Tables {
     /// `.dynsym` alone: small, and there after stripping.
     Dynamic,
+    /// `.symtab` alone.
+    Static,
     /// `.dynsym`, then `.symtab`.
     All,
 }
@@ -118,10 +120,12 @@ pub fn symbols<R: ReadAt>(
     names: &Names,
     visit: &mut dyn FnMut(&[u8], Symbol) -> bool,
 ) {
-    for kind in [SHT_DYNSYM, SHT_SYMTAB] {
-        if kind == SHT_SYMTAB && tables == Tables::Dynamic {
-            return;
-        }
+    let kinds: &[u32] = match tables {
+        Tables::Dynamic => &[SHT_DYNSYM],
+        Tables::Static => &[SHT_SYMTAB],
+        Tables::All => &[SHT_DYNSYM, SHT_SYMTAB],
+    };
+    for &kind in kinds {
         for section in elf.sections().iter().filter(|section| section.kind == kind) {
             let Some(strings) = elf.sections().get(section.link as usize) else { continue };
             let places = names.places(elf.reader(), strings.offset, strings.size);

@@ -560,6 +560,7 @@ fn hash(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hotframe_core::testing::Random;
 
     /// Lines apply from their bytecode index up; entries need not be sorted.
     #[test]
@@ -574,19 +575,6 @@ mod tests {
         check(100, 6);
         assert_eq!(line(&table[..5], 100, false), None, "it does not end");
         assert_eq!(line(&[0], 0, false), Some(0));
-    }
-
-    /// SplitMix64 (Steele et al., OOPSLA 2014).
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
     }
 
     /// Any memory and any frame give names or a reason: pointers that lead anywhere, in a circle, or

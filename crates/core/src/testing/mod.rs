@@ -53,7 +53,7 @@ pub mod record;
 
 use crate::processes::Mapping;
 use crate::runtimes;
-use crate::tables::{OwnMemory, Tables};
+use crate::tables::{OwnMemory, Tables, without_file};
 use crate::walk::{ReadUser, Stop, Walk};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use hotframe_abi as abi;
@@ -330,15 +330,7 @@ impl RecordedProcess {
             .collect();
         let mut entries = Vec::with_capacity(self.mappings.len());
         for mapping in &self.mappings {
-            let mut entry = abi::hf_mapping {
-                start: mapping.start,
-                end: mapping.end,
-                image: mapping.start,
-                file_id: 0,
-                file_off: 0,
-                runtime_off: 0,
-                reserved: 0,
-            };
+            let mut entry = without_file(mapping.start, mapping.end);
             let source = (mapping.file as usize).checked_sub(1).and_then(|at| sources.get(at));
             if let Some(Some(source)) = source
                 && let Some(image) = source.file().map_bias(mapping.start, mapping.pgoff)
@@ -1045,10 +1037,12 @@ impl RecordedProcess {
 }
 
 /// SplitMix64 (Steele et al., OOPSLA 2014): the same mutations in every run.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and nothing iterates it")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
