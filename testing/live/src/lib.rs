@@ -628,6 +628,53 @@ pub fn first_line(child: &mut Child) -> String {
     line
 }
 
+/// A frame of a stored profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Function.
+    pub name: String,
+    /// Source file; empty: none is known.
+    pub file: String,
+    /// Line; 0: none is known.
+    pub line: u64,
+}
+
+/// Stacks of a profile in Firefox Profiler's format, root first.
+pub fn firefox_stacks(path: &Path) -> Vec<Vec<Frame>> {
+    let text = fs::read(path).expect("the profile");
+    let profile: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let mut all = Vec::new();
+    for thread in profile["threads"].as_array().expect("threads") {
+        let strings = match &thread["stringArray"] {
+            serde_json::Value::Null => &profile["shared"]["stringArray"],
+            strings => strings,
+        };
+        let at = |value: &serde_json::Value| value.as_u64().map(|at| at as usize);
+        let string = |value: &serde_json::Value| {
+            let text = at(value).and_then(|at| strings[at].as_str());
+            text.unwrap_or_default().to_owned()
+        };
+        for stack in thread["samples"]["stack"].as_array().expect("samples") {
+            let mut frames = Vec::new();
+            let mut next = at(stack);
+            while let Some(stack) = next {
+                let table = &thread["stackTable"];
+                let frame = at(&table["frame"][stack]).expect("a frame");
+                let function = at(&thread["frameTable"]["func"][frame]).expect("a function");
+                frames.push(Frame {
+                    name: string(&thread["funcTable"]["name"][function]),
+                    file: string(&thread["funcTable"]["fileName"][function]),
+                    line: thread["frameTable"]["line"][frame].as_u64().unwrap_or_default(),
+                });
+                next = at(&table["prefix"][stack]);
+            }
+            frames.reverse();
+            all.push(frames);
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

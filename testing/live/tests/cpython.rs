@@ -6,7 +6,9 @@
 //! among those of pyenv.
 #![forbid(unsafe_code)]
 
-use hotframe_live::{Recording, Scratch, Workload, live, program, record, skipped, wait_for};
+use hotframe_live::{
+    Frame, Recording, Scratch, Workload, firefox_stacks, live, program, record, skipped, wait_for,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,14 +35,12 @@ const LOOP: &str = "_PyEval_EvalFrameDefault";
 /// Stacks with Python frames that make a recording long enough.
 const SAMPLES_ENOUGH: usize = 150;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Frame {
-    name: String,
-    file: String,
-    line: u64,
+trait InPython {
+    fn is_python(&self) -> bool;
+    fn is_loop(&self) -> bool;
 }
 
-impl Frame {
+impl InPython for Frame {
     fn is_python(&self) -> bool {
         self.file.ends_with(".py") || self.file.starts_with('<')
     }
@@ -88,42 +88,6 @@ impl Truth {
         let (lines, firsts) = (numbers("lines"), numbers("firsts"));
         Truth { edges, lines, firsts }
     }
-}
-
-/// Stacks of a profile in Firefox Profiler's format, root first.
-fn stacks(path: &Path) -> Vec<Vec<Frame>> {
-    let text = std::fs::read(path).expect("the profile");
-    let profile: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-    let mut all = Vec::new();
-    for thread in profile["threads"].as_array().expect("threads") {
-        let strings = match &thread["stringArray"] {
-            serde_json::Value::Null => &profile["shared"]["stringArray"],
-            strings => strings,
-        };
-        let at = |value: &serde_json::Value| value.as_u64().map(|at| at as usize);
-        let string = |value: &serde_json::Value| {
-            let text = at(value).and_then(|at| strings[at].as_str());
-            text.unwrap_or_default().to_owned()
-        };
-        for stack in thread["samples"]["stack"].as_array().expect("samples") {
-            let mut frames = Vec::new();
-            let mut next = at(stack);
-            while let Some(stack) = next {
-                let table = &thread["stackTable"];
-                let frame = at(&table["frame"][stack]).expect("a frame");
-                let function = at(&thread["frameTable"]["func"][frame]).expect("a function");
-                frames.push(Frame {
-                    name: string(&thread["funcTable"]["name"][function]),
-                    file: string(&thread["funcTable"]["fileName"][function]),
-                    line: thread["frameTable"]["line"][frame].as_u64().unwrap_or_default(),
-                });
-                next = at(&table["prefix"][stack]);
-            }
-            frames.reverse();
-            all.push(frames);
-        }
-    }
-    all
 }
 
 /// What became of the stacks of one recording.
@@ -297,7 +261,7 @@ fn recorded_pid(
         let (pid, duration) = (pid.to_string(), seconds.to_string());
         let output = profile.to_string_lossy().into_owned();
         let recording = record(["-F", "199", "-p", &pid, "-d", &duration, "-o", &output]);
-        let stacks = stacks(&profile);
+        let stacks = firefox_stacks(&profile);
         if enough(&stacks) || begun.elapsed() > hotframe_live::DEADLINE / 2 {
             return (recording, stacks);
         }

@@ -8,7 +8,8 @@
 //! another profiler, whose shares are compared. `make test-runtimes` fetches JVMs and that.
 
 use hotframe_live::{
-    Folded, Recording, Scratch, has_program, live, record, run, skipped, wait_for,
+    Folded, Frame, Recording, Scratch, firefox_stacks, has_program, live, record, run, skipped,
+    wait_for,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -120,44 +121,6 @@ struct Truth {
     lines: BTreeMap<(String, String), BTreeSet<u64>>,
 }
 
-/// A frame with its line; 0: none.
-#[derive(Debug)]
-struct Line {
-    name: String,
-    line: u64,
-}
-
-/// Stacks of a profile in Firefox Profiler's format, root first.
-fn lines_of(path: &Path) -> Vec<Vec<Line>> {
-    let text = fs::read(path).expect("the profile");
-    let profile: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-    let at = |value: &serde_json::Value| value.as_u64().map(|at| at as usize);
-    let mut all = Vec::new();
-    for thread in profile["threads"].as_array().expect("threads") {
-        let strings = match &thread["stringArray"] {
-            serde_json::Value::Null => &profile["shared"]["stringArray"],
-            strings => strings,
-        };
-        for stack in thread["samples"]["stack"].as_array().expect("samples") {
-            let mut frames = Vec::new();
-            let mut next = at(stack);
-            while let Some(stack) = next {
-                let table = &thread["stackTable"];
-                let frame = at(&table["frame"][stack]).expect("a frame");
-                let function = at(&thread["frameTable"]["func"][frame]).expect("a function");
-                let name = at(&thread["funcTable"]["name"][function]);
-                let name = name.and_then(|name| strings[name].as_str()).unwrap_or_default();
-                let line = thread["frameTable"]["line"][frame].as_u64().unwrap_or_default();
-                frames.push(Line { name: name.to_owned(), line });
-                next = at(&table["prefix"][stack]);
-            }
-            frames.reverse();
-            all.push(frames);
-        }
-    }
-    all
-}
-
 /// How many lines of callers were looked at, and which were wrong; leaves, and those with a line.
 #[derive(Debug, Default)]
 struct Lines {
@@ -220,7 +183,7 @@ impl Truth {
     }
 
     /// Looks at the lines from which the program's methods call each other.
-    fn lines(&self, stacks: &[Vec<Line>]) -> Lines {
+    fn lines(&self, stacks: &[Vec<Frame>]) -> Lines {
         let mut all = Lines::default();
         for stack in stacks {
             for two in stack.windows(2) {
@@ -325,7 +288,7 @@ fn check_homes(
             let recording = jvm.record_with(seconds, &["-o", &profile_arg]);
             let stats = recording.stats();
             let samples = truth.check(&recording.folded, &what);
-            let lines = truth.lines(&lines_of(&profile));
+            let lines = truth.lines(&firefox_stacks(&profile));
             assert!(
                 samples >= 20,
                 "{what}: {samples} samples of the workload\n{}",

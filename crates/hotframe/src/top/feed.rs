@@ -740,18 +740,17 @@ fn unnamed(names: &mut Names) -> [u32; 2] {
 mod tests {
     use super::*;
 
-    /// What is new in a place that was read a moment ago waits for its turn, and is named then.
-    #[test]
-    fn places_are_read_in_turn() {
-        let kernel = |number: u64| {
-            abi::FrameWord(u64::from(abi::HF_FRAME_KERNEL) << abi::HF_FRAME_KIND_SHIFT | number)
+    /// A second in which one stack of a process was sampled, of these addresses of the kernel.
+    fn second(pid: u32, numbers: &[u64]) -> Raw {
+        let kernel = |&number: &u64| {
+            let kind = u64::from(abi::HF_FRAME_KERNEL) << abi::HF_FRAME_KIND_SHIFT;
+            RawFrame::Word(abi::FrameWord(kind | number))
         };
-        let incarnation = Incarnation { pid: 7, exec_id: 0, start_ns: 0 };
-        let second = |numbers: &[u64]| Raw {
+        Raw {
             stacks: vec![RawStack {
-                incarnation,
+                incarnation: Incarnation { pid, exec_id: 0, start_ns: 0 },
                 comm: "app".into(),
-                frames: numbers.iter().map(|&number| RawFrame::Word(kernel(number))).collect(),
+                frames: numbers.iter().map(kernel).collect(),
                 n: 1,
                 is_cut: false,
             }],
@@ -762,7 +761,13 @@ mod tests {
             announced: None,
             span_ns: BATCH_NS,
             own_cpu_share: 0.0,
-        };
+        }
+    }
+
+    /// What is new in a place that was read a moment ago waits for its turn, and is named then.
+    #[test]
+    fn places_are_read_in_turn() {
+        let second = |numbers: &[u64]| second(7, numbers);
         let mut namer = Namer::new(u64::MAX);
         let first = namer.name(second(&[1]));
         assert!(first.stacks[0].frames.iter().all(|frame| frame & LATER == 0));
@@ -787,25 +792,6 @@ mod tests {
     /// that no window shows any more is forgotten.
     #[test]
     fn rare_callers_wait() {
-        let kernel = |number: u64| {
-            abi::FrameWord(u64::from(abi::HF_FRAME_KERNEL) << abi::HF_FRAME_KIND_SHIFT | number)
-        };
-        let second = |pid: u32, numbers: &[u64]| Raw {
-            stacks: vec![RawStack {
-                incarnation: Incarnation { pid, exec_id: 0, start_ns: 0 },
-                comm: "app".into(),
-                frames: numbers.iter().map(|&number| RawFrame::Word(kernel(number))).collect(),
-                n: 1,
-                is_cut: false,
-            }],
-            is_reset: false,
-            runtime_frames: Vec::new(),
-            sources: Vec::new(),
-            generated: Vec::new(),
-            announced: None,
-            span_ns: BATCH_NS,
-            own_cpu_share: 0.0,
-        };
         let mut namer = Namer::new(u64::MAX);
         let is_later = |batch: &Batch, at: usize| batch.stacks[0].frames[at] & LATER != 0;
         let first = namer.name(second(1, &[1, 2, 3, 4]));
