@@ -139,19 +139,7 @@ pub type Answers<'a> = &'a mut dyn FnMut(usize, Result<&[Frame], Why>);
 
 impl Serving {
     fn is_attached(&self) -> bool {
-        self.n_attached() > 0
-    }
-
-    fn n_attached(&self) -> usize {
-        self.served.iter().filter(|served| matches!(served.state, State::Attached { .. })).count()
-    }
-
-    fn attached_regions(&self) -> Vec<Region> {
-        let regions = self.served.iter().filter_map(|served| match &served.state {
-            State::Attached { attached, .. } => Some(attached.regions()),
-            _ => None,
-        });
-        regions.flatten().copied().collect()
+        self.served.iter().any(|served| matches!(served.state, State::Attached { .. }))
     }
 
     /// Names a frame: appends to `frames`, which is emptied first.
@@ -209,21 +197,27 @@ pub struct Runtimes {
     registry: &'static [&'static dyn Runtime],
     files: HashMap<FileId, Vec<Recognised>>,
     serving: HashMap<u32, Serving>,
-    /// Bits `1 << HF_RUNTIME_*` of those that serve or served a process.
-    wanted: u32,
+    met: Met,
     /// Those that the kernel half is without, and whether their processes have to be told.
     refused: u32,
     is_newly_refused: bool,
     gone: Vec<Report>,
     /// Tables of processes that are forgotten.
     orphans: Vec<Table>,
-    /// Since this was last taken.
+}
+
+/// What attaching to processes led to.
+#[derive(Default)]
+struct Met {
+    /// Bits `1 << HF_RUNTIME_*` of those that serve or served a process.
+    wanted: u32,
+    /// Processes and the regions there, since this was last taken.
     attached: Vec<(u32, Vec<Region>)>,
 }
 
 impl std::fmt::Debug for Runtimes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtimes").field("wanted", &self.wanted).finish_non_exhaustive()
+        f.debug_struct("Runtimes").field("wanted", &self.met.wanted).finish_non_exhaustive()
     }
 }
 
@@ -244,7 +238,7 @@ impl Runtimes {
 
     /// Bits `1 << HF_RUNTIME_*` of the steps that the kernel half needs.
     pub fn wanted(&self) -> u32 {
-        self.wanted
+        self.met.wanted
     }
 
     /// Looks at a file that was opened. Once: the answer is kept.
@@ -322,11 +316,7 @@ impl Runtimes {
                 }
             }
         }
-        let before = serving.n_attached();
-        refresh(&mut self.wanted, pid, serving, process, files, tables, now_ns, true);
-        if serving.n_attached() > before {
-            self.attached.push((pid, serving.attached_regions()));
-        }
+        refresh(&mut self.met, pid, serving, process, files, tables, now_ns, true);
     }
 
     /// Tries again what was starting, and tells all of the time. Returns processes whose regions or
@@ -344,22 +334,10 @@ impl Runtimes {
         for (&pid, serving) in &mut self.serving {
             match process(pid).filter(|process| process.image == serving.image) {
                 Some(process) => {
-                    let before = serving.n_attached();
-                    if refresh(
-                        &mut self.wanted,
-                        pid,
-                        serving,
-                        process,
-                        files,
-                        tables,
-                        now_ns,
-                        false,
-                    ) || is_newly_refused
+                    if refresh(&mut self.met, pid, serving, process, files, tables, now_ns, false)
+                        || is_newly_refused
                     {
                         changed.push(pid);
-                    }
-                    if serving.n_attached() > before {
-                        self.attached.push((pid, serving.attached_regions()));
                     }
                 }
                 None => gone.push(pid),
@@ -371,9 +349,9 @@ impl Runtimes {
         changed
     }
 
-    /// Processes that runtimes were attached to since this was last asked, and their regions.
+    /// Processes that a runtime was attached to since this was last asked, and its regions.
     pub fn take_attached(&mut self) -> Vec<(u32, Vec<Region>)> {
-        std::mem::take(&mut self.attached)
+        std::mem::take(&mut self.met.attached)
     }
 
     /// A process's mappings were published: nothing names its former tables any more.
@@ -525,7 +503,7 @@ fn reports(pid: u32, serving: &Serving) -> impl Iterator<Item = Report> + '_ {
 /// Brings a process's runtimes up to date. True if regions or tables changed.
 #[allow(clippy::too_many_arguments)]
 fn refresh(
-    wanted: &mut u32,
+    met: &mut Met,
     pid: u32,
     serving: &mut Serving,
     process: &Process,
@@ -580,7 +558,8 @@ fn refresh(
                             regions = attached.regions().len(),
                             "attached"
                         );
-                        *wanted |= 1 << served.runtime.id();
+                        met.wanted |= 1 << served.runtime.id();
+                        met.attached.push((pid, attached.regions().to_vec()));
                         let table = tables.add_table(served.runtime.id(), attached.table());
                         served.state = State::Attached { attached, table };
                         let stand_in = served.stand_in.take();
