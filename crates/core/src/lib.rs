@@ -3,6 +3,7 @@
 //! In: records of the BPF ring and the side-band. Out: a [`profile::Profile`]. `session` runs one
 //! recording; it is fed by the binary, which alone knows where records come from.
 
+pub mod by_function;
 pub mod capture;
 pub mod files;
 pub mod jit;

@@ -14,6 +14,7 @@
 //! # Cost
 //! libLLVM with 3,000 addresses takes about 10 ms; DWARF costs what the library that reads it costs.
 
+use crate::by_function::ByFunction;
 use crate::files::{CodeFile, FileId, Files, Reader, State};
 use crate::jit::Jit;
 use crate::numbers::Numbers;
@@ -49,8 +50,6 @@ pub struct Outcome {
 
 /// Everything naming needs.
 pub struct Input<'a> {
-    /// What was recorded.
-    pub recording: &'a mut Recording,
     /// The files.
     pub files: &'a Sources,
     /// Kernel symbols announced while recording.
@@ -69,19 +68,20 @@ pub type AskKernel = fn(&[u64]) -> Option<Vec<Option<(String, String)>>>;
 
 /// Names a recording. `progress` hears how many files are done, of how many. [`build`] makes a
 /// profile of it, of which [`count`] tells the frames.
-pub fn name(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> Outcome {
-    let Input { recording, files, kernel_symbols, jit, debuginfod, ask_kernel } = input;
+pub fn name(
+    recording: &mut Recording,
+    input: &Input<'_>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Outcome {
     recording.store.settle();
     let by_incarnation: HashMap<Incarnation, hotframe_frames::Incarnation> =
         recording.processes.iter().map(|it| (it.incarnation, it.in_store)).collect();
-    let mut namer = Namer::new(&mut recording.store, debuginfod);
+    let mut namer = Namer::new(&mut recording.store, input.debuginfod.clone());
     let words: Vec<abi::FrameWord> =
         namer.store.unnamed_words(usize::MAX).into_iter().map(abi::FrameWord).collect();
-    namer.name_kernel(&words, kernel_symbols, ask_kernel);
-    namer.name_files(&words, &|id| files.get(id).cloned(), progress);
-    namer.name_rest(&words);
+    namer.name_static(&words, input, progress);
     let mut problems = std::mem::take(&mut namer.problems);
-    let generated = jit.names(&mut |problem| problems.push(problem));
+    let generated = input.jit.names(&mut |problem| problems.push(problem));
     for ((incarnation, word), name) in generated {
         if let Some(&incarnation) = by_incarnation.get(&incarnation) {
             namer.name_generated(incarnation, word, &name);
@@ -90,6 +90,23 @@ pub fn name(input: Input<'_>, progress: &mut dyn FnMut(usize, usize)) -> Outcome
     namer.name_own_rest();
     let names_refused = namer.refused;
     Outcome { frames: BTreeMap::new(), problems, names_refused }
+}
+
+/// Names static code before any stack of it is in the store, by function: see [`ByFunction`].
+/// `words` are distinct, and in its order.
+pub fn name_by_function(
+    recording: &mut Recording,
+    words: Vec<u64>,
+    input: &Input<'_>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> (ByFunction, Outcome) {
+    let mut namer = Namer::new(&mut recording.store, input.debuginfod.clone());
+    let all: Vec<abi::FrameWord> = words.iter().copied().map(abi::FrameWord).collect();
+    namer.by_function = Some(ByFunction::new(words));
+    namer.name_static(&all, input, progress);
+    let by_function = namer.by_function.take().unwrap_or_default();
+    let Namer { problems, refused: names_refused, .. } = namer;
+    (by_function, Outcome { frames: BTreeMap::new(), problems, names_refused })
 }
 
 /// A kernel function and its module.
@@ -193,6 +210,8 @@ pub(crate) struct Namer<'a> {
     /// Places whose names found no room.
     pub(crate) refused: u64,
     debuginfod: Option<hotframe_symbols::Debuginfod>,
+    /// Names are taken here, and not in the store's places.
+    by_function: Option<ByFunction>,
 }
 
 impl<'a> Namer<'a> {
@@ -200,11 +219,34 @@ impl<'a> Namer<'a> {
         store: &'a mut Store,
         debuginfod: Option<hotframe_symbols::Debuginfod>,
     ) -> Namer<'a> {
-        Namer { store, problems: Vec::new(), refused: 0, debuginfod }
+        Namer { store, problems: Vec::new(), refused: 0, debuginfod, by_function: None }
     }
 
     fn put(&mut self, word: abi::FrameWord, frames: &[FrameInfo<'_>]) {
-        self.refused += u64::from(!self.store.name_word(word.0, frames));
+        let has_room = match &mut self.by_function {
+            Some(by_function) => by_function.put(self.store, word.0, frames),
+            None => self.store.name_word(word.0, frames),
+        };
+        self.refused += u64::from(!has_room);
+    }
+
+    fn is_named(&mut self, word: abi::FrameWord) -> bool {
+        match &self.by_function {
+            Some(by_function) => by_function.is_named(word.0),
+            None => self.store.known_word(word.0).is_some(),
+        }
+    }
+
+    /// Names words of which those of one file stand together.
+    fn name_static(
+        &mut self,
+        words: &[abi::FrameWord],
+        input: &Input<'_>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) {
+        self.name_kernel(words, input.kernel_symbols, input.ask_kernel);
+        self.name_files(words, &|id| input.files.get(id).cloned(), progress);
+        self.name_rest(words);
     }
 
     pub(crate) fn name_kernel(
@@ -355,7 +397,7 @@ impl<'a> Namer<'a> {
         }
         let short = file.path.rsplit('/').next().unwrap_or(&file.path);
         for &(addr, word) in &by_addr {
-            if self.store.known_word(word.0).is_some() {
+            if self.is_named(word) {
                 continue;
             }
             let name = format!("{short}+{:#x}", addr - base);
@@ -381,7 +423,7 @@ impl<'a> Namer<'a> {
                 },
                 abi::HF_FRAME_KERNEL | abi::HF_FRAME_USER_PC => continue,
                 // A native frame whose file is not known: `name_files` did not name it.
-                _ if self.store.known_word(word.0).is_none() => b"[unknown]",
+                _ if !self.is_named(word) => b"[unknown]",
                 _ => continue,
             };
             let kind =

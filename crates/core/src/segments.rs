@@ -10,19 +10,24 @@
 //! for the whole recording and name them at the end, once for all segments. Reading goes forwards
 //! through one buffer; what grows are only the merged tables. Where these find no room, a stack
 //! ends in a frame that says so and its sample counts as cut by the budget; samples of one thread
-//! and stack are counted together for ever longer intervals; processes with the fewest samples
-//! fold into one for each command name.
+//! and stack are counted together in longer intervals; processes with the fewest samples fold
+//! into one for each command name.
+//!
+//! Where this is not enough, reading begins anew with static code by function (`by_function`):
+//! stacks that differ by the line only are one then, and no longer have lines. That is what an hour of
+//! compilers consists of. Only then intervals grow to all of the time, and stacks are shortened.
 //!
 //! # Format
 //! Little-endian, no padding, lengths before what they count; read back by the same program only.
 //!
 //! # Cost
-//! 12 bytes a node, 19 a sample, on disk. The file lies in `/var/tmp`, which is not memory.
+//! 9 or 13 bytes a node, 8 a place, 19 a sample, on disk. The file lies in `/var/tmp`, which is not memory.
 
+use crate::by_function::{self, ByFunction};
 use crate::processes::Facts;
 use crate::recording::{Columns, Incarnation, Process, Recording, Thread};
 use hotframe_abi as abi;
-use hotframe_frames::{Budget, FrameInfo, FunctionInfo, Graft, Store, Why};
+use hotframe_frames::{Budget, FrameInfo, FunctionInfo, Graft, StackId, Store, Why};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
@@ -52,6 +57,8 @@ const NAME_PEAK_TENTHS: u64 = 23;
 const PLACE_PEAK_BYTES: u64 = 245;
 /// A sample: two rows and its place in their order.
 const SAMPLE_PEAK_BYTES: u64 = 2 * Columns::ROW_BYTES as u64 + 4;
+/// Bytes of room for each word that may be named at once: itself in four lists, and its chain.
+const NAMING_WORD_BYTES: u64 = 96;
 /// Samples of a process are counted under one of so many command names at most.
 const FOLDED_MAX: usize = 1024;
 
@@ -90,6 +97,8 @@ pub struct Losses {
     pub bucket_ns: u64,
     /// Processes that were folded.
     pub folded: u64,
+    /// Static code is told apart by function, and has no lines.
+    pub by_function: bool,
 }
 
 impl Default for Segments {
@@ -156,35 +165,39 @@ impl Segments {
 
     /// Reads all segments back into one recording, such that naming it, building a profile of it and
     /// writing that never hold more than `room`: a sixteenth of it is for processes, a quarter for
-    /// samples, or more if all segments' trees leave it, and the rest for the tree of stacks and its
-    /// names. Names come later: room for them is kept for each place that is met.
-    pub fn merge(&mut self, room: &Budget) -> (Recording, Losses) {
-        let room_bytes = room.limit_bytes();
+    /// samples, or more if the trees of stacks leave it, and the rest for these and their names.
+    /// Names come later, and room for them is kept for each place that is met; `name` is asked
+    /// for them before where places cannot be kept apart, with words in the order of `by_function`.
+    pub fn merge(
+        &mut self,
+        room: &Budget,
+        name: &mut dyn FnMut(&mut Recording, Vec<u64>) -> ByFunction,
+    ) -> (Recording, Losses) {
+        let mut merge = self.merge_as(Merge::new(room, None));
+        if merge.lacks_room {
+            drop(merge);
+            let words = self.words((room.limit_bytes() / NAMING_WORD_BYTES) as usize);
+            let mut by_function = Merge::new(room, Some(ByFunction::default()));
+            let names = name(&mut by_function.recording, words);
+            by_function.set_names(names);
+            merge = self.merge_as(by_function);
+        }
+        // What the tree left is for names.
+        let used = merge.in_store.used_bytes();
+        let tree_bytes = merge.room_bytes - merge.processes_bytes - merge.samples_bytes;
+        let left = tree_bytes.saturating_sub(used * TREE_PEAK.0 / TREE_PEAK.1);
+        merge.in_store.set_limit_bytes(used + left * 10 / NAME_PEAK_TENTHS);
+        (merge.recording, merge.losses)
+    }
+
+    fn merge_as(&mut self, mut merge: Merge) -> Merge {
         let n_samples: u64 = self.ends.iter().map(|end| end.n_samples).sum();
-        let processes_bytes = room_bytes / 16;
-        let trees: u64 = self.ends.iter().map(|end| end.tree_peak_bytes).sum();
-        // An eighth on top: tables grow by steps, and what all of them begin with.
-        let left = room_bytes.saturating_sub(processes_bytes + trees + room_bytes / 8);
-        let samples_bytes = (n_samples * SAMPLE_PEAK_BYTES).min(left.max(room_bytes / 4));
-        let in_store = room.carve(room_bytes);
-        let mut merge = Merge {
-            recording: Recording::new(&in_store),
-            losses: Losses::default(),
-            samples_max: (samples_bytes / SAMPLE_PEAK_BYTES) as usize,
-            depth_max: usize::MAX,
-            processes_max: processes_bytes as usize / PROCESS_BYTES,
-            in_store,
-            tree_bytes: room_bytes - samples_bytes - processes_bytes,
-            processes: HashMap::new(),
-            threads: HashMap::new(),
-            values: HashMap::new(),
-            refused: HashMap::new(),
-        };
-        merge.recording.leaves_are_nodes = true;
-        merge.leave_room_for_names();
+        let mut rest: u64 = self.ends.iter().map(|end| end.tree_peak_bytes).sum();
+        merge.share(n_samples, rest);
         let mut begin = 0;
-        for &End { n_samples, end, .. } in &self.ends {
+        for &End { n_samples: n_here, end, tree_peak_bytes } in &self.ends {
             let before = merge.n_samples();
+            let tree_before = merge.tree_peak_bytes();
             let read = match &mut self.file {
                 Some(file) => file.seek(SeekFrom::Start(begin)).and_then(|_| {
                     let part = (&*file).take(end - begin);
@@ -192,21 +205,52 @@ impl Segments {
                 }),
                 None => Err(io::ErrorKind::NotFound.into()),
             };
+            if merge.lacks_room {
+                break;
+            }
             if let Err(cause) = read {
                 self.problem = Some(format!("reading back what was spilled: {cause}"));
-                merge.losses.unread += n_samples.saturating_sub(merge.n_samples() - before);
+                merge.losses.unread += n_here.saturating_sub(merge.n_samples() - before);
             }
+            // Parts share the more the later they are: none of the rest adds more than this one did.
+            rest = rest.saturating_sub(tree_peak_bytes);
+            let added = merge.tree_peak_bytes().saturating_sub(tree_before).min(tree_peak_bytes);
+            let to_come = rest as f64 * added as f64 / tree_peak_bytes.max(1) as f64;
+            merge.share(n_samples, to_come as u64);
             merge.fold_processes(&mut []);
             if merge.recording.samples.time_ns.len() > merge.samples_max {
                 merge.coarsen(&mut []);
+                if merge.lacks_room {
+                    break;
+                }
             }
             begin = end;
         }
-        // What the tree left is for names.
-        let used = merge.in_store.used_bytes();
-        let left = merge.tree_bytes.saturating_sub(used * TREE_PEAK.0 / TREE_PEAK.1);
-        merge.in_store.set_limit_bytes(used + left * 10 / NAME_PEAK_TENTHS);
-        (merge.recording, merge.losses)
+        merge
+    }
+
+    /// Distinct words of static code of all segments, `max` at most. What cannot be read is
+    /// reported by [`Segments::merge`].
+    fn words(&mut self, max: usize) -> Vec<u64> {
+        let mut words = Vec::new();
+        let mut begin = 0;
+        for &End { end, .. } in &self.ends {
+            let Some(file) = &mut self.file else { break };
+            if file.seek(SeekFrom::Start(begin)).is_ok() {
+                let part = (&*file).take(end - begin);
+                let mut part = In(BufReader::with_capacity(64 << 10, part));
+                let n = part.u32().unwrap_or_default();
+                words.reserve_exact(u64::from(n).min((end - begin) / 8) as usize);
+                words.extend((0..n).map_while(|_| part.u64().ok()));
+                // Each comes sorted: what there was is one run, and this another.
+                words.sort_by_key(|&word| by_function::order(word));
+                words.dedup();
+                words.truncate(max);
+            }
+            begin = end;
+        }
+        words.shrink_to_fit();
+        words
     }
 }
 
@@ -246,6 +290,10 @@ impl<W: Write> Out<W> {
     }
 
     fn segment(&mut self, recording: &Recording) -> io::Result<()> {
+        let mut words = recording.store.unnamed_words(usize::MAX);
+        words.sort_unstable_by_key(|&word| by_function::order(word));
+        self.u32(words.len() as u32)?;
+        words.iter().try_for_each(|&word| self.u64(word))?;
         self.u32(recording.processes.len() as u32)?;
         for process in &recording.processes {
             let Incarnation { pid, exec_id, start_ns } = process.incarnation;
@@ -265,7 +313,7 @@ impl<W: Write> Out<W> {
             self.u32(thread.tid)?;
             self.0.write_all(&thread.comm)?;
         }
-        self.tree(recording)?;
+        self.tree(recording, &words)?;
         let samples = &recording.samples;
         self.u32(samples.time_ns.len() as u32)?;
         for at in 0..samples.time_ns.len() {
@@ -278,8 +326,8 @@ impl<W: Write> Out<W> {
         Ok(())
     }
 
-    /// Frames by value that the tree has, then its nodes, parents first.
-    fn tree(&mut self, recording: &Recording) -> io::Result<()> {
+    /// Frames by value that the tree has, then its nodes, parents first. `words` were written.
+    fn tree(&mut self, recording: &Recording, words: &[u64]) -> io::Result<()> {
         let store = &recording.store;
         let n_nodes = store.n_nodes() as u32;
         let mut values: HashMap<u32, u32> = HashMap::new();
@@ -325,8 +373,17 @@ impl<W: Write> Out<W> {
             // The tree holds one thing a node.
             match store.grafts_at(node).next() {
                 Some(Graft::Word(word)) => {
-                    self.0.write_all(&[WORD])?;
-                    self.u64(word)?;
+                    let order = by_function::order;
+                    match words.binary_search_by_key(&order(word), |&word| order(word)) {
+                        Ok(at) => {
+                            self.0.write_all(&[LISTED])?;
+                            self.u32(at as u32)?;
+                        }
+                        Err(_) => {
+                            self.0.write_all(&[WORD])?;
+                            self.u64(word)?;
+                        }
+                    }
                 }
                 Some(Graft::Own(incarnation, word)) => {
                     self.0.write_all(&[OWN])?;
@@ -348,6 +405,7 @@ const NOTHING: u8 = 0;
 const WORD: u8 = 1;
 const OWN: u8 = 2;
 const VALUE: u8 = 3;
+const LISTED: u8 = 4;
 
 struct In<R: Read>(R);
 
@@ -391,29 +449,119 @@ const NOBODY: Incarnation = Incarnation { pid: 0, exec_id: 0, start_ns: 0 };
 struct Merge {
     recording: Recording,
     losses: Losses,
+    room_bytes: u64,
+    processes_bytes: u64,
+    samples_bytes: u64,
     /// Samples are fewer after a segment; for the time of one they may be twice as many.
     samples_max: usize,
     /// Longer stacks are shortened, because samples found no room otherwise.
     depth_max: usize,
     processes_max: usize,
     in_store: Budget,
-    /// Bytes that the tree and its names may take while the profile is built.
-    tree_bytes: u64,
+    /// Bytes that are needed as long as segments are read.
+    aside_bytes: u64,
     processes: HashMap<Incarnation, u32>,
     threads: HashMap<Thread, u32>,
     /// The note for each kind of code.
     values: HashMap<u8, u32>,
     /// The short end below each node.
     refused: HashMap<u32, u32>,
+    /// Functions of static code; `None`: places are kept apart.
+    by_function: Option<ByFunction>,
+    /// Places cannot be kept apart: everything read so far is to be read again.
+    lacks_room: bool,
+}
+
+/// What hangs at a node of a segment.
+enum What {
+    One(Graft),
+    Chain(u32),
+    /// It found no room when the segment was made, or now.
+    Nothing,
+}
+
+/// What a word of static code of a segment is.
+#[derive(Debug, Clone, Copy)]
+enum Static {
+    Place(u64),
+    Chain(u32),
+}
+
+impl From<Static> for What {
+    fn from(of: Static) -> What {
+        match of {
+            Static::Place(word) => What::One(Graft::Word(word)),
+            Static::Chain(number) => What::Chain(number),
+        }
+    }
 }
 
 impl Merge {
+    fn new(room: &Budget, by_function: Option<ByFunction>) -> Merge {
+        let room_bytes = room.limit_bytes();
+        let processes_bytes = room_bytes / 16;
+        let in_store = room.carve(room_bytes);
+        let mut merge = Merge {
+            recording: Recording::new(&in_store),
+            losses: Losses { by_function: by_function.is_some(), ..Losses::default() },
+            room_bytes,
+            processes_bytes,
+            samples_bytes: 0,
+            samples_max: 0,
+            depth_max: usize::MAX,
+            processes_max: processes_bytes as usize / PROCESS_BYTES,
+            in_store,
+            aside_bytes: 0,
+            processes: HashMap::new(),
+            threads: HashMap::new(),
+            values: HashMap::new(),
+            refused: HashMap::new(),
+            by_function,
+            lacks_room: false,
+        };
+        merge.recording.leaves_are_nodes = true;
+        // From the first graft on nothing is forgotten: numbers of frames by value stay.
+        merge.short_end(0);
+        merge
+    }
+
+    fn set_names(&mut self, names: ByFunction) {
+        // Names that are there already are in the profile as well, as nodes are not.
+        let more_tenths = NAME_PEAK_TENTHS - TREE_PEAK.0 * 10 / TREE_PEAK.1;
+        self.aside_bytes =
+            self.in_store.used_bytes() * more_tenths / 10 + names.heap_bytes() as u64;
+        self.by_function = Some(names);
+    }
+
+    /// What stacks take while the profile is built, and what is needed before that.
+    fn tree_peak_bytes(&self) -> u64 {
+        let names = self.recording.store.n_places() as u64 * PLACE_PEAK_BYTES;
+        self.in_store.used_bytes() * TREE_PEAK.0 / TREE_PEAK.1 + names + self.aside_bytes
+    }
+
+    /// Divides the room, where `n_samples` are expected in all, and stacks that take so many bytes
+    /// more.
+    fn share(&mut self, n_samples: u64, to_come_bytes: u64) {
+        let room = self.room_bytes - self.processes_bytes;
+        // An eighth on top: tables grow by steps.
+        let taken = self.tree_peak_bytes() + to_come_bytes + self.room_bytes / 8;
+        let left = room.saturating_sub(taken).max(self.room_bytes / 4);
+        self.samples_bytes = left.min(n_samples * SAMPLE_PEAK_BYTES);
+        self.samples_max = (self.samples_bytes / SAMPLE_PEAK_BYTES) as usize;
+        self.leave_room_for_names();
+    }
+
     fn n_samples(&self) -> u64 {
         self.recording.samples.weight.iter().map(|&weight| u64::from(weight)).sum()
     }
 
     fn segment<R: Read>(&mut self, from: &mut In<R>) -> io::Result<()> {
         let bad = || io::Error::from(io::ErrorKind::InvalidData);
+        let n_words = from.u32()?;
+        let mut words = Vec::new();
+        for _ in 0..n_words {
+            words.push(self.what_is(from.u64()?));
+        }
         let n_processes = from.u32()?;
         let mut processes = Vec::new();
         for _ in 0..n_processes {
@@ -426,7 +574,8 @@ impl Merge {
             let thread = Thread { process, tid: from.u32()?, comm: from.bytes()? };
             threads.push(self.thread(thread));
         }
-        let nodes = self.tree(from, &processes)?;
+        let nodes = self.tree(from, &processes, &words)?;
+        drop(words);
         let n_samples = from.u32()?;
         for _ in 0..n_samples {
             let time_ns = from.u64()?;
@@ -439,10 +588,13 @@ impl Merge {
                 cut = abi::HF_CUT_BUDGET as u8;
             }
             let samples = &mut self.recording.samples;
-            samples.push(time_ns, thread, hotframe_frames::StackId(place.node), cpu, cut);
+            samples.push(time_ns, thread, StackId(place.node), cpu, cut);
             samples.weight.push(1);
             if samples.time_ns.len() > self.samples_max * 2 {
                 self.coarsen(&mut threads);
+                if self.lacks_room {
+                    return Err(io::ErrorKind::OutOfMemory.into());
+                }
             }
         }
         Ok(())
@@ -465,7 +617,8 @@ impl Merge {
 
     fn leave_room_for_names(&mut self) {
         let names = self.recording.store.n_places() as u64 * PLACE_PEAK_BYTES;
-        let tree = self.tree_bytes.saturating_sub(names) * TREE_PEAK.1 / TREE_PEAK.0;
+        let others = self.processes_bytes + self.samples_bytes + names + self.aside_bytes;
+        let tree = self.room_bytes.saturating_sub(others) * TREE_PEAK.1 / TREE_PEAK.0;
         self.in_store.set_limit_bytes(tree);
     }
 
@@ -515,7 +668,17 @@ impl Merge {
         })
     }
 
-    fn tree<R: Read>(&mut self, from: &mut In<R>, processes: &[u32]) -> io::Result<Vec<Place>> {
+    fn what_is(&self, word: u64) -> Static {
+        let chain = self.by_function.as_ref().and_then(|names| names.number(word));
+        chain.map_or(Static::Place(word), Static::Chain)
+    }
+
+    fn tree<R: Read>(
+        &mut self,
+        from: &mut In<R>,
+        processes: &[u32],
+        words: &[Static],
+    ) -> io::Result<Vec<Place>> {
         let bad = || io::Error::from(io::ErrorKind::InvalidData);
         let n_values = from.u32()?;
         // `None`: it found no room.
@@ -547,27 +710,39 @@ impl Merge {
             }
             let parent = *nodes.get(from.u32()? as usize).ok_or_else(bad)?;
             let [tag] = from.bytes()?;
-            let graft = match tag {
-                WORD => Some(Graft::Word(from.u64()?)),
+            let what = match tag {
+                LISTED => (*words.get(from.u32()? as usize).ok_or_else(bad)?).into(),
+                WORD => self.what_is(from.u64()?).into(),
                 OWN => {
                     let process = processes.get(from.u32()? as usize);
                     let word = from.u64()?;
                     let Recording { processes, store, .. } = &mut self.recording;
-                    process.and_then(|&at| processes.get_mut(at as usize)).map(|process| {
-                        process.in_store = store.incarnation(process.incarnation.into());
-                        Graft::Own(process.in_store, word)
-                    })
+                    match process.and_then(|&at| processes.get_mut(at as usize)) {
+                        Some(process) => {
+                            process.in_store = store.incarnation(process.incarnation.into());
+                            What::One(Graft::Own(process.in_store, word))
+                        }
+                        None => What::Nothing,
+                    }
                 }
-                VALUE => values.get(from.u32()? as usize).ok_or_else(bad)?.map(Graft::Frame),
-                NOTHING => None,
+                VALUE => values
+                    .get(from.u32()? as usize)
+                    .ok_or_else(bad)?
+                    .map_or(What::Nothing, |number| What::One(Graft::Frame(number))),
+                NOTHING => What::Nothing,
                 _ => return Err(bad()),
             };
             // Below what found no room nothing is hung on.
-            let node = match graft {
+            let node = match what {
                 _ if parent.is_short => None,
-                Some(graft) => self.recording.store.graft(parent.node, graft),
-                None => None,
+                What::One(graft) => self.recording.store.graft(parent.node, graft),
+                What::Chain(number) => self.hang_chain(parent.node, number),
+                What::Nothing => None,
             };
+            if node.is_none() && !parent.is_short && self.by_function.is_none() {
+                self.lacks_room = true;
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
             nodes.push(match node {
                 Some(node) => Place { node, is_short: false },
                 None if parent.is_short => parent,
@@ -575,6 +750,12 @@ impl Merge {
             });
         }
         Ok(nodes)
+    }
+
+    fn hang_chain(&mut self, parent: u32, number: u32) -> Option<u32> {
+        let chain = self.by_function.as_ref()?.chain(number);
+        let store = &mut self.recording.store;
+        chain.iter().try_fold(parent, |parent, &frame| store.graft(parent, Graft::Frame(frame)))
     }
 
     /// The node below `parent` that says what is missing; `parent` itself where not even that fits.
@@ -594,8 +775,9 @@ impl Merge {
 
     /// Counts samples of a thread and stack together, in intervals that double until half of the
     /// room is free. Where two seconds are not enough, processes are told apart less, for on a machine
-    /// that starts thousands each has samples of its own; then intervals go on to double; where
-    /// not even one for all is enough, stacks are shortened. `threads` are numbers of threads that
+    /// that starts thousands each has samples of its own; then places become functions, which is
+    /// for the caller to do; then intervals go on to double; where not even one for all is enough,
+    /// stacks are shortened. `threads` are numbers of threads that
     /// are still needed.
     fn coarsen(&mut self, threads: &mut [u32]) {
         // What came since the last time is as the rest, also where that cannot be made coarser.
@@ -613,6 +795,10 @@ impl Merge {
                 self.recording.samples.coarsen(self.losses.bucket_ns);
             }
         }
+        if self.by_function.is_none() && self.recording.samples.time_ns.len() > self.samples_max {
+            self.lacks_room = true;
+            return;
+        }
         self.coarsen_until(LAST_BUCKET_NS);
         self.coarsen_stacks();
     }
@@ -628,7 +814,7 @@ impl Merge {
     }
 
     fn coarsen_stacks(&mut self) {
-        let (enough, bucket_ns) = (self.samples_max / 2, self.losses.bucket_ns);
+        let (enough, bucket_ns) = (self.samples_max / 8 * 7, self.losses.bucket_ns);
         while self.recording.samples.time_ns.len() > enough && self.depth_max > 1 {
             self.depth_max = (self.depth_max / 2).min(FIRST_DEPTH_MAX);
             self.shorten();
@@ -660,7 +846,7 @@ impl Merge {
                 continue;
             };
             let end = self.short_end(last);
-            self.recording.samples.stack[at] = hotframe_frames::StackId(end);
+            self.recording.samples.stack[at] = StackId(end);
             if !was_short {
                 self.book_short(thread, cut, u64::from(weight));
                 self.recording.samples.cut[at] = abi::HF_CUT_BUDGET as u8;
@@ -772,6 +958,11 @@ mod tests {
         u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | pc
     }
 
+    /// A machine where nothing has a name.
+    fn nameless(_: &mut Recording, words: Vec<u64>) -> ByFunction {
+        ByFunction::new(words)
+    }
+
     /// `n` samples of ever other stacks of processes 1 to 3 and threads of their own, all whole.
     fn fill(recording: &mut Recording, from: u64, n: u64) {
         for i in from..from + n {
@@ -831,7 +1022,7 @@ mod tests {
             assert_eq!(recording.processes.len(), 0);
         }
         assert_eq!(segments.len(), 3);
-        let (merged, losses) = segments.merge(&Budget::new(64 << 20));
+        let (merged, losses) = segments.merge(&Budget::new(64 << 20), &mut nameless);
         assert_eq!(losses, Losses::default());
         assert_eq!(read(&merged), read(&whole));
         let of = |recording: &Recording| -> Vec<_> {
@@ -851,7 +1042,7 @@ mod tests {
             fill(&mut recording, part * 4000, 4000);
             assert!(segments.put_away(&mut recording));
         }
-        let (merged, losses) = segments.merge(&Budget::new(96 << 10));
+        let (merged, losses) = segments.merge(&Budget::new(96 << 10), &mut nameless);
         let weight: u64 = merged.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
         assert_eq!(weight, 20_000);
         // A quarter of the room, whatever came after the longest interval and shortest stacks.
@@ -877,6 +1068,62 @@ mod tests {
         assert_eq!((samples, samples - whole), (20_000, losses.shortened_whole));
     }
 
+    /// Stacks that differ by the place in a function are one when there is no room for each, and
+    /// none is shortened.
+    #[test]
+    fn places_go_before_stacks() {
+        let mut recording = Recording::default();
+        let mut segments = Segments::default();
+        for part in 0..6u64 {
+            for i in 0..2000 {
+                let mut head = abi::hf_sample::new_zeroed();
+                (head.weight, head.time_ns) = (1, (part * 2000 + i) * 10_000_000);
+                (head.tgid, head.tid) = (7, 7);
+                let hash = part * 2000 + i;
+                // Ever other places in functions of a hundred bytes, which call each other in forty ways.
+                let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let place = |depth: u64| {
+                    let function = (hash % 40 >> (depth / 2)) % 10;
+                    depth * 1000 + function * 100 + (mixed >> (depth * 5)) % 100
+                };
+                let words: Vec<u64> = (0..8).map(|depth| note(place(depth))).collect();
+                recording
+                    .add(&Sample { head: &head, words: &words, hash, cut: 0, cut_pc: 0 }, || {
+                        "/bin/app".to_owned()
+                    });
+            }
+            assert!(segments.put_away(&mut recording));
+        }
+        let mut name = |recording: &mut Recording, words: Vec<u64>| {
+            let mut names = ByFunction::new(words.clone());
+            for word in words {
+                let name = format!("f{}", (word & 0xffff) / 100);
+                let function = FunctionInfo { name: name.as_bytes(), ..FunctionInfo::default() };
+                let frame = FrameInfo { function, line: 5, flags: 0 };
+                assert!(names.put(&mut recording.store, word, &[frame]));
+            }
+            names
+        };
+        let room = 1 << 20;
+        let (merged, losses) = segments.merge(&Budget::new(room), &mut name);
+        assert!(losses.by_function, "{losses:?}");
+        assert_eq!((losses.shortened_whole, losses.unread), (0, 0), "{losses:?}");
+        let stacks = read(&merged);
+        assert_eq!(stacks.iter().map(|(_, _, weight, _)| u64::from(*weight)).sum::<u64>(), 12_000);
+        for (_, _, _, frames) in &stacks {
+            let of: Vec<u64> =
+                frames.iter().map(|name| name[1..].parse().expect("f and a number")).collect();
+            assert_eq!(of.len(), 8, "{frames:?}");
+            assert!(of.iter().zip(0..).all(|(of, depth)| of / 10 == depth), "{frames:?}");
+        }
+        // Without names the room is not enough.
+        let (_, losses) = segments.merge(&Budget::new(room), &mut nameless);
+        assert!(losses.shortened_whole > 0, "{losses:?}");
+        // With enough of it places are kept.
+        let (merged, losses) = segments.merge(&Budget::new(64 << 20), &mut name);
+        assert!(!losses.by_function && merged.store.n_places() > 3000, "{losses:?}");
+    }
+
     /// A hundred thousand short processes become few, and no sample of theirs is lost.
     #[test]
     fn processes_fold() {
@@ -897,7 +1144,7 @@ mod tests {
             }
             assert!(segments.put_away(&mut recording));
         }
-        let (merged, losses) = segments.merge(&Budget::new(1 << 20));
+        let (merged, losses) = segments.merge(&Budget::new(1 << 20), &mut nameless);
         assert!(merged.processes.len() < 1500, "{}", merged.processes.len());
         assert!(losses.folded > 8000, "{losses:?}");
         assert_eq!(merged.processes.iter().map(|it| it.samples).sum::<u64>(), 10_000);
@@ -931,7 +1178,7 @@ mod tests {
                 assert!(segments.put_away(&mut recording));
             }
         }
-        let (merged, losses) = segments.merge(&Budget::new(1 << 20));
+        let (merged, losses) = segments.merge(&Budget::new(1 << 20), &mut nameless);
         assert_eq!((losses.shortened_whole, losses.unread), (0, 0), "{losses:?}");
         assert!(losses.bucket_ns <= COARSE_BUCKET_NS, "{losses:?}");
         assert!(losses.folded > 5000, "{losses:?}");
@@ -953,7 +1200,7 @@ mod tests {
             let file = segments.file.as_mut().expect("a file");
             file.seek(SeekFrom::Start(at)).expect("a place");
             file.write_all(&[0xff; 64]).expect("written");
-            let (merged, losses) = segments.merge(&Budget::new(64 << 20));
+            let (merged, losses) = segments.merge(&Budget::new(64 << 20), &mut nameless);
             let n = merged.samples.time_ns.len() as u64;
             assert!(n + losses.unread == 1000, "{at}: {n} {losses:?}");
         }

@@ -149,6 +149,10 @@ fn memory(books: &Value) -> Option<String> {
             let _ = writeln!(out, "{} {what}", number(figure));
         }
     }
+    if spilled["by_function"] == true {
+        kept = false;
+        let _ = writeln!(out, "places in native and kernel code are shown by function, without lines");
+    }
     let interval_ns = number(&spilled["interval_ns"]);
     if interval_ns > 0 {
         kept = false;

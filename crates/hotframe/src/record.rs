@@ -14,6 +14,7 @@ use hotframe_abi as abi;
 use hotframe_bpf::memory::Memory;
 use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
+use hotframe_core::by_function::ByFunction;
 use hotframe_core::jit::Jit;
 use hotframe_core::processes::Processes;
 use hotframe_core::profile::{Meta, Profile};
@@ -21,7 +22,7 @@ use hotframe_core::recording::Recording;
 use hotframe_core::resolve::{self, Sources};
 use hotframe_core::runtimes::Runtimes;
 use hotframe_core::segments::{Losses, Segments};
-use hotframe_core::session::{PATIENCE, Session};
+use hotframe_core::session::{self, PATIENCE, Session};
 use hotframe_core::tables::{OwnMemory, Tables};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
@@ -671,26 +672,40 @@ impl Recorder {
         session.processes = Processes::default();
         hotframe_alloc::trim();
         let mut memory = session.recording.store.report();
-        let (losses, spilled) = gather(&mut session, &mut ledger);
-        let mut outcome = resolve::name(
-            resolve::Input {
-                recording: &mut session.recording,
-                files: &files,
-                kernel_symbols: &session.kernel_symbols,
-                jit: &session.jit,
-                debuginfod: hotframe_symbols::Debuginfod::from_environment(),
-                ask_kernel,
-            },
-            &mut |done, all| {
-                if shows_progress {
-                    eprint!("\rnaming: {done} of {all} files \x1b[K");
-                    if done == all {
-                        eprint!("\r\x1b[K");
-                    }
-                    let _ = std::io::stderr().flush();
+        let mut progress = |done, all| {
+            if shows_progress {
+                eprint!("\rnaming: {done} of {all} files \x1b[K");
+                if done == all {
+                    eprint!("\r\x1b[K");
                 }
-            },
-        );
+                let _ = std::io::stderr().flush();
+            }
+        };
+        let Session { segments, recording, counts, kernel_symbols, jit, .. } = &mut session;
+        let (kernel_symbols, jit) = (&*kernel_symbols, &*jit);
+        let input = resolve::Input {
+            files: &files,
+            kernel_symbols,
+            jit,
+            debuginfod: hotframe_symbols::Debuginfod::from_environment(),
+            ask_kernel,
+        };
+        let mut problems = Vec::new();
+        let mut by_function = |recording: &mut Recording, words| {
+            let (names, outcome) =
+                resolve::name_by_function(recording, words, &input, &mut progress);
+            problems.extend(outcome.problems);
+            names
+        };
+        let (losses, spilled) =
+            gather(segments.take(), recording, counts, &mut ledger, &mut by_function);
+        let mut outcome = resolve::name(recording, &input, &mut progress);
+        for problem in problems {
+            // A file may have been read twice.
+            if !outcome.problems.contains(&problem) {
+                outcome.problems.push(problem);
+            }
+        }
         if spilled.is_none() {
             memory = session.recording.store.report();
         }
@@ -776,17 +791,23 @@ impl Recorder {
     }
 }
 
-/// Reads back what was put away, if anything was, and leaves naming and writing their room.
-fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled>) {
-    let Some(mut segments) = session.segments.take().filter(|segments| !segments.is_empty()) else {
+/// Reads back what was put away, if anything was, and leaves naming and writing their room. `name` is
+/// that of [`Segments::merge`].
+fn gather(
+    segments: Option<Segments>,
+    recording: &mut Recording,
+    counts: &mut session::Counts,
+    ledger: &mut Ledger,
+    name: &mut dyn FnMut(&mut Recording, Vec<u64>) -> ByFunction,
+) -> (Losses, Option<Spilled>) {
+    let Some(mut segments) = segments.filter(|segments| !segments.is_empty()) else {
         ledger.room_for_writing();
         return (Losses::default(), None);
     };
-    segments.put_away(&mut session.recording);
+    segments.put_away(recording);
     // What could not be put away is lost, and the books say so: it left the kernel and reached no file.
-    let kept_back = std::mem::take(&mut session.recording.samples);
+    let kept_back = std::mem::take(&mut recording.samples);
     for &cut in &kept_back.cut {
-        let counts = &mut session.counts;
         counts.samples = counts.samples.saturating_sub(1);
         let booked = match u32::from(cut) {
             abi::HF_CUT_NONE => Some(&mut counts.whole),
@@ -796,11 +817,10 @@ fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled
             *booked = booked.saturating_sub(1);
         }
     }
-    session.recording = Recording::default();
+    *recording = Recording::default();
     let merged = hotframe_frames::Budget::new(ledger.room_for_writing());
-    let (recording, losses) = segments.merge(&merged);
-    session.recording = recording;
-    let counts = &mut session.counts;
+    let losses;
+    (*recording, losses) = segments.merge(&merged, name);
     counts.whole = counts.whole.saturating_sub(losses.shortened_whole);
     let mut shortened = losses.shortened_whole;
     for (cut, n) in counts.cut.iter_mut().zip(losses.shortened_cut) {
@@ -810,7 +830,7 @@ fn gather(session: &mut Session, ledger: &mut Ledger) -> (Losses, Option<Spilled
     counts.cut[abi::HF_CUT_BUDGET as usize] += shortened;
     ledger.measure(
         "merged",
-        merged.used_bytes() + session.recording.samples.heap_bytes() as u64,
+        merged.used_bytes() + recording.samples.heap_bytes() as u64,
         Counts { entries: segments.len() as u64, ..Counts::default() },
     );
     ledger.end_stage("merging");

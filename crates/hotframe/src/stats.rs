@@ -236,6 +236,7 @@ impl Books<'_> {
                 "samples_unread": self.losses.unread,
                 "interval_ns": self.losses.bucket_ns,
                 "processes_folded": self.losses.folded,
+                "by_function": self.losses.by_function,
             })),
             "names_refused": self.outcome.names_refused,
             "audit": {"checked": counts.audited, "agreed": counts.agreed},

@@ -152,8 +152,12 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
         match number(&stats["spilled"]["segments"]) {
             0 => String::new(),
             n => format!(
-                "; {n} parts of {:.0} MiB put away on disk",
-                number(&stats["spilled"]["bytes"]) as f64 / f64::from(1 << 20)
+                "; {n} parts of {:.0} MiB put away on disk{}",
+                number(&stats["spilled"]["bytes"]) as f64 / f64::from(1 << 20),
+                match stats["spilled"]["by_function"] == true {
+                    true => ", read back by function, without lines",
+                    false => "",
+                }
             ),
         },
     );
