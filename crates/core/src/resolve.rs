@@ -26,6 +26,7 @@ use crate::recording::{Columns, Incarnation, Recording, comm_text};
 use crate::session::AnnouncedSymbol;
 use hotframe_abi as abi;
 use hotframe_frames::{FrameInfo, FunctionInfo, StackId, Store, Why, group};
+use hotframe_objects::{ElfFile, function_starts};
 use hotframe_symbols::{Context, KernelSymbol, NamedFrame, symbolize, symbolize_kernel};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -395,12 +396,16 @@ impl<'a> Namer<'a> {
         } else if let Some(why) = &file.problem {
             self.problems.push(format!("{}: {why}", file.path));
         }
+        by_addr.retain(|&(_, word)| !self.is_named(word));
+        let starts = match (&self.by_function, &file.reader) {
+            (Some(_), Some(reader)) if !by_addr.is_empty() => starts(reader.clone(), &by_addr),
+            _ => Vec::new(),
+        };
         let short = file.path.rsplit('/').next().unwrap_or(&file.path);
-        for &(addr, word) in &by_addr {
-            if self.is_named(word) {
-                continue;
-            }
-            let name = format!("{short}+{:#x}", addr - base);
+        for (at, &(addr, word)) in by_addr.iter().enumerate() {
+            // By function, what has no name is known by where its function begins.
+            let addr = starts.get(at).copied().flatten().unwrap_or(addr);
+            let name = format!("{short}+{:#x}", addr.saturating_sub(base));
             let function = FunctionInfo {
                 name: name.as_bytes(),
                 module_path: module.0,
@@ -469,6 +474,12 @@ impl<'a> Namer<'a> {
             self.refused += u64::from(!self.store.name_own_word(incarnation, word.0, &frames));
         }
     }
+}
+
+/// Where the functions of sorted addresses begin, as far as unwind information tells.
+fn starts(reader: Reader, by_addr: &[(u64, abi::FrameWord)]) -> Vec<Option<u64>> {
+    let addrs: Vec<u64> = by_addr.iter().map(|&(addr, _)| addr).collect();
+    ElfFile::open(reader).and_then(|elf| function_starts(&elf, &addrs)).unwrap_or_default()
 }
 
 fn heuristic(word: abi::FrameWord) -> u8 {

@@ -15,7 +15,8 @@
 //!
 //! Where this is not enough, reading begins anew with static code by function (`by_function`):
 //! stacks that differ by the line only are one then, and no longer have lines. That is what an hour of
-//! compilers consists of. Only then intervals grow to all of the time, and stacks are shortened.
+//! compilers consists of. Only then intervals grow to all of the time, all processes fold, and stacks
+//! are shortened.
 //!
 //! # Format
 //! Little-endian, no padding, lengths before what they count; read back by the same program only.
@@ -39,6 +40,8 @@ const TEXT_MAX: u32 = 8 << 10;
 const FIRST_BUCKET_NS: u64 = 100_000_000;
 /// An interval in which what happened when can still be told: minutes keep a hundred points.
 const COARSE_BUCKET_NS: u64 = 2_000_000_000;
+/// As many processes are told apart as long as time or places can be given up for it.
+const PROCESSES_KEPT: usize = 256;
 /// And the last, longer than any recording.
 const LAST_BUCKET_NS: u64 = 1 << 60;
 /// Where samples of all time do not fit, stacks are shortened to so many frames, and then to half.
@@ -777,7 +780,7 @@ impl Merge {
     /// room is free. Where two seconds are not enough, processes are told apart less, for on a machine
     /// that starts thousands each has samples of its own; then places become functions, which is
     /// for the caller to do; then intervals go on to double; where not even one for all is enough,
-    /// stacks are shortened. `threads` are numbers of threads that
+    /// the rest of the processes is folded, and at last stacks are shortened. `threads` are numbers of threads that
     /// are still needed.
     fn coarsen(&mut self, threads: &mut [u32]) {
         // What came since the last time is as the rest, also where that cannot be made coarser.
@@ -788,18 +791,13 @@ impl Merge {
             self.recording.samples.coarsen(self.losses.bucket_ns);
         }
         self.coarsen_until(COARSE_BUCKET_NS);
-        while self.recording.samples.time_ns.len() > self.samples_max / 2 && self.processes_max > 2
-        {
-            self.processes_max /= 2;
-            if self.fold_processes(threads) {
-                self.recording.samples.coarsen(self.losses.bucket_ns);
-            }
-        }
+        self.coarsen_processes(PROCESSES_KEPT, threads);
         if self.by_function.is_none() && self.recording.samples.time_ns.len() > self.samples_max {
             self.lacks_room = true;
             return;
         }
         self.coarsen_until(LAST_BUCKET_NS);
+        self.coarsen_processes(2, threads);
         self.coarsen_stacks();
     }
 
@@ -811,6 +809,16 @@ impl Merge {
             self.recording.samples.coarsen(bucket_ns);
         }
         self.losses.bucket_ns = bucket_ns;
+    }
+
+    fn coarsen_processes(&mut self, least: usize, threads: &mut [u32]) {
+        let enough = self.samples_max / 8 * 7;
+        while self.recording.samples.time_ns.len() > enough && self.processes_max > least {
+            self.processes_max = (self.processes_max / 2).max(least);
+            if self.fold_processes(threads) {
+                self.recording.samples.coarsen(self.losses.bucket_ns);
+            }
+        }
     }
 
     fn coarsen_stacks(&mut self) {

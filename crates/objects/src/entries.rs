@@ -423,6 +423,41 @@ fn search_table<R: ReadAt>(file: &ElfFile<R>) -> Result<Option<Table>, Error> {
     Ok(parse())
 }
 
+/// For each of `addrs`, ascending ELF virtual addresses, where the last function begins that the
+/// search table of `.eh_frame` has at or before it: in a file without symbols the next best to
+/// knowing which addresses lie in one function. `None` where no table says; a table that is not
+/// sorted is believed up to there.
+///
+/// # Cost
+/// One pass over the table, 8 bytes a function, in pieces of 32 KiB.
+pub fn function_starts<R: ReadAt>(
+    file: &ElfFile<R>,
+    addrs: &[u64],
+) -> Result<Vec<Option<u64>>, Error> {
+    let mut starts = vec![None; addrs.len()];
+    let Some(Table { eh_frame: vaddr, offset, n, base }) = search_table(file)? else {
+        return Ok(starts);
+    };
+    let table = TableReader { reader: file.reader(), offset, n, base, vaddr };
+    let mut window = Window::default();
+    let (mut at, mut before) = (0, None);
+    for (&addr, slot) in addrs.iter().zip(&mut starts) {
+        while let Some((start, _)) = table.pair(&mut window, at)? {
+            if start > addr {
+                break;
+            }
+            if before.is_some_and(|before| start < before) {
+                at = n;
+                break;
+            }
+            before = Some(start);
+            at += 1;
+        }
+        *slot = before;
+    }
+    Ok(starts)
+}
+
 struct TableReader<'a, R> {
     reader: &'a R,
     offset: u64,

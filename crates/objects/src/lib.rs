@@ -35,6 +35,7 @@ mod synth;
 use std::io;
 
 pub use elf::{ElfFile, MAX_SECTIONS, MAX_SEGMENTS, Machine, Section, Segment};
+pub use entries::function_starts;
 pub use read::ReadAt;
 pub use rows::{Block, BlockStats, RowSource};
 

@@ -324,6 +324,34 @@ fn compilers_frames_agree_with_readelf() {
     }
 }
 
+/// Where functions begin, by the search table: what `readelf --debug-dump=frames` says.
+#[test]
+fn function_starts_are_those_of_the_table() {
+    let Some(path) = library("libz.so.1") else { return };
+    let file = ElfFile::open(File::open(&path).unwrap()).unwrap();
+    let text = file.section(".text").unwrap();
+    let (low, high) = (text.addr, text.addr + text.size);
+    let addrs: Vec<u64> = (low..high).step_by(16).collect();
+    let starts = hotframe_objects::function_starts(&file, &addrs).unwrap();
+    let known: Vec<u64> = starts.iter().copied().flatten().collect();
+    assert!(known.len() > addrs.len() / 10 * 9, "{} of {}", known.len(), addrs.len());
+    assert!(starts.iter().zip(&addrs).all(|(start, addr)| start.is_none_or(|it| it <= *addr)));
+    assert!(known.is_sorted());
+    let mut distinct = known.clone();
+    distinct.dedup();
+    // As many as there are, about: each has a start of its own, and none is another's.
+    assert!(distinct.len() > 50 && distinct.len() < addrs.len() / 4, "{}", distinct.len());
+    let again = hotframe_objects::function_starts(&file, &distinct).unwrap();
+    assert!(again.iter().zip(&distinct).all(|(start, addr)| *start == Some(*addr)));
+    // What is damaged gives fewer, and no error.
+    let table = file.section(".eh_frame_hdr").unwrap().offset as usize;
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.truncate(table + 200);
+    if let Ok(file) = ElfFile::open(bytes) {
+        assert_eq!(hotframe_objects::function_starts(&file, &addrs).unwrap().len(), addrs.len());
+    }
+}
+
 /// A search table that lies is found out, and the section is scanned.
 #[test]
 fn a_lying_search_table_is_not_believed() {
