@@ -219,8 +219,15 @@ def read_perf_script(path):
 
 
 def with_tracefs(command):
-    """A command that finds tracefs mounted, in a mount namespace of its own: the machine stays as it is."""
-    mount = "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; exec \"$@\""
+    """A command that finds tracefs mounted, in a mount namespace of its own: the machine stays as it is.
+
+    lightswitch looks for it below debugfs only (lightswitch-capabilities 0.3.2, system_info.rs).
+    """
+    mount = (
+        "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null;"
+        "mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null;"
+        "mount -t tracefs tracefs /sys/kernel/debug/tracing 2>/dev/null; exec \"$@\""
+    )
     return ["unshare", "--mount", "sh", "-c", mount, "sh", *command]
 
 

@@ -58,8 +58,14 @@ const NAME_PEAK_TENTHS: u64 = 23;
 /// A place in static code at that time, beyond a node's share, with its frame in the profile and
 /// its name, of which it is charged 100 bytes. Measured: compilers take 80.
 const PLACE_PEAK_BYTES: u64 = 245;
-/// A sample: two rows and its place in their order.
-const SAMPLE_PEAK_BYTES: u64 = 2 * Columns::ROW_BYTES as u64 + 4;
+/// A sample: its row, its place in an order, and its widest column once more (`resolve::build`); or
+/// while segments are read a quarter more rows, with a place in an order, a weight and a flag
+/// ([`Columns::coarsen`]).
+const SAMPLE_PEAK_BYTES: u64 = {
+    let (building, reading) =
+        (Columns::ROW_BYTES + 4 + 8, (Columns::ROW_BYTES + 4 + 4 + 1) * 5 / 4);
+    if building > reading { building as u64 } else { reading as u64 }
+};
 /// Bytes of room for each word that may be named at once: itself in four lists, and its chain.
 const NAMING_WORD_BYTES: u64 = 96;
 /// Samples of a process are counted under one of so many command names at most.
@@ -188,7 +194,8 @@ impl Segments {
         // What the tree left is for names.
         let used = merge.in_store.used_bytes();
         let tree_bytes = merge.room_bytes - merge.processes_bytes - merge.samples_bytes;
-        let left = tree_bytes.saturating_sub(used * TREE_PEAK.0 / TREE_PEAK.1);
+        let peak = used * TREE_PEAK.0 / TREE_PEAK.1 + merge.twice_named_bytes;
+        let left = tree_bytes.saturating_sub(peak);
         merge.in_store.set_limit_bytes(used + left * 10 / NAME_PEAK_TENTHS);
         (merge.recording, merge.losses)
     }
@@ -455,14 +462,16 @@ struct Merge {
     room_bytes: u64,
     processes_bytes: u64,
     samples_bytes: u64,
-    /// Samples are fewer after a segment; for the time of one they may be twice as many.
+    /// Samples are fewer after a segment; for the time of one they may be a quarter more.
     samples_max: usize,
     /// Longer stacks are shortened, because samples found no room otherwise.
     depth_max: usize,
     processes_max: usize,
     in_store: Budget,
-    /// Bytes that are needed as long as segments are read.
-    aside_bytes: u64,
+    /// Bytes beside the store that are needed as long as segments are read.
+    while_reading_bytes: u64,
+    /// Bytes that names which are in the store take when they are in the profile too.
+    twice_named_bytes: u64,
     processes: HashMap<Incarnation, u32>,
     threads: HashMap<Thread, u32>,
     /// The note for each kind of code.
@@ -514,7 +523,8 @@ impl Merge {
             depth_max: usize::MAX,
             processes_max: processes_bytes as usize / PROCESS_BYTES,
             in_store,
-            aside_bytes: 0,
+            while_reading_bytes: 0,
+            twice_named_bytes: 0,
             processes: HashMap::new(),
             threads: HashMap::new(),
             values: HashMap::new(),
@@ -531,15 +541,20 @@ impl Merge {
     fn set_names(&mut self, names: ByFunction) {
         // Names that are there already are in the profile as well, as nodes are not.
         let more_tenths = NAME_PEAK_TENTHS - TREE_PEAK.0 * 10 / TREE_PEAK.1;
-        self.aside_bytes =
-            self.in_store.used_bytes() * more_tenths / 10 + names.heap_bytes() as u64;
+        self.twice_named_bytes = self.in_store.used_bytes() * more_tenths / 10;
+        self.while_reading_bytes = names.heap_bytes() as u64;
         self.by_function = Some(names);
     }
 
-    /// What stacks take while the profile is built, and what is needed before that.
+    /// What stacks and their names take while the profile is built, or if that is more, now.
     fn tree_peak_bytes(&self) -> u64 {
-        let names = self.recording.store.n_places() as u64 * PLACE_PEAK_BYTES;
-        self.in_store.used_bytes() * TREE_PEAK.0 / TREE_PEAK.1 + names + self.aside_bytes
+        let used = self.in_store.used_bytes();
+        let building = used * TREE_PEAK.0 / TREE_PEAK.1 + self.names_to_come_bytes();
+        building.max(used + self.while_reading_bytes)
+    }
+
+    fn names_to_come_bytes(&self) -> u64 {
+        self.recording.store.n_places() as u64 * PLACE_PEAK_BYTES + self.twice_named_bytes
     }
 
     /// Divides the room, where `n_samples` are expected in all, and stacks that take so many bytes
@@ -593,7 +608,7 @@ impl Merge {
             let samples = &mut self.recording.samples;
             samples.push(time_ns, thread, StackId(place.node), cpu, cut);
             samples.weight.push(1);
-            if samples.time_ns.len() > self.samples_max * 2 {
+            if samples.time_ns.len() > self.samples_max / 4 * 5 {
                 self.coarsen(&mut threads);
                 if self.lacks_room {
                     return Err(io::ErrorKind::OutOfMemory.into());
@@ -619,10 +634,10 @@ impl Merge {
     }
 
     fn leave_room_for_names(&mut self) {
-        let names = self.recording.store.n_places() as u64 * PLACE_PEAK_BYTES;
-        let others = self.processes_bytes + self.samples_bytes + names + self.aside_bytes;
-        let tree = self.room_bytes.saturating_sub(others) * TREE_PEAK.1 / TREE_PEAK.0;
-        self.in_store.set_limit_bytes(tree);
+        let room = self.room_bytes.saturating_sub(self.processes_bytes + self.samples_bytes);
+        let building = room.saturating_sub(self.names_to_come_bytes()) * TREE_PEAK.1 / TREE_PEAK.0;
+        let reading = room.saturating_sub(self.while_reading_bytes);
+        self.in_store.set_limit_bytes(building.min(reading));
     }
 
     fn process<R: Read>(&mut self, from: &mut In<R>) -> io::Result<u32> {
@@ -776,12 +791,12 @@ impl Merge {
         node.unwrap_or(parent)
     }
 
-    /// Counts samples of a thread and stack together, in intervals that double until half of the
-    /// room is free. Where two seconds are not enough, processes are told apart less, for on a machine
-    /// that starts thousands each has samples of its own; then places become functions, which is
-    /// for the caller to do; then intervals go on to double; where not even one for all is enough,
-    /// the rest of the processes is folded, and at last stacks are shortened. `threads` are numbers of threads that
-    /// are still needed.
+    /// Counts samples of a thread and stack together, in intervals that double. Where two seconds
+    /// are not enough, processes are told apart less, for on a machine that starts thousands each
+    /// has samples of its own; then places become functions, which is for the caller to do; then
+    /// intervals go on to double; where not even one for all is enough, the rest of the processes
+    /// is folded, and at last stacks are shortened. `threads` are numbers of threads that are still
+    /// needed.
     fn coarsen(&mut self, threads: &mut [u32]) {
         // What came since the last time is as the rest, also where that cannot be made coarser.
         if self.losses.bucket_ns > 0 {
@@ -790,19 +805,23 @@ impl Merge {
             }
             self.recording.samples.coarsen(self.losses.bucket_ns);
         }
-        self.coarsen_until(COARSE_BUCKET_NS);
+        // The cheapest is done at once and leaves half of the room; the rest as far as is needed.
+        self.coarsen_until(COARSE_BUCKET_NS, self.samples_max / 2);
         self.coarsen_processes(PROCESSES_KEPT, threads);
         if self.by_function.is_none() && self.recording.samples.time_ns.len() > self.samples_max {
             self.lacks_room = true;
             return;
         }
-        self.coarsen_until(LAST_BUCKET_NS);
+        self.coarsen_until(LAST_BUCKET_NS, self.enough());
         self.coarsen_processes(2, threads);
         self.coarsen_stacks();
     }
 
-    fn coarsen_until(&mut self, last_ns: u64) {
-        let enough = self.samples_max / 2;
+    fn enough(&self) -> usize {
+        self.samples_max / 8 * 7
+    }
+
+    fn coarsen_until(&mut self, last_ns: u64, enough: usize) {
         let mut bucket_ns = self.losses.bucket_ns.max(FIRST_BUCKET_NS / 2);
         while self.recording.samples.time_ns.len() > enough && bucket_ns * 2 <= last_ns {
             bucket_ns *= 2;
@@ -812,7 +831,7 @@ impl Merge {
     }
 
     fn coarsen_processes(&mut self, least: usize, threads: &mut [u32]) {
-        let enough = self.samples_max / 8 * 7;
+        let enough = self.enough();
         while self.recording.samples.time_ns.len() > enough && self.processes_max > least {
             self.processes_max = (self.processes_max / 2).max(least);
             if self.fold_processes(threads) {
@@ -822,7 +841,7 @@ impl Merge {
     }
 
     fn coarsen_stacks(&mut self) {
-        let (enough, bucket_ns) = (self.samples_max / 8 * 7, self.losses.bucket_ns);
+        let (enough, bucket_ns) = (self.enough(), self.losses.bucket_ns);
         while self.recording.samples.time_ns.len() > enough && self.depth_max > 1 {
             self.depth_max = (self.depth_max / 2).min(FIRST_DEPTH_MAX);
             self.shorten();
@@ -1192,7 +1211,8 @@ mod tests {
         assert!(losses.folded > 5000, "{losses:?}");
         let weight: u64 = merged.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
         assert_eq!(weight, u64::from(n));
-        assert!(merged.samples.time_ns.len() as u64 * SAMPLE_PEAK_BYTES <= 1 << 19);
+        // All but what processes and tables' steps have.
+        assert!(merged.samples.time_ns.len() as u64 * SAMPLE_PEAK_BYTES <= (1 << 20) / 16 * 13);
         assert_eq!(merged.processes.iter().map(|it| it.samples).sum::<u64>(), u64::from(n));
         assert!(merged.samples.thread.iter().all(|&it| (it as usize) < merged.threads.len()));
     }
