@@ -223,17 +223,6 @@ impl Index {
         }
     }
 
-    /// Takes an id out; whether it was there.
-    pub(crate) fn remove(&mut self, hash: u64, id: u32, hash_of: impl Fn(u32) -> u64) -> bool {
-        let number = self.shard_of(hash);
-        let Some(shard) = self.shards.get_mut(number) else {
-            return false;
-        };
-        let removed = shard.remove(hash, id, hash_of);
-        self.len -= usize::from(removed);
-        removed
-    }
-
     /// Builds the index anew over these ids, as tightly as its loads allow. Never refused: it
     /// takes no more than before, or replaces what a sweep freed.
     pub(crate) fn rebuild(
@@ -320,19 +309,6 @@ impl Bucket {
         self.tags[at] = tag;
         self.ids[at] = id;
     }
-
-    /// Takes a slot out; the last one moves there.
-    fn take(&mut self, at: usize) {
-        let last = self.n_used().saturating_sub(1).min(SLOTS - 1);
-        if let (Some(&tag), Some(&id)) = (self.tags.get(last), self.ids.get(last))
-            && at <= last
-        {
-            self.tags[at] = tag;
-            self.ids[at] = id;
-            self.tags[last] = EMPTY;
-            self.ids[last] = 0;
-        }
-    }
 }
 
 impl Shard {
@@ -383,58 +359,6 @@ impl Shard {
             self.len += 1;
         }
     }
-
-    fn remove(&mut self, hash: u64, id: u32, hash_of: impl Fn(u32) -> u64) -> bool {
-        let n = self.buckets.len();
-        let mut at = self.home(hash);
-        let mut found = None;
-        for _ in 0..n {
-            let Some(bucket) = self.buckets.get(at) else { return false };
-            let n_used = bucket.n_used();
-            found = bucket.ids.iter().take(n_used).position(|&other| other == id);
-            if found.is_some() || n_used < SLOTS {
-                break;
-            }
-            at = self.after(at);
-        }
-        let Some(slot) = found else { return false };
-        self.len -= 1;
-        // Whoever was sent on from a full bucket moves back into the hole, unless that would put
-        // it before its home; the hole is then where that one was.
-        let mut hole = at;
-        let mut was_full = self.take(hole, slot);
-        while was_full {
-            at = self.after(at);
-            if at == hole {
-                break;
-            }
-            let Some(bucket) = self.buckets.get(at) else { break };
-            let from_hole = (at + n - hole) % n;
-            let moves = (0..bucket.n_used())
-                .find(|&i| (at + n - self.home(hash_of(bucket.ids[i]))) % n >= from_hole);
-            match moves {
-                Some(i) => {
-                    let (tag, moved) = (bucket.tags[i], bucket.ids[i]);
-                    if let Some(bucket) = self.buckets.get_mut(hole) {
-                        bucket.push(tag, moved);
-                    }
-                    hole = at;
-                    was_full = self.take(at, i);
-                }
-                None => was_full = bucket.is_full(),
-            }
-        }
-        true
-    }
-
-    /// Empties a slot; whether its bucket was full before.
-    fn take(&mut self, at: usize, slot: usize) -> bool {
-        self.buckets.get_mut(at).is_some_and(|bucket| {
-            let was_full = bucket.is_full();
-            bucket.take(slot);
-            was_full
-        })
-    }
 }
 
 #[inline]
@@ -475,17 +399,13 @@ mod tests {
         for id in 200_000..300_000 {
             assert_eq!(index.find(hash_of(id), |found| found == id), None);
         }
-        for id in (0..200_000).filter(|id| id % 3 != 0) {
-            assert!(index.remove(hash_of(id), id, hash_of));
-            assert!(!index.remove(hash_of(id), id, hash_of));
-        }
+        let before = index.bytes();
+        index.rebuild((0..200_000).step_by(3), hash_of);
+        assert!(index.bytes() < before / 2);
         for id in 0..200_000 {
             let expect = (id % 3 == 0).then_some(id);
             assert_eq!(index.find(hash_of(id), |found| found == id), expect);
         }
-        let before = index.bytes();
-        index.rebuild((0..200_000).step_by(3), hash_of);
-        assert!(index.bytes() < before / 2);
         assert_eq!(index.len(), 66_667);
         assert_eq!(budget.used_bytes(), index.bytes());
     }
@@ -503,13 +423,6 @@ mod tests {
             assert!(index.bytes() <= 11 * u64::from(id) + 1_700, "{} at {id}", index.bytes());
             assert_eq!(index.find(hash_of(id / 2), |found| found == id / 2), Some(id / 2));
         }
-        // Every state between, taken out again in another order.
-        for id in (0..5_000u32).rev() {
-            let id = id.wrapping_mul(1_237) % 5_000;
-            assert!(index.remove(hash_of(id), id, hash_of), "{id}");
-            assert_eq!(index.find(hash_of(id), |found| found == id), None);
-        }
-        assert_eq!(index.len(), 0);
     }
 
     /// A rebuilt shard of a few slots once never grew, and the next insert did not end.
@@ -538,8 +451,6 @@ mod tests {
         }
         for id in (0..100).rev() {
             assert_eq!(index.find(5, |found| found == id), Some(id));
-            assert!(index.remove(5, id, |_| 5));
-            assert_eq!(index.find(5, |found| found == id), None);
         }
     }
 }

@@ -65,6 +65,7 @@
 struct Readme;
 
 mod budget;
+mod by_key;
 pub mod capture;
 mod column;
 mod dynamic;

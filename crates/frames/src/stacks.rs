@@ -2,33 +2,37 @@
 //!
 //! # Layout
 //! A node is (parent:32, frame reference:32), 8 bytes and 6 to 7 in the index. Node 0 is the root,
-//! and a parent's number is below its children's. A stack is (key:64, node:32), 12 bytes and 6 to
-//! 7 in the index. Its number stays until it is forgotten; nodes move together in a sweep.
+//! and a parent's number is below its children's. A stack is 4 bytes, the node of its leaf, and 15
+//! to 20 in the table of keys. Its number stays until it is forgotten; nodes move together in a
+//! sweep.
 
 use crate::budget::{Budget, Refused};
+use crate::by_key::ByKey;
 use crate::column::Column;
 use crate::hash::mix;
 use crate::index::Index;
 use crate::marks::Marks;
 
-/// A stack's `node` is the number of a parked stack instead.
-const PARKED: u32 = 1 << 31;
-/// A stack's `node` for a number that is free; the key says which is free next.
-const FREE: u32 = u32::MAX;
+/// A stack's end is the number of a parked stack instead.
+const PARKED: u32 = 2 << 30;
+/// A stack's number is free; the rest of its end says which is free next.
+const FREE: u32 = 3 << 30;
+/// The two highest bits of an end say which it is: 0 and 1 are a node.
+const TAG: u32 = 3 << 30;
+/// No number is free next.
+const NONE: u32 = !TAG;
+/// A number was written over a node.
+const NUMBERED: u32 = 1 << 31;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Stacks {
     nodes: Column<[u32; 2]>,
     node_index: Index,
-    keys: Column<u64>,
+    by_key: ByKey,
     ends: Column<u32>,
-    seen: Column<u64>,
-    key_index: Index,
     next_free: u32,
     n_free: usize,
-    /// Where the search for cold stacks goes on.
-    hand: u32,
     seed: u64,
 }
 
@@ -50,13 +54,10 @@ impl Stacks {
         Stacks {
             nodes: Column::new(&nodes),
             node_index: Index::dense(&nodes, 1),
-            keys: Column::new(&stacks),
+            by_key: ByKey::new(&stacks, seed),
             ends: Column::new(&stacks),
-            seen: Column::new(&stacks),
-            key_index: Index::new(&stacks),
-            next_free: FREE,
+            next_free: NONE,
             n_free: 0,
-            hand: 0,
             seed,
         }
     }
@@ -67,113 +68,66 @@ impl Stacks {
 
     /// Stacks that are not free.
     pub(crate) fn n_stacks(&self) -> usize {
-        self.keys.len() - self.n_free
+        self.ends.len() - self.n_free
     }
 
     /// One more than the highest number given out.
     pub(crate) fn n_numbers(&self) -> usize {
-        self.keys.len()
-    }
-
-    #[inline]
-    fn hash_key(&self, key: u64) -> u64 {
-        mix(self.seed, key)
+        self.ends.len()
     }
 
     /// The stack of a key.
     #[inline]
     pub(crate) fn find(&mut self, key: u64) -> Option<u32> {
-        let keys = &self.keys;
-        let id = self.key_index.find(self.hash_key(key), |id| keys.at(id) == key)?;
-        if let Some(word) = self.seen.get_mut(id / 64) {
-            let bit = 1 << (id % 64);
-            if *word & bit == 0 {
-                *word |= bit;
-            }
-        }
-        Some(id)
+        self.by_key.find(key)
     }
 
     /// Adds a stack; its number.
     pub(crate) fn insert(&mut self, key: u64, end: End) -> Result<u32, Refused> {
-        let hash = self.hash_key(key);
-        let (seed, keys) = (self.seed, &self.keys);
-        self.key_index.reserve(hash, |id| mix(seed, keys.at(id)))?;
-        let id = if self.next_free == FREE {
-            self.keys.reserve_one()?;
-            self.ends.reserve_one()?;
-            if self.keys.len().is_multiple_of(64) {
-                self.seen.push(0)?;
+        self.by_key.reserve(key)?;
+        self.ends.reserve_one()?;
+        let id = match self.next_free {
+            NONE if self.ends.len() >= NONE as usize => {
+                return Err(Refused { owner: "stacks.by_hash", asked_bytes: 0, free_bytes: 0 });
             }
-            self.ends.push(pack(end))?;
-            self.keys.push(key)?
-        } else {
-            let id = self.next_free;
-            self.next_free = self.keys.at(id) as u32;
-            self.n_free -= 1;
-            self.keys.set(id, key);
-            self.ends.set(id, pack(end));
-            id
+            NONE => self.ends.len() as u32,
+            free => free,
         };
-        self.set_seen(id, true);
-        let keys = &self.keys;
-        self.key_index.insert(hash, id, |id| mix(seed, keys.at(id)))?;
-        Ok(id)
-    }
-
-    fn set_seen(&mut self, id: u32, seen: bool) {
-        if let Some(word) = self.seen.get_mut(id / 64) {
-            *word = *word & !(1 << (id % 64)) | u64::from(seen) << (id % 64);
+        self.by_key.insert(key, id)?;
+        if self.next_free == NONE {
+            self.ends.push(pack(end))?;
+        } else {
+            self.next_free = self.ends.at(id) & !TAG;
+            self.n_free -= 1;
+            self.ends.set(id, pack(end));
         }
+        Ok(id)
     }
 
     pub(crate) fn end(&self, id: u32) -> End {
         unpack(self.ends.get(id).unwrap_or(FREE))
     }
 
-    pub(crate) fn key(&self, id: u32) -> u64 {
-        self.keys.at(id)
-    }
-
     pub(crate) fn set_end(&mut self, id: u32, end: End) {
         self.ends.set(id, pack(end));
     }
 
-    /// Frees a stack's number. Its nodes stay until a sweep.
-    pub(crate) fn remove(&mut self, id: u32) -> bool {
-        if self.end(id) == End::Free {
-            return false;
+    /// Frees numbers of stacks, which are in order; how many. Their nodes stay until a sweep.
+    pub(crate) fn remove(&mut self, ids: &[u32]) -> usize {
+        let n = self.by_key.remove(|id| ids.binary_search(&id).is_ok());
+        for &id in ids {
+            if !matches!(self.end(id), End::Free) {
+                self.ends.set(id, FREE | self.next_free);
+                self.next_free = id;
+                self.n_free += 1;
+            }
         }
-        let key = self.keys.at(id);
-        let (seed, keys) = (self.seed, &self.keys);
-        self.key_index.remove(mix(seed, key), id, |id| mix(seed, keys.at(id)));
-        self.keys.set(id, u64::from(self.next_free));
-        self.ends.set(id, FREE);
-        self.next_free = id;
-        self.n_free += 1;
-        true
+        n
     }
 
     /// Up to `n` stacks that were not seen since the hand passed them last.
     pub(crate) fn cold(&mut self, n: usize) -> Vec<u32> {
-        let total = self.keys.len() as u32;
-        let mut cold = Vec::new();
-        for _ in 0..total {
-            if cold.len() == n {
-                break;
-            }
-            let id = self.hand;
-            self.hand = if id + 1 >= total { 0 } else { id + 1 };
-            if self.end(id) == End::Free {
-                continue;
-            }
-            if self.seen.at(id / 64) >> (id % 64) & 1 == 1 {
-                self.set_seen(id, false);
-            } else {
-                cold.push(id);
-            }
-        }
-        cold
+        self.by_key.cold(n)
     }
 
     /// The node of a path, new or known.
@@ -204,23 +158,21 @@ impl Stacks {
     /// Gives back what only finds nodes and stacks, and the stacks themselves.
     pub(crate) fn seal(&mut self) {
         self.node_index.clear();
-        self.key_index.clear();
-        self.keys.truncate(0);
+        self.by_key.clear();
         self.ends.truncate(0);
-        self.seen.truncate(0);
-        self.next_free = FREE;
+        self.next_free = NONE;
         self.n_free = 0;
     }
 
     /// Writes a number over a node.
     pub(crate) fn set_number(&mut self, id: u32, number: u32) {
-        self.nodes.set(id, [PARKED | number, 0]);
+        self.nodes.set(id, [NUMBERED | number, 0]);
     }
 
     /// The number that was written over a node.
     pub(crate) fn number(&self, id: u32) -> Option<u32> {
         let [parent, _] = self.nodes.at(id);
-        (parent & PARKED != 0).then_some(parent & !PARKED)
+        (parent & NUMBERED != 0).then_some(parent & !NUMBERED)
     }
 
     /// The nodes that some stack needs.
@@ -259,21 +211,16 @@ impl Stacks {
         while len > 0 && unpack(self.ends.at(len as u32 - 1)) == End::Free {
             len -= 1;
         }
-        self.keys.truncate(len);
         self.ends.truncate(len);
-        self.seen.truncate(len.div_ceil(64));
-        self.next_free = FREE;
+        self.next_free = NONE;
         self.n_free = 0;
         for id in (0..len as u32).rev() {
             if unpack(self.ends.at(id)) == End::Free {
-                self.keys.set(id, u64::from(self.next_free));
+                self.ends.set(id, FREE | self.next_free);
                 self.next_free = id;
                 self.n_free += 1;
             }
         }
-        let (ends, keys) = (&self.ends, &self.keys);
-        let used = (0..len as u32).filter(|&id| unpack(ends.at(id)) != End::Free);
-        self.key_index.rebuild(used, |id| mix(seed, keys.at(id)));
     }
 }
 
@@ -284,15 +231,15 @@ fn hash_node(seed: u64, [parent, frame]: [u32; 2]) -> u64 {
 fn pack(end: End) -> u32 {
     match end {
         End::Node(id) => id & !PARKED,
-        End::Parked(id) => PARKED | id,
-        End::Free => FREE,
+        End::Parked(number) => PARKED | number & !TAG,
+        End::Free => FREE | NONE,
     }
 }
 
 fn unpack(end: u32) -> End {
-    match end {
+    match end & TAG {
         FREE => End::Free,
-        _ if end & PARKED != 0 => End::Parked(end & !PARKED),
+        PARKED => End::Parked(end & !TAG),
         _ => End::Node(end),
     }
 }

@@ -189,8 +189,6 @@ struct Pending {
 #[derive(Debug)]
 struct Parked {
     stack: u32,
-    /// The stack's key: its number may be forgotten and given out again meanwhile.
-    key: u64,
     /// References, leaf first.
     frames: Box<[u32]>,
     /// Questions still open.
@@ -472,7 +470,7 @@ impl Store {
                 pending.waiting.push(number);
             }
         }
-        let parked = Parked { stack, key, frames: frames.into(), missing };
+        let parked = Parked { stack, frames: frames.into(), missing };
         put(&mut self.parked, &mut self.free_parked, parked);
         Ok(StackId(stack))
     }
@@ -653,10 +651,7 @@ impl Store {
             return;
         };
         self.waiting_charge.shrink(parked_bytes(parked.frames.len(), parked.missing));
-        if self.stacks.end(parked.stack) != End::Free && self.stacks.key(parked.stack) == parked.key
-        {
-            self.stacks.set_end(parked.stack, end);
-        }
+        self.stacks.set_end(parked.stack, end);
     }
 
     /// Makes every stack that still waits readable now, with frames that say so. The questions
@@ -677,7 +672,7 @@ impl Store {
             let Some(Some(parked)) = self.parked.get(number) else {
                 continue;
             };
-            let (stack, key) = (parked.stack, parked.key);
+            let stack = parked.stack;
             let shown = |frame: u32| match Ref::unpack(frame) {
                 Ref::Pending(slot) => late.get(slot as usize).copied().unwrap_or(frame),
                 _ => frame,
@@ -685,9 +680,6 @@ impl Store {
             let frames = parked.frames.iter().rev();
             let path = frames.map(|&frame| shown(frame));
             let node = path.clone().try_fold(0, |at, frame| self.stacks.child(at, frame));
-            if self.stacks.end(stack) == End::Free || self.stacks.key(stack) != key {
-                continue;
-            }
             let end = node.map_or(self.stacks.end(StackId::REFUSED.0), End::Node);
             self.stacks.set_end(stack, end);
         }
@@ -976,30 +968,36 @@ impl Store {
     /// Forgets the stacks that [`Store::begin_forget`] gave, except those sent whole since then:
     /// the kernel knows them again. How many were forgotten.
     pub fn finish_forget(&mut self) -> usize {
-        let mut n = 0;
-        for (id, sent_again) in std::mem::take(&mut self.forgetting) {
-            if sent_again {
-                continue;
-            }
-            n += usize::from(self.forget(StackId(id)));
-        }
-        n
+        let forgetting = std::mem::take(&mut self.forgetting).into_iter();
+        let gone = forgetting.filter(|&(_, sent_again)| !sent_again);
+        self.forget(&gone.map(|(id, _)| StackId(id)).collect::<Vec<_>>())
     }
 
-    /// Forgets one stack, which nothing uses any more. Its number may be given out again.
-    pub fn forget(&mut self, stack: StackId) -> bool {
-        if stack == StackId::REFUSED {
-            return false;
-        }
-        if let End::Parked(number) = self.stacks.end(stack.0)
-            && let Some(parked) = take(&mut self.parked, &mut self.free_parked, number)
-        {
-            self.waiting_charge.shrink(parked_bytes(parked.frames.len(), parked.missing));
-            for pending in self.pending.iter_mut().flatten() {
-                pending.waiting.retain(|&waiting| waiting != number);
+    /// Forgets stacks that nothing uses any more; how many there were. Their numbers may be given
+    /// out again. One pass over all stacks, however few go.
+    pub fn forget(&mut self, stacks: &[StackId]) -> usize {
+        let mut gone: Vec<u32> = stacks.iter().map(|stack| stack.0).collect();
+        gone.retain(|&id| id != StackId::REFUSED.0);
+        gone.sort_unstable();
+        gone.dedup();
+        // Those that wait, also where they were made readable meanwhile.
+        let waits = |parked: &Parked| gone.binary_search(&parked.stack).is_ok();
+        let parked = self.parked.iter().zip(0..);
+        let numbers: Vec<u32> = parked
+            .filter(|(parked, _)| parked.as_ref().is_some_and(waits))
+            .map(|(_, number)| number)
+            .collect();
+        for &number in &numbers {
+            if let Some(parked) = take(&mut self.parked, &mut self.free_parked, number) {
+                self.waiting_charge.shrink(parked_bytes(parked.frames.len(), parked.missing));
             }
         }
-        self.stacks.remove(stack.0)
+        if !numbers.is_empty() {
+            for pending in self.pending.iter_mut().flatten() {
+                pending.waiting.retain(|waiting| numbers.binary_search(waiting).is_err());
+            }
+        }
+        self.stacks.remove(&gone)
     }
 
     // ------------------------------------------------------------------------------ reading out
@@ -1067,9 +1065,7 @@ impl Store {
     /// dynamic code of processes that live stay known. Stacks' numbers are given out anew, except
     /// that of the refused one.
     pub fn forget_all(&mut self) {
-        for number in 1..self.stacks.n_numbers() as u32 {
-            self.forget(StackId(number));
-        }
+        self.forget(&(1..self.stacks.n_numbers() as u32).map(StackId).collect::<Vec<_>>());
         self.sweep();
     }
 

@@ -233,7 +233,7 @@ fn a_lowered_budget_evicts_and_keeps_every_name_in_use() {
     for i in 2..30_000u64 {
         let stack = store.record(p, i, &dynamic(&[i]));
         answer_all(&mut store);
-        store.forget(stack);
+        store.forget(&[stack]);
     }
     let before = budget.used_bytes();
     budget.set_limit_bytes(before / 2);
