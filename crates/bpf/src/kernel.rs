@@ -407,7 +407,10 @@ impl Kernel {
 
     /// Takes a process that ended out of the pid filter.
     pub fn remove_pid(&self, pid: u32) {
-        if let Ok(pids) = map(&self.object, "hf_pids") {
+        // Without a filter none is there, and every exit of the machine would be a system call.
+        if self.config.settings.filter_pids != 0
+            && let Ok(pids) = map(&self.object, "hf_pids")
+        {
             let _ = pids.delete(&pid.to_ne_bytes());
         }
     }

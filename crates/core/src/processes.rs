@@ -93,6 +93,7 @@ pub struct Processes {
     pub lost_events: u64,
     /// Blobs of processes that ended or changed, to be freed.
     pub dropped_blobs: Vec<Blob>,
+    sweep_at_ns: u64,
 }
 
 impl Processes {
@@ -190,14 +191,19 @@ impl Processes {
         }
     }
 
-    /// Forgets processes that ended a while ago.
+    /// Forgets processes that ended a while ago. Looks for them a few times in that while.
     pub fn sweep(&mut self, now_ns: u64) {
+        if now_ns < self.sweep_at_ns {
+            return;
+        }
+        self.sweep_at_ns = now_ns + KEEP_EXITED_NS / 8;
         let dropped = &mut self.dropped_blobs;
         self.processes.retain(|&pid, process| {
             let ended =
                 process.exited_ns.is_some_and(|at| now_ns.saturating_sub(at) > KEEP_EXITED_NS);
-            // Other threads may go on after the first one ended.
-            if ended && std::fs::exists(format!("/proc/{pid}/maps")).unwrap_or(false) {
+            // Other threads may go on after the first one ended. Of a process that was never
+            // published nothing is lost: its next sample says that it is there.
+            if ended && process.blob.is_some() && std::fs::exists(format!("/proc/{pid}/maps")).unwrap_or(false) {
                 process.exited_ns = Some(now_ns);
                 return true;
             }

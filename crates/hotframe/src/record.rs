@@ -39,6 +39,9 @@ use zerocopy::FromZeros as _;
 const PASS: Duration = Duration::from_millis(100);
 /// How long the last frames of runtimes may take to be named: the rest says that it was late.
 const PENDING_NAMES: Duration = Duration::from_secs(10);
+/// And when the last pass had nothing to do: a sample of known code can wait, and whatever else comes
+/// wakes the reader.
+const IDLE_PASS: Duration = Duration::from_millis(500);
 /// The next pass after mappings changed.
 const SETTLING: Duration = Duration::from_millis(2);
 /// The next pass after frames of runtimes were met for the first time.
@@ -224,6 +227,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         targets,
         follows_children: target.is_some(),
         exit_code: None,
+        is_idle: false,
     };
     let start_ns = now_ns();
     let start_unix_ns = std::time::SystemTime::now()
@@ -455,6 +459,8 @@ struct Recorder {
     follows_children: bool,
     /// The command's, once it has ended.
     exit_code: Option<u8>,
+    /// The last pass found nothing.
+    is_idle: bool,
 }
 
 impl Recorder {
@@ -481,6 +487,8 @@ impl Recorder {
                 SETTLING
             } else if self.session.is_learning {
                 LEARNING
+            } else if self.is_idle {
+                IDLE_PASS
             } else {
                 PASS
             };
@@ -565,8 +573,12 @@ impl Recorder {
         let began_ns = now_ns();
         let backlog_bytes = self.ring.backlog_bytes();
         let session = &mut self.session;
+        self.is_idle = backlog_bytes == 0;
         for ring in self.kernel.sidebands() {
-            ring.drain(|record| session.sideband(record));
+            ring.drain(|record| {
+                self.is_idle = false;
+                session.sideband(record);
+            });
         }
         self.ring.drain(until, |record| session.record(record));
         session.end_pass(now_ns(), patience);
