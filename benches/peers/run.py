@@ -19,6 +19,10 @@ What is measured, the same way for all:
            (_start, clone, a goroutine's end, a kernel thread's entry), by the names in its own
            output; named: the share of frames that have a name
   load     the load's throughput, % of its throughput without a profiler
+hotframe's own books, where others have none:
+  slice    the share of stacks that user space finished; missed: the share of ticks without a sample
+  audited  stacks that an independent unwinder walked too, in a run of its own; agreed: the share
+           that is equal frame by frame
 
   LOADS=clang,idle TOOLS=hotframe,perf-fp SECONDS=30 ROUNDS=3 make bench
 """
@@ -65,6 +69,15 @@ def run_once(load, tool, seconds):
     return figures
 
 
+def audited(load, tool, seconds):
+    """How far the stacks of a tool that can check itself are right; nothing for others."""
+    if not hasattr(tool, "audit"):
+        return {}
+    with load.running() as running:
+        running.warm_up()
+        return tool.audit(seconds, measure.scratch())
+
+
 def median_of(runs):
     """Figure by figure, the median over rounds."""
     keys = {key for run in runs for key in run if isinstance(run[key], (int, float))}
@@ -88,6 +101,10 @@ COLUMNS = [
     ("cut %", "cut_percent", "{:.2f}"),
     ("named %", "named_percent", "{:.1f}"),
     ("load %", "load_percent", "{:.1f}"),
+    ("slice %", "slice_percent", "{:.1f}"),
+    ("missed %", "ticks_missed_percent", "{:.2f}"),
+    ("audited", "audited", "{:.0f}"),
+    ("agreed %", "agreed_percent", "{:.2f}"),
 ]
 
 
@@ -165,11 +182,15 @@ def main():
                     all_runs.append(
                         {"load": load_name, "tool": name, "round": number, "figures": figures}
                     )
+            audits = {}
+            for name, tool in ready_tools.items():
+                audits[name] = audited(load, tool, seconds)
             baseline = median_of(runs["none"]).get("throughput")
             for name, of_tool in runs.items():
                 figures = median_of(of_tool)
                 if baseline and "throughput" in figures:
                     figures["load_percent"] = 100 * figures["throughput"] / baseline
+                figures.update(audits.get(name, {}))
                 results[load_name][name] = figures
             for name, why in refused.items():
                 results[load_name][name] = {"error": why}

@@ -143,6 +143,18 @@ class Hotframe(Tool):
         return [self.binary, "record", "-F", str(HZ), "-d", f"{seconds:g}", "--quiet",
                 "-o", "out.folded", "--stats", "stats.json"]
 
+    def audit(self, seconds, where):
+        """A run of its own, not measured: stacks compared with an independent unwinder."""
+        command = [self.binary, "record", "-F", "199", "-d", f"{seconds:g}", "--quiet",
+                   "--audit", "1000000", "-o", "out.folded", "--stats", "stats.json"]
+        if subprocess.run(command, cwd=where, capture_output=True).returncode:
+            return {}
+        audit = json.loads((where / "stats.json").read_text())["audit"]
+        if not audit["checked"]:
+            return {}
+        return {"audited": audit["checked"],
+                "agreed_percent": 100 * audit["agreed"] / audit["checked"]}
+
     def judge(self, where):
         figures = judge_stacks(read_folded(where / "out.folded"))
         stats = json.loads((where / "stats.json").read_text())

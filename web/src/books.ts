@@ -1,6 +1,7 @@
 // The books: how many stacks are whole, why the others are cut, what would mend it, what the
 // recording itself cost.
 
+import { givenUp } from "./lacks";
 import type { Profile } from "./payload";
 import { bar, el } from "./dom";
 import { base, bytes, count, duration, share, shown } from "./text";
@@ -132,10 +133,24 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
       `${count(without)} stacks lack frames of their runtime: it was not yet known, is not served, or could not be read.`),
   ];
 
+  const { intervalNs, folded, byFunction, unread } = givenUp(stats);
+  const gaveUp = [
+    intervalNs > 0 ? `Samples of one thread and stack within ${intervalNs >= meta.duration_ns ? "the whole recording" : duration(intervalNs)} are shown as one with their weight.` : "",
+    folded > 0 ? `${count(folded)} processes with few samples are shown as one for each command name.` : "",
+    byFunction ? "Native and kernel code is shown by function, without lines." : "",
+    unread > 0 ? `${count(unread)} samples could not be read back from disk.` : "",
+  ].filter((what) => what !== "");
+  const given = gaveUp.length === 0 ? [] : [
+    el("h2", {}, "Given up to stay inside the memory limit"),
+    el("ul", {}, ...gaveUp.map((what) => el("li", {}, what))),
+    el("p", { class: "quiet" }, "With more --memory, a lower --frequency or a shorter recording it is kept."),
+  ];
+
   const fact = (name: string, value: string) => value === "" ? [] : [el("dt", {}, name), el("dd", {}, el("bdi", {}, shown(value)))];
   return el("div", { class: "books-view", tabindex: "0" },
     cards,
     el("h2", {}, "Why stacks were cut"), why,
+    ...given,
     ...languages,
     el("h2", {}, "By process"), table,
     order.length > rows.length ? el("p", { class: "quiet" }, `and ${count(order.length - rows.length)} with fewer samples`) : null,

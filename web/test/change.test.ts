@@ -1,7 +1,7 @@
 // The tests of changes against the same figures as their Rust twin's, and a comparison by hand.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { lacks, lacksText } from "../src/lacks";
+import { givenUp, lacks, lacksText } from "../src/lacks";
 import { Strings, type Profile } from "../src/payload";
 import { beta, bound, fisher } from "../src/significance";
 import { CallTree, Symbols, ViewTree, Weighed, type ViewNode } from "../src/tree";
@@ -115,4 +115,14 @@ test("what a file has no room for is named, and nothing is missing from a record
   const foreign = comparison();
   assert.equal(lacksText(lacks(foreign)), "Hidden, as the file this came from holds no times, modules and files or books of whole and cut stacks");
   assert.equal(lacksText(lacks({ ...foreign, stats: {} })), "");
+});
+
+test("what a long recording gave up is said, and no time is shown that is not true", () => {
+  const long = { ...comparison(), stats: { spilled: { interval_ns: 2e18, processes_folded: 12, by_function: true } } };
+  assert.deepEqual(givenUp(long.stats), { intervalNs: 2e18, folded: 12, byFunction: true, unread: 0 });
+  assert.equal(lacks(long).times, true);
+  assert.match(lacksText(lacks(long)), /counted together to stay inside the memory limit/);
+  const meta = { ...long.meta, duration_ns: 60e9 };
+  assert.equal(lacks({ ...long, meta, stats: { spilled: { interval_ns: 2e9 } } }).times, false);
+  assert.deepEqual(givenUp({ spilled: null }), { intervalNs: 0, folded: 0, byFunction: false, unread: 0 });
 });

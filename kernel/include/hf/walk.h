@@ -864,8 +864,11 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 		return hf_cut(w, HF_CUT_TOO_DEEP);
 	/* A step adds a frame of a runtime and a native one. */
 	if (w->n_words > HF_MAX_WORDS - HF_MAX_DATA_WORDS - 2) {
-		if ((w->n_parts + 2) * HF_MAX_WORDS > HF_MAX_STACK_WORDS || hf_send_part(w))
+		if ((w->n_parts + 2) * HF_MAX_WORDS > HF_MAX_STACK_WORDS)
 			return hf_cut(w, HF_CUT_TOO_DEEP);
+		/* The ring is full: the rest has no room. */
+		if (hf_send_part(w))
+			return hf_cut(w, HF_CUT_BUDGET);
 		w->n_parts++;
 		w->n_words = 0;
 	}
