@@ -203,7 +203,10 @@ impl Processes {
                 process.exited_ns.is_some_and(|at| now_ns.saturating_sub(at) > KEEP_EXITED_NS);
             // Other threads may go on after the first one ended. Of a process that was never
             // published nothing is lost: its next sample says that it is there.
-            if ended && process.blob.is_some() && std::fs::exists(format!("/proc/{pid}/maps")).unwrap_or(false) {
+            if ended
+                && process.blob.is_some()
+                && std::fs::exists(format!("/proc/{pid}/maps")).unwrap_or(false)
+            {
                 process.exited_ns = Some(now_ns);
                 return true;
             }

@@ -15,8 +15,9 @@
 //!
 //! Where this is not enough, reading begins anew with static code by function (`by_function`):
 //! stacks that differ by the line only are one then, and no longer have lines. That is what an hour of
-//! compilers consists of. Only then intervals grow to all of the time, all processes fold, and stacks
-//! are shortened.
+//! compilers consists of. Only then intervals grow to all of the time and all processes fold; and at
+//! last the stacks that the fewest samples have give up frames, innermost first, and become one with
+//! their neighbours: what is hot stays whole.
 //!
 //! # Format
 //! Little-endian, no padding, lengths before what they count; read back by the same program only.
@@ -44,8 +45,6 @@ const COARSE_BUCKET_NS: u64 = 2_000_000_000;
 const PROCESSES_KEPT: usize = 256;
 /// And the last, longer than any recording.
 const LAST_BUCKET_NS: u64 = 1 << 60;
-/// Where samples of all time do not fit, stacks are shortened to so many frames, and then to half.
-const FIRST_DEPTH_MAX: usize = 128;
 /// Bytes of a process in memory, texts included, and of a thread.
 const PROCESS_BYTES: usize = size_of::<Process>() + 256;
 /// Most is held while a profile is built (`resolve::build`), beyond what is charged to the store: a
@@ -202,10 +201,13 @@ impl Segments {
 
     fn merge_as(&mut self, mut merge: Merge) -> Merge {
         let n_samples: u64 = self.ends.iter().map(|end| end.n_samples).sum();
+        let is_by_function = merge.by_function.is_some();
         let mut rest: u64 = self.ends.iter().map(|end| end.tree_peak_bytes).sum();
         merge.share(n_samples, rest);
         let mut begin = 0;
-        for &End { n_samples: n_here, end, tree_peak_bytes } in &self.ends {
+        for (number, &End { n_samples: n_here, end, tree_peak_bytes }) in
+            self.ends.iter().enumerate()
+        {
             let before = merge.n_samples();
             let tree_before = merge.tree_peak_bytes();
             let read = match &mut self.file {
@@ -225,14 +227,21 @@ impl Segments {
             // Parts share the more the later they are: none of the rest adds more than this one did.
             rest = rest.saturating_sub(tree_peak_bytes);
             let added = merge.tree_peak_bytes().saturating_sub(tree_before).min(tree_peak_bytes);
-            let to_come = rest as f64 * added as f64 / tree_peak_bytes.max(1) as f64;
-            merge.share(n_samples, to_come as u64);
+            // By function, frames can be given up at any time: it is enough to think of the next part.
+            let to_come = match self.ends.get(number + 1) {
+                Some(next) if is_by_function => next.tree_peak_bytes.min(added),
+                _ => (rest as f64 * added as f64 / tree_peak_bytes.max(1) as f64) as u64,
+            };
+            merge.share(n_samples, to_come);
             merge.fold_processes(&mut []);
             if merge.recording.samples.time_ns.len() > merge.samples_max {
                 merge.coarsen(&mut []);
                 if merge.lacks_room {
                     break;
                 }
+            }
+            if is_by_function && merge.give_up_frames(to_come) {
+                merge.share(n_samples, to_come);
             }
             begin = end;
         }
@@ -464,8 +473,8 @@ struct Merge {
     samples_bytes: u64,
     /// Samples are fewer after a segment; for the time of one they may be a quarter more.
     samples_max: usize,
-    /// Longer stacks are shortened, because samples found no room otherwise.
-    depth_max: usize,
+    /// So many samples are looked at again for what can be counted together.
+    coarsen_at: usize,
     processes_max: usize,
     in_store: Budget,
     /// Bytes beside the store that are needed as long as segments are read.
@@ -520,7 +529,7 @@ impl Merge {
             processes_bytes,
             samples_bytes: 0,
             samples_max: 0,
-            depth_max: usize::MAX,
+            coarsen_at: 0,
             processes_max: processes_bytes as usize / PROCESS_BYTES,
             in_store,
             while_reading_bytes: 0,
@@ -566,6 +575,7 @@ impl Merge {
         let left = room.saturating_sub(taken).max(self.room_bytes / 4);
         self.samples_bytes = left.min(n_samples * SAMPLE_PEAK_BYTES);
         self.samples_max = (self.samples_bytes / SAMPLE_PEAK_BYTES) as usize;
+        self.coarsen_at = self.samples_max / 4 * 5;
         self.leave_room_for_names();
     }
 
@@ -608,11 +618,14 @@ impl Merge {
             let samples = &mut self.recording.samples;
             samples.push(time_ns, thread, StackId(place.node), cpu, cut);
             samples.weight.push(1);
-            if samples.time_ns.len() > self.samples_max / 4 * 5 {
+            if samples.time_ns.len() > self.coarsen_at {
                 self.coarsen(&mut threads);
                 if self.lacks_room {
                     return Err(io::ErrorKind::OutOfMemory.into());
                 }
+                // Where it did not help, frames are given up when the part is read.
+                let n_rows = self.recording.samples.time_ns.len();
+                self.coarsen_at = self.coarsen_at.max(n_rows / 4 * 5);
             }
         }
         Ok(())
@@ -794,15 +807,11 @@ impl Merge {
     /// Counts samples of a thread and stack together, in intervals that double. Where two seconds
     /// are not enough, processes are told apart less, for on a machine that starts thousands each
     /// has samples of its own; then places become functions, which is for the caller to do; then
-    /// intervals go on to double; where not even one for all is enough, the rest of the processes
-    /// is folded, and at last stacks are shortened. `threads` are numbers of threads that are still
-    /// needed.
+    /// intervals go on to double, and the rest of the processes is folded. `threads` are numbers of
+    /// threads that are still needed.
     fn coarsen(&mut self, threads: &mut [u32]) {
         // What came since the last time is as the rest, also where that cannot be made coarser.
         if self.losses.bucket_ns > 0 {
-            if self.depth_max < usize::MAX {
-                self.shorten();
-            }
             self.recording.samples.coarsen(self.losses.bucket_ns);
         }
         // The cheapest is done at once and leaves half of the room; the rest as far as is needed.
@@ -814,7 +823,6 @@ impl Merge {
         }
         self.coarsen_until(LAST_BUCKET_NS, self.enough());
         self.coarsen_processes(2, threads);
-        self.coarsen_stacks();
     }
 
     fn enough(&self) -> usize {
@@ -840,45 +848,82 @@ impl Merge {
         }
     }
 
-    fn coarsen_stacks(&mut self) {
-        let (enough, bucket_ns) = (self.enough(), self.losses.bucket_ns);
-        while self.recording.samples.time_ns.len() > enough && self.depth_max > 1 {
-            self.depth_max = (self.depth_max / 2).min(FIRST_DEPTH_MAX);
-            self.shorten();
-            self.recording.samples.coarsen(bucket_ns);
+    /// Where stacks and samples together have no room beside what is to come, stacks of few samples
+    /// give up frames, innermost first, and are counted with what is left of their neighbours, until
+    /// a quarter of the room is free. Whether there was anything to give up.
+    fn give_up_frames(&mut self, to_come_bytes: u64) -> bool {
+        let room = self.room_bytes / 8 * 7;
+        let room = room.saturating_sub(self.processes_bytes + to_come_bytes);
+        if self.held_bytes() <= room {
+            return false;
         }
+        // Who has few samples is known when all of the time is counted together.
+        self.coarsen_until(LAST_BUCKET_NS, 0);
+        self.recording.samples.coarsen(self.losses.bucket_ns);
+        if self.held_bytes() <= room {
+            return true;
+        }
+        let mut weight_max = 1;
+        while self.held_bytes() > room / 4 * 3 && weight_max < u32::MAX / 2 {
+            // More of them each time: what is left of a stack may be as rare as the whole was.
+            for n_frames in (0..13).map(|power| 1 << power) {
+                if !self.shorten(weight_max, n_frames) {
+                    break;
+                }
+                self.recording.samples.coarsen(self.losses.bucket_ns);
+                self.recording.store.keep_nodes(&mut self.recording.samples.stack);
+                self.refused.clear();
+                if self.held_bytes() <= room / 4 * 3 {
+                    break;
+                }
+            }
+            weight_max *= 2;
+        }
+        true
     }
 
-    /// Ends stacks at their outermost frames, as many as are allowed.
-    fn shorten(&mut self) {
-        let mut way = Vec::new();
+    /// Bytes of stacks and samples while the profile is built, or if that is more, now.
+    fn held_bytes(&self) -> u64 {
+        let n_rows = self.recording.samples.time_ns.len() as u64;
+        self.tree_peak_bytes() + n_rows * SAMPLE_PEAK_BYTES
+    }
+
+    /// Takes the innermost frames, so many, off the stacks of at most `weight_max` samples, except the
+    /// outermost one. Whether there were such.
+    fn shorten(&mut self, weight_max: u32, n_frames: usize) -> bool {
+        let mut changed = false;
         for at in 0..self.recording.samples.time_ns.len() {
             let samples = &self.recording.samples;
             let (thread, cut) = (samples.thread[at], samples.cut[at]);
             let weight = samples.weight.get(at).copied().unwrap_or(1);
-            way.clear();
-            let mut node = samples.stack[at].0;
-            while node != 0 {
-                way.push(node);
-                node = self.recording.store.node(node).parent;
+            if weight > weight_max {
+                continue;
             }
             // What was shortened before has a frame more that says so.
             let was_short = u32::from(cut) == abi::HF_CUT_BUDGET;
-            let Some(surplus) = way.len().checked_sub(self.depth_max + usize::from(was_short))
-            else {
+            let leaf = samples.stack[at].0;
+            let store = &self.recording.store;
+            let parent = |node: u32| if node == 0 { 0 } else { store.node(node).parent };
+            let leaf = if was_short { parent(leaf) } else { leaf };
+            let mut rest = leaf;
+            for _ in 0..n_frames {
+                let next = parent(rest);
+                if next == 0 {
+                    break;
+                }
+                rest = next;
+            }
+            if rest == leaf {
                 continue;
-            };
-            let Some(&last) = way.get(surplus + usize::from(was_short)).filter(|_| surplus > 0)
-            else {
-                continue;
-            };
-            let end = self.short_end(last);
-            self.recording.samples.stack[at] = StackId(end);
+            }
+            changed = true;
+            self.recording.samples.stack[at] = StackId(self.short_end(rest));
             if !was_short {
                 self.book_short(thread, cut, u64::from(weight));
                 self.recording.samples.cut[at] = abi::HF_CUT_BUDGET as u8;
             }
         }
+        changed
     }
 
     /// Where there are too many processes, those with the fewest samples become one for each
@@ -1149,6 +1194,64 @@ mod tests {
         // With enough of it places are kept.
         let (merged, losses) = segments.merge(&Budget::new(64 << 20), &mut name);
         assert!(!losses.by_function && merged.store.n_places() > 3000, "{losses:?}");
+    }
+
+    /// Where not even functions fit, stacks of one sample lose frames, and the hot one none.
+    #[test]
+    fn what_is_hot_stays_whole() {
+        let mut recording = Recording::default();
+        let mut segments = Segments::default();
+        let (mut n, mut n_hot) = (0u64, 0u64);
+        for part in 0..10 {
+            for i in 0..2000u64 {
+                let number = part * 2000 + i;
+                let mut head = abi::hf_sample::new_zeroed();
+                (head.weight, head.time_ns) = (1, number * 1_000_000);
+                (head.tgid, head.tid) = (7, 7);
+                let is_hot = i % 2 == 0;
+                let words: Vec<u64> = match is_hot {
+                    true => (0..20).map(note).collect(),
+                    // The inner frames are its own.
+                    false => (0..20)
+                        .map(|depth| {
+                            note(if depth < 2 { 1000 + number * 2 + depth } else { depth })
+                        })
+                        .collect(),
+                };
+                let hash = if is_hot { 1 } else { 10 + number };
+                recording
+                    .add(&Sample { head: &head, words: &words, hash, cut: 0, cut_pc: 0 }, || {
+                        "/bin/app".to_owned()
+                    });
+                n += 1;
+                n_hot += u64::from(is_hot);
+            }
+            assert!(segments.put_away(&mut recording));
+        }
+        let room = 2 << 20;
+        let (merged, losses) = segments.merge(&Budget::new(room), &mut nameless);
+        let stacks = read(&merged);
+        let weight = |whole: bool| -> u64 {
+            let is_whole = |cut: u8| (u32::from(cut) == 0) == whole;
+            let rows = stacks.iter().zip(&merged.samples.cut).filter(|(_, cut)| is_whole(**cut));
+            rows.map(|((_, _, weight, _), _)| u64::from(*weight)).sum()
+        };
+        assert_eq!(weight(true) + weight(false), n);
+        assert_eq!(weight(false), losses.shortened_whole);
+        assert!(losses.shortened_whole > 0, "{losses:?}");
+        let hot = stacks.iter().filter(|(_, _, _, frames)| {
+            frames.len() == 20 && frames[0] == format!("{:x}", note(0))
+        });
+        assert_eq!(hot.map(|(_, _, weight, _)| u64::from(*weight)).sum::<u64>(), n_hot);
+        // What was cut says so, and has its outermost frame still.
+        for ((_, _, _, frames), cut) in stacks.iter().zip(&merged.samples.cut) {
+            if u32::from(*cut) == abi::HF_CUT_BUDGET {
+                assert!(frames.len() > 1 && frames[0] == Why::NoRoom.label(), "{frames:?}");
+            }
+        }
+        let held = merged.store.n_nodes() as u64 * NODE_BYTES
+            + merged.samples.time_ns.len() as u64 * SAMPLE_PEAK_BYTES;
+        assert!(held < room, "{held}");
     }
 
     /// A hundred thousand short processes become few, and no sample of theirs is lost.

@@ -180,13 +180,18 @@ impl Stacks {
         let mut marks = Marks::new(self.nodes.len());
         marks.mark(0);
         for end in self.ends.iter() {
-            if let End::Node(mut at) = unpack(end) {
-                while marks.mark(at) {
-                    at = self.nodes.at(at)[0];
-                }
+            if let End::Node(at) = unpack(end) {
+                self.mark_path(&mut marks, at);
             }
         }
         marks
+    }
+
+    /// Marks a node and those on the way to the root, as far as none of them is marked.
+    pub(crate) fn mark_path(&self, marks: &mut Marks, mut at: u32) {
+        while marks.mark(at) {
+            at = self.nodes.at(at)[0];
+        }
     }
 
     /// Keeps the marked nodes, their frame references changed by `map`.

@@ -1069,6 +1069,36 @@ impl Store {
         self.sweep();
     }
 
+    /// Forgets every node that is neither one of `leaves`, which are numbers of nodes, nor on the way
+    /// from one of them to the root, and places that are at none. Nodes move together: `leaves` get
+    /// their new numbers. For a store onto which all stacks were grafted; names stay.
+    pub fn keep_nodes(&mut self, leaves: &mut [StackId]) {
+        let mut marks = Marks::new(self.stacks.n_nodes());
+        marks.mark(0);
+        for leaf in leaves.iter() {
+            self.stacks.mark_path(&mut marks, leaf.0);
+        }
+        if let End::Node(node) = self.stacks.end(StackId::REFUSED.0) {
+            self.stacks.mark_path(&mut marks, node);
+        }
+        marks.rank();
+        let mut places = Marks::new(self.places.len());
+        for id in (1..self.stacks.n_nodes() as u32).filter(|&id| marks.has(id)) {
+            if let Ref::Place(place) = Ref::unpack(self.stacks.node(id).1) {
+                places.mark(place);
+            }
+        }
+        places.rank();
+        self.places.compact(&places, |names| names);
+        self.stacks.compact(&marks, |frame| match Ref::unpack(frame) {
+            Ref::Place(place) => places.new_id(place).map_or(Ref::None, Ref::Place).pack(),
+            other => other.pack(),
+        });
+        for leaf in leaves {
+            leaf.0 = marks.new_id(leaf.0).unwrap_or_default();
+        }
+    }
+
     /// For a store that is read out for the last time: gives back every index and lookup cache,
     /// what waits, and the stacks by their hashes. Nodes, frames and names stay, under their numbers.
     /// Whatever is taken in afterwards may stand there twice.
