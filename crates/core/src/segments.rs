@@ -1155,7 +1155,7 @@ mod tests {
                 // Ever other places in functions of a hundred bytes, which call each other in forty ways.
                 let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let place = |depth: u64| {
-                    let function = (hash % 40 >> (depth / 2)) % 10;
+                    let function = ((hash % 40) >> (depth / 2)) % 10;
                     depth * 1000 + function * 100 + (mixed >> (depth * 5)) % 100
                 };
                 let words: Vec<u64> = (0..8).map(|depth| note(place(depth))).collect();
