@@ -360,6 +360,35 @@ mod tests {
         }
     }
 
+    /// A known stack and a known frame cost no allocation, however short-lived: the most that was
+    /// held stays what is held. Tried again where another thread allocated meanwhile.
+    #[test]
+    fn what_is_known_allocates_nothing() {
+        use hotframe_frames::{Budget, Config, ProcessKey, Store};
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut store = Store::new(&Budget::new(1 << 26), Config::default());
+        let process = store.incarnation(ProcessKey { tgid: 1, start_ns: 1, exec_id: 0 });
+        let words = |i: u64| [1 << 60 | i << 8, 1 << 60 | 4];
+        for i in 0..5_000 {
+            store.record(process, i, &words(i));
+        }
+        let mut known = |n: u64| {
+            (0..n).all(|i| {
+                store.known_stack(process, i).is_some()
+                    && store.record(process, i, &words(i)) != hotframe_frames::StackId::REFUSED
+                    && store.known(process, &words(i)[..1]).is_none()
+            })
+        };
+        assert!(known(5_000));
+        let is_quiet = (0..50).any(|_| {
+            hotframe_alloc::reset_peak();
+            let before = total_bytes();
+            assert!(known(5_000));
+            (hotframe_alloc::peak_bytes(), total_bytes()) == (before, before)
+        });
+        assert!(is_quiet);
+    }
+
     /// What is shortened begins as the whole does.
     #[test]
     fn a_shortened_stream_is_the_beginning() {
