@@ -16,15 +16,31 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
 	[ "${NO_INSTALL:-}" != 1 ] || exit 1
 	cargo install --locked cargo-fuzz
 fi
+# Small programs of each kind: with and without symbols, DWARF, unwind information; 32 bits.
+programs() {
+	local to=${CARGO_TARGET_DIR:-../target}/fuzz-programs program
+	mkdir -p "$to"
+	to=$(realpath "$to")
+	for program in recursion debuggable stripped framepointers asmleaf inlines plugin.so task32; do
+		make -s -C ../testing/workloads OUT="$to" "$program" >&2 || true
+	done
+	rm -f "$to"/*.o
+	echo "$to"
+}
+
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo +nightly fuzz list)
 for target in "${targets[@]}"; do
 	echo "fuzz: $target for $seconds s"
 	# 512 MiB: an input that makes a reader allocate beyond its bounds is a finding.
-	seeds=()
+	mkdir -p "corpus/$target"
+	seeds=("corpus/$target")
+	[ ! -d "seeds/$target" ] || seeds+=("seeds/$target")
 	case $target in
 	# What the writers make is where mutations begin.
-	read_*) seeds=("corpus/$target" ../crates/formats/tests/golden) && mkdir -p "corpus/$target" ;;
+	read_*) seeds+=(../crates/formats/tests/golden) ;;
+	# Nor does chance make an ELF file.
+	elf | rows | symbols) seeds+=("$(programs)") ;;
 	esac
 	cargo +nightly fuzz run "$target" "${seeds[@]}" -- -max_total_time="$seconds" -rss_limit_mb=512 -timeout=10 -print_final_stats=1
 done

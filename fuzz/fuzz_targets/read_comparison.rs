@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     };
     match payload::read_comparison(&bytes, &limits) {
         Ok(Some(both)) => {
-            (0..both.profile.samples.stack.len()).for_each(|sample| drop(both.is_after(sample)));
+            (0..both.profile.samples.stack.len()).for_each(|sample| _ = both.is_after(sample));
             html::write_comparison(&both, &mut std::io::sink()).expect("writing nowhere");
         }
         Ok(None) => {

@@ -7,16 +7,21 @@ use hotframe_runtime::Runtime;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
-static RUNTIMES: [&(dyn Runtime); 2] = [&hotframe_cpython::RUNTIME, &hotframe_hotspot::RUNTIME];
+static RUNTIMES: [&dyn Runtime; 2] = [&hotframe_cpython::RUNTIME, &hotframe_hotspot::RUNTIME];
 
 static CASES: LazyLock<Vec<RecordedProcess>> = LazyLock::new(|| {
     let kinds = recorded_kinds();
     kinds.iter().flat_map(|kind| recorded_cases(kind)).map(|(_, process)| process).collect()
 });
 
-// The first byte picks the case, the rest are edits.
-fuzz_target!(|data: &[u8]| {
+// The first byte picks the case, the rest are edits. To unpack all cases takes longer than an input may.
+fuzz_target!(
+    init: {
+        LazyLock::force(&CASES);
+    },
+    |data: &[u8]| {
     if let Some((&case, edits)) = data.split_first() {
         walk_damaged(&RUNTIMES, &CASES[usize::from(case) % CASES.len()], edits);
     }
-});
+}
+);
