@@ -32,11 +32,16 @@ enum hf_cpython_activation {
  * value = *(value + offset). */
 #define HF_CPYTHON_MAX_READS 6
 struct hf_cpython_chain {
+	/* Not 0: the state of whichever thread holds the lock stands at this address, and
+	 * it is this thread's if the thread pointer stands in it at owner_off. */
+	__u64 holder;
+	__s32 owner_off;
 	__u32 n;
 	__s32 offsets[HF_CPYTHON_MAX_READS];
-	__u32 reserved;
 };
-/* Where the thread state is found: a thread-specific key, a thread-local. */
+/* Where the thread state is found: the lock's holder (before 3.12, where a key keeps
+ * leading to a thread's first interpreter, whichever it runs), a thread-specific key, a
+ * thread-local. */
 #define HF_CPYTHON_MAX_CHAINS 2
 
 /* Code of the evaluation loop in which its frame is not, or no longer, the

@@ -7,13 +7,15 @@
  * native frame to the native rules. So each Python frame stands where its
  * evaluation stands between native frames.
  *
- * The innermost frame is found once a walk, from the thread pointer
- * (hf_cpython_proc.chains); from there on each frame names the next. Where the
+ * The innermost frame is found once a walk, from the thread pointer or the
+ * lock's holder (hf_cpython_proc.chains); from there on each frame names the next.
+ * Where that interpreter has no more frames and the holder was not what the key
+ * leads to, the rest are those of the key's: one interpreter called another. Where the
  * loop has not linked its frame yet, or has unlinked it, no frame is its own
  * (gaps): without this, its callers' frames would all stand one run too far
  * inside.
  *
- * Cost: up to six reads a walk; two reads a Python frame.
+ * Cost: up to eight reads a walk; two reads a Python frame.
  *
  * User half: ../src/process.rs, ../src/resolve.rs.
  */
@@ -26,8 +28,9 @@
 #define HF_CPYTHON_STATE 0
 #define HF_CPYTHON_UNKNOWN 0 /* not looked for yet */
 #define HF_CPYTHON_NO_MORE 2
-/* Or'ed to it: the loop's frames have begun to be emitted. */
+/* Or'ed to it: the loop's frames have begun to be emitted; no other chain is left. */
 #define HF_CPYTHON_WITHIN 1
+#define HF_CPYTHON_LAST 4
 /* And where the stack pointer was when a run of the loop had all of its frames: a
  * walk that misses rows there comes again. */
 #define HF_CPYTHON_DONE_AT 1
@@ -61,9 +64,18 @@ static __always_inline int hf_cpython_block(struct hf_walk *w, __u32 at, __u32 b
 	return hf_read_user(w, w->scratch + at, bytes, addr);
 }
 
-/* The thread's innermost frame; 0: not found. */
+/* The word at `addr`; 0: unreadable. */
+static __always_inline __u64 hf_cpython_pointer(struct hf_walk *w, __u64 addr)
+{
+	if (hf_read_user(w, w->scratch, 8, addr))
+		return 0;
+	return *(__u64 *)w->scratch;
+}
+
+/* The thread's innermost frame by the first chain from `first` on that leads to one; 0: none
+ * does. */
 static __always_inline __u64 hf_cpython_innermost(struct hf_walk *w,
-						  const struct hf_cpython_proc *proc)
+						  const struct hf_cpython_proc *proc, __u32 first)
 {
 	__u64 value;
 	__u32 n;
@@ -73,17 +85,21 @@ static __always_inline __u64 hf_cpython_innermost(struct hf_walk *w,
 		return 0;
 	for (chain = 0; chain < HF_CPYTHON_MAX_CHAINS; chain++) {
 		n = proc->chains[chain].n;
-		if (n == 0)
+		if (n == 0 || (__u32)chain < first)
 			continue;
 		value = w->tp;
+		if (proc->chains[chain].holder) {
+			value = hf_cpython_pointer(w, proc->chains[chain].holder);
+			if (value == 0 ||
+			    hf_cpython_pointer(w, value + (__s64)proc->chains[chain].owner_off) !=
+				w->tp)
+				continue;
+		}
 		for (i = 0; i < HF_CPYTHON_MAX_READS; i++) {
 			if ((__u32)i >= n)
 				break;
-			if (hf_read_user(w, w->scratch, 8,
-					 value + (__s64)proc->chains[chain].offsets[i]))
-				value = 0;
-			else
-				value = *(__u64 *)w->scratch;
+			value =
+			    hf_cpython_pointer(w, value + (__s64)proc->chains[chain].offsets[i]);
 			if (value == 0)
 				break;
 		}
@@ -163,14 +179,15 @@ static __always_inline int hf_cpython_done(struct hf_walk *w, __u64 next)
 static __always_inline int hf_cpython_lost(struct hf_walk *w)
 {
 	w->sample.flags |= HF_SAMPLE_RUNTIME_LOST;
-	w->runtime_state[HF_CPYTHON_STATE] = HF_CPYTHON_NO_MORE;
+	w->runtime_state[HF_CPYTHON_STATE] = HF_CPYTHON_NO_MORE | HF_CPYTHON_LAST;
 	return HF_STEP_NATIVE;
 }
 
 HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 {
 	const struct hf_cpython_proc *proc;
-	__u64 state, frame, code, previous;
+	__u64 state, frame, code, previous, done = 0;
+	__u32 first = 0;
 	__u8 mark;
 	int where;
 
@@ -184,9 +201,14 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	if (state != HF_CPYTHON_UNKNOWN && w->runtime_state[HF_CPYTHON_DONE_AT] == w->sp)
 		return HF_STEP_NATIVE;
 	/* A run of the loop of which the thread's state knows nothing: that of another
-	 * interpreter's, which called this one. */
-	if (state == HF_CPYTHON_NO_MORE)
-		return hf_cpython_lost(w);
+	 * interpreter's, which called this one. The key's, if that was not it. */
+	if (state & HF_CPYTHON_NO_MORE) {
+		if ((state & HF_CPYTHON_LAST) || w->late || proc->chains[0].holder == 0)
+			return hf_cpython_lost(w);
+		done = hf_cpython_innermost(w, proc, 0);
+		first = 1;
+		state = HF_CPYTHON_UNKNOWN;
+	}
 	if (!(state & HF_CPYTHON_WITHIN)) {
 		where = HF_CPYTHON_LINKED;
 		if (!proc->gaps_at_leaf)
@@ -196,9 +218,11 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		if (where == HF_CPYTHON_IN_LIMBO)
 			return hf_cpython_lost(w);
 		if (state == HF_CPYTHON_UNKNOWN) {
-			state = w->late ? 0 : hf_cpython_innermost(w, proc);
-			if (state == 0)
+			state = w->late ? 0 : hf_cpython_innermost(w, proc, first);
+			if (state == 0 || state == done)
 				return hf_cpython_lost(w);
+			if (first)
+				state |= HF_CPYTHON_LAST;
 			/* It is the caller's, whose run of the loop comes next. */
 			if (proc->gaps_at_leaf &&
 			    hf_cpython_where(proc, w->regs[HF_REG_PC(w)]) == HF_CPYTHON_IN_GAP)
@@ -212,6 +236,7 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	previous = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->previous_off) & ~7ULL;
 	if (previous == 0)
 		previous = HF_CPYTHON_NO_MORE;
+	previous |= state & HF_CPYTHON_LAST;
 	mark = hf_cpython_byte(w, HF_CPYTHON_FRAME_AT, proc->mark_off);
 	if (proc->activation == HF_CPYTHON_SHIM && mark == proc->mark)
 		return hf_cpython_done(w, previous);
@@ -226,7 +251,7 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 			return HF_STEP_ENDED;
 		}
 	}
-	if (proc->activation == HF_CPYTHON_ONE || previous == HF_CPYTHON_NO_MORE ||
+	if (proc->activation == HF_CPYTHON_ONE || (previous & HF_CPYTHON_NO_MORE) ||
 	    (proc->activation == HF_CPYTHON_ENTRY && mark == proc->mark))
 		return hf_cpython_done(w, previous);
 	w->runtime_state[HF_CPYTHON_STATE] = previous | HF_CPYTHON_WITHIN;

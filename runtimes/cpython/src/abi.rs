@@ -17,19 +17,23 @@ pub type hf_cpython_activation = ::core::ffi::c_uint;
     zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
 )]
 pub struct hf_cpython_chain {
+    pub holder: __u64,
+    pub owner_off: __s32,
     pub n: __u32,
     pub offsets: [__s32; 6usize],
-    pub reserved: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_cpython_chain"][::core::mem::size_of::<hf_cpython_chain>() - 32usize];
-    ["Alignment of hf_cpython_chain"][::core::mem::align_of::<hf_cpython_chain>() - 4usize];
-    ["Offset of field: hf_cpython_chain::n"][::core::mem::offset_of!(hf_cpython_chain, n) - 0usize];
+    ["Size of hf_cpython_chain"][::core::mem::size_of::<hf_cpython_chain>() - 40usize];
+    ["Alignment of hf_cpython_chain"][::core::mem::align_of::<hf_cpython_chain>() - 8usize];
+    ["Offset of field: hf_cpython_chain::holder"]
+        [::core::mem::offset_of!(hf_cpython_chain, holder) - 0usize];
+    ["Offset of field: hf_cpython_chain::owner_off"]
+        [::core::mem::offset_of!(hf_cpython_chain, owner_off) - 8usize];
+    ["Offset of field: hf_cpython_chain::n"]
+        [::core::mem::offset_of!(hf_cpython_chain, n) - 12usize];
     ["Offset of field: hf_cpython_chain::offsets"]
-        [::core::mem::offset_of!(hf_cpython_chain, offsets) - 4usize];
-    ["Offset of field: hf_cpython_chain::reserved"]
-        [::core::mem::offset_of!(hf_cpython_chain, reserved) - 28usize];
+        [::core::mem::offset_of!(hf_cpython_chain, offsets) - 16usize];
 };
 #[repr(C)]
 #[derive(
@@ -77,7 +81,7 @@ pub struct hf_cpython_proc {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 360usize];
+    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 376usize];
     ["Alignment of hf_cpython_proc"][::core::mem::align_of::<hf_cpython_proc>() - 8usize];
     ["Offset of field: hf_cpython_proc::runtime"]
         [::core::mem::offset_of!(hf_cpython_proc, runtime) - 0usize];
@@ -86,33 +90,33 @@ const _: () = {
     ["Offset of field: hf_cpython_proc::chains"]
         [::core::mem::offset_of!(hf_cpython_proc, chains) - 8usize];
     ["Offset of field: hf_cpython_proc::n_gaps"]
-        [::core::mem::offset_of!(hf_cpython_proc, n_gaps) - 72usize];
+        [::core::mem::offset_of!(hf_cpython_proc, n_gaps) - 88usize];
     ["Offset of field: hf_cpython_proc::frame_bytes"]
-        [::core::mem::offset_of!(hf_cpython_proc, frame_bytes) - 76usize];
+        [::core::mem::offset_of!(hf_cpython_proc, frame_bytes) - 92usize];
     ["Offset of field: hf_cpython_proc::code_bytes"]
-        [::core::mem::offset_of!(hf_cpython_proc, code_bytes) - 78usize];
+        [::core::mem::offset_of!(hf_cpython_proc, code_bytes) - 94usize];
     ["Offset of field: hf_cpython_proc::code_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, code_off) - 80usize];
+        [::core::mem::offset_of!(hf_cpython_proc, code_off) - 96usize];
     ["Offset of field: hf_cpython_proc::previous_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, previous_off) - 82usize];
+        [::core::mem::offset_of!(hf_cpython_proc, previous_off) - 98usize];
     ["Offset of field: hf_cpython_proc::position_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, position_off) - 84usize];
+        [::core::mem::offset_of!(hf_cpython_proc, position_off) - 100usize];
     ["Offset of field: hf_cpython_proc::mark_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, mark_off) - 86usize];
+        [::core::mem::offset_of!(hf_cpython_proc, mark_off) - 102usize];
     ["Offset of field: hf_cpython_proc::mark"]
-        [::core::mem::offset_of!(hf_cpython_proc, mark) - 88usize];
+        [::core::mem::offset_of!(hf_cpython_proc, mark) - 104usize];
     ["Offset of field: hf_cpython_proc::skip_mark"]
-        [::core::mem::offset_of!(hf_cpython_proc, skip_mark) - 89usize];
+        [::core::mem::offset_of!(hf_cpython_proc, skip_mark) - 105usize];
     ["Offset of field: hf_cpython_proc::position_is_int"]
-        [::core::mem::offset_of!(hf_cpython_proc, position_is_int) - 90usize];
+        [::core::mem::offset_of!(hf_cpython_proc, position_is_int) - 106usize];
     ["Offset of field: hf_cpython_proc::position_shift"]
-        [::core::mem::offset_of!(hf_cpython_proc, position_shift) - 91usize];
+        [::core::mem::offset_of!(hf_cpython_proc, position_shift) - 107usize];
     ["Offset of field: hf_cpython_proc::bytecode_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, bytecode_off) - 92usize];
+        [::core::mem::offset_of!(hf_cpython_proc, bytecode_off) - 108usize];
     ["Offset of field: hf_cpython_proc::cookie_offs"]
-        [::core::mem::offset_of!(hf_cpython_proc, cookie_offs) - 94usize];
+        [::core::mem::offset_of!(hf_cpython_proc, cookie_offs) - 110usize];
     ["Offset of field: hf_cpython_proc::gaps_at_leaf"]
-        [::core::mem::offset_of!(hf_cpython_proc, gaps_at_leaf) - 102usize];
+        [::core::mem::offset_of!(hf_cpython_proc, gaps_at_leaf) - 118usize];
     ["Offset of field: hf_cpython_proc::gaps"]
-        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 104usize];
+        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 120usize];
 };

@@ -45,6 +45,9 @@ pub(crate) enum Table {
 pub(crate) struct Offsets {
     /// `_PyRuntimeState.interpreters.head`; 3.6 has a variable of its own.
     pub runtime_interpreters: u64,
+    /// `_PyRuntimeState.gilstate.tstate_current`, up to 3.11: which interpreter a thread runs is not
+    /// told by its key. 3.6 has a variable of its own.
+    pub runtime_holder: Option<u64>,
     /// `PyInterpreterState`: next, first thread.
     pub interpreter_next: u64,
     pub interpreter_threads: u64,
@@ -108,6 +111,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
     // 3.7 @ v3.7.16 is what the others differ from.
     let mut offsets = Offsets {
         runtime_interpreters: 24,
+        runtime_holder: Some(1480),
         interpreter_next: 0,
         interpreter_threads: 8,
         thread_next: 8,
@@ -144,6 +148,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
     };
     if minor == 6 {
         // v3.6.15
+        offsets.runtime_holder = None;
         offsets.thread_id = 152;
         offsets.frame_position = 120;
         offsets.frame_bytes = 128;
@@ -151,12 +156,17 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
     if minor >= 8 {
         // v3.8.18: co_posonlyargcount, and interpreters behind a mutex.
         offsets.runtime_interpreters = 32;
+        offsets.runtime_holder = Some(1368);
         offsets.code_flags = 36;
         offsets.code_firstlineno = 40;
         offsets.code_names = 64;
         offsets.code_filename = 104;
         offsets.code_name = 112;
         offsets.code_table = 120;
+    }
+    if minor >= 9 {
+        // v3.9.18, v3.10.13
+        offsets.runtime_holder = Some(568);
     }
     if minor == 10 {
         // v3.10.13
@@ -167,6 +177,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
     if minor >= 11 {
         // v3.11.7: frames of their own, beside frame objects.
         offsets.runtime_interpreters = 40;
+        offsets.runtime_holder = Some(576);
         offsets.interpreter_threads = 16;
         offsets.thread_id = 152;
         offsets.thread_frame = vec![56, 8];
@@ -189,7 +200,8 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
         offsets.table = Table::Locations;
     }
     if minor == 12 {
-        // v3.12.1: the loop's own frame ends an activation (FRAME_OWNED_BY_CSTACK).
+        // v3.12.1: each interpreter has its lock, and the key leads to the one that runs; the loop's own frame ends an activation (FRAME_OWNED_BY_CSTACK).
+        offsets.runtime_holder = None;
         offsets.interpreter_threads = 72;
         offsets.thread_id = 136;
         offsets.thread_frame = vec![56, 0];
@@ -270,6 +282,7 @@ pub(crate) fn stated(bytes: &[u8]) -> Option<(Version, Offsets)> {
     let ascii_bytes = of(unicode + 3)?;
     let offsets = Offsets {
         runtime_interpreters: of(runtime + 2)?,
+        runtime_holder: None,
         interpreter_next: of(interpreter + 2)?,
         interpreter_threads: of(interpreter + 3)?,
         thread_next: of(thread + 2)?,

@@ -9,8 +9,9 @@
 //! not matter. Its version says how structures are laid out ([`layout`]); from 3.13 on it states that
 //! itself. In a process the list of interpreters leads to a thread's state, and the thread-specific
 //! key that holds this state in that thread is the one that leads there in every thread
-//! ([`process`]). The kernel half then finds a thread's innermost Python frame by itself, and each
-//! time that the walk comes through the evaluation loop it emits the frames that this run of the
+//! ([`process`]); up to 3.11 the state of the lock's holder goes before it, which is that of the
+//! interpreter that runs. The kernel half then finds a thread's innermost Python frame by itself, and
+//! each time that the walk comes through the evaluation loop it emits the frames that this run of the
 //! loop has. Names and lines are read later ([`resolve`]), and only if the code object is still what
 //! it was.
 //!
@@ -26,8 +27,9 @@
 //! # Not handled
 //! Qualified names before 3.11, where code objects have none: the plain name is shown. Code that
 //! 3.13's and later JIT compilers make. Lines under free threading from 3.14 on, where each thread
-//! has its own bytecode. Interpreters that one thread runs within each other: only the innermost one's
-//! frames are there, before 3.12 the outermost's, and the stack is counted as lacking the rest.
+//! has its own bytecode. Interpreters that one thread runs within each other: up to 3.11 the frames of
+//! the innermost and of the thread's first are there, of the first alone while the lock is released;
+//! from 3.12 on those of the innermost. A stack that lacks the others' is counted.
 //!
 //! # Cost
 //! Recognising: one pass over the symbols and the evaluation loop's code, some milliseconds a file.

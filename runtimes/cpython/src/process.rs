@@ -11,6 +11,9 @@
 //! thread-local `_Py_tss_tstate` leads there too; it is empty while a thread has released the GIL, and
 //! so it is only second.
 //!
+//! Up to 3.11 the key keeps leading to the first interpreter that a thread ran. Which one it runs now
+//! stands where the state of the lock's holder does, and so that goes first.
+//!
 //! What `PyCode_Type` says of its members goes before the version's own layout.
 
 use crate::abi::{
@@ -59,9 +62,11 @@ impl Layout for File {
         if let Some(code_type) = code_type {
             take_members(memory, code_type, &mut offsets);
         }
-        let places = self.thread_state_places(process, &offsets)?;
+        let states = self.thread_states(process, &offsets)?;
+        let holder = self.holder(process, &offsets, &states);
+        let places = self.thread_state_places(process, &offsets, &states)?;
         let resolver = Resolver::new(offsets, code_type);
-        let table = self.table(process.bias, &resolver, &places)?;
+        let table = self.table(process.bias, &resolver, holder, &places)?;
         let regions = self.regions(process.bias);
         Ok(Box::new(CPythonProcess { regions, table: table.as_bytes().to_vec(), resolver }))
     }
@@ -90,10 +95,11 @@ impl File {
         &self,
         process: &Process<'_>,
         offsets: &Offsets,
+        states: &[u64],
     ) -> Result<Vec<tls::Place>, Unusable> {
         let memory = process.memory;
         let mut places = Vec::new();
-        for state in self.thread_states(process, offsets)? {
+        for &state in states {
             let Some(tp) = memory.u64(state.wrapping_add(offsets.thread_id)) else { continue };
             if tp == 0 || tp % 8 != 0 {
                 continue;
@@ -124,6 +130,25 @@ impl File {
             return Err(Unusable::NotYet("no thread holds its thread state"));
         }
         Ok(places)
+    }
+
+    /// Where the state of the thread that holds the lock stands, if one of these interpreters' or
+    /// none is there now.
+    fn holder(&self, process: &Process<'_>, offsets: &Offsets, states: &[u64]) -> Option<u64> {
+        let memory = process.memory;
+        let at = match (self.runtime, offsets.runtime_holder) {
+            (Some(runtime), Some(offset)) => runtime.wrapping_add(offset),
+            (Some(_), None) => return None,
+            (None, _) => self.current?,
+        };
+        let at = at.wrapping_add(process.bias);
+        let owner = |state: u64| memory.u64(state.wrapping_add(offsets.thread_interpreter));
+        let state = memory.u64(at)?;
+        let is_one = || {
+            let interpreter = owner(state);
+            interpreter.is_some() && states.iter().any(|&known| owner(known) == interpreter)
+        };
+        (at != 0 && (state == 0 || is_one())).then_some(at)
     }
 
     /// Thread states of all interpreters, as far as they are consistent.
@@ -182,6 +207,7 @@ impl File {
         &self,
         bias: u64,
         resolver: &Resolver,
+        holder: Option<u64>,
         places: &[tls::Place],
     ) -> Result<hf_cpython_proc, Unusable> {
         let offsets = &resolver.offsets;
@@ -192,13 +218,16 @@ impl File {
             Activation::Entry => HF_CPYTHON_ENTRY,
             Activation::Shim => HF_CPYTHON_SHIM,
         };
-        for (chain, place) in table.chains.iter_mut().zip(places) {
-            let reads: Vec<i32> =
-                place.offsets().iter().chain(&offsets.thread_frame).copied().collect();
+        let ways = holder.map(|holder| (holder, &[][..])).into_iter();
+        let ways = ways.chain(places.iter().map(|place| (0, place.offsets())));
+        for (chain, (holder, reads)) in table.chains.iter_mut().zip(ways) {
+            let reads: Vec<i32> = reads.iter().chain(&offsets.thread_frame).copied().collect();
             if reads.len() > HF_CPYTHON_MAX_READS as usize {
                 return Err(Unusable::Unknown("too many reads to the thread state".into()));
             }
             *chain = hf_cpython_chain::new_zeroed();
+            chain.holder = holder;
+            chain.owner_off = offsets.thread_id as i32;
             chain.n = reads.len() as u32;
             for (slot, read) in chain.offsets.iter_mut().zip(reads) {
                 *slot = read;

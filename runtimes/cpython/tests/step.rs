@@ -297,6 +297,51 @@ fn another_interpreter_is_counted() {
     assert!(walk.has_lost_runtime());
 }
 
+/// Before 3.12 a key leads to the interpreter that a thread ran first. What it runs now is told by the
+/// lock's holder; where that one's frames end, those of the key's called it.
+#[test]
+fn the_holder_goes_before_the_key() {
+    const HOLDER: u64 = 0x6000_0000;
+    const OTHER: u64 = STATE + 0x1000;
+    let mut proc = proc(HF_CPYTHON_ONE);
+    proc.chains.swap(0, 1);
+    proc.chains[0].holder = HOLDER;
+    proc.chains[0].owner_off = 64;
+    proc.chains[0].n = 1;
+    proc.chains[0].offsets[0] = 24;
+    // Of the frames the first is the other interpreter's, the second that of the key's.
+    let frames = |holder: u64, owner: u64| {
+        let mut process = process(&[Python(1, 4, 0), Python(2, 7, 0)]);
+        process.put(FRAMES + 8, 0);
+        process.put(STATE + 24, FRAMES + 64);
+        process.put(HOLDER, holder);
+        process.put(OTHER + 24, FRAMES);
+        process.put(OTHER + 64, owner);
+        process.put(STATE + 64, TP);
+        process
+    };
+    let check = |mut process: Process, pcs: &[u64], expected: &str, is_lost: bool| {
+        let (walk, stop) = walk(&mut process, &proc, pcs, false);
+        assert_eq!(text(&walk), expected);
+        assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+        assert_eq!(walk.has_lost_runtime(), is_lost, "{expected}");
+    };
+    let once = &NESTED[2..];
+    check(frames(OTHER, TP), once, "c 1:5 loop c start", false);
+    check(frames(OTHER, TP), &NESTED, "c 1:5 loop c 2:8 loop c start", false);
+    let thrice: Vec<u64> = NESTED[..2].iter().chain(&NESTED).copied().collect();
+    check(frames(OTHER, TP), &thrice, "c 1:5 loop c 2:8 loop c loop c start", true);
+    // The same interpreter, another thread's, nobody's: its frames come once.
+    for process in [frames(STATE, TP), frames(OTHER, TP + 64), frames(0, 0)] {
+        check(process.clone(), once, "c 2:8 loop c start", false);
+        check(process, &NESTED, "c 2:8 loop c loop c start", true);
+    }
+    // It runs no Python, which the other does.
+    let mut idle = frames(OTHER, TP);
+    idle.put(OTHER + 24, 0);
+    check(idle, &NESTED, "c 2:8 loop c loop c start", true);
+}
+
 /// Until the interpreter is found in a process, its table leads nowhere: that is counted.
 #[test]
 fn an_interpreter_that_is_not_found_is_counted() {
