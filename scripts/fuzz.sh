@@ -28,6 +28,21 @@ programs() {
 	echo "$to"
 }
 
+# Edits of recorded cases: one takes 16 bytes, to which mutations of nothing do not come.
+edits() {
+	local to=${CARGO_TARGET_DIR:-../target}/fuzz-edits case at seed=1 bytes
+	mkdir -p "$to"
+	for case in {0..63}; do
+		bytes=$(printf '\\x%02x' "$case")
+		for ((at = 0; at < 64; at++)); do
+			seed=$(((seed * 1103515245 + 12345) & 0x7fffffff))
+			bytes+=$(printf '\\x%02x' $((seed >> 16 & 255)))
+		done
+		printf '%b' "$bytes" >"$to/$case"
+	done
+	echo "$to"
+}
+
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo +nightly fuzz list)
 for target in "${targets[@]}"; do
@@ -41,6 +56,7 @@ for target in "${targets[@]}"; do
 	read_*) seeds+=(../crates/formats/tests/golden) ;;
 	# Nor does chance make an ELF file.
 	elf | rows | symbols) seeds+=("$(programs)") ;;
+	recorded) seeds+=("$(edits)") ;;
 	esac
 	cargo +nightly fuzz run "$target" "${seeds[@]}" -- -max_total_time="$seconds" -rss_limit_mb=512 -timeout=10 -print_final_stats=1
 done

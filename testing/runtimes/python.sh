@@ -8,7 +8,8 @@
 # There are those of pyenv, in PATH, and in HOTFRAME_PYTHONS. Fetched are
 #   - CPython 3.14 as python-build-standalone makes it (clang, one function an instruction, stripped),
 #     from the Go module github.com/kluctl/go-embed-python, which carries it; needs go;
-#   - pyperformance's programs, from PyPI; needs pip.
+#   - pyperformance's programs, from PyPI; needs pip;
+#   - py-spy, from PyPI, whose shares of functions are compared with ours.
 # Without them, or with NO_INSTALL=1, their tests are skipped, and that is said.
 set -euo pipefail
 
@@ -17,6 +18,7 @@ folder=$(realpath -m "${1:-${CARGO_TARGET_DIR:-$root/target}/runtimes}")
 module=github.com/kluctl/go-embed-python
 module_version=v0.0.0-3.14.6-20260610-1
 pyperformance=1.14.0
+py_spy=0.4.3
 mkdir -p "$folder"
 
 fetch_interpreter() {
@@ -57,11 +59,21 @@ fetch_programs() {
 	python3 -m pip install --quiet --no-deps --target "$to" "pyperformance==$pyperformance" >&2
 }
 
+fetch_py_spy() {
+	local to=$folder/py-spy-$py_spy
+	[ ! -x "$to/bin/py-spy" ] || return 0
+	[ "${NO_INSTALL:-}" != 1 ] || return 1
+	python3 -m pip install --quiet --no-deps --target "$to" "py-spy==$py_spy" >&2
+}
+
 if fetch_interpreter; then
 	export HOTFRAME_PYTHONS=${HOTFRAME_PYTHONS:+$HOTFRAME_PYTHONS:}$folder/python-3.14/bin/python3.14
 fi
 if fetch_programs; then
 	export HOTFRAME_PYPERFORMANCE=$folder/pyperformance-$pyperformance/pyperformance/data-files/benchmarks
+fi
+if fetch_py_spy; then
+	export HOTFRAME_PYSPY=$folder/py-spy-$py_spy/bin/py-spy
 fi
 
 cd "$root"

@@ -1,7 +1,8 @@
-"""Runs a program of pyperformance for ever: `forever.py FOLDER`, of which `run_benchmark.py` is run.
+"""Runs a program of pyperformance for ever: `forever.py FOLDER ARGUMENT...`, of which `run_benchmark.py` is
+run.
 
 The program measures itself by way of pyperf; this stands in its place, and calls what was to be measured
-again and again. Prints `ready` before the first call. Needs nothing but the standard library.
+again and again. Prints `ready` behind the first call, which what does not run here does not come to. Needs nothing but the standard library.
 """
 
 import os
@@ -18,15 +19,17 @@ class Runner:
         self.metadata = {}
 
     def parse_args(self, args=None):
-        self.args = self.argparser.parse_args([])
+        self.args = self.argparser.parse_args(sys.argv[1:])
         return self.args
 
     def bench_func(self, name, function, *args, **kwargs):
+        function(*args)
         print("ready", flush=True)
         while True:
             function(*args)
 
     def bench_time_func(self, name, function, *args, **kwargs):
+        function(1, *args)
         print("ready", flush=True)
         while True:
             function(1, *args)
@@ -34,9 +37,12 @@ class Runner:
     def bench_async_func(self, name, function, *args, **kwargs):
         import asyncio
 
+        # asyncio.run came with 3.7.
+        run = getattr(asyncio, "run", asyncio.get_event_loop_policy().new_event_loop().run_until_complete)
+        run(function(*args))
         print("ready", flush=True)
         while True:
-            asyncio.run(function(*args))
+            run(function(*args))
 
 
 def main():
@@ -48,7 +54,7 @@ def main():
     sys.modules["pyperf"] = pyperf
     program = os.path.join(folder, "run_benchmark.py")
     sys.path.insert(0, folder)
-    sys.argv = [program]
+    sys.argv = [program] + sys.argv[2:]
     with open(program) as source:
         code = compile(source.read(), program, "exec")
     exec(code, {"__name__": "__main__", "__file__": program})
