@@ -9,7 +9,9 @@
 #   - CPython 3.14 as python-build-standalone makes it (clang, one function an instruction, stripped),
 #     from the Go module github.com/kluctl/go-embed-python, which carries it; needs go;
 #   - pyperformance's programs, from PyPI; needs pip;
-#   - py-spy, from PyPI, whose shares of functions are compared with ours.
+#   - py-spy, from PyPI, whose shares of functions are compared with ours;
+#   - uWSGI, from PyPI, which is built around the python3 that is in PATH; needs a C compiler and
+#     Python's headers.
 # Without them, or with NO_INSTALL=1, their tests are skipped, and that is said.
 set -euo pipefail
 
@@ -19,6 +21,7 @@ module=github.com/kluctl/go-embed-python
 module_version=v0.0.0-3.14.6-20260610-1
 pyperformance=1.14.0
 py_spy=0.4.3
+uwsgi=2.0.31
 mkdir -p "$folder"
 
 fetch_interpreter() {
@@ -66,6 +69,13 @@ fetch_py_spy() {
 	python3 -m pip install --quiet --no-deps --target "$to" "py-spy==$py_spy" >&2
 }
 
+fetch_uwsgi() {
+	local to=$folder/uwsgi-$uwsgi
+	[ ! -x "$to/bin/uwsgi" ] || return 0
+	[ "${NO_INSTALL:-}" != 1 ] || return 1
+	python3 -m pip install --quiet --no-deps --target "$to" "uwsgi==$uwsgi" >&2
+}
+
 if fetch_interpreter; then
 	export HOTFRAME_PYTHONS=${HOTFRAME_PYTHONS:+$HOTFRAME_PYTHONS:}$folder/python-3.14/bin/python3.14
 fi
@@ -74,6 +84,9 @@ if fetch_programs; then
 fi
 if fetch_py_spy; then
 	export HOTFRAME_PYSPY=$folder/py-spy-$py_spy/bin/py-spy
+fi
+if fetch_uwsgi; then
+	export HOTFRAME_UWSGI=$folder/uwsgi-$uwsgi/bin/uwsgi
 fi
 
 cd "$root"

@@ -124,7 +124,10 @@ impl Resolver {
         if self.cookie(&again) != raw.own() {
             return Err(Why::StalePointer);
         }
-        let Some(name) = name else { return Err(Why::Unsupported) };
+        // A string that is being made, or a name that was taken away, is empty.
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            return Err(Why::Unsupported);
+        };
         Ok(Frame {
             name,
             file: file.unwrap_or_default(),
@@ -272,6 +275,15 @@ mod tests {
         of_another_type[8] ^= 0x10;
         assert_eq!(frame(&resolver, of_another_type, cookie, 1), Err(Why::StalePointer));
         assert_eq!(frame(&resolver, Vec::new(), cookie, 1), Err(Why::ProcessGone));
+    }
+
+    /// An empty name is none (a recorded case whose name's length was damaged).
+    #[test]
+    fn an_empty_name_is_none() {
+        let (resolver, mut page) = page();
+        let cookie = resolver.cookie(&page);
+        page[(NAME - CODE + resolver.offsets.unicode_length) as usize] = 0;
+        assert_eq!(frame(&resolver, page, cookie, 1), Err(Why::Unsupported));
     }
 
     /// Whatever stands in the memory is read to an end, and named only if the cookie holds.

@@ -723,6 +723,86 @@ fn embedded_and_with_interpreters_of_its_own() {
     }
 }
 
+/// uWSGI, which has the interpreter in it: processes and threads of its own making, and an interpreter for
+/// each application but the first. `HOTFRAME_UWSGI` names it (testing/runtimes/python.sh builds it).
+#[test]
+fn a_server_that_embeds_it() {
+    live!();
+    let Some(uwsgi) = std::env::var_os("HOTFRAME_UWSGI").map(PathBuf::from) else {
+        skipped("HOTFRAME_UWSGI is not set");
+        return;
+    };
+    let address = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        free.local_addr().expect("its address")
+    };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/python/wsgi.py");
+    let mut command = Command::new(uwsgi);
+    command.arg("--http-socket").arg(address.to_string());
+    for mount in ["/a", "/b"] {
+        command.arg("--mount").arg(format!("{mount}={}", source.display()));
+    }
+    command.args(["--manage-script-name", "--master", "--die-on-term", "--disable-logging"]);
+    command.args(["--processes", "2", "--threads", "2"]);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.arg("--no-orphans");
+    let server = Server(command.spawn().expect("uWSGI starts"));
+    let ask = move |path: &str| -> std::io::Result<String> {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(address)?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    wait_for("uWSGI to answer", || ask("/b").ok().filter(|it| it.ends_with("300000")));
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = &is_over;
+    let (recording, stacks) = std::thread::scope(|scope| {
+        for path in ["/a", "/a", "/b", "/b"] {
+            scope.spawn(move || {
+                let begun = std::time::Instant::now();
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed)
+                    && begun.elapsed() < hotframe_live::DEADLINE
+                {
+                    let _ = ask(path);
+                }
+            });
+        }
+        let pid = server.0.id();
+        let found = recorded_pid(pid, 499, 4, |stacks| n_python(stacks) >= SAMPLES_ENOUGH);
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        found
+    });
+    drop(server);
+    let runs: Vec<_> = stacks.iter().filter(|stack| stack.iter().any(Frame::is_loop)).collect();
+    let without = runs.iter().filter(|stack| !stack.iter().any(Frame::is_python)).count() as u64;
+    let lost = recording.stats().count("stacks_without_runtime");
+    eprintln!(
+        "uWSGI: {} samples in the evaluation loop, {without} without Python, {lost} are counted",
+        runs.len()
+    );
+    assert!(n_python(&stacks) >= 50, "{}", recording.folded.summary());
+    assert!(without <= lost, "{without} without Python, {lost} counted");
+    assert!(without * 10 <= runs.len() as u64, "{without} of {} without Python", runs.len());
+    for stack in &stacks {
+        let python: Vec<_> = stack.iter().filter(|frame| frame.is_python()).collect();
+        let names: Vec<&str> = python.iter().map(|frame| frame.name.as_str()).collect();
+        let whole = ["application", "render", "spin"];
+        assert!(whole.starts_with(&names), "{}", show(stack));
+    }
+}
+
+/// A server with its workers, which end with it.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
 /// Compiles `embedded.c` against an interpreter's library.
 fn embed(interpreter: &Path, minor: u32, out: &Path) -> Option<()> {
     let prefix = interpreter.parent()?.parent()?;
