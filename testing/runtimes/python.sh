@@ -94,18 +94,21 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 failed=0
 ${CARGO:-cargo} test --locked -p hotframe-live --test cpython -- --test-threads=1 --nocapture >"$log" 2>&1 || failed=1
-# `test NAME ... ok`, with what the test said in between.
+# `test NAME ... ok`, with what the test said in between; each program and each comparison has a line.
 awk '
-	/^test / { name = $2 }
-	/SKIPPED:/ { sub(/.*SKIPPED: /, ""); skipped[name] = $0 }
+	/^test / { name = $2; sub(/^test [^ ]+ \.\.\. /, "") }
+	/SKIPPED:/ { sub(/.*SKIPPED: /, ""); skipped[name] = skipped[name] (skipped[name] == "" ? "" : "; ") $0; next }
+	/^3\.[0-9]+ (bm_|py-spy:)/ || /^3\.[0-9]+: .* of the first/ { print "cpython " $0; ran[name] = 1; next }
+	/^uWSGI: / { print "cpython, " $0; ran[name] = 1; next }
 	/samples with Python/ { said[name] = said[name] (said[name] == "" ? "" : "; ") $0 }
 	/(^| )(ok|FAILED)$/ && name != "" {
 		shown = name
 		if (name ~ /^python_3_/) { sub(/^python_3_/, "cpython 3.", shown) } else { shown = "cpython, " shown }
 		gsub(/_/, " ", shown)
 		what = $NF == "ok" ? "passed" : "FAILED"
-		if (name in skipped) what = "skipped: " skipped[name]
-		else if (name in said) what = what ": " said[name]
+		if (name in said) what = what ": " said[name]
+		if (name in skipped && (name in ran || name in said)) what = what "; without: " skipped[name]
+		else if (name in skipped && what == "passed") what = "skipped: " skipped[name]
 		print shown ": " what
 		name = ""
 	}

@@ -32,11 +32,14 @@ enum hf_cpython_activation {
  * value = *(value + offset). */
 #define HF_CPYTHON_MAX_READS 6
 struct hf_cpython_chain {
-	/* Not 0: the state of whichever thread holds the lock stands at this address, and
-	 * it is this thread's if the thread pointer stands in it at owner_off. */
+	/* Not 0: the state of whichever thread holds the lock stands at this address. It is
+	 * this thread's if the pointer in it at stack_off leads into the loop's native frame,
+	 * or, where there is no such pointer (0), if the thread pointer stands at owner_off:
+	 * who made the state, which is mostly who runs it. */
 	__u64 holder;
 	__s32 owner_off;
-	__u32 n;
+	__u16 n;
+	__u16 stack_off;
 	__s32 offsets[HF_CPYTHON_MAX_READS];
 };
 /* Where the thread state is found: the lock's holder (before 3.12, where a key keeps

@@ -72,10 +72,25 @@ static __always_inline __u64 hf_cpython_pointer(struct hf_walk *w, __u64 addr)
 	return *(__u64 *)w->scratch;
 }
 
-/* The thread's innermost frame by the first chain from `first` on that leads to one; 0: none
- * does. */
+/* Bytes of the loop's native frame, of a build without optimisation too. */
+#define HF_CPYTHON_LOOP_BYTES 4096
+
+/* Is the state of the lock's holder this thread's? */
+static __always_inline int hf_cpython_is_own(struct hf_walk *w,
+					     const struct hf_cpython_chain *chain, __u64 state)
+{
+	if (chain->stack_off)
+		return hf_cpython_pointer(w, state + chain->stack_off) - w->sp <
+		       HF_CPYTHON_LOOP_BYTES;
+	return hf_cpython_pointer(w, state + (__s64)chain->owner_off) == w->tp;
+}
+
+/* The thread's innermost frame by the first chain from `first` on that leads to one, with
+ * HF_CPYTHON_LAST if that is no lock's holder; 0: none does. With `is_known` the holder's state is
+ * taken for this thread's. */
 static __always_inline __u64 hf_cpython_innermost(struct hf_walk *w,
-						  const struct hf_cpython_proc *proc, __u32 first)
+						  const struct hf_cpython_proc *proc, __u32 first,
+						  int is_known)
 {
 	__u64 value;
 	__u32 n;
@@ -90,9 +105,9 @@ static __always_inline __u64 hf_cpython_innermost(struct hf_walk *w,
 		value = w->tp;
 		if (proc->chains[chain].holder) {
 			value = hf_cpython_pointer(w, proc->chains[chain].holder);
-			if (value == 0 ||
-			    hf_cpython_pointer(w, value + (__s64)proc->chains[chain].owner_off) !=
-				w->tp)
+			if (value == 0)
+				continue;
+			if (!is_known && !hf_cpython_is_own(w, &proc->chains[chain], value))
 				continue;
 		}
 		for (i = 0; i < HF_CPYTHON_MAX_READS; i++) {
@@ -104,7 +119,7 @@ static __always_inline __u64 hf_cpython_innermost(struct hf_walk *w,
 				break;
 		}
 		if (value && !(value & 7))
-			return value;
+			return value | (proc->chains[chain].holder ? 0 : HF_CPYTHON_LAST);
 	}
 	return 0;
 }
@@ -203,9 +218,9 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	/* A run of the loop of which the thread's state knows nothing: that of another
 	 * interpreter's, which called this one. The key's, if that was not it. */
 	if (state & HF_CPYTHON_NO_MORE) {
-		if ((state & HF_CPYTHON_LAST) || w->late || proc->chains[0].holder == 0)
+		if ((state & HF_CPYTHON_LAST) || w->late)
 			return hf_cpython_lost(w);
-		done = hf_cpython_innermost(w, proc, 0);
+		done = hf_cpython_innermost(w, proc, 0, 1);
 		first = 1;
 		state = HF_CPYTHON_UNKNOWN;
 	}
@@ -218,11 +233,9 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		if (where == HF_CPYTHON_IN_LIMBO)
 			return hf_cpython_lost(w);
 		if (state == HF_CPYTHON_UNKNOWN) {
-			state = w->late ? 0 : hf_cpython_innermost(w, proc, first);
-			if (state == 0 || state == done)
+			state = w->late ? 0 : hf_cpython_innermost(w, proc, first, 0);
+			if (state == 0 || ((state ^ done) & ~7ULL) == 0)
 				return hf_cpython_lost(w);
-			if (first)
-				state |= HF_CPYTHON_LAST;
 			/* It is the caller's, whose run of the loop comes next. */
 			if (proc->gaps_at_leaf &&
 			    hf_cpython_where(proc, w->regs[HF_REG_PC(w)]) == HF_CPYTHON_IN_GAP)

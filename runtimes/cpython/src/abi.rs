@@ -19,7 +19,8 @@ pub type hf_cpython_activation = ::core::ffi::c_uint;
 pub struct hf_cpython_chain {
     pub holder: __u64,
     pub owner_off: __s32,
-    pub n: __u32,
+    pub n: __u16,
+    pub stack_off: __u16,
     pub offsets: [__s32; 6usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -32,6 +33,8 @@ const _: () = {
         [::core::mem::offset_of!(hf_cpython_chain, owner_off) - 8usize];
     ["Offset of field: hf_cpython_chain::n"]
         [::core::mem::offset_of!(hf_cpython_chain, n) - 12usize];
+    ["Offset of field: hf_cpython_chain::stack_off"]
+        [::core::mem::offset_of!(hf_cpython_chain, stack_off) - 14usize];
     ["Offset of field: hf_cpython_chain::offsets"]
         [::core::mem::offset_of!(hf_cpython_chain, offsets) - 16usize];
 };

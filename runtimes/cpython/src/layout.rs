@@ -48,6 +48,9 @@ pub(crate) struct Offsets {
     /// `_PyRuntimeState.gilstate.tstate_current`, up to 3.11: which interpreter a thread runs is not
     /// told by its key. 3.6 has a variable of its own.
     pub runtime_holder: Option<u64>,
+    /// In a thread state: a pointer into the native frame of the loop that runs it (`cframe`); 3.10
+    /// and 3.11.
+    pub thread_stack: Option<u16>,
     /// `PyInterpreterState`: next, first thread.
     pub interpreter_next: u64,
     pub interpreter_threads: u64,
@@ -112,6 +115,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
     let mut offsets = Offsets {
         runtime_interpreters: 24,
         runtime_holder: Some(1480),
+        thread_stack: None,
         interpreter_next: 0,
         interpreter_threads: 8,
         thread_next: 8,
@@ -170,6 +174,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
     }
     if minor == 10 {
         // v3.10.13
+        offsets.thread_stack = Some(48);
         offsets.frame_position = 96;
         offsets.position = Position::Units;
         offsets.table = Table::Ranges;
@@ -178,6 +183,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
         // v3.11.7: frames of their own, beside frame objects.
         offsets.runtime_interpreters = 40;
         offsets.runtime_holder = Some(576);
+        offsets.thread_stack = Some(56);
         offsets.interpreter_threads = 16;
         offsets.thread_id = 152;
         offsets.thread_frame = vec![56, 8];
@@ -283,6 +289,7 @@ pub(crate) fn stated(bytes: &[u8]) -> Option<(Version, Offsets)> {
     let offsets = Offsets {
         runtime_interpreters: of(runtime + 2)?,
         runtime_holder: None,
+        thread_stack: None,
         interpreter_next: of(interpreter + 2)?,
         interpreter_threads: of(interpreter + 3)?,
         thread_next: of(thread + 2)?,

@@ -148,7 +148,15 @@ impl File {
             let interpreter = owner(state);
             interpreter.is_some() && states.iter().any(|&known| owner(known) == interpreter)
         };
-        (at != 0 && (state == 0 || is_one())).then_some(at)
+        // Up to 3.9 a state is known for its thread's by who made it. Where one thread made several of
+        // one interpreter, some are others', and nothing says which.
+        let mut makers = HashSet::new();
+        let is_told = offsets.thread_stack.is_some()
+            || states.iter().all(|&known| {
+                let maker = memory.u64(known.wrapping_add(offsets.thread_id));
+                makers.insert((owner(known), maker))
+            });
+        (at != 0 && is_told && (state == 0 || is_one())).then_some(at)
     }
 
     /// Thread states of all interpreters, as far as they are consistent.
@@ -228,7 +236,8 @@ impl File {
             *chain = hf_cpython_chain::new_zeroed();
             chain.holder = holder;
             chain.owner_off = offsets.thread_id as i32;
-            chain.n = reads.len() as u32;
+            chain.stack_off = offsets.thread_stack.unwrap_or_default();
+            chain.n = reads.len() as u16;
             for (slot, read) in chain.offsets.iter_mut().zip(reads) {
                 *slot = read;
             }

@@ -320,26 +320,45 @@ fn the_holder_goes_before_the_key() {
         process.put(STATE + 64, TP);
         process
     };
-    let check = |mut process: Process, pcs: &[u64], expected: &str, is_lost: bool| {
-        let (walk, stop) = walk(&mut process, &proc, pcs, false);
+    let check = |proc: &hf_cpython_proc,
+                 mut process: Process,
+                 pcs: &[u64],
+                 expected: &str,
+                 is_lost: bool| {
+        let (walk, stop) = walk(&mut process, proc, pcs, false);
         assert_eq!(text(&walk), expected);
         assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
         assert_eq!(walk.has_lost_runtime(), is_lost, "{expected}");
     };
     let once = &NESTED[2..];
-    check(frames(OTHER, TP), once, "c 1:5 loop c start", false);
-    check(frames(OTHER, TP), &NESTED, "c 1:5 loop c 2:8 loop c start", false);
+    check(&proc, frames(OTHER, TP), once, "c 1:5 loop c start", false);
+    check(&proc, frames(OTHER, TP), &NESTED, "c 1:5 loop c 2:8 loop c start", false);
     let thrice: Vec<u64> = NESTED[..2].iter().chain(&NESTED).copied().collect();
-    check(frames(OTHER, TP), &thrice, "c 1:5 loop c 2:8 loop c loop c start", true);
+    check(&proc, frames(OTHER, TP), &thrice, "c 1:5 loop c 2:8 loop c loop c start", true);
     // The same interpreter, another thread's, nobody's: its frames come once.
     for process in [frames(STATE, TP), frames(OTHER, TP + 64), frames(0, 0)] {
-        check(process.clone(), once, "c 2:8 loop c start", false);
-        check(process, &NESTED, "c 2:8 loop c loop c start", true);
+        check(&proc, process.clone(), once, "c 2:8 loop c start", false);
+        check(&proc, process, &NESTED, "c 2:8 loop c loop c start", true);
     }
+    // The loop's native frame says so where there is a pointer into it, whoever made the state.
+    proc.chains[0].stack_off = 72;
+    let at_run = |at: u64, owner: u64| {
+        let mut process = frames(OTHER, owner);
+        process.put(OTHER + 72, at);
+        process
+    };
+    let loop_sp = STACK + 64 + 16;
+    for owner in [TP, TP + 64] {
+        check(&proc, at_run(loop_sp + 0x40, owner), once, "c 1:5 loop c start", false);
+        check(&proc, at_run(loop_sp, owner), &NESTED, "c 1:5 loop c 2:8 loop c start", false);
+        check(&proc, at_run(loop_sp - 8, owner), once, "c 2:8 loop c start", false);
+        check(&proc, at_run(loop_sp + 0x2000, owner), once, "c 2:8 loop c start", false);
+    }
+    proc.chains[0].stack_off = 0;
     // It runs no Python, which the other does.
     let mut idle = frames(OTHER, TP);
     idle.put(OTHER + 24, 0);
-    check(idle, &NESTED, "c 2:8 loop c loop c start", true);
+    check(&proc, idle, &NESTED, "c 2:8 loop c loop c start", true);
 }
 
 /// Until the interpreter is found in a process, its table leads nowhere: that is counted.
