@@ -29,7 +29,9 @@
 //! 3.13's and later JIT compilers make. Lines under free threading from 3.14 on, where each thread
 //! has its own bytecode. Interpreters that one thread runs within each other: up to 3.11 the frames of
 //! the innermost and of the thread's first are there, of the first alone while the lock is released;
-//! from 3.12 on those of the innermost. A stack that lacks the others' is counted.
+//! from 3.12 on those of the innermost. Up to 3.9, where one thread made several states of one
+//! interpreter (uWSGI's for its threads), a thread's first interpreter alone. A stack that lacks the
+//! others' is counted.
 //!
 //! # Cost
 //! Recognising: one pass over the symbols and the evaluation loop's code, some milliseconds a file.
