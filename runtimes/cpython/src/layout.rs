@@ -206,7 +206,8 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
         offsets.table = Table::Locations;
     }
     if minor == 12 {
-        // v3.12.1: each interpreter has its lock, and the key leads to the one that runs; the loop's own frame ends an activation (FRAME_OWNED_BY_CSTACK).
+        // v3.12.1: each interpreter has its lock, and the key leads to the one that runs; the loop's
+        // own frame ends an activation (FRAME_OWNED_BY_CSTACK).
         offsets.runtime_holder = None;
         offsets.interpreter_threads = 72;
         offsets.thread_id = 136;
