@@ -82,7 +82,8 @@ pub fn recognise(
 /// A runtime in a process.
 struct Served {
     runtime: &'static dyn Runtime,
-    layout: Arc<dyn Layout>,
+    /// `None`: the file was recognised but cannot be used.
+    layout: Option<Arc<dyn Layout>>,
     bias: u64,
     state: State,
     /// Until it is attached, if ever: what counts the stacks that lack its frames.
@@ -185,7 +186,7 @@ pub struct Report {
     pub pid: u32,
     /// Name of the runtime.
     pub runtime: &'static str,
-    /// Its version, as the file says it.
+    /// Its version, as the file says it; empty: the file cannot be used.
     pub version: String,
     /// Why it is not served; empty: it is.
     pub problem: String,
@@ -297,20 +298,24 @@ impl Runtimes {
         });
         for (id, bias) in calls {
             for recognised in self.files.get(&id).into_iter().flatten() {
-                let Ok(layout) = &recognised.layout else { continue };
                 let is_known = |served: &Served| {
                     served.bias == bias && served.runtime.id() == recognised.runtime.id()
                 };
                 if !serving.served.iter().any(is_known) {
-                    serving.served.push(Served {
-                        runtime: recognised.runtime,
-                        layout: layout.clone(),
-                        bias,
-                        state: State::Starting {
+                    // One that cannot be used is kept for the report alone.
+                    let state = match &recognised.layout {
+                        Ok(_) => State::Starting {
                             retry_at_ns: 0,
                             wait_ns: RETRY_MIN_NS,
                             why: String::new(),
                         },
+                        Err(why) => State::Unusable(why.clone()),
+                    };
+                    serving.served.push(Served {
+                        runtime: recognised.runtime,
+                        layout: recognised.layout.as_ref().ok().cloned(),
+                        bias,
+                        state,
                         stand_in: None,
                     });
                 }
@@ -491,7 +496,7 @@ fn reports(pid: u32, serving: &Serving) -> impl Iterator<Item = Report> + '_ {
     serving.served.iter().map(move |served| Report {
         pid,
         runtime: served.runtime.name(),
-        version: served.layout.version(),
+        version: served.layout.as_ref().map_or_else(String::new, |layout| layout.version()),
         problem: match &served.state {
             State::Attached { .. } => String::new(),
             State::Starting { why, .. } => why.clone(),
@@ -526,6 +531,7 @@ fn refresh(
     let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
     let mut changed = false;
     for served in &mut serving.served {
+        let Some(layout) = &served.layout else { continue };
         let view = hotframe_runtime::Process {
             pid,
             bias: served.bias,
@@ -550,7 +556,7 @@ fn refresh(
                 if *retry_at_ns > now_ns {
                     continue;
                 }
-                match served.layout.attach(&view) {
+                match layout.attach(&view) {
                     Ok(attached) => {
                         tracing::debug!(
                             pid,
@@ -579,7 +585,7 @@ fn refresh(
                     }
                 }
                 if served.stand_in.is_none()
-                    && let Some(attached) = served.layout.stand_in(&view)
+                    && let Some(attached) = layout.stand_in(&view)
                 {
                     let table = tables.add_table(served.runtime.id(), attached.table());
                     served.stand_in = Some(StandIn { attached, table });
