@@ -47,6 +47,8 @@ struct Recorded {
     touched: RefCell<BTreeSet<u64>>,
     /// Pages that a live process's cache would hold: they count as read once.
     cached: RefCell<BTreeSet<u64>>,
+    /// The process is gone when so many system calls were made.
+    ends_at: Cell<u64>,
 }
 
 /// Unit in which it is kept what was read of a recording.
@@ -107,8 +109,22 @@ impl Memory {
                 pieces,
                 touched: RefCell::default(),
                 cached: RefCell::default(),
+                ends_at: Cell::new(u64::MAX),
             }),
         }
+    }
+
+    /// The process of a recording ends when so many more system calls were made: those behind read
+    /// nothing, as of a process that exits or runs another program.
+    pub fn end_after(&self, reads: u64) {
+        if let Some(recorded) = &self.recorded {
+            recorded.ends_at.set(self.reads.get().saturating_add(reads));
+        }
+    }
+
+    /// Is the process of a recording gone?
+    fn has_ended(&self, recorded: &Recorded) -> bool {
+        self.reads.get() > recorded.ends_at.get()
     }
 
     /// What was read of a recording so far: numbers of units of [`RECORDED_UNIT_BYTES`]. Nothing of
@@ -141,7 +157,14 @@ impl Memory {
             let last = address.saturating_add((into.len() as u64).saturating_sub(1));
             let mut cached = recorded.cached.borrow_mut();
             for page in address / PAGE_BYTES..=last / PAGE_BYTES {
-                self.reads.set(self.reads.get() + u64::from(cached.insert(page)));
+                if cached.contains(&page) {
+                    continue;
+                }
+                self.reads.set(self.reads.get() + 1);
+                if self.has_ended(recorded) {
+                    return false;
+                }
+                cached.insert(page);
             }
             return recorded.read(address, into);
         }
@@ -187,7 +210,7 @@ impl Memory {
     pub fn read_fresh(&self, address: u64, into: &mut [u8]) -> bool {
         self.reads.set(self.reads.get() + 1);
         if let Some(recorded) = &self.recorded {
-            return recorded.read(address, into);
+            return !self.has_ended(recorded) && recorded.read(address, into);
         }
         if !self.is_forbidden.get() {
             let len = into.len();
@@ -235,7 +258,7 @@ impl Memory {
         if let Some(recorded) = &self.recorded {
             self.reads.set(self.reads.get() + 1);
             for (done, (address, into)) in done.iter_mut().zip(places) {
-                *done = recorded.read(*address, into);
+                *done = !self.has_ended(recorded) && recorded.read(*address, into);
             }
             return done;
         }

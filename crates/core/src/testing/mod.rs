@@ -228,20 +228,31 @@ struct Memory<'a> {
     reads: u64,
     /// The process has gone on: only what is lasting can be read beside the stack.
     is_late: bool,
+    /// Behind so many reads it is gone.
+    ends_after: u64,
+}
+
+/// What a recorded process does while it is walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Stopped,
+    GoesOn,
+    Ends { walk_reads: u64, runtime_reads: u64 },
 }
 
 impl ReadUser for Memory<'_> {
     fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
         self.reads += 1;
         let sp = self.process.regs[abi::HF_X86_RSP as usize];
-        if self.is_late && addr.wrapping_sub(sp) > STACK_MAX_BYTES {
-            return false;
-        }
-        self.read_any(addr, into)
+        let is_beside = self.is_late && addr.wrapping_sub(sp) > STACK_MAX_BYTES;
+        !is_beside && self.reads <= self.ends_after && self.read_any(addr, into)
     }
 
     fn read_lasting(&mut self, addr: u64, into: &mut [u8]) -> bool {
         self.reads += 1;
+        if self.reads > self.ends_after {
+            return false;
+        }
         // As of files: who reads ahead of what was read when it was recorded finds zeros there.
         into.fill(0);
         let copied = copy(&self.process.memory, addr, into);
@@ -303,16 +314,27 @@ impl RecordedProcess {
     /// Walks the process with tables built from its files; what belongs to one of `runtimes` is
     /// walked by its step and named.
     pub fn walk(&self, runtimes: &[&'static dyn Runtime]) -> Walked {
-        self.run(runtimes, false).walked
+        self.run(runtimes, Course::Stopped).walked
+    }
+
+    /// The same when the process ends in the middle: when the walk has made `walk_reads`, or the
+    /// runtimes `runtime_reads`, attaching included, they read nothing more of it.
+    pub fn walk_dying(
+        &self,
+        runtimes: &[&'static dyn Runtime],
+        walk_reads: u64,
+        runtime_reads: u64,
+    ) -> Walked {
+        self.run(runtimes, Course::Ends { walk_reads, runtime_reads }).walked
     }
 
     /// The same (on x86-64) when the walk is finished in user space while the process goes on: what
     /// changes with calls is read of the copied stack alone.
     pub fn walk_late(&self, runtimes: &[&'static dyn Runtime]) -> Walked {
-        self.run(runtimes, true).walked
+        self.run(runtimes, Course::GoesOn).walked
     }
 
-    fn run(&self, registry: &[&'static dyn Runtime], is_late: bool) -> Run {
+    fn run(&self, registry: &[&'static dyn Runtime], course: Course) -> Run {
         let mut tables = Tables::new(Box::new(OwnMemory::new(TABLES_BYTES)));
         let touched: Vec<Touched> = self.files.iter().map(|_| Touched::default()).collect();
         let files: Vec<Traced> = self
@@ -342,7 +364,11 @@ impl RecordedProcess {
             }
             entries.push(entry);
         }
-        let mut runtimes = RecordedRuntimes::attach(self, registry, &files);
+        let (ends_after, runtime_reads) = match course {
+            Course::Ends { walk_reads, runtime_reads } => (walk_reads, runtime_reads),
+            Course::Stopped | Course::GoesOn => (u64::MAX, u64::MAX),
+        };
+        let mut runtimes = RecordedRuntimes::attach(self, registry, &files, runtime_reads);
         for served in &runtimes.served {
             let table = tables.add_table(served.runtime.id(), served.attached.table());
             for region in served.attached.regions() {
@@ -355,11 +381,12 @@ impl RecordedProcess {
             touched: BTreeSet::new(),
             files_touched: &touched,
             reads: 0,
-            is_late,
+            is_late: course == Course::GoesOn,
+            ends_after,
         };
         let mut walk = Walk::new(self.arm64, &self.regs, true, false, &[], 0)
             .with_runtimes(self.tp, &[0; abi::HF_RUNTIME_STATE_WORDS as usize]);
-        if is_late {
+        if course == Course::GoesOn {
             walk = walk.late();
         }
         let mut end = (abi::HF_CUT_BUDGET as u8, abi::HF_MISSING_ROWS as u8);
@@ -421,7 +448,7 @@ impl RecordedProcess {
 
     /// The same process with only the bytes that are read by a walk and by these runtimes.
     pub fn trimmed(&self, runtimes: &[&'static dyn Runtime]) -> RecordedProcess {
-        let run = self.run(runtimes, false);
+        let run = self.run(runtimes, Course::Stopped);
         let pieces = |ranges: &[(u64, Vec<u8>)], pieces: &BTreeSet<u64>, piece_bytes: u64| {
             let mut out: Vec<(u64, Vec<u8>)> = Vec::new();
             for (start, bytes) in ranges {
@@ -653,6 +680,7 @@ impl<'a> RecordedRuntimes<'a> {
         process: &'a RecordedProcess,
         registry: &[&'static dyn Runtime],
         files: &'a [Traced],
+        ends_after: u64,
     ) -> RecordedRuntimes<'a> {
         let memory = match registry {
             [] => Vec::new(),
@@ -666,6 +694,7 @@ impl<'a> RecordedRuntimes<'a> {
             problems: Vec::new(),
             reads: Vec::new(),
         };
+        all.memory.end_after(ends_after);
         if registry.is_empty() {
             return all;
         }
@@ -928,7 +957,7 @@ pub fn walk_damaged(
     for edit in edits.chunks_exact(EDIT_BYTES) {
         damaged.damage(edit);
     }
-    let run = damaged.run(runtimes, false);
+    let run = damaged.run(runtimes, Course::Stopped);
     check_walked(&run.walked);
     assert!(run.walk_reads <= WALK_READS_MAX, "a walk made {} reads", run.walk_reads);
     let frame_reads = run.walked.reads.iter().max().copied().unwrap_or_default();
@@ -1160,7 +1189,7 @@ mod tests {
     fn damaged_tables() {
         let mut random = Random(3);
         for (_, process) in recorded_cases("native") {
-            let run = process.run(&[], false);
+            let run = process.run(&[], Course::Stopped);
             let used = run.tables.stats().touched_bytes as usize;
             let heap = abi::HF_HEAP_OFF as usize;
             let plain = snapshot(run.tables.memory(), heap + used);
@@ -1180,6 +1209,7 @@ mod tests {
                     files_touched: &[],
                     reads: 0,
                     is_late: false,
+                    ends_after: u64::MAX,
                 };
                 let _ = walk.run(&memory, run.blob_off, &mut user);
                 assert!(walk.words().len() <= abi::HF_MAX_STACK_WORDS as usize);
