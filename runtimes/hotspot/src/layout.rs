@@ -20,8 +20,8 @@
 //! | metadata out of the code cache | 25 |
 //! | `_deopt_handler_entry_offset`; a trailer behind the immutable data | 26 |
 //!
-//! 11, 17, 21 and 25 were tried; the others follow vmStructs.cpp of their tags (jdk8u, jdk-11+28,
-//! jdk-14+36, jdk-17+35, jdk-21+35, jdk-23+37, jdk-25+36). A version above [`NEWEST`] is taken for
+//! 11, 17, 21 and 25 were tried; the others follow vmStructs.cpp of their tags (jdk8u @ 158bc0efd253,
+//! jdk-11+28, jdk-14+36, jdk-17+35, jdk-21+35, jdk-23+37, jdk-25+36). A version above [`NEWEST`] is taken for
 //! the newest and marked as guessed.
 
 use crate::structs::VmStructs;
@@ -227,17 +227,16 @@ impl Offsets {
         major: u32,
         release: String,
     ) -> Result<Offsets, Unusable> {
-        let wide = |names: &[&str]| {
-            structs
-                .offset(names)
-                .ok_or_else(|| Unusable::Unknown(format!("no {}", names.join(", no "))))
-        };
         let small = |names: &[&str]| -> Result<u16, Unusable> {
-            wide(names).and_then(|offset| match u16::try_from(offset) {
+            let offset = structs
+                .offset(names)
+                .ok_or_else(|| Unusable::Unknown(format!("no {}", names.join(", no "))))?;
+            match u16::try_from(offset) {
                 Ok(small) if offset < OFFSET_MAX => Ok(small),
                 _ => Err(Unusable::Unknown(format!("{} at {offset}", names.join(", ")))),
-            })
+            }
         };
+        let wide = |names: &[&str]| small(names).map(u64::from);
         let maybe = |names: &[&str]| small(names).ok();
         let bytes = |name: &str| -> Result<u16, Unusable> {
             structs
@@ -281,7 +280,7 @@ impl Offsets {
                     "nmethod._deopt_handler_entry_offset",
                     "nmethod._deoptimize_offset",
                 ])?,
-                maybe(&["nmethod._deopt_mh_handler_offset"]),
+                maybe(&["nmethod._deopt_mh_handler_offset", "nmethod._deoptimize_mh_offset"]),
             ),
         };
         let debug_info = match maybe(&["nmethod._immutable_data"]) {
@@ -415,8 +414,17 @@ impl Offsets {
                 return Err(Unusable::Unknown(format!("{name} at {offset}")));
             }
         }
-        if self.block_bytes == 0 || self.block_bytes > 64 || self.pc_desc_bytes < 8 {
+        if self.block_bytes == 0 || self.block_bytes > 64 {
             return Err(Unusable::Unknown(format!("HeapBlock of {} bytes", self.block_bytes)));
+        }
+        if self.block_used <= self.block_length || self.block_used >= self.block_bytes {
+            return Err(Unusable::Unknown(format!(
+                "HeapBlock::Header._used at {}",
+                self.block_used
+            )));
+        }
+        if self.pc_desc_bytes < 8 {
+            return Err(Unusable::Unknown(format!("PcDesc of {} bytes", self.pc_desc_bytes)));
         }
         Ok(())
     }
@@ -446,8 +454,9 @@ fn version(structs: &VmStructs, memory: &Memory) -> Result<(u32, String), Unusab
         .filter(|&major| major != 0);
     let of_text = || text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
     let major = major.or_else(of_text).ok_or_else(not_yet)?;
-    // HotSpot Express numbered itself: 24 was JDK 7, 25 is JDK 8 when its text says 25.x-b.
-    let is_express = major == 25 && text.contains("-b");
+    // HotSpot Express numbered itself: 25 is JDK 8 (25.412-b08). What tells it from JDK 25, whose
+    // builds may have such a text as well (25.0.1+8-b62.4), is its only code heap.
+    let is_express = major == 25 && structs.address("CodeCache._heap").is_some();
     Ok((if is_express { 8 } else { major }, text))
 }
 
@@ -592,6 +601,103 @@ pub(crate) mod tests {
         Offsets::of(&structs, 0, 25, "25.0.3".into()).expect("all that is needed")
     }
 
+    /// The names that JDK 8 publishes (hotspot/src/share/vm/runtime/vmStructs.cpp @ jdk8u,
+    /// 158bc0efd253). The numbers only tell the fields apart.
+    pub(crate) fn jdk8() -> Offsets {
+        let offsets = [
+            ("ConstantPool._pool_holder", 24),
+            ("InstanceKlass._source_file_name_index", 190),
+            ("Klass._name", 16),
+            ("Method._constMethod", 8),
+            ("ConstMethod._constants", 8),
+            ("ConstMethod._flags", 28),
+            ("ConstMethod._code_size", 32),
+            ("ConstMethod._name_index", 34),
+            ("Symbol._length", 0),
+            ("Symbol._refcount", 2),
+            ("Symbol._identity_hash", 4),
+            ("Symbol._body", 8),
+            ("VirtualSpace._low_boundary", 0),
+            ("VirtualSpace._high_boundary", 8),
+            ("VirtualSpace._low", 16),
+            ("VirtualSpace._high", 24),
+            ("GenericGrowableArray._len", 0),
+            ("GrowableArray<int>._data", 16),
+            ("CodeHeap._memory", 0),
+            ("CodeHeap._segmap", 96),
+            ("CodeHeap._log2_segment_size", 200),
+            ("HeapBlock::Header._length", 0),
+            ("HeapBlock::Header._used", 8),
+            ("StubQueue._stub_buffer", 8),
+            ("StubQueue._queue_begin", 24),
+            ("StubQueue._queue_end", 28),
+            ("InterpreterCodelet._size", 0),
+            ("InterpreterCodelet._description", 8),
+            ("PcDesc._pc_offset", 0),
+            ("PcDesc._scope_decode_offset", 4),
+            ("CodeBlob._name", 8),
+            ("CodeBlob._size", 16),
+            ("CodeBlob._header_size", 20),
+            ("CodeBlob._relocation_size", 24),
+            ("CodeBlob._content_offset", 28),
+            ("CodeBlob._code_offset", 32),
+            ("CodeBlob._frame_complete_offset", 36),
+            ("CodeBlob._data_offset", 40),
+            ("CodeBlob._frame_size", 44),
+            ("nmethod._method", 64),
+            ("nmethod._state", 176),
+            ("nmethod._deoptimize_offset", 124),
+            ("nmethod._deoptimize_mh_offset", 128),
+            ("nmethod._orig_pc_offset", 132),
+            ("nmethod._metadata_offset", 140),
+            ("nmethod._scopes_data_offset", 144),
+            ("nmethod._scopes_pcs_offset", 148),
+            ("nmethod._dependencies_offset", 152),
+            ("nmethod._verified_entry_point", 112),
+            ("nmethod._compile_id", 168),
+        ];
+        let statics = [
+            ("PerfMemory._start", 4096),
+            ("CodeCache._heap", 4104),
+            ("AbstractInterpreter._code", 4112),
+            ("StubRoutines._call_stub_return_address", 4120),
+            ("Abstract_VM_Version._s_vm_release", 4128),
+            ("Abstract_VM_Version._vm_major_version", 4136),
+        ];
+        let sizes = [
+            ("ConstantPool", 80),
+            ("ConstMethod", 48),
+            ("HeapBlock", 16),
+            ("CodeBlob", 64),
+            ("PcDesc", 16),
+        ];
+        let structs = VmStructs::of(&offsets, &statics, &sizes);
+        Offsets::of(&structs, 0, 8, "25.412-b08".into()).expect("all that is needed")
+    }
+
+    /// JDK 8: one heap, offsets from the blob, debug information in it, one slot less in interpreter
+    /// frames, zero bytes in UNSIGNED5.
+    #[test]
+    fn jdk_8() {
+        let old = jdk8();
+        assert_eq!(old.heaps, Heaps::One(4104));
+        assert_eq!(old.code_begin, CodeBegin::Offset(32));
+        assert_eq!(old.nmethod_entry, Entry::Address(112));
+        assert_eq!((old.nmethod_deopt, old.nmethod_deopt_mh), (124, Some(128)));
+        let debug = DebugInfo::InBlob {
+            metadata: 140,
+            scopes_data: CodeBegin::Offset(144),
+            scopes_pcs: 148,
+            dependencies: 152,
+        };
+        assert_eq!(old.debug_info, debug);
+        assert_eq!(old.source_file, SourceFile::Klass(190));
+        assert_eq!(old.symbol_length, SymbolLength::U16(0));
+        assert_eq!((old.bcp_words, old.excludes_zero), (7, false));
+        assert!(!old.frame_complete_is_short);
+        assert_eq!(old.version(), "25.412-b08");
+    }
+
     /// Each finds its facts where its version has them.
     #[test]
     fn versions_differ_in_where_facts_stand() {
@@ -607,6 +713,29 @@ pub(crate) mod tests {
         assert!(new.excludes_zero && !old.excludes_zero);
     }
 
+    /// Offsets and sizes that no structure has are refused, whichever field they are of.
+    #[test]
+    fn absurd_offsets_are_refused() {
+        let structs = VmStructs::of(
+            &[("GrowableArrayBase._len", 0), ("GrowableArray<int>._data", u64::MAX)],
+            &STATICS,
+            &[],
+        );
+        assert!(matches!(
+            Offsets::of(&structs, 0, 17, String::new()),
+            Err(Unusable::Unknown(why)) if why.contains("_data at 18446744073709551615")
+        ));
+        let mut flag_first = jdk17();
+        flag_first.block_used = flag_first.block_length;
+        assert!(matches!(flag_first.check(), Err(Unusable::Unknown(_))));
+        let mut flag_behind = jdk17();
+        flag_behind.block_used = flag_behind.block_bytes;
+        assert!(matches!(flag_behind.check(), Err(Unusable::Unknown(_))));
+        let mut no_step = jdk17();
+        no_step.pc_desc_bytes = 0;
+        assert!(matches!(no_step.check(), Err(Unusable::Unknown(_))));
+    }
+
     /// Zeros in offsets that cannot be zero mean that libjvm is being loaded.
     #[test]
     fn empty_tables_are_not_used() {
@@ -619,21 +748,23 @@ pub(crate) mod tests {
         ));
     }
 
-    /// JDK 8 calls itself 25.x-b; JDK 25 calls itself 25.
+    /// JDK 8 calls itself 25, as JDK 25 does: the former has one code heap.
     #[test]
     fn versions() {
-        let check = |text: &str, expect| {
+        let check = |text: &str, heaps: &str, expect| {
             let mut bytes = 100u64.to_le_bytes().to_vec();
             bytes.resize(92, 0);
             bytes.extend(text.as_bytes());
             bytes.resize(400, 0);
             let memory = Memory::recorded(vec![(8, bytes)]);
-            let structs = VmStructs::of(&[], &[("Abstract_VM_Version._s_vm_release", 8)], &[]);
+            let release = ("Abstract_VM_Version._s_vm_release", 8);
+            let structs = VmStructs::of(&[], &[release, (heaps, 8)], &[]);
             assert_eq!(version(&structs, &memory).expect("a version").0, expect, "{text}");
         };
-        check("25.412-b08", 8);
-        check("25+36-LTS", 25);
-        check("17.0.15+6-Debian-1deb12u1", 17);
-        check("11.0.13+8-LTS", 11);
+        check("25.412-b08", "CodeCache._heap", 8);
+        check("25+36-LTS", "CodeCache._heaps", 25);
+        check("25.0.1+8-b62.4", "CodeCache._heaps", 25);
+        check("17.0.15+6-Debian-1deb12u1", "CodeCache._heaps", 17);
+        check("11.0.13+8-LTS", "CodeCache._heaps", 11);
     }
 }

@@ -416,7 +416,7 @@ impl Queue {
         let mut at = 0;
         for _ in 0..CODELETS_MAX {
             let word = |offset: u64, n: usize| -> Option<u64> {
-                let bytes = code.get(at + offset as usize..)?.get(..n)?;
+                let bytes = code.get(at..)?.get(offset as usize..)?.get(..n)?;
                 Some(bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)))
             };
             let (Some(size), Some(description)) =

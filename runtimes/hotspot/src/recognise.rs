@@ -1,13 +1,20 @@
 //! Is a file libjvm? It is if it exports its layout; its name does not matter.
 //!
 //! OpenJ9 and native images of GraalVM export nothing of the kind: the former is not handled, the
-//! latter is native code.
+//! latter is native code. A JVM without it is recognised by what every JVM exports to the class
+//! library, so that its processes' report says why they have no Java frames.
 
 use crate::layout::Offsets;
 use crate::process;
 use crate::structs::Exported;
+use hotframe_runtime::elf::{self, Tables};
 use hotframe_runtime::{Attached, Executable, Layout, Process, Runtime, Signs, Unusable};
 use std::sync::{Arc, OnceLock};
+
+/// The table of structures.
+const LAYOUT: &str = "gHotSpotVMStructs";
+/// A function that every JVM exports to the class library (share/include/jvm.h @ jdk-17+35).
+const INTERFACE: &str = "JVM_FindLoadedClass";
 
 /// The runtime.
 #[derive(Debug, Clone, Copy)]
@@ -31,12 +38,20 @@ impl Runtime for Hotspot {
     }
 
     fn signs(&self) -> Signs {
-        Signs { symbols: &["gHotSpotVMStructs"], sections: &[] }
+        Signs { symbols: &[LAYOUT, INTERFACE], sections: &[] }
     }
 
     fn recognise(&self, file: &Executable<'_>) -> Result<Option<Arc<dyn Layout>>, Unusable> {
         let Some(exported) = Exported::find(file.elf) else {
-            return Err(Unusable::Unknown("libjvm exports its layout in part only".into()));
+            let has = |tables, name| matches!(elf::find(file.elf, tables, [name]), [Some(_)]);
+            if has(Tables::All, LAYOUT) {
+                return Err(Unusable::Unknown("libjvm exports its layout in part only".into()));
+            }
+            // Not what a program has for itself: native images carry parts of the interface.
+            if has(Tables::Dynamic, INTERFACE) {
+                return Err(Unusable::Unknown(format!("a JVM that does not export {LAYOUT}")));
+            }
+            return Ok(None);
         };
         Ok(Some(Arc::new(Libjvm { exported, offsets: OnceLock::new() })))
     }

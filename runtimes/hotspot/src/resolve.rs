@@ -362,6 +362,14 @@ impl Resolver {
                 _ => text,
             }
         };
+        // What could not be read meanwhile made the name a coarser one.
+        let mut still = [0; 8];
+        if !memory.read_fresh(blob + u64::from(self.offsets.blob_name), &mut still) {
+            return Err(Why::ProcessGone);
+        }
+        if u64::from_le_bytes(still) != address {
+            return Err(Why::StalePointer);
+        }
         frames.push(Frame { name, is_internal: true, ..Frame::default() });
         Ok(())
     }
@@ -470,7 +478,9 @@ impl Debug {
     /// ends behind it.
     fn scope(&self, o: &Offsets, memory: &Memory, offset: u32, is_return: bool) -> Option<u32> {
         let n = (self.pcs_end - self.pcs) / o.pc_desc_bytes;
-        let at = |index: u64, field: u64| memory.u32(self.pcs + index * o.pc_desc_bytes + field);
+        let at = |index: u64, field: u64| {
+            memory.u32(self.pcs.wrapping_add(index * o.pc_desc_bytes + field))
+        };
         let wanted = if is_return { offset } else { offset.checked_add(1)? };
         let (mut low, mut high) = (0, n);
         while low < high {
@@ -586,7 +596,8 @@ mod tests {
         let mut random = Random(6);
         let open = |_: &hotframe_runtime::Mapping| None;
         let mut named = 0;
-        for offsets in [crate::layout::tests::jdk17(), crate::layout::tests::jdk25()] {
+        use crate::layout::tests::{jdk8, jdk17, jdk25};
+        for offsets in [jdk8(), jdk17(), jdk25()] {
             let offsets = Arc::new(offsets);
             for _ in 0..300 {
                 let mut bytes = Vec::new();

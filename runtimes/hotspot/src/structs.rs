@@ -25,6 +25,8 @@ const ENTRIES_MAX: u64 = 16384;
 const NAME_MAX_BYTES: usize = 512;
 /// Entries are at most so long; theirs are 48 and 40 bytes.
 const STRIDE_MAX_BYTES: u64 = 256;
+/// All names together: 80 KB in JDK 25, no more than twice that in any.
+const NAMES_MAX_BYTES: usize = 1 << 20;
 
 /// ELF addresses of libjvm's variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +58,17 @@ pub struct VmStructs {
 }
 
 impl Exported {
-    /// Finds the variables in a file's dynamic symbols; `None` if some are missing.
+    /// Finds the variables in a file's dynamic symbols, or, where libjvm is linked into a program,
+    /// in its others; `None` if some are missing.
     pub fn find<R: ReadAt>(file: &ElfFile<R>) -> Option<Exported> {
+        let tables = [elf::Tables::Dynamic, elf::Tables::Static];
+        tables.into_iter().find_map(|tables| Exported::find_in(file, tables))
+    }
+
+    fn find_in<R: ReadAt>(file: &ElfFile<R>, tables: elf::Tables) -> Option<Exported> {
         let found = elf::find(
             file,
-            elf::Tables::Dynamic,
+            tables,
             [
                 "gHotSpotVMStructs",
                 "gHotSpotVMStructEntryArrayStride",
@@ -92,10 +100,16 @@ impl Exported {
     /// [`Unusable::NotYet`] while they are not filled; unreadable memory.
     pub fn read(&self, memory: &Memory, bias: u64) -> Result<VmStructs, Unusable> {
         let mut all = VmStructs::default();
+        let mut left_bytes = NAMES_MAX_BYTES;
+        let mut name = |memory: &Memory, at| {
+            let name = memory.c_string(at, NAME_MAX_BYTES)?;
+            left_bytes = left_bytes.checked_sub(name.len())?;
+            Some(name)
+        };
         self.structs.entries(memory, bias, &mut |[kind, field, is_static, offset, address]| {
-            let mut name = name(memory, kind)?;
+            let (mut name, field) = (name(memory, kind)?, name(memory, field)?);
             name.push(b'.');
-            name.extend(self::name(memory, field)?);
+            name.extend(field);
             let entry =
                 if is_static as u32 != 0 { Field::Static(address) } else { Field::Offset(offset) };
             all.fields.insert(name, entry);
@@ -107,10 +121,6 @@ impl Exported {
         })?;
         Ok(all)
     }
-}
-
-fn name(memory: &Memory, at: u64) -> Option<Vec<u8>> {
-    memory.c_string(at, NAME_MAX_BYTES)
 }
 
 impl<const N: usize> Array<N> {

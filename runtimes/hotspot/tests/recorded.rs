@@ -1,8 +1,14 @@
 //! The golden cases of `testing/recorded/hotspot`: the step and the names, without a JVM.
 #![forbid(unsafe_code)]
 
-use hotframe_core::testing::{check_damaged, check_recorded, recorded_cases};
+use hotframe_core::testing::{
+    RecordedFile, RecordedProcess, Walked, check_damaged, check_recorded, recorded_cases,
+};
 use hotframe_hotspot::RUNTIME;
+use hotframe_objects::{ElfFile, ReadAt};
+use hotframe_runtime::Why;
+use hotframe_runtime::elf::{self, Tables};
+use std::io;
 
 /// Each recorded process unwinds and resolves to its `expected.txt`. UPDATE=1 rewrites.
 #[test]
@@ -45,4 +51,214 @@ fn twelve_reads_a_method() {
 #[test]
 fn damaged() {
     check_damaged(&[&RUNTIME], "hotspot");
+}
+
+/// A process that ends while runtimes read it, after any number of reads: each frame has the name
+/// that it would have, or says that the process is gone; a runtime that could not attach says why.
+#[test]
+fn ends_while_it_is_named() {
+    let (mut named, mut unnamed, mut unattached) = (0, 0, 0);
+    for (path, process) in small_cases() {
+        let whole = process.walk(&[&RUNTIME]);
+        // Every read of the naming, some of the attaching before.
+        let mut gaps = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89].into_iter();
+        let mut reads = 0;
+        loop {
+            let walked = process.walk_dying(&[&RUNTIME], u64::MAX, reads);
+            if walked.named.is_empty() {
+                assert!(!walked.problems.is_empty(), "{}: not attached, silently", path.display());
+                unattached += 1;
+                reads += gaps.next().unwrap_or(7);
+                continue;
+            }
+            assert_eq!(walked.words, whole.words, "{}: {reads} reads", path.display());
+            for (now, expected) in walked.named.iter().zip(&whole.named) {
+                match now {
+                    Ok(_) => assert_eq!(now, expected, "{}: {reads} reads", path.display()),
+                    Err(why) => assert!(
+                        matches!(why, Why::ProcessGone | Why::StalePointer),
+                        "{}: {reads} reads: {why:?}",
+                        path.display()
+                    ),
+                }
+                *if now.is_ok() { &mut named } else { &mut unnamed } += 1;
+            }
+            if walked.named == whole.named {
+                break;
+            }
+            reads += 3;
+        }
+    }
+    assert!(named > 20 && unnamed > 20 && unattached > 20, "{named}, {unnamed}, {unattached}");
+}
+
+/// A process that ends while it is walked, after any number of reads: the stack is a part of the
+/// whole one, from its leaf on, and says that it is cut.
+#[test]
+fn ends_while_it_is_walked() {
+    let mut parts = 0;
+    for (path, process) in small_cases() {
+        let whole = process.walk(&[&RUNTIME]);
+        for reads in 0.. {
+            let walked = process.walk_dying(&[&RUNTIME], reads, u64::MAX);
+            if walked == whole {
+                break;
+            }
+            let what = format!("{}: {reads} reads", path.display());
+            if walked.cut == whole.cut {
+                // A read that failed was a part of a larger one: nothing was missed.
+                assert_eq!(walked.words.len(), whole.words.len(), "{what}: whole, but shorter");
+                continue;
+            }
+            assert!(whole.words.starts_with(&walked.words), "{what}: no part of the whole");
+            parts += 1;
+        }
+    }
+    assert!(parts > 20, "{parts}");
+}
+
+/// The cases whose stacks are short: each is walked some hundred times.
+fn small_cases() -> impl Iterator<Item = (std::path::PathBuf, RecordedProcess)> {
+    let is_small =
+        |name: &str| ["c1", "c2-inlined", "interpreted-lambda", "native"].contains(&name);
+    recorded_cases("hotspot").into_iter().filter(move |(path, _)| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.split_once('-').is_some_and(|(_, rest)| is_small(rest))
+    })
+}
+
+/// The recorded bytes of a file; what was not read is zero.
+struct Bytes<'a>(&'a RecordedFile);
+
+impl ReadAt for Bytes<'_> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let n = self.0.len.saturating_sub(offset).min(buf.len() as u64) as usize;
+        buf[..n].fill(0);
+        for (start, bytes) in &self.0.ranges {
+            for (at, byte) in (*start..).zip(bytes) {
+                if at >= offset && at < offset + n as u64 {
+                    buf[(at - offset) as usize] = *byte;
+                }
+            }
+        }
+        Ok(n)
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len
+    }
+}
+
+/// Where a variable of libjvm is.
+fn variable(process: &RecordedProcess, name: &str) -> u64 {
+    for (at, file) in process.files.iter().enumerate().filter(|(_, f)| f.path == "libjvm.so") {
+        let elf = ElfFile::open(Bytes(file)).expect("ELF");
+        let symbol = elf::find(&elf, Tables::Dynamic, [name])[0].expect("an exported variable");
+        let mapping = process.mappings.iter().find(|map| map.file as usize == at + 1);
+        let mapping = mapping.expect("it is mapped");
+        let image = elf.map_bias(mapping.start, mapping.pgoff).expect("it is loaded");
+        return symbol.address.wrapping_add(image.wrapping_sub(elf.image_base()));
+    }
+    panic!("no libjvm.so")
+}
+
+fn word_at(process: &mut RecordedProcess, address: u64) -> &mut [u8] {
+    for (start, bytes) in &mut process.memory {
+        if let Some(at) = address.checked_sub(*start)
+            && at + 8 <= bytes.len() as u64
+        {
+            return &mut bytes[at as usize..at as usize + 8];
+        }
+    }
+    panic!("{address:#x} is not recorded")
+}
+
+/// As it is walked and named without libjvm's tables: a reason, and the native frames that lie before
+/// the first Java frame as they were.
+fn check_without_tables(process: &RecordedProcess, whole: &Walked, what: &str) {
+    let walked = process.walk(&[&RUNTIME]);
+    assert!(walked.problems.len() == 1, "{what}: {:?}", walked.problems);
+    assert!(walked.named.is_empty(), "{what}");
+    let is_native = |word: &&u64| **word >> 60 != u64::from(hotframe_abi::HF_FRAME_DYNAMIC);
+    let native: Vec<&u64> = whole.words.iter().take_while(is_native).collect();
+    let now: Vec<&u64> = walked.words.iter().take(native.len()).collect();
+    assert_eq!(now, native, "{what}: native frames");
+}
+
+/// `VMStructs` with strides and columns that are zero or absurd: said as the reason why there are no
+/// Java frames; native frames stay as they were.
+#[test]
+fn absurd_strides() {
+    let variables = [
+        "gHotSpotVMStructs",
+        "gHotSpotVMStructEntryArrayStride",
+        "gHotSpotVMStructEntryTypeNameOffset",
+        "gHotSpotVMStructEntryFieldNameOffset",
+        "gHotSpotVMStructEntryOffsetOffset",
+        "gHotSpotVMTypes",
+        "gHotSpotVMTypeEntryArrayStride",
+        "gHotSpotVMTypeEntryTypeNameOffset",
+        "gHotSpotVMTypeEntrySizeOffset",
+    ];
+    for (path, process) in small_cases() {
+        let whole = process.walk(&[&RUNTIME]);
+        for name in variables {
+            let address = variable(&process, name);
+            for value in [0, 1, 7, 249, 4096, 1 << 31, 1 << 63, u64::MAX - 7, u64::MAX] {
+                let mut damaged = process.clone();
+                let word = word_at(&mut damaged, address);
+                if word == value.to_le_bytes() {
+                    continue;
+                }
+                word.copy_from_slice(&u64::to_le_bytes(value));
+                // A column that names another field's facts may do by chance; a stride may not.
+                let what = format!("{}: {name} = {value:#x}", path.display());
+                check_without_tables(&damaged, &whole, &what);
+            }
+        }
+    }
+}
+
+/// Each offset and each size of `VMStructs` that is used, absurd: a reason or other frames, an end in
+/// any case.
+#[test]
+fn absurd_offsets() {
+    let (_, process) = recorded_cases("hotspot")
+        .into_iter()
+        .find(|(path, _)| path.ends_with("jdk25-c2-inlined"))
+        .expect("a case");
+    let read = |process: &RecordedProcess, name: &str| {
+        let address = variable(process, name);
+        let mut process = process.clone();
+        let word = word_at(&mut process, address);
+        u64::from_le_bytes(word.try_into().expect("8 bytes"))
+    };
+    let mut refused = 0;
+    for (table, stride, column) in [
+        (
+            "gHotSpotVMStructs",
+            "gHotSpotVMStructEntryArrayStride",
+            "gHotSpotVMStructEntryOffsetOffset",
+        ),
+        ("gHotSpotVMTypes", "gHotSpotVMTypeEntryArrayStride", "gHotSpotVMTypeEntrySizeOffset"),
+    ] {
+        let (start, stride) = (read(&process, table), read(&process, stride));
+        let column = read(&process, column);
+        for n in 0.. {
+            let mut damaged = process.clone();
+            let name = u64::from_le_bytes(
+                word_at(&mut damaged, start + n * stride).try_into().expect("8 bytes"),
+            );
+            if name == 0 {
+                assert!(n > 100, "{n} entries");
+                break;
+            }
+            let value = [u64::MAX, 4095, 1 << 31, 8][n as usize % 4];
+            word_at(&mut damaged, start + n * stride + column)
+                .copy_from_slice(&value.to_le_bytes());
+            let walked = damaged.walk(&[&RUNTIME]);
+            refused += u64::from(!walked.problems.is_empty());
+        }
+    }
+    assert!(refused >= 20, "{refused} of the tables' entries matter");
 }
