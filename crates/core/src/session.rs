@@ -169,7 +169,8 @@ pub struct Session {
     pub counts: Counts,
     /// Kernel symbols announced while recording.
     pub kernel_symbols: BTreeMap<u64, AnnouncedSymbol>,
-    /// Processes that ended since this was last emptied.
+    /// Processes whose first thread, or one after that, ended since this was last emptied: most of
+    /// them ended.
     pub exited: Vec<u32>,
     /// Mappings changed in the last pass: a process that begins maps its libraries within a
     /// millisecond or two, so the next pass should come soon.
@@ -305,7 +306,11 @@ impl Session {
             Event::Fork { pid, parent_pid, .. } if pid != parent_pid => {
                 self.forked.push((*parent_pid, *pid));
             }
-            Event::Exit { pid, tid } if pid == tid => {
+            // Other threads may go on after the first one, and any of them may be the last.
+            Event::Exit { pid, tid }
+                if pid == tid
+                    || self.processes.get(*pid).is_some_and(|it| it.exited_ns.is_some()) =>
+            {
                 self.recording.exited(*pid);
                 self.exited.push(*pid);
             }
@@ -1088,6 +1093,22 @@ mod tests {
         assert_eq!(exited, [0, 1, 1]);
         session.end_pass(100, Some(Duration::ZERO));
         assert_eq!(session.counts.samples, 3);
+    }
+
+    /// A process whose first thread ended may end with any other; the end of a thread alone is none.
+    #[test]
+    fn last_threads() {
+        let mut session = Session::new(Tables::new(Box::new(OwnMemory::new(1 << 20))), None);
+        let events = [
+            Event::Comm { pid: 7, tid: 7, exec: true, comm: "it".into() },
+            Event::Exit { pid: 7, tid: 8 },
+            Event::Exit { pid: 7, tid: 7 },
+            Event::Exit { pid: 7, tid: 9 },
+        ];
+        for (event, exited) in events.into_iter().zip([0, 0, 1, 2]) {
+            session.event(sideband::Record { time_ns: 1, event });
+            assert_eq!(session.exited.len(), exited);
+        }
     }
 
     /// No number of parts makes a stack longer than any that is walked.

@@ -421,6 +421,16 @@ fn warn_of_missing_capabilities() {
     }
 }
 
+/// Does a process go on whose first thread ended? Others may, and one of them may have made it another
+/// program: exec ends the rest and takes the first one's place.
+fn goes_on(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+    // proc_pid_stat(5): the state is field 3, num_threads field 20.
+    let n_threads = rest.split(' ').nth(20 - 3).and_then(|n| n.parse().ok()).unwrap_or(0);
+    !rest.starts_with(['Z', 'X']) || n_threads > 1
+}
+
 /// Gives the kernel half the steps of runtimes that a process began to need. One that the kernel
 /// refuses is said once; stacks go on natively.
 pub(crate) fn enable_runtimes(kernel: &mut Kernel, session: &mut Session) {
@@ -593,6 +603,9 @@ impl Recorder {
             }
         }
         for pid in std::mem::take(&mut self.session.exited) {
+            if self.targets.contains(&pid) && goes_on(pid) {
+                continue;
+            }
             self.kernel.remove_pid(pid);
             self.targets.remove(&pid);
         }
@@ -600,11 +613,7 @@ impl Recorder {
 
     /// An end that no record told of, after lost ones.
     fn look_after_targets(&mut self) {
-        self.targets.retain(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-                stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
-            })
-        });
+        self.targets.retain(|&pid| goes_on(pid));
     }
 
     fn drain_all(&mut self) {
