@@ -161,7 +161,6 @@ fn read_process(
             let pgoff = u64::from_str_radix(pgoff, 16)?;
             process.mappings.push(Mapping { start, end, pgoff, file });
         }
-        let is_text = perms.contains('x') && path.starts_with('/');
         if perms.starts_with("rw") && (path.starts_with("[stack") || (start..end).contains(&sp)) {
             let from = if (start..end).contains(&sp) { sp & !(PAGE_BYTES - 1) } else { start };
             let mut bytes = vec![0; (end - from).min(MAX_STACK_BYTES) as usize];
@@ -177,7 +176,8 @@ fn read_process(
                 bytes[at..at + dir.len()].fill(0);
             }
             process.memory.push((from, bytes));
-        } else if is_whole && perms.starts_with('r') && !is_text && !path.starts_with("[v") {
+        } else if is_whole && perms.starts_with('r') && !path.starts_with("[v") {
+            // Text as well: linkers of old put constants beside it.
             read_present(&memory, &pagemap, start, end, process)?;
         }
     }
