@@ -71,7 +71,7 @@ fetch_peer() {
 if fetch_peer; then
 	export HOTFRAME_ASYNC_PROFILER=$folder/async-profiler-$peer/linux-x64/libasyncProfiler.so
 fi
-echo 'hotspot 8: skipped: no registry has it, and the workload is of 11'
+echo 'hotspot 8: skipped: no registry has it, and the workload is of 11; its layout is tried by unit tests'
 
 cd "$root"
 log=$(mktemp)

@@ -8,13 +8,15 @@
 //! another profiler, whose shares are compared. `make test-runtimes` fetches JVMs and that.
 
 use hotframe_live::{
-    Folded, Frame, Recording, Scratch, firefox_stacks, has_program, live, record, run, skipped,
-    wait_for,
+    Folded, Frame, Recorder, Recording, Scratch, Stack, Stats, firefox_stacks, has_program, live,
+    program, record, run, send, skipped, wait_for,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Everything but what is unloaded on purpose.
 const LASTING: [&str; 12] = [
@@ -33,7 +35,8 @@ const LASTING: [&str; 12] = [
 ];
 
 /// The workloads.
-const SOURCES: [&str; 4] = ["Truth.java", "Gen0000.java", "ManyMethods.java", "Compile.java"];
+const SOURCES: [&str; 5] =
+    ["Truth.java", "Gen0000.java", "ManyMethods.java", "Compile.java", "Deoptimised.java"];
 
 /// The JVMs of this machine: their homes.
 fn homes() -> Vec<PathBuf> {
@@ -69,30 +72,49 @@ fn classes(scratch: &Scratch) -> Option<PathBuf> {
 
 /// A JVM at work.
 struct Jvm {
-    child: std::process::Child,
+    child: Child,
     /// What it said before `ready`.
     said: String,
 }
 
 impl Jvm {
     fn start(home: &Path, scratch: &Scratch, args: &[&str]) -> Jvm {
+        Jvm::start_with(home, scratch, args, |_| {})
+    }
+
+    /// The same, with changes to the command beforehand.
+    fn start_with(
+        home: &Path,
+        scratch: &Scratch,
+        args: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Jvm {
+        let mut jvm = Jvm::spawn(home, scratch, args, change);
         let path = scratch.path("said.txt");
-        let file = File::create(&path).expect("a file for its output");
-        let child = Command::new(home.join("bin/java"))
-            .args(["-Xmx256m", "-cp"])
-            .arg(scratch.path("classes"))
-            .args(args)
-            .stdout(file)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("java starts");
-        // From here on it is killed whatever happens.
-        let mut jvm = Jvm { child, said: String::new() };
         jvm.said = wait_for("a JVM to be ready", || {
             let said = fs::read_to_string(&path).ok()?;
             said.ends_with("ready\n").then_some(said)
         });
         jvm
+    }
+
+    /// Starts one and does not wait for it. It is killed whatever happens.
+    fn spawn(
+        home: &Path,
+        scratch: &Scratch,
+        args: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Jvm {
+        let file = File::create(scratch.path("said.txt")).expect("a file for its output");
+        let mut command = Command::new(home.join("bin/java"));
+        command.args(["-Xmx256m", "-cp"]).arg(scratch.path("classes")).args(args);
+        command.stdout(file).stderr(Stdio::null());
+        change(&mut command);
+        Jvm { child: command.spawn().expect("java starts"), said: String::new() }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn record(&self, seconds: u32) -> Recording {
@@ -518,4 +540,420 @@ fn many_methods_inside_the_budget() {
     assert!(methods.len() >= 5000, "only {} methods were met", methods.len());
     assert!(is_share(named, total, 990), "{named} of {total} frames are named");
     assert!(held <= stats.number("agent.budget_bytes"), "{held} bytes");
+}
+
+/// A caller that is deoptimised while its callee runs is returned to by its handler: where it stands
+/// is read of its frame.
+#[test]
+fn deoptimised_callers() {
+    live!();
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/java/Deoptimised.java");
+    let source = fs::read_to_string(path).expect("the source");
+    let line_of = |text: &str| 1 + source.lines().take_while(|line| line.trim() != text).count();
+    let expected = [
+        ("Deoptimised.main", line_of("sink += caller(one, 200);")),
+        ("Deoptimised.caller", line_of("callee();")),
+        ("Deoptimised.callee", line_of("spin();")),
+    ];
+    for home in homes() {
+        for mode in [&[][..], &["-XX:TieredStopAtLevel=1"]] {
+            let quiet = "-XX:CompileCommand=quiet";
+            let apart = "-XX:CompileCommand=dontinline,Deoptimised::callee";
+            let jvm = Jvm::start(&home, &scratch, &[mode, &[quiet, apart, "Deoptimised"]].concat());
+            let profile = scratch.path("profile.firefox.json");
+            jvm.record_with(3, &["-o", &profile.to_string_lossy()]);
+            let mut n = 0;
+            for stack in firefox_stacks(&profile) {
+                let Some(at) = stack.iter().position(|it| it.name == "Deoptimised.spin") else {
+                    continue;
+                };
+                n += 1;
+                let callers: Vec<(&str, usize)> = stack[at.saturating_sub(3)..at]
+                    .iter()
+                    .map(|frame| (frame.name.as_str(), frame.line as usize))
+                    .collect();
+                assert_eq!(callers, expected, "{} {mode:?}", home.display());
+            }
+            assert!(n > 0, "{} {mode:?}: no sample of it", home.display());
+        }
+    }
+}
+
+/// A JDK that is another one but for its libjvm, a copy without `.symtab`, in which `change` changes
+/// what is exported.
+fn with_libjvm(
+    home: &Path,
+    scratch: &Scratch,
+    name: &str,
+    change: impl FnOnce(&mut Vec<u8>),
+) -> PathBuf {
+    let copy = scratch.path(name);
+    fs::create_dir_all(copy.join("lib/server")).expect("a folder");
+    fs::create_dir_all(copy.join("bin")).expect("a folder");
+    // The launcher and libjvm look for the rest of the JDK around themselves.
+    for name in ["bin/java", "lib/server/libjvm.so"] {
+        fs::copy(home.join(name), copy.join(name)).expect("a copy");
+    }
+    for folder in ["", "lib", "lib/server"] {
+        for entry in fs::read_dir(home.join(folder)).expect("a JDK").flatten() {
+            let to = copy.join(folder).join(entry.file_name());
+            if !to.exists() {
+                symlink(entry.path(), to).expect("a link");
+            }
+        }
+    }
+    let libjvm = copy.join("lib/server/libjvm.so");
+    run("strip", [&libjvm]);
+    let mut bytes = fs::read(&libjvm).expect("libjvm");
+    change(&mut bytes);
+    fs::write(&libjvm, bytes).expect("libjvm is written");
+    copy
+}
+
+/// Files with one build id are taken for one: makes it another one.
+fn change_build_id(file: &mut [u8]) {
+    /// Lengths of name and id, `NT_GNU_BUILD_ID`, name.
+    const NOTE: [u8; 16] = *b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
+    let note = file.windows(NOTE.len()).position(|bytes| bytes == NOTE).expect("a build id");
+    file[note + NOTE.len()] ^= 0xff;
+}
+
+/// Names exported symbols anew for whoever reads a file by its sections; the dynamic linker goes by
+/// segments and finds them.
+fn rename_exports(file: &mut Vec<u8>, from: &[u8], to: &[u8]) {
+    /// `SHT_DYNSYM`.
+    const DYNSYM: u64 = 11;
+    let word = |file: &[u8], at: usize, n: usize| {
+        file[at..at + n].iter().rev().fold(0u64, |word, &byte| word << 8 | u64::from(byte))
+    };
+    let (table, size, n) = (word(file, 0x28, 8), word(file, 0x3a, 2), word(file, 0x3c, 2));
+    let header = |n: u64| (table + n * size) as usize;
+    let symbols = (0..n).find(|&n| word(file, header(n) + 4, 4) == DYNSYM).expect(".dynsym");
+    let names = header(word(file, header(symbols) + 0x28, 4));
+    let (offset, len) = (word(file, names + 0x18, 8) as usize, word(file, names + 0x20, 8));
+    let mut copy = file[offset..offset + len as usize].to_vec();
+    assert_eq!(from.len(), to.len());
+    let mut renamed = 0;
+    for at in 0..copy.len().saturating_sub(from.len()) {
+        if copy[at..].starts_with(from) {
+            copy[at..at + to.len()].copy_from_slice(to);
+            renamed += 1;
+        }
+    }
+    assert!(renamed > 0, "nothing has such a name");
+    let end = file.len() as u64;
+    file[names + 0x18..names + 0x20].copy_from_slice(&end.to_le_bytes());
+    file.extend(copy);
+}
+
+/// Why a process has no Java frames, as the report says it; empty: it has.
+fn problem(stats: &Stats, pid: u32) -> String {
+    let reports = stats.0["runtimes"].as_array().expect("reports of runtimes");
+    let report = reports
+        .iter()
+        .find(|report| report["pid"] == pid && report["runtime"] == "hotspot")
+        .unwrap_or_else(|| panic!("no report of {pid}: {reports:?}"));
+    report["problem"].as_str().expect("a problem").to_owned()
+}
+
+/// A process in the books.
+fn process_of(stats: &Stats, pid: u32) -> hotframe_live::Process {
+    let mut all = stats.processes().into_iter().filter(|process| process.pid == pid);
+    let first = all.next().unwrap_or_else(|| panic!("no samples of {pid}"));
+    all.fold(first, |mut sum, next| {
+        sum.samples += next.samples;
+        sum.whole += next.whole;
+        for (reason, count) in next.cut {
+            *sum.cut.entry(reason).or_default() += count;
+        }
+        sum
+    })
+}
+
+/// What goes wrong in another process does not show in this one: its stacks are whole, and those of
+/// `method`, which is its alone, are named.
+fn check_unaffected(jvm: &Jvm, recording: &Recording, method: &str) {
+    let stats = recording.stats();
+    assert_eq!(problem(stats, jvm.pid()), "");
+    let process = process_of(stats, jvm.pid());
+    // While the rows of its files are being loaded so many of its stacks are finished as there is
+    // room for; the others' rows are loaded at the same time.
+    let budget = process.cut["budget"];
+    assert!(budget * 20 <= process.samples, "{process:?}");
+    let cut = process.cut_samples() - budget;
+    assert!(cut * 100 <= process.samples || cut <= 2, "{process:?}");
+    let of_it = |stack: &Stack| stack.has(method);
+    let samples = recording.folded.samples(of_it);
+    assert!(samples >= 20, "{samples} samples of {method}:\n{}", recording.folded.summary());
+    let unnamed = recording.folded.samples(|stack| {
+        of_it(stack) && stack.frames.iter().any(|name| name.starts_with("[unnamed"))
+    });
+    assert_eq!(unnamed, 0, "samples of {method} with unnamed frames");
+}
+
+/// A JVM whose frames cannot be found is cut where Java begins, for a reason that is counted; the
+/// threads of the VM, and the native callees of Java, are as they are.
+fn check_unusable(jvm: &Jvm, recording: &Recording, why: &str) {
+    let stats = recording.stats();
+    let said = problem(stats, jvm.pid());
+    assert!(said.contains(why), "{said:?} does not say {why:?}");
+    let process = process_of(stats, jvm.pid());
+    assert!(process.samples >= 20, "{process:?}");
+    assert!(process.cut["no_unwind_info"] > 0, "{process:?}");
+    assert_eq!(process.cut["no_unwind_info"], process.cut_samples(), "{process:?}");
+    // Threads that run no Java.
+    let vm = ["C1 Comp", "C2 Comp", "VM Thread", "GC Thread", "G1 "];
+    let (mut of_vm, mut natives) = (0, 0);
+    for stack in &recording.folded.stacks {
+        if stack.has("Truth$Osr.loop") || stack.has("Truth.round") {
+            continue;
+        }
+        if vm.iter().any(|prefix| stack.comm.starts_with(prefix)) {
+            of_vm += stack.count;
+            assert!(stack.frames[0].contains("clone"), "{why}: it is whole: {stack:?}");
+        }
+        // What Java called has its callees, from where Java ends on.
+        if let Some(at) =
+            stack.frames.iter().position(|name| name.starts_with("Java_java_util_zip"))
+        {
+            natives += stack.count;
+            assert!(stack.frames[..at].iter().all(|name| name.contains("anonymous")), "{stack:?}");
+        }
+    }
+    assert!(of_vm > 0 || natives > 0, "{why}:\n{}", recording.folded.summary());
+}
+
+/// A libjvm without `.symtab`: what it publishes is in `.dynsym`, and all is as ever.
+#[test]
+fn libjvm_without_symbols() {
+    live!();
+    let scratch = Scratch::new();
+    let stripped: Vec<PathBuf> = (0..)
+        .zip(homes())
+        .map(|(n, home)| with_libjvm(&home, &scratch, &format!("stripped-{n}"), |_| {}))
+        .collect();
+    check_homes(&stripped, &[&[]], &LASTING, 6, Some(995));
+}
+
+/// A libjvm that does not say how it is laid out, or in part only: said, and nobody else notices.
+#[test]
+fn libjvm_without_tables() {
+    live!();
+    let scratch = Scratch::new();
+    let Some(home) = homes().into_iter().next().filter(|_| classes(&scratch).is_some()) else {
+        return;
+    };
+    let sections = ["native", "churn", "inline"];
+    for (name, from, to, why) in [
+        ("none", "gHotSpot", "xHotSpot", "does not export gHotSpotVMStructs"),
+        ("part", "gHotSpotVMTypeEntrySizeOffset", "xHotSpotVMTypeEntrySizeOffset", "in part only"),
+    ] {
+        let broken = with_libjvm(&home, &scratch, name, |file| {
+            change_build_id(file);
+            rename_exports(file, from.as_bytes(), to.as_bytes());
+        });
+        for mode in [&["-Xint"][..], &[]] {
+            let args = [mode, &["Truth"], &sections].concat();
+            let other = Jvm::start(&home, &scratch, &["Truth", "osr"]);
+            let jvm = Jvm::start(&broken, &scratch, &args);
+            let recording = record_two(&jvm, &other, 5);
+            check_unusable(&jvm, &recording, why);
+            check_unaffected(&other, &recording, "Truth$Osr.loop");
+        }
+    }
+}
+
+fn record_two(jvm: &Jvm, other: &Jvm, seconds: u32) -> Recording {
+    let (a, b) = (jvm.pid().to_string(), other.pid().to_string());
+    record(["-p", &a, "-p", &b, "-d", &seconds.to_string()])
+}
+
+/// Where a variable of a JVM's libjvm is in its memory.
+fn variable(jvm: &Jvm, home: &Path, name: &str) -> u64 {
+    let symbols = run("nm", ["-D".as_ref(), home.join("lib/server/libjvm.so").as_os_str()]);
+    let line = symbols.lines().find(|line| line.split(['@', ' ']).any(|word| word == name));
+    let line = line.unwrap_or_else(|| panic!("libjvm has no {name}"));
+    let address = u64::from_str_radix(line.split(' ').next().unwrap_or_default(), 16);
+    let maps = fs::read_to_string(format!("/proc/{}/maps", jvm.pid())).expect("its mappings");
+    let first = maps.lines().find(|line| line.ends_with("libjvm.so")).expect("it maps libjvm");
+    let start = first.split('-').next().unwrap_or_default();
+    u64::from_str_radix(start, 16).expect("an address") + address.expect("an address")
+}
+
+/// `VMStructs` that a process overwrote with zero and with absurd strides.
+#[test]
+fn absurd_strides() {
+    live!();
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    if !has_program("nm") {
+        return skipped("needs nm");
+    }
+    let Some(home) = homes().into_iter().next() else { return };
+    // What a libjvm publishes is read of the first process that runs it.
+    let alone = with_libjvm(&home, &scratch, "alone", |file| change_build_id(file));
+    let other = Jvm::start(&home, &scratch, &["Truth", "osr"]);
+    let jvm = Jvm::start(&alone, &scratch, &["Truth", "native", "churn", "inline"]);
+    let memory = File::options().write(true).open(format!("/proc/{}/mem", jvm.pid()));
+    let memory = memory.expect("its memory");
+    let stride = variable(&jvm, &home, "gHotSpotVMStructEntryArrayStride");
+    for (value, why) in [
+        (0u64, "libjvm's tables are empty"),
+        (8, "a stride of 8"),
+        (1 << 40, "a stride of 1099511627776"),
+        (u64::MAX, "a stride of 18446744073709551615"),
+    ] {
+        memory.write_all_at(&value.to_le_bytes(), stride).expect("written");
+        let recording = record_two(&jvm, &other, 4);
+        check_unusable(&jvm, &recording, why);
+        check_unaffected(&other, &recording, "Truth$Osr.loop");
+    }
+}
+
+/// JVMs that end, or become another program, in the middle of whatever is done with them: what is
+/// unnamed says why, the next program has its own stacks, and nobody else notices.
+#[test]
+fn gone_in_the_middle() {
+    live!();
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let (later, next) = (program!("execlater.so"), program!("recursion"));
+    for home in homes() {
+        let other = Jvm::start(&home, &scratch, &["Truth", "osr"]);
+        let sections = ["Truth", "inline", "lambdas", "megamorphic", "exceptions"];
+        let dying = Jvm::start(&home, &scratch, &sections);
+        let sign = scratch.path("now");
+        let changing = Jvm::start_with(&home, &scratch, &sections, |command| {
+            command.env("LD_PRELOAD", &later).env("EXEC_LATER", &next).env("EXEC_WHEN", &sign);
+        });
+        let truth = Truth::parse(&changing.said);
+        let mut args = vec!["-F".to_owned(), "499".into(), "-d".into(), "8".into()];
+        for jvm in [&other, &dying, &changing] {
+            args.extend(["-p".to_owned(), jvm.pid().to_string()]);
+        }
+        // Those that start later are this one's children.
+        args.extend(["-p".to_owned(), std::process::id().to_string()]);
+        let mut recorder = Recorder::start(args);
+        recorder.wait_until_sampling();
+        std::thread::sleep(Duration::from_millis(700));
+        send("KILL", dying.pid().into());
+        File::create(&sign).expect("a sign");
+        for after_ms in [120, 200, 300, 450, 700, 1000] {
+            let short = Jvm::spawn(&home, &scratch, &sections, |_| {});
+            std::thread::sleep(Duration::from_millis(after_ms));
+            drop(short);
+        }
+        let recording = recorder.finish();
+        fs::remove_file(&sign).expect("a sign");
+        assert_eq!(recording.code(), 0, "{}", recording.stderr);
+        recording.assert_books();
+        let what = home.display();
+        // Only whole names and reasons, no wrong neighbour.
+        let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+        for stack in &recording.folded.stacks {
+            let ours = stack.frames.iter().filter(|name| name.starts_with("Truth"));
+            let ours: Vec<&String> = ours.collect();
+            for two in ours.windows(2).filter(|_| stack.comm != "recursion") {
+                // What another one does, and what happens once, at the start, was not said.
+                let unsaid = ["Osr", "<clinit>", "isOurs", "nameOf"];
+                let is_unsaid =
+                    two.iter().any(|name| unsaid.iter().any(|part| name.contains(part)));
+                assert!(is_unsaid || truth.allows(two[0], two[1]), "{what}: {stack:?}");
+            }
+            for name in stack.frames.iter().filter(|name| name.starts_with("[unnamed")) {
+                *reasons.entry(name).or_default() += stack.count;
+            }
+            if stack.comm == "recursion" {
+                assert!(ours.is_empty(), "{what}: Java in another program: {stack:?}");
+            }
+        }
+        let mut path = vec!["main"];
+        path.extend(["even", "odd", "even", "odd", "even", "odd", "floor_of_it"]);
+        let running = |stack: &Stack| stack.has("floor_of_it");
+        recording.folded.assert_path("recursion", running, &path);
+        check_unaffected(&other, &recording, "Truth$Osr.loop");
+        let stats = recording.stats();
+        for jvm in [&dying, &changing] {
+            assert_eq!(problem(stats, jvm.pid()), "", "it was served as long as it was there");
+        }
+        println!(
+            "{what} gone: {} samples, {} whole, {} of {} Java frames named, unnamed: {reasons:?}",
+            stats.count("samples_emitted"),
+            stats.count("stacks_whole"),
+            stats.count("frames.jvm.named"),
+            stats.count("frames.jvm.total"),
+        );
+    }
+}
+
+/// A debugger that holds a JVM, before it is first seen and while it is sampled: nothing waits for
+/// it, and it is as ever when it goes on.
+#[test]
+fn held_by_a_debugger() {
+    live!();
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    if !has_program("gdb") {
+        return skipped("needs gdb");
+    }
+    let state = |jvm: &Jvm| {
+        let status = fs::read_to_string(format!("/proc/{}/status", jvm.pid())).expect("its state");
+        status.contains("(tracing stop)")
+    };
+    for home in homes() {
+        let other = Jvm::start(&home, &scratch, &["Truth", "osr"]);
+        let sections = ["Truth", "inline", "lambdas", "megamorphic", "exceptions"];
+        let held = Jvm::start(&home, &scratch, &sections);
+        let truth = Truth::parse(&held.said);
+        // Once over the start of the recording, once in its middle.
+        let hold = |seconds: &str| {
+            let debugger = Command::new("gdb")
+                .args(["-q", "-nx", "-batch", "-iex", "set auto-solib-add off"])
+                .args(["-iex", "set debuginfod enabled off", "-p", &held.pid().to_string()])
+                .args(["-ex", &format!("shell sleep {seconds}"), "-ex", "detach"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("gdb starts");
+            wait_for("gdb to hold it", || state(&held).then_some(()));
+            debugger
+        };
+        let mut first = hold("3");
+        let (a, b) = (held.pid().to_string(), other.pid().to_string());
+        let mut recorder = Recorder::start(["-p", &a, "-p", &b, "-d", "12"]);
+        recorder.wait_until_sampling();
+        assert!(state(&held), "it is held while it is first looked at");
+        first.wait().expect("gdb ends");
+        std::thread::sleep(Duration::from_secs(2));
+        hold("3").wait().expect("gdb ends");
+        let recording = recorder.finish();
+        assert_eq!(recording.code(), 0, "{}", recording.stderr);
+        recording.assert_books();
+        let what = home.display().to_string();
+        let stats = recording.stats();
+        assert_eq!(problem(stats, held.pid()), "", "{what}");
+        let (it, rest) = (process_of(stats, held.pid()), process_of(stats, other.pid()));
+        println!(
+            "{what} held: {} of {} samples whole, the other's {}",
+            it.whole, it.samples, rest.samples
+        );
+        let cut = it.cut_samples();
+        assert!(it.samples >= 20 && (cut * 100 <= it.samples || cut <= 2), "{what}: {it:?}");
+        check_unaffected(&other, &recording, "Truth$Osr.loop");
+        let of_held = recording.folded.stacks.iter().filter(|stack| !stack.has("Truth$Osr.loop"));
+        let of_held = Folded { stacks: of_held.cloned().collect() };
+        assert!(truth.check(&of_held, &what) >= 20, "{what}: {}", of_held.summary());
+        let (named, total) = (stats.count("frames.jvm.named"), stats.count("frames.jvm.total"));
+        assert!(is_share(named, total, 995), "{what}: {named} of {total} are named");
+    }
 }
