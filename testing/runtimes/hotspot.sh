@@ -81,11 +81,11 @@ ${CARGO:-cargo} test --locked -p hotframe-live --test java -- --test-threads=1 -
 # What the tests say of each JVM and mode; what they skipped; what failed.
 awk '
 	/^test / { name = $2; sub(/^test [^ ]+ \.\.\. ?/, "") }
-	/ Java frames named| methods compared/ {
+	/ Java frames named| methods compared| samples whole/ {
 		n = split($1, parts, "/")
 		version = parts[n] == "java-runtime" ? parts[n - 1] : parts[n]
 		sub(/^[^ ]+ ?/, "")
-		print "hotspot " version " " $0
+		print "hotspot " version ", " name ": " $0
 	}
 	/SKIPPED:/ { print "hotspot, " name " skipped: " substr($0, index($0, "SKIPPED:") + 9) }
 	/FAILED$/ && !/^test result/ { print "hotspot, " name ": FAILED" }
