@@ -15,7 +15,8 @@
 //! read. A `Method*` is believed if it has the `ConstMethod*` that was sent and no class was
 //! unloaded since the sample (the epoch); if one was, only if its class was seen at the same place
 //! before the sample, too, or lies in the archive of classes that is mapped at start (CDS), whose
-//! memory is never anything else's. While classes are being unloaded the kernel half wakes the
+//! memory is never anything else's. A walk that was finished late, while classes are being unloaded,
+//! has neither cookie: of it only the archive's methods are named, without lines. While classes are being unloaded the kernel half wakes the
 //! reader for each sample, so that little time passes in between.
 //!
 //! # Sources
@@ -149,7 +150,11 @@ impl Resolver {
         }
         let method = self.method(memory, address).ok_or(Why::StalePointer)?;
         let constant = (method.constant >> 3) as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
-        if constant != sent_constant {
+        // A walk that was finished late, in a process that unloads classes, has no cookies: believed
+        // is then what is never anything else.
+        let is_lasting = self.archive.contains(&address);
+        let has_no_cookie = sent_constant == 0 && bci == abi::HF_HOTSPOT_BCI_NONE;
+        if constant != sent_constant && !(has_no_cookie && is_lasting) {
             return Err(Why::StalePointer);
         }
         let line = method.line(memory, bci, self.offsets.excludes_zero);
@@ -162,7 +167,7 @@ impl Resolver {
             let since = epoch.wrapping_sub(known.epoch) & abi::HF_HOTSPOT_COOKIE_MASK;
             known.hash == hash && since < abi::HF_HOTSPOT_COOKIE_MASK / 2
         });
-        if !was_it && !self.archive.contains(&address) {
+        if !was_it && !is_lasting {
             self.remember(method.holder, Seen { hash, epoch: now });
             if now != epoch {
                 return Err(Why::StalePointer);
@@ -585,6 +590,54 @@ mod tests {
         check(100, 6);
         assert_eq!(line(&table[..5], 100, false), None, "it does not end");
         assert_eq!(line(&[0], 0, false), Some(0));
+    }
+
+    /// A frame without cookies is named only if its method lies in the archive of classes.
+    #[test]
+    fn without_cookies() {
+        const START: u64 = 0x10_0000;
+        const METHOD: u64 = START;
+        let mut bytes = vec![0; 0x400];
+        let mut put = |at: u64, value: u64, n: usize| {
+            bytes[at as usize..at as usize + n].copy_from_slice(&value.to_le_bytes()[..n]);
+        };
+        // As crate::layout::tests::jdk17 says: method, its constant part, pool, class, names.
+        put(8, START + 0x40, 8);
+        put(0x40 + 8, START + 0x80, 8);
+        put(0x40 + 34, 1, 2);
+        put(0x80 + 24, START + 0x100, 8);
+        put(0x80 + 72 + 8, START + 0x200, 8);
+        put(0x100 + 24, START + 0x210, 8);
+        put(0x200 + 4, 3, 2);
+        put(0x200 + 6, u64::from_le_bytes(*b"run\0\0\0\0\0"), 8);
+        put(0x210 + 4, 4, 2);
+        put(0x210 + 6, u64::from_le_bytes(*b"Made\0\0\0\0"), 8);
+        let memory = Memory::recorded(vec![(START, bytes)]);
+        let open = |_: &hotframe_runtime::Mapping| None;
+        let process = Process {
+            pid: 1,
+            bias: 0,
+            memory: &memory,
+            mappings: &hotframe_runtime::Mappings::new(&Vec::new),
+            open: &open,
+        };
+        let mut resolver = Resolver::new(Arc::new(crate::layout::tests::jdk17()), 0);
+        let mut name = |constant: u64, archive: Range<u64>| {
+            resolver.archive = archive;
+            let own = u64::from(abi::HF_HOTSPOT_BCI_NONE) << abi::HF_HOTSPOT_BCI_SHIFT | constant;
+            let kind = u64::from(abi::HF_HOTSPOT_INTERPRETED);
+            let head = shared::FrameWord(3 << 60 | 2 << 48 | 1 << 40 | kind << 36 | own);
+            let mut frames = Vec::new();
+            let raw = RawFrame { head, data: &[METHOD >> 3] };
+            let outcome = resolver.resolve(&raw, &process, &[], &mut frames);
+            (outcome, frames.pop().map(|frame| frame.name))
+        };
+        let named = (Outcome::Named, Some(b"Made.run".to_vec()));
+        assert_eq!(name((START + 0x40) >> 3, 0..0), named);
+        assert_eq!(name(0, START..START + 0x100), named);
+        let stale = (Outcome::Unnamed(Why::StalePointer), None);
+        assert_eq!(name(0, 0..0), stale);
+        assert_eq!(name(1, START..START + 0x100), stale, "another one's cookie");
     }
 
     /// Any memory and any frame give names or a reason: pointers that lead anywhere, in a circle, or

@@ -110,7 +110,9 @@ fn ends_while_it_is_walked() {
                 assert_eq!(walked.words.len(), whole.words.len(), "{what}: whole, but shorter");
                 continue;
             }
-            assert!(whole.words.starts_with(&walked.words), "{what}: no part of the whole");
+            // The last frame, of two words at most, may lack its cookies.
+            let sure = &walked.words[..walked.words.len().saturating_sub(2)];
+            assert!(whole.words.starts_with(sure), "{what}: no part of the whole");
             parts += 1;
         }
     }
