@@ -34,9 +34,9 @@
 //! # Not handled
 //! arm64: the step leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled.
 //! Without `-XX:+DebugNonSafepoints` a leaf's line is that of the next safepoint or call.
-//! While classes are being unloaded, frames of a walk that is finished late (rows of native code met
-//! for the first time) are named only if their class is in the archive; so are, of classes that went
-//! within the millisecond, none.
+//! While classes are being unloaded, interpreted frames of a walk that is finished late (native code
+//! met for the first time) are named only if their class is in the archive; a class that goes within
+//! a millisecond of its sample may stay unnamed.
 //!
 //! # Cost
 //! Attaching some 200 reads, once. A frame that is new: two reads of a page, and up to eight for
