@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * For LD_PRELOAD: when the file EXEC_WHEN is there, the process becomes the program EXEC_LATER, with
- * the argument 6, whatever its other threads are in the middle of.
+ * For LD_PRELOAD: when the file EXEC_WHEN is there, the process becomes the program EXEC_LATER,
+ * with the argument 6, whatever its other threads are in the middle of.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@ static const char *sign;
 
 static void *later(void *unused)
 {
-	char *const argv[] = { program, "6", NULL };
+	char *const argv[] = {program, "6", NULL};
 
 	while (access(sign, F_OK))
 		usleep(2000);
