@@ -407,18 +407,18 @@ impl Kernel {
 
     /// Takes a process that ended out of the pid filter.
     pub fn remove_pid(&self, pid: u32) {
-        // Without a filter none is there, and every exit of the machine would be a system call.
-        if self.config.settings.filter_pids != 0
-            && let Ok(pids) = map(&self.object, "hf_pids")
-        {
+        if let Ok(pids) = map(&self.object, "hf_pids") {
             let _ = pids.delete(&pid.to_ne_bytes());
         }
     }
 
     /// Is the process in the pid filter?
     pub fn has_pid(&self, pid: u32) -> bool {
-        map(&self.object, "hf_pids")
-            .is_ok_and(|pids| matches!(pids.lookup(&pid.to_ne_bytes(), MapFlags::ANY), Ok(Some(_))))
+        // Without a filter none is there, and every exit of the machine would be a system call.
+        self.config.settings.filter_pids != 0
+            && map(&self.object, "hf_pids").is_ok_and(|pids| {
+                matches!(pids.lookup(&pid.to_ne_bytes(), MapFlags::ANY), Ok(Some(_)))
+            })
     }
 
     /// Adds a cgroup, by inode, to the cgroup filter.

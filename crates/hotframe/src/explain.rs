@@ -151,7 +151,8 @@ fn memory(books: &Value) -> Option<String> {
     }
     if spilled["by_function"] == true {
         kept = false;
-        let _ = writeln!(out, "places in native and kernel code are shown by function, without lines");
+        let _ =
+            writeln!(out, "places in native and kernel code are shown by function, without lines");
     }
     let interval_ns = number(&spilled["interval_ns"]);
     if interval_ns > 0 {

@@ -431,6 +431,22 @@ fn goes_on(pid: u32) -> bool {
     !rest.starts_with(['Z', 'X']) || n_threads > 1
 }
 
+/// Processes that ended, which the pid filter forgets. One that goes on without its first thread did not.
+pub(crate) fn take_ended(kernel: &Kernel, session: &mut Session) -> Vec<u32> {
+    let mut ended = std::mem::take(&mut session.exited);
+    ended.retain(|&pid| {
+        if !kernel.has_pid(pid) {
+            return true;
+        }
+        let ends = !goes_on(pid);
+        if ends {
+            kernel.remove_pid(pid);
+        }
+        ends
+    });
+    ended
+}
+
 /// Gives the kernel half the steps of runtimes that a process began to need. One that the kernel
 /// refuses is said once; stacks go on natively.
 pub(crate) fn enable_runtimes(kernel: &mut Kernel, session: &mut Session) {
@@ -602,11 +618,7 @@ impl Recorder {
                 self.targets.insert(child);
             }
         }
-        for pid in std::mem::take(&mut self.session.exited) {
-            if self.targets.contains(&pid) && goes_on(pid) {
-                continue;
-            }
-            self.kernel.remove_pid(pid);
+        for pid in take_ended(&self.kernel, &mut self.session) {
             self.targets.remove(&pid);
         }
     }

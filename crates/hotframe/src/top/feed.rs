@@ -305,9 +305,7 @@ impl Recorder {
         session.end_pass(now_ns(), None);
         record::enable_runtimes(&mut self.kernel, session);
         session.forked.clear();
-        for pid in std::mem::take(&mut session.exited) {
-            self.kernel.remove_pid(pid);
-        }
+        record::take_ended(&self.kernel, session);
     }
 
     fn take(&mut self, span_ns: u64, own_cpu_seconds: f64) -> Raw {
