@@ -4,10 +4,15 @@
 //! Out: for each word its chain of frames by value, callers first, without lines: places of one
 //! function, inlined calls included, have one chain, and stacks that differ by the line are one.
 //!
+//! Names have a share of the memory, which the functions of hours of compilers pass: when half of it
+//! is taken inlined calls are left out from there on, and at its end a place is known by its module.
+//! Symbols as they stand in the file, beside readable names, are left out from the beginning.
+//!
 //! # Cost
 //! 12 bytes a word, and about 100 a distinct chain.
 
-use hotframe_frames::{FrameInfo, Store, group};
+use crate::profile::FRAME_UNNAMED;
+use hotframe_frames::{Budget, FrameInfo, FunctionInfo, Store, group};
 use std::collections::HashMap;
 
 /// The order in which words are kept: those of one file together.
@@ -27,6 +32,15 @@ pub struct ByFunction {
     begins: Vec<u32>,
     /// Numbers of frames by value.
     frames: Vec<u32>,
+    share: Option<Share>,
+}
+
+/// What names may take.
+#[derive(Debug)]
+struct Share {
+    /// What the store's names are charged to.
+    budget: Budget,
+    limit_bytes: u64,
 }
 
 const NONE: u32 = u32::MAX;
@@ -39,6 +53,19 @@ impl ByFunction {
     pub(crate) fn new(words: Vec<u64>) -> ByFunction {
         let of_word = vec![NONE; words.len()];
         ByFunction { words, of_word, begins: vec![0], ..ByFunction::default() }
+    }
+
+    /// The same, whose names take so much of what `budget` has, and a module's name each beyond.
+    pub(crate) fn within(words: Vec<u64>, budget: &Budget, limit_bytes: u64) -> ByFunction {
+        let share = Some(Share { budget: budget.clone(), limit_bytes });
+        ByFunction { share, ..ByFunction::new(words) }
+    }
+
+    /// Half of the share is taken; all of it is.
+    fn fullness(&self) -> (bool, bool) {
+        let Some(Share { budget, limit_bytes }) = &self.share else { return (false, false) };
+        let used = budget.used_bytes();
+        (used >= limit_bytes / 2, used >= *limit_bytes)
     }
 
     fn at(&self, word: u64) -> Option<usize> {
@@ -54,11 +81,25 @@ impl ByFunction {
     /// was room. A word that is none of these is ignored.
     pub(crate) fn put(&mut self, store: &mut Store, word: u64, frames: &[FrameInfo<'_>]) -> bool {
         let Some(at) = self.at(word) else { return true };
+        let (no_inlined, no_names) = self.fullness();
         let mut chain = Vec::with_capacity(frames.len());
         for frame in frames.iter().rev() {
-            match store.keep_frame(&[FrameInfo { line: 0, ..*frame }]) {
+            let mut function =
+                FunctionInfo { system_name: b"", start_line: 0, ..frame.function.clone() };
+            let mut flags = frame.flags;
+            let name;
+            if no_names {
+                let path = String::from_utf8_lossy(function.module_path);
+                name = format!("[{}: no room for names]", path.rsplit('/').next().unwrap_or(&path));
+                (function.name, function.file) = (name.as_bytes(), b"");
+                flags |= FRAME_UNNAMED;
+            }
+            match store.keep_frame(&[FrameInfo { function, line: 0, flags }]) {
                 Some(number) => chain.push(number),
                 None => return false,
+            }
+            if no_inlined {
+                break;
             }
         }
         let new = self.chains.len() as u32;
@@ -103,6 +144,36 @@ mod tests {
     fn frame(name: &str, line: u32) -> FrameInfo<'_> {
         let function = FunctionInfo { name: name.as_bytes(), ..FunctionInfo::default() };
         FrameInfo { function, line, flags: 0 }
+    }
+
+    /// Over half of its share the physical frames alone are named, over all of it modules.
+    #[test]
+    fn names_have_a_share() {
+        let native = |offset: u64| {
+            u64::from(hotframe_abi::HF_FRAME_NATIVE) << hotframe_abi::HF_FRAME_KIND_SHIFT | offset
+        };
+        let n = 20_000;
+        let budget = Budget::new(u64::MAX);
+        let mut store = Store::new(&budget, Config::default());
+        let limit = 256 << 10;
+        let mut by = ByFunction::within((1..n).map(native).collect(), &budget, limit);
+        for i in 1..n {
+            let (inner, outer) = (format!("inlined {i}"), format!("function {i}"));
+            let of_module = |name| {
+                let mut frame = frame(name, i as u32);
+                frame.function.module_path = b"/usr/lib/libbig.so";
+                frame
+            };
+            assert!(by.put(&mut store, native(i), &[of_module(&inner), of_module(&outer)]));
+        }
+        assert!(budget.used_bytes() < limit + (16 << 10), "{}", budget.used_bytes());
+        let names = |word| -> Vec<&str> {
+            let chain = by.chain(by.number(word).expect("named")).iter();
+            chain.map(|&number| store.function(store.frame(number).function).name).collect()
+        };
+        assert_eq!(names(native(1)), ["function 1", "inlined 1"]);
+        assert_eq!(names(native(n - 1)), ["[libbig.so: no room for names]"]);
+        assert!((1..n).any(|i| names(native(i)) == [format!("function {i}")]));
     }
 
     /// Lines make no difference, what is inlined does.

@@ -175,18 +175,21 @@ impl Segments {
     /// writing that never hold more than `room`: a sixteenth of it is for processes, a quarter for
     /// samples, or more if the trees of stacks leave it, and the rest for these and their names.
     /// Names come later, and room for them is kept for each place that is met; `name` is asked
-    /// for them before where places cannot be kept apart, with words in the order of `by_function`.
+    /// for them before where places cannot be kept apart, with words in the order of `by_function`
+    /// and the bytes that they may take.
     pub fn merge(
         &mut self,
         room: &Budget,
-        name: &mut dyn FnMut(&mut Recording, Vec<u64>) -> ByFunction,
+        name: &mut dyn FnMut(&mut Recording, Vec<u64>, u64) -> ByFunction,
     ) -> (Recording, Losses) {
         let mut merge = self.merge_as(Merge::new(room, None));
         if merge.lacks_room {
             drop(merge);
             let words = self.words((room.limit_bytes() / NAMING_WORD_BYTES) as usize);
             let mut by_function = Merge::new(room, Some(ByFunction::default()));
-            let names = name(&mut by_function.recording, words);
+            // Three eighths of the room, in the profile too.
+            let limit_bytes = by_function.room_bytes * 3 / 8 * 10 / NAME_PEAK_TENTHS;
+            let names = name(&mut by_function.recording, words, limit_bytes);
             by_function.set_names(names);
             merge = self.merge_as(by_function);
         }
@@ -854,17 +857,17 @@ impl Merge {
     fn give_up_frames(&mut self, to_come_bytes: u64) -> bool {
         let room = self.room_bytes / 8 * 7;
         let room = room.saturating_sub(self.processes_bytes + to_come_bytes);
-        if self.held_bytes() <= room {
+        if self.has_room(room, 1, 1) {
             return false;
         }
         // Who has few samples is known when all of the time is counted together.
         self.coarsen_until(LAST_BUCKET_NS, 0);
         self.recording.samples.coarsen(self.losses.bucket_ns);
-        if self.held_bytes() <= room {
+        if self.has_room(room, 1, 1) {
             return true;
         }
         let mut weight_max = 1;
-        while self.held_bytes() > room / 4 * 3 && weight_max < u32::MAX / 2 {
+        while !self.has_room(room, 3, 4) && weight_max < u32::MAX / 2 {
             // More of them each time: what is left of a stack may be as rare as the whole was.
             for n_frames in (0..13).map(|power| 1 << power) {
                 if !self.shorten(weight_max, n_frames) {
@@ -873,7 +876,7 @@ impl Merge {
                 self.recording.samples.coarsen(self.losses.bucket_ns);
                 self.recording.store.keep_nodes(&mut self.recording.samples.stack);
                 self.refused.clear();
-                if self.held_bytes() <= room / 4 * 3 {
+                if self.has_room(room, 3, 4) {
                     break;
                 }
             }
@@ -882,10 +885,16 @@ impl Merge {
         true
     }
 
-    /// Bytes of stacks and samples while the profile is built, or if that is more, now.
-    fn held_bytes(&self) -> u64 {
+    /// Do samples, nodes and places take no more than this part of what is left of `room` beside names?
+    /// These stay, however many frames are given up.
+    fn has_room(&self, room: u64, part: u64, of: u64) -> bool {
         let n_rows = self.recording.samples.time_ns.len() as u64;
-        self.tree_peak_bytes() + n_rows * SAMPLE_PEAK_BYTES
+        let store = &self.recording.store;
+        let nodes = store.n_nodes() as u64 * NODE_BYTES * TREE_PEAK.0 / TREE_PEAK.1;
+        let tree = nodes + store.n_places() as u64 * PLACE_PEAK_BYTES;
+        let names = self.tree_peak_bytes().saturating_sub(tree);
+        let left = room.saturating_sub(names).max(self.room_bytes / 8);
+        n_rows * SAMPLE_PEAK_BYTES + tree <= left / of * part
     }
 
     /// Takes the innermost frames, so many, off the stacks of at most `weight_max` samples, except the
@@ -1031,7 +1040,7 @@ mod tests {
     }
 
     /// A machine where nothing has a name.
-    fn nameless(_: &mut Recording, words: Vec<u64>) -> ByFunction {
+    fn nameless(_: &mut Recording, words: Vec<u64>, _: u64) -> ByFunction {
         ByFunction::new(words)
     }
 
@@ -1166,7 +1175,7 @@ mod tests {
             }
             assert!(segments.put_away(&mut recording));
         }
-        let mut name = |recording: &mut Recording, words: Vec<u64>| {
+        let mut name = |recording: &mut Recording, words: Vec<u64>, _: u64| {
             let mut names = ByFunction::new(words.clone());
             for word in words {
                 let name = format!("f{}", (word & 0xffff) / 100);

@@ -724,9 +724,9 @@ impl Recorder {
             ask_kernel,
         };
         let mut problems = Vec::new();
-        let mut by_function = |recording: &mut Recording, words| {
+        let mut by_function = |recording: &mut Recording, words, limit_bytes| {
             let (names, outcome) =
-                resolve::name_by_function(recording, words, &input, &mut progress);
+                resolve::name_by_function(recording, words, limit_bytes, &input, &mut progress);
             problems.extend(outcome.problems);
             names
         };
@@ -831,7 +831,7 @@ fn gather(
     recording: &mut Recording,
     counts: &mut session::Counts,
     ledger: &mut Ledger,
-    name: &mut dyn FnMut(&mut Recording, Vec<u64>) -> ByFunction,
+    name: &mut dyn FnMut(&mut Recording, Vec<u64>, u64) -> ByFunction,
 ) -> (Losses, Option<Spilled>) {
     let Some(mut segments) = segments.filter(|segments| !segments.is_empty()) else {
         ledger.room_for_writing();
