@@ -84,8 +84,7 @@ impl ByFunction {
         let (no_inlined, no_names) = self.fullness();
         let mut chain = Vec::with_capacity(frames.len());
         for frame in frames.iter().rev() {
-            let mut function =
-                FunctionInfo { system_name: b"", start_line: 0, ..frame.function.clone() };
+            let mut function = FunctionInfo { system_name: b"", start_line: 0, ..frame.function };
             let mut flags = frame.flags;
             let name;
             if no_names {
