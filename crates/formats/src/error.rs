@@ -113,6 +113,12 @@ pub enum Fault {
         /// The start of the line.
         text: String,
     },
+    /// A line that has no count.
+    #[error("no count behind {text:?}")]
+    NoCount {
+        /// The start of the line.
+        text: String,
+    },
     /// A string in JSON form that does not parse.
     #[error("{what} is not JSON: {cause}")]
     Json {

@@ -115,7 +115,7 @@ impl Format {
             if perfscript::is_head(line) {
                 return Some(Format::PerfScript);
             }
-            let (_, count) = line.trim_end().rsplit_once(' ')?;
+            let (_, count) = line.trim_end().rsplit_once([' ', '\t'])?;
             count.parse::<u64>().ok().map(|_| Format::Folded)
         };
         text().or_else(|| gzip::is_packed(bytes).then_some(Format::Pprof))

@@ -30,8 +30,8 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
             continue;
         }
         let fault = |fault| Error::Content { format: NAME, at: At::Line(i as u64 + 1), fault };
-        let Some((names, count)) = line.rsplit_once(' ') else {
-            return Err(fault(Fault::Truncated { what: "a line without a count" }));
+        let Some((names, count)) = line.rsplit_once([' ', '\t']) else {
+            return Err(fault(Fault::NoCount { text: excerpt(line) }));
         };
         let Ok(weight) = count.parse::<u64>() else {
             return Err(fault(Fault::Number {
@@ -39,7 +39,7 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
                 text: excerpt(count),
             }));
         };
-        let mut names = names.split(';');
+        let mut names = names.trim_end().split(';');
         let comm = names.next().unwrap_or("");
         let comm = a.string(comm);
         let process = *processes
@@ -82,4 +82,20 @@ fn annotated(name: &str) -> (&str, Kind, u8) {
         }
     }
     (name, Kind::Native, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts behind tabs and several spaces, names with spaces; what has no count is shown.
+    #[test]
+    fn spaces() {
+        let profile = read(b"main thread;f (x; y)  3\r\nmain thread;g\t4\n").expect("read");
+        assert_eq!(profile.samples.weight, [3, 4]);
+        let names: Vec<&str> = profile.strings.iter().collect();
+        assert_eq!(names, ["", "main thread", "f (x", " y)", "g"]);
+        let error = read(b"a;b 1\na;b\n").expect_err("no count").to_string();
+        assert!(error.contains("line 2") && error.contains("a;b"), "{error}");
+    }
 }

@@ -49,6 +49,9 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
     reader.finish()
 }
 
+/// Stands for the −1 that perf writes where it knows no process or thread.
+const UNKNOWN_ID: u32 = u32::MAX;
+
 /// The head of a sample.
 #[derive(Debug, PartialEq)]
 struct Head<'a> {
@@ -100,7 +103,9 @@ impl<'a> Reader<'a> {
         if line.starts_with('#') {
             return Ok(());
         }
-        if line.starts_with([' ', '\t']) {
+        // Before a stack the name is padded to 16 columns with `-g` off; frames begin with a tab.
+        let padded = if line.starts_with(' ') { head(line) } else { None };
+        if padded.is_none() && line.starts_with([' ', '\t']) {
             if let Some(frame) = frame(line.trim_start()) {
                 if self.head.is_none() {
                     return Err(Trouble::Fault(Fault::NoHead));
@@ -112,8 +117,12 @@ impl<'a> Reader<'a> {
                 last.source = Some(source);
                 return Ok(());
             }
+            // `-F +srcline` of code without lines: `  module[address]`.
+            if !self.frames.is_empty() && line.ends_with(']') && line.contains('[') {
+                return Ok(());
+            }
         }
-        let Some(head) = head(line) else {
+        let Some(head) = padded.or_else(|| head(line)) else {
             let text = excerpt(line);
             return Err(Trouble::Fault(Fault::Line { text }));
         };
@@ -126,6 +135,10 @@ impl<'a> Reader<'a> {
         let Some(head) = self.head.take() else {
             return Ok(());
         };
+        if self.frames.is_empty() {
+            // Without `-g` the one frame stands behind the event.
+            self.frames.extend(head.event.split_once(": ").and_then(|(_, rest)| leaf(rest)));
+        }
         let mut stack = 0;
         let mut inner: Vec<u32> = Vec::new();
         // An inlined function has the module and address of the next outer one that has a module.
@@ -163,12 +176,14 @@ impl<'a> Reader<'a> {
         }
         let comm = self.a.string(head.comm);
         let process = *self.processes.entry(head.pid).or_insert_with(|| {
-            self.a.process(Process { pid: head.pid, comm, ..Process::default() })
+            let pid = if head.pid == UNKNOWN_ID { 0 } else { head.pid };
+            self.a.process(Process { pid, comm, ..Process::default() })
         });
         if head.pid == head.tid {
             self.a.profile.processes[process as usize].comm = comm;
         }
-        let thread = self.a.thread(process, head.tid, comm);
+        let tid = if head.tid == UNKNOWN_ID { 0 } else { head.tid };
+        let thread = self.a.thread(process, tid, comm);
         self.first_ns = self.first_ns.min(head.time_ns);
         self.last_ns = self.last_ns.max(head.time_ns);
         let period = match head.event.split(':').next() {
@@ -240,10 +255,10 @@ fn head_at(line: &str, colon: usize) -> Option<Head<'_>> {
         before = rest.trim_end();
     }
     let (comm, ids) = before.rsplit_once(' ')?;
-    let (pid, tid) = match ids.split_once('/') {
-        Some((pid, tid)) => (pid.parse().ok()?, tid.parse().ok()?),
-        None => (ids.parse().ok()?, ids.parse().ok()?),
-    };
+    // A task that perf no longer knows, as it had ended, is `:-1 -1`.
+    let number = |id: &str| if id == "-1" { Some(UNKNOWN_ID) } else { id.parse().ok() };
+    let (pid, tid) = ids.split_once('/').unwrap_or((ids, ids));
+    let (pid, tid) = (number(pid)?, number(tid)?);
     let rest = line[colon + 1..].trim();
     let (first, others) = rest.split_once(' ').unwrap_or((rest, ""));
     let period = first.parse().ok();
@@ -279,6 +294,14 @@ fn frame(line: &str) -> Option<Line<'_>> {
         _ => name,
     };
     Some(Line { address, name: name.trim(), module, source: None })
+}
+
+/// The frame of a sample without a stack. What a tracepoint says of itself stands in the same
+/// place: a frame begins with an address and ends with its module.
+fn leaf(rest: &str) -> Option<Line<'_>> {
+    let rest = rest.trim();
+    let frame = frame(rest)?;
+    (rest.ends_with(')') && !frame.module.is_empty()).then_some(frame)
 }
 
 /// Where the symbol ends, its offset included, when a module follows: both may hold parentheses.
@@ -355,6 +378,36 @@ mod tests {
             "cycles:u:",
         );
         assert_eq!(head("no time here: at all"), None);
+    }
+
+    /// What perf writes without `-g`, of tasks that have ended, of tracepoints, and for
+    /// `-F +srcline` where there are no lines.
+    #[test]
+    fn variants() {
+        let text = "\
+             cc1 16426 [000] 1.000001:   10101010 cpu-clock:ppp:            8222af gcc::f(int)+0x3f (/usr/lib/cc1)
+:-1    -1 [001] 1.000002:     250000   cpu-clock:ppp: 
+\tffffffff81000010 do_exit+0x10 ([kernel.kallsyms])
+  [kernel.kallsyms][ffffffff81000010]
+
+sh 7 [000] 1.000003: sched:sched_switch: prev_comm=sh prev_pid=7 (x)
+";
+        let profile = read(text.as_bytes()).expect("read");
+        let names: Vec<Vec<&str>> = (profile.samples.stack.iter())
+            .map(|&stack| {
+                let name = |frame: u32| {
+                    let function = profile.frames[frame as usize].function;
+                    profile.strings.get(profile.functions[function as usize].name)
+                };
+                profile.walk(stack).map(name).collect()
+            })
+            .collect();
+        assert_eq!(names, [vec!["gcc::f(int)"], vec!["do_exit"], vec![]]);
+        let mut comms: Vec<(&str, u32)> = (profile.processes.iter())
+            .map(|process| (profile.strings.get(process.comm), process.pid))
+            .collect();
+        comms.sort_unstable();
+        assert_eq!(comms, [(":-1", 0), ("cc1", 16426), ("sh", 7)]);
     }
 
     /// Frames, C++ names with spaces and parentheses among them.
