@@ -56,12 +56,21 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
+        // Who reads our output has seen enough, as `| head` has: nothing went wrong.
+        Err(cause) if is_broken_pipe(&cause) => ExitCode::SUCCESS,
         Err(cause) => {
             eprintln!("hotframe: {cause:#}");
             let code = cause.downcast_ref::<Exit>().map_or(1, |exit| exit.code);
             ExitCode::from(code)
         }
     }
+}
+
+fn is_broken_pipe(cause: &anyhow::Error) -> bool {
+    cause
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// A failure with an exit code of its own.

@@ -66,6 +66,25 @@ fn convert_is_lossless_where_it_can_be() {
     assert!(std::fs::read(&page).expect("there") == std::fs::read(&direct).expect("there"));
 }
 
+/// A reader that has seen enough, as `| head`, is no error.
+#[test]
+fn stdout_closes_early() {
+    let scratch = Scratch::new("closed");
+    let text: String = (0..100_000).map(|i| format!("x;function_{i} 1\n")).collect();
+    let page = scratch.file("a.folded", text.as_bytes());
+    let mut child = hotframe()
+        .args(["convert", "--quiet", "--format", "folded"])
+        .args([&page, Path::new("-")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut byte = [0];
+    child.stdout.take().expect("piped").read_exact(&mut byte).expect("a byte");
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
 /// Between all that can be read and written; what is lost is one line.
 #[test]
 fn convert_every_pair() {
