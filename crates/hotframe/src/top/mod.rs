@@ -21,6 +21,8 @@ use crate::cli::Top as Options;
 use anyhow::Context as _;
 use feed::{Feed, News};
 use model::{Model, Tab};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -43,18 +45,32 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(crate::Exit::usage("top needs a terminal; hotframe record writes files"));
     }
+    // Before any thread is there, as each inherits what is blocked.
+    let signals = ending_signals()?;
     let feed = Feed::start(options)?;
     let mut terminal = ratatui::try_init().context("preparing the terminal")?;
-    let result = show(options, &feed, &mut terminal);
+    let result = show(options, &feed, &signals, &mut terminal);
     ratatui::restore();
-    result.map(|()| ExitCode::SUCCESS)
+    result
+}
+
+/// What ends a program from outside, read and not taken: the terminal is given back as it was.
+fn ending_signals() -> anyhow::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block().context("blocking signals")?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .context("opening a signal descriptor")
 }
 
 fn show(
     options: &Options,
     feed: &Feed,
+    signals: &SignalFd,
     terminal: &mut ratatui::DefaultTerminal,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExitCode> {
     let mut model = Model::new(options.window as usize);
     let mut modes = Modes::default();
     let mut is_changed = true;
@@ -73,11 +89,14 @@ fn show(
             }
             is_changed = true;
         }
+        if let Some(signal) = signals.read_signal().context("reading a signal")? {
+            return Ok(ExitCode::from(128u8.saturating_add(signal.ssi_signo as u8)));
+        }
         if event::poll(TURN).context("waiting for keys")? {
             match event::read().context("reading keys")? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => {
                     if !press(key, &mut model, &mut modes) {
-                        return Ok(());
+                        return Ok(ExitCode::SUCCESS);
                     }
                     is_changed = true;
                 }
