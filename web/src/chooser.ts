@@ -33,7 +33,7 @@ export class Chooser {
     this.button = el("button", { class: "chooser", "aria-haspopup": "listbox", click: () => this.open() });
     this.filter = el("input", {
       type: "search", placeholder: "Filter",
-      "aria-label": `filter the list of ${noun}s`, input: () => this.fillList(),
+      "aria-label": `filter: ${noun}`, input: () => this.fillList(),
     });
     this.popover = el("div", { class: "popover chooser-list", popover: "auto" }, this.filter, this.list);
     this.popover.addEventListener("keydown", (event) => this.key(event));

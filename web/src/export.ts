@@ -2,7 +2,7 @@
 
 import type { Flame } from "./flame";
 import { ROW_PX } from "./flame";
-import { count, share, shown } from "./text";
+import { amount, share, shown } from "./text";
 import type { ViewNode, ViewTree, Weighed } from "./tree";
 
 /** Text that is safe in XML; characters that XML lacks are already escaped by `shown`. */
@@ -34,7 +34,7 @@ export function svg(flame: Flame, tree: ViewTree, width: number, title: string, 
     const { changes } = tree.weighed;
     const change = changes?.of(tree, node);
     const facts = changes && change ? `${changes.text(change)}, ${changes.verdict(change)}`
-      : `(${kind}) ${count(node.value)} samples, ${share(node.value, tree.weighed.sum)}`;
+      : `(${kind}) ${amount(node.value, symbols.profile.meta)}, ${share(node.value, tree.weighed.sum)}`;
     parts.push(
       `<g><title>${xml(name)} ${xml(facts)}</title>` +
       `<rect x="${x.toFixed(2)}" y="${y}" width="${Math.max(width - (width > 3 ? 1 : 0), 0.5).toFixed(2)}" height="${ROW_PX - 1}" ` +

@@ -14,7 +14,7 @@ import { fromFragment, START, toFragment, VIEWS, type Filter, type State, type V
 import { Strip } from "./strip";
 import { Table } from "./table";
 import { changeFill } from "./colour";
-import { base, count, duration, matcher, share, shown } from "./text";
+import { amount, base, count, duration, figureOf, matcher, share, shown } from "./text";
 import { CallTree, Symbols, ViewTree, Weighed, type ViewNode } from "./tree";
 
 const TITLES: Record<View, string> = {
@@ -374,11 +374,13 @@ class Page {
     const figure = (value: string, what: string) => el("span", { class: "total-figure" }, el("b", {}, value), ` ${what}`);
     if (weighed.changes !== null) {
       const [before, after] = weighed.changes.sums;
-      this.totals.replaceChildren(figure(count(before), "samples before"), figure(count(after), "after"));
+      this.totals.replaceChildren(
+        figure(figureOf(before, meta), `${shown(meta.value_type) || "samples"} before`),
+        figure(figureOf(after, meta), "after"));
       return;
     }
     this.totals.replaceChildren(
-      figure(count(weighed.sum), weighed.sum === all ? "samples" : `of ${count(all)} samples`),
+      figure(figureOf(weighed.sum, meta), `${weighed.sum === all ? "" : `of ${figureOf(all, meta)} `}${shown(meta.value_type) || "samples"}`),
       meta.period_ns > 0 ? figure(duration(weighed.sum * meta.period_ns), "CPU") : "",
       this.lacks.books ? "" : figure(share(whole, selected), "whole"),
       this.lostShare() < 0.005 ? "" : el("span", { class: "total-figure warning", title: "samples that the kernel took and that never arrived: see the books" },
@@ -612,7 +614,7 @@ class Page {
     const line = (name: string, ...value: (Node | string | null)[]) => el("div", { class: "tip-line" },
       el("span", { class: "quiet" }, name), el("span", {}, ...value));
     const weight = (name: string, value: number) => line(name,
-      el("b", {}, share(value, weighed.sum)), ` · ${count(value)} sample${value === 1 ? "" : "s"}${time(value)}`);
+      el("b", {}, share(value, weighed.sum)), ` · ${amount(value, meta)}${time(value)}`);
     if (weighed.changes !== null) return this.changeContent(weighed.changes, flame, node, line);
     const parent = node.parent !== null && node.parent.parent !== null ? node.parent.value : 0;
     const ofParent = parent > 0 ? [line("Of caller", share(node.value, parent))] : [];
@@ -660,11 +662,11 @@ class Page {
     changes: Changes, flame: Flame, node: ViewNode,
     line: (name: string, ...value: (Node | string | null)[]) => HTMLElement,
   ): HTMLElement[] {
-    const { functions, modules, strings } = this.profile;
+    const { functions, modules, strings, meta } = this.profile;
     const { symbol } = node;
     const change = changes.of(flame.view!, node);
     const weight = (name: string, value: number, sum: number) =>
-      line(name, el("b", {}, share(value, sum)), ` · ${count(value)} of ${count(sum)} samples`);
+      line(name, el("b", {}, share(value, sum)), ` · ${figureOf(value, meta)} of ${amount(sum, meta)}`);
     const whole = symbol < 0;
     const f = whole || this.symbols.isLabel(symbol) ? null : this.symbols.functions[symbol]!;
     const path = f === null || functions.module[f]! >= modules.n ? "" : strings.get(modules.path[functions.module[f]!]!);
@@ -689,7 +691,7 @@ class Page {
     }
     this.status.textContent = node === null ? ""
       : `${node.symbol < 0 ? "all" : shown(this.symbols.text(node.symbol))} · ` +
-        `${share(node.value, this.weighed!.sum)} · ${count(node.value)} samples`;
+        `${share(node.value, this.weighed!.sum)} · ${amount(node.value, this.profile.meta)}`;
   }
 
   private showMenu(items: ([string, () => void] | null)[], x: number, y: number): void {
@@ -783,7 +785,7 @@ class Page {
     const graph = this.graph();
     if (graph === null || graph.view === null) return null;
     const title = [TITLES[this.state.view], this.processLabel() === "all" ? "" : this.processLabel(),
-      `${count(this.weighed!.sum)} samples`].filter((part) => part !== "").join(" · ");
+      amount(this.weighed!.sum, this.profile.meta)].filter((part) => part !== "").join(" · ");
     return svg(graph, graph.view, graph.canvas.clientWidth, title, this.dark);
   }
 

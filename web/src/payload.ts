@@ -13,6 +13,9 @@ export interface Meta {
   start_unix_ns: number;
   duration_ns: number;
   period_ns: number;
+  /** What weights are sums of, and its unit; "" for samples. */
+  value_type: string;
+  value_unit: string;
   kinds: string[];
   cuts: string[];
 }
@@ -363,6 +366,8 @@ function readMeta(value: unknown): Meta {
     start_unix_ns: number("start_unix_ns"),
     duration_ns: number("duration_ns"),
     period_ns: number("period_ns"),
+    value_type: text("value_type"),
+    value_unit: text("value_unit"),
     kinds: list("kinds"),
     cuts: list("cuts"),
   };

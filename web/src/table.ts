@@ -3,7 +3,7 @@
 import { changeFill } from "./colour";
 import { bar, el, swatch } from "./dom";
 import type { Column } from "./state";
-import { base, count, share, shown, tail } from "./text";
+import { amount, base, figureOf, share, shown, tail } from "./text";
 import { symbolFacts } from "./facts";
 import type { Weighed } from "./tree";
 
@@ -171,7 +171,7 @@ export class Table {
         const { changes } = weighed;
         const shown = el("span", { class: `cell ${name}` }, bar(weights[s]! / Math.max(most[name], 1e-9)));
         if (changes === null) {
-          shown.append(el("span", {}, share(weights[s]!, weighed.sum)), el("span", { class: "quiet" }, count(weights[s]!)));
+          shown.append(el("span", {}, share(weights[s]!, weighed.sum)), el("span", { class: "quiet" }, figureOf(weights[s]!, weighed.tree.symbols.profile.meta)));
         } else {
           const change = changes.symbol(s, name === "self");
           const [before, after] = changes.shares(change);
@@ -215,7 +215,7 @@ export class Table {
       el("dl", {},
         ...([["Own", self], ["Total", total]] as const).flatMap(([name, weights]) => {
           const { changes } = weighed;
-          if (changes === null) return fact(name, `${share(weights[chosen]!, weighed.sum)} · ${count(weights[chosen]!)}`);
+          if (changes === null) return fact(name, `${share(weights[chosen]!, weighed.sum)} · ${amount(weights[chosen]!, weighed.tree.symbols.profile.meta)}`);
           const change = changes.symbol(chosen, name === "Own");
           const [before, after] = changes.shares(change);
           return fact(name, `${share(before, 1)} → ${share(after, 1)}, ${changes.text(change)}, ${changes.verdict(change)}`);

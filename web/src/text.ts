@@ -38,6 +38,24 @@ export function bytes(n: number): string {
   return `${Number(n.toPrecision(3))}\u202f${units[unit]}`;
 }
 
+/** What weights are sums of, and its unit, as a profile's meta has them; "" for samples. */
+export interface ValueType {
+  value_type: string;
+  value_unit: string;
+}
+
+/** A weight where what it is stands beside it. */
+export function figureOf(n: number, { value_unit }: ValueType): string {
+  return value_unit === "bytes" ? bytes(n) : value_unit === "nanoseconds" ? duration(n)
+    : value_unit === "" || value_unit === "count" ? count(n) : `${count(n)} ${shown(value_unit)}`;
+}
+
+/** A weight and what it is. */
+export function amount(n: number, what: ValueType): string {
+  const { value_type } = what;
+  return `${figureOf(n, what)} ${value_type === "" ? `sample${n === 1 ? "" : "s"}` : shown(value_type)}`;
+}
+
 /** The last part of a path. */
 export function base(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1) || path;

@@ -41,7 +41,7 @@ function comparison(): Profile {
   return {
     meta: {
       producer: "", command: "", host: "", kernel: "", arch: "", n_cpus: 1, start_unix_ns: 0, duration_ns: 0,
-      period_ns: 1, kinds: ["native"], cuts: ["none"],
+      period_ns: 1, value_type: "", value_unit: "", kinds: ["native"], cuts: ["none"],
     },
     strings: new Strings(Uint8Array.from(encoded.flatMap((bytes) => [...bytes])), offsets),
     modules: { n: 1, path: u32(0), buildId: u32(0) },

@@ -6,7 +6,7 @@ import { symbolFacts } from "../src/facts";
 import { Strings, type Profile } from "../src/payload";
 import { chosenSamples, hidden, meant, searchMask } from "../src/selection";
 import { fromFragment, START, toFragment, type State } from "../src/state";
-import { bytes, count, duration, matcher, share, shorter, shown } from "../src/text";
+import { amount, bytes, count, duration, matcher, share, shorter, shown } from "../src/text";
 import { CallTree, pathOf, Symbols, ViewTree, Weighed, type ViewNode } from "../src/tree";
 
 /** `stacks`: `process: outer inner …` with a weight; a name may end in `:line`. */
@@ -47,7 +47,7 @@ function profileOf(stacks: Record<string, number>): Profile {
   return {
     meta: {
       producer: "", command: "", host: "", kernel: "", arch: "", n_cpus: 1, start_unix_ns: 0, duration_ns: 0,
-      period_ns: 1, kinds: ["kernel", "native"], cuts: ["none"],
+      period_ns: 1, value_type: "", value_unit: "", kinds: ["kernel", "native"], cuts: ["none"],
     },
     strings: new Strings(Uint8Array.from(encoded.flatMap((e) => [...e])), offsets),
     modules: { n: 1, path: zero(1), buildId: zero(1) },
@@ -259,6 +259,10 @@ test("numbers and names as they are shown", () => {
   assert.equal(share(3, 3), "100\u202f%");
   assert.equal(share(1, 0), "0\u202f%");
   assert.equal(duration(1.5e6), "1.5\u202fms");
+  assert.equal(amount(1, { value_type: "", value_unit: "" }), "1 sample");
+  assert.equal(amount(1024, { value_type: "inuse_space", value_unit: "bytes" }), "1\u202fKiB inuse_space");
+  assert.equal(amount(5e6, { value_type: "delay", value_unit: "nanoseconds" }), "5\u202fms delay");
+  assert.equal(amount(7, { value_type: "goroutine", value_unit: "count" }), "7 goroutine");
   assert.equal(duration(1234e9), "1\u202f234\u202fs");
   assert.equal(bytes(1536), "1.5\u202fKiB");
   assert.equal(shown("a\u202eb\n\u0000 שלום"), "a\\u{202e}b\\u{a}\\u{0} שלום");

@@ -228,6 +228,11 @@ pub struct Meta {
     pub producer: String,
     /// CPUs recorded.
     pub n_cpus: u32,
+    /// What weights are the sums of, if not samples of CPU time: `inuse_space`, `delay`. A foreign
+    /// profile's; "" for samples.
+    pub value_type: String,
+    /// The unit of these: `bytes`, `nanoseconds`, `count`.
+    pub value_unit: String,
 }
 
 /// One recording, resolved. See the module's documentation.

@@ -114,6 +114,7 @@ fn real() -> Profile {
             command: "hotframe record -d 10 -o hotframe.html".into(),
             producer: "hotframe 0.1.0".into(),
             n_cpus: 4,
+            ..Meta::default()
         },
         modules: vec![Module { path: 0, build_id: 0 }],
         stacks: vec![StackNode { parent: 0, frame: 0 }],

@@ -66,6 +66,7 @@ fn meta(duration_ns: u64) -> Meta {
         command: "hotframe record -d 10".into(),
         producer: "hotframe 0.1.0".into(),
         n_cpus: 4,
+        ..Meta::default()
     }
 }
 

@@ -160,7 +160,7 @@ fn messages() {
         folded::read(b"a;b 1\na;b x1\n"),
         "folded, line 2: the count at the end is not a number: \"x1\"",
     );
-    check(folded::read(b"ab"), "folded, line 1: the file ends within a line without a count");
+    check(folded::read(b"ab"), "folded, line 1: no count behind \"ab\"");
     check(
         perfscript::read(b"\t12 f (/x)\n"),
         "perf script text, line 1: a frame stands before the first sample's head",

@@ -136,6 +136,44 @@ fn folded_sorts_by_bytes() {
     assert_eq!(String::from_utf8(bytes).unwrap(), sorted.replace("a;a 1", "a;a 5"));
 }
 
+/// A heap's bytes are no samples, and its period of bytes is no clock's; pages, OTLP and pprof keep
+/// what they are. Of OTLP's several types one is taken, never their sum.
+#[test]
+fn values_that_are_no_samples() {
+    use hotframe_formats::Format;
+    let mut heap = folded::read(b"x;main;f 4096\nx;main;g 512\n").unwrap();
+    heap.meta.value_type = "inuse_space".into();
+    heap.meta.value_unit = "bytes".into();
+    for format in [Format::Html, Format::Otlp, Format::Pprof] {
+        let mut bytes = Vec::new();
+        format.write(&heap, &mut bytes).unwrap();
+        let read = format.read(&bytes).unwrap();
+        let meta = &read.meta;
+        assert_eq!((&*meta.value_type, &*meta.value_unit), ("inuse_space", "bytes"), "{format:?}");
+        assert_eq!((meta.period_ns, sum(&read)), (0, 4608), "{format:?}");
+    }
+
+    // Of Go's heap: objects and bytes, one sampled in 524,288 bytes.
+    let mut file = Vec::new();
+    let mut message = |number: u8, content: &[u8]| {
+        file.extend([number << 3 | 2, content.len() as u8]);
+        file.extend(content);
+    };
+    message(1, &[8, 1, 16, 2]);
+    message(1, &[8, 3, 16, 4]);
+    message(2, &[10, 1, 1, 18, 3, 2, 0x80, 0x20]);
+    message(4, &[8, 1, 24, 0x10]);
+    for text in ["", "inuse_objects", "count", "inuse_space", "bytes", "space"] {
+        message(6, text.as_bytes());
+    }
+    message(11, &[8, 5, 16, 4]);
+    file.extend([12 << 3, 0x80, 0x80, 0x20]);
+    let read = pprof::read(&file).unwrap();
+    let meta = &read.meta;
+    assert_eq!((&*meta.value_type, &*meta.value_unit), ("inuse_space", "bytes"));
+    assert_eq!((meta.period_ns, sum(&read)), (0, 4096));
+}
+
 /// pprof keeps functions, lines, modules, threads and totals: the folded form before and after is
 /// one, but for the kinds that pprof cannot say. Reading and writing settles after one round.
 #[test]

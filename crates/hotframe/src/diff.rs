@@ -11,7 +11,7 @@
 //! each function and block in which it occurs.
 
 use crate::significance::{self, BLOCKS, Blocks};
-use crate::summary::clean;
+use crate::summary::{clean, unit};
 use crate::{Exit, cli, input, output, view};
 use anyhow::Context as _;
 use hotframe_core::profile::Profile;
@@ -52,6 +52,10 @@ pub fn run(options: &cli::Diff) -> anyhow::Result<ExitCode> {
     let comparison = {
         let (before, after) = (read(&options.before)?, read(&options.after)?);
         let (a, b) = (input::shown(&options.before), input::shown(&options.after));
+        let (a_is, b_is) = (unit(&before.meta), unit(&after.meta));
+        if a_is != b_is {
+            anyhow::bail!("{a} holds {a_is}, {b} holds {b_is}: these cannot be compared");
+        }
         Comparison::new((&a, &before), (&b, &after))?
     };
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -232,9 +236,12 @@ fn table(comparison: &Comparison, changes: &Changes, top: usize, colour: bool) -
         0 => String::new(),
         period => format!("  {:.2} s of CPU", side.samples as f64 * period as f64 / 1e9),
     };
+    let meta = &comparison.profile.meta;
+    let is_samples = meta.value_type.is_empty();
+    let unit = unit(meta);
     for (what, side) in [("before", before), ("after ", after)] {
         let name = clean(&side.name, 60);
-        let _ = writeln!(out, "{what}  {:>9} samples{}  {name}", side.samples, cpu(side));
+        let _ = writeln!(out, "{what}  {:>9} {unit}{}  {name}", side.samples, cpu(side));
     }
     let share = |change: &Change| {
         let percent = |part: u64, side: &Side| 100.0 * part as f64 / side.samples.max(1) as f64;
@@ -253,12 +260,17 @@ fn table(comparison: &Comparison, changes: &Changes, top: usize, colour: bool) -
             let (before, after) = share(pick(row));
             (after - before).abs()
         };
-        let real = |row: &Row| pick(row).p <= changes.bound;
+        let real = |row: &Row| match is_samples {
+            true => pick(row).p <= changes.bound,
+            false => pick(row).before != pick(row).after,
+        };
         let mut rows: Vec<&Row> =
             changes.rows.iter().filter(|row| pick(row).before + pick(row).after > 0).collect();
         rows.sort_by(|a, b| {
             (real(b).cmp(&real(a)))
                 .then(size(b).total_cmp(&size(a)))
+                // Of equal changes the largest says most: of two equal recordings, what they do.
+                .then((pick(b).before + pick(b).after).cmp(&(pick(a).before + pick(a).after)))
                 .then(a.function.cmp(&b.function))
         });
         let n_real = rows.iter().filter(|row| real(row)).count();
@@ -284,6 +296,13 @@ fn table(comparison: &Comparison, changes: &Changes, top: usize, colour: bool) -
         if n_real > top {
             let _ = writeln!(out, "         and {} more: --top {n_real}", n_real - top);
         }
+    }
+    if !is_samples {
+        let _ = writeln!(
+            out,
+            "\nchanges are in percentage points; {unit} are no samples: what is noise is not known"
+        );
+        return out;
     }
     let said = match marked {
         0 => "no function changed by more than noise",
@@ -347,6 +366,17 @@ mod tests {
         let main = row(&comparison, &changes, "main");
         assert_eq!((main.own.before, main.own.after), (0, 1));
         assert_eq!((main.total.before, main.total.after, main.total.p), (15, 8, 1.0));
+    }
+
+    /// Bytes are no samples: no test of significance is claimed for them.
+    #[test]
+    fn values_that_are_no_samples() {
+        let (mut comparison, changes) = compare("x;f 5000\nx;g 5000\n", "x;f 8000\nx;g 2000\n");
+        let meta = &mut comparison.profile.meta;
+        (meta.value_type, meta.value_unit) = ("inuse_space".into(), "bytes".into());
+        let said = table(&comparison, &changes, 10, false);
+        assert!(said.contains("10000 bytes of inuse_space") && !said.contains('~'), "{said}");
+        assert!(said.contains("what is noise is not known"), "{said}");
     }
 
     /// A recording twice as long has changed nothing; a function that grew is on top.

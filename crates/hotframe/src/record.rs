@@ -256,6 +256,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         command: std::env::args().collect::<Vec<_>>().join(" "),
         producer: format!("hotframe {}", env!("CARGO_PKG_VERSION")),
         n_cpus: n_cpus as u32,
+        ..Meta::default()
     };
     let exit_code = recorder.exit_code;
     let failures = recorder.write(options, &outputs, meta, start_ns, began_ns, budget)?;

@@ -1,7 +1,7 @@
 //! What a person reads at the end: the hottest functions and processes, and the books.
 
 use hotframe_abi as abi;
-use hotframe_core::profile::{Kind, Profile};
+use hotframe_core::profile::{Kind, Meta, Profile};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -11,6 +11,15 @@ const TOP: usize = 10;
 
 fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
+/// What a profile's weights are sums of: `samples`, or a foreign profile's `bytes of inuse_space`.
+pub fn unit(meta: &Meta) -> String {
+    match (meta.value_type.as_str(), meta.value_unit.as_str()) {
+        ("", _) => "samples".to_owned(),
+        (value, "" | "count") => clean(value, 60),
+        (value, unit) => clean(&format!("{unit} of {value}"), 60),
+    }
 }
 
 /// Makes text safe for a terminal: no control characters, bounded.

@@ -160,7 +160,10 @@ fn facts(profile: &Profile) -> Vec<String> {
     let samples: u64 = profile.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
     let seconds = meta.duration_ns as f64 / 1e9;
     [
-        format!("{samples} {}", if samples == 1 { "sample" } else { "samples" }),
+        match crate::summary::unit(meta).as_str() {
+            "samples" if samples == 1 => "1 sample".to_owned(),
+            unit => format!("{samples} {unit}"),
+        },
         if meta.duration_ns > 0 { format!("{seconds:.1} s") } else { String::new() },
         utc(meta.start_unix_ns),
         meta.host.clone(),

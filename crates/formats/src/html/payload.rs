@@ -353,7 +353,7 @@ impl<W: Write> Columns<W> {
 }
 
 fn meta_json(meta: &Meta) -> Value {
-    json!({
+    let mut fields = json!({
         "producer": meta.producer,
         "command": meta.command,
         "host": meta.host,
@@ -365,7 +365,12 @@ fn meta_json(meta: &Meta) -> Value {
         "period_ns": meta.period_ns,
         "kinds": Kind::ALL.map(Kind::name),
         "cuts": CUT_NAMES,
-    })
+    });
+    if !meta.value_type.is_empty() || !meta.value_unit.is_empty() {
+        fields["value_type"] = meta.value_type.as_str().into();
+        fields["value_unit"] = meta.value_unit.as_str().into();
+    }
+    fields
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -588,6 +593,8 @@ fn read_meta(mut at: Reader, meta: &mut Meta) -> Result<Names, PayloadError> {
         command: text("command"),
         producer: text("producer"),
         n_cpus: u32::try_from(number("n_cpus")).unwrap_or(u32::MAX),
+        value_type: text("value_type"),
+        value_unit: text("value_unit"),
     };
     let list = |key: &str| {
         let items = value.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);

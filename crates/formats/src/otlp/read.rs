@@ -441,7 +441,13 @@ impl<'a> Dictionary<'a> {
     fn samples(mut self, resources: Vec<Resource<'a>>) -> Result<Profile, Error> {
         let all = || resources.iter().flat_map(|resource| &resource.profiles);
         let only_cpu = all().any(Message::is_cpu);
-        let taken = || all().filter(|message| !only_cpu || message.is_cpu());
+        // Bytes and counts are no sum: without CPU time the last type counts, as in pprof.
+        let last = all().last().map(|message| message.sample_type.clone()).unwrap_or_default();
+        let is_taken = |message: &Message| match only_cpu {
+            true => message.is_cpu(),
+            false => message.sample_type == last,
+        };
+        let taken = || all().filter(|message| is_taken(message));
         let start_unix_ns = taken().map(|message| message.start_unix_ns).min().unwrap_or(0);
         let end_unix_ns =
             taken().map(|message| message.start_unix_ns.saturating_add(message.duration_ns)).max();
@@ -453,6 +459,10 @@ impl<'a> Dictionary<'a> {
             .map(|message| message.period)
             .next()
             .unwrap_or(0);
+        if !only_cpu && meta.period_ns == 0 && !last.0.is_empty() {
+            meta.value_type = last.0.clone().into_owned();
+            meta.value_unit = last.1.clone().into_owned();
+        }
         meta.producer = self.scope.take().unwrap_or_default();
 
         let mut has_books = false;
@@ -467,7 +477,7 @@ impl<'a> Dictionary<'a> {
                 for &index in &message.attributes {
                     has_books |= self.book(index as usize, process, message)?;
                 }
-                if only_cpu && !message.is_cpu() {
+                if !is_taken(message) {
                     continue;
                 }
                 message.reader.each(|field| match field.number {

@@ -88,7 +88,11 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
     };
     for (p, process) in processes.iter().enumerate() {
         let mut otlp = Message::default();
-        otlp.message(1, &value_type(&mut dictionary, "samples", "count"));
+        let (value, unit) = match meta.value_type.is_empty() {
+            true => ("samples", "count"),
+            false => (&*meta.value_type, &*meta.value_unit),
+        };
+        otlp.message(1, &value_type(&mut dictionary, value, unit));
         let n_rows = rows.partition_point(|&i| thread_of(i).process as usize <= p);
         let (own, rest) = rows.split_at(n_rows);
         rows = rest;

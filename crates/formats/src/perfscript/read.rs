@@ -36,6 +36,7 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
         first_ns: u64::MAX,
         last_ns: 0,
         period: None,
+        events: Vec::new(),
     };
     for (i, line) in text.lines().enumerate() {
         reader.line(line).map_err(|error| match error {
@@ -48,6 +49,9 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
     reader.end_sample()?;
     reader.finish()
 }
+
+/// More events than these are not told apart.
+const MAX_EVENTS: usize = 8;
 
 /// Stands for the −1 that perf writes where it knows no process or thread.
 const UNKNOWN_ID: u32 = u32::MAX;
@@ -93,6 +97,8 @@ struct Reader<'a> {
     last_ns: u64,
     /// The period of all samples so far; 0 once they differ.
     period: Option<u64>,
+    /// The events so far, up to [`MAX_EVENTS`].
+    events: Vec<&'a str>,
 }
 
 impl<'a> Reader<'a> {
@@ -195,6 +201,11 @@ impl<'a> Reader<'a> {
             Some(same) if same == period => Some(same),
             Some(_) => Some(0),
         };
+        let (event, _) = head.event.split_once(": ").unwrap_or((head.event, ""));
+        let event = event.trim_end_matches(':');
+        if self.events.len() < MAX_EVENTS && !self.events.contains(&event) {
+            self.events.push(event);
+        }
         self.a.sample(Row {
             time_ns: head.time_ns,
             thread,
@@ -216,6 +227,11 @@ impl<'a> Reader<'a> {
         }
         profile.meta.duration_ns = (self.last_ns - self.first_ns).saturating_add(1);
         profile.meta.period_ns = self.period.unwrap_or(0);
+        if self.events.len() > 1 {
+            // A sum of page faults and time is neither: what was counted is said.
+            profile.meta.value_type = format!("samples of {}", self.events.join(", "));
+            profile.meta.value_unit = "count".into();
+        }
         self.a.count_processes();
         canonical(&self.a.profile)
     }
@@ -408,6 +424,7 @@ sh 7 [000] 1.000003: sched:sched_switch: prev_comm=sh prev_pid=7 (x)
             .collect();
         comms.sort_unstable();
         assert_eq!(comms, [(":-1", 0), ("cc1", 16426), ("sh", 7)]);
+        assert_eq!(profile.meta.value_type, "samples of cpu-clock:ppp, sched:sched_switch");
     }
 
     /// Frames, C++ names with spaces and parentheses among them.

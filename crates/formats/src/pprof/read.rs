@@ -44,6 +44,9 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
     let mut head = Head::default();
     file.each(|field| tables.head(&mut head, field))?;
     let value = head.value(&file, &tables)?;
+    let meta = &mut tables.a.profile.meta;
+    (meta.value_type, meta.value_unit) = value.what.clone();
+    meta.period_ns = value.period_ns;
     file.each(|field| match field.number {
         3 => tables.mapping(field),
         _ => Ok(()),
@@ -78,6 +81,9 @@ struct ValueOf {
     index: usize,
     n_types: usize,
     divisor: u64,
+    /// What it is, and its unit; "" for samples.
+    what: (String, String),
+    period_ns: u64,
 }
 
 impl Head {
@@ -97,14 +103,23 @@ impl Head {
         let Some(index) = index else {
             return Err(file.fault(Fault::NoSampleType));
         };
-        let by_period = names[index].1 == "nanoseconds" && period_unit == "nanoseconds";
+        let (what, unit) = &names[index];
+        // Only of CPU time is the period that of a clock: a heap's is in bytes.
+        let period_ns = match u64::try_from(self.period) {
+            Ok(period) if period_unit == "nanoseconds" => period,
+            _ => 0,
+        };
+        let by_period = unit == "nanoseconds" && period_ns > 0;
+        let samples = by_period || what == "samples";
         Ok(ValueOf {
             index,
             n_types: names.len(),
-            divisor: match u64::try_from(self.period) {
-                Ok(period) if by_period => period.max(1),
-                _ => 1,
+            divisor: if by_period { period_ns } else { 1 },
+            what: match samples {
+                true => Default::default(),
+                false => (what.clone().into_owned(), unit.clone().into_owned()),
             },
+            period_ns: if samples { period_ns } else { 0 },
         })
     }
 }
@@ -180,7 +195,6 @@ impl<'a> Tables<'a> {
             11 => head.period_type = value_type()?,
             12 => {
                 head.period = field.int()?;
-                self.a.profile.meta.period_ns = u64::try_from(head.period).unwrap_or(0);
             }
             14 => head.default_type = field.uint()?,
             _ => {}

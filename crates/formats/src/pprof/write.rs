@@ -44,12 +44,16 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
     let meta = &profile.meta;
     let text = |id| profile.strings.get(id);
 
-    file.value_type(1, "samples", "count");
+    let (value, unit) = match meta.value_type.is_empty() {
+        true => ("samples", "count"),
+        false => (&*meta.value_type, &*meta.value_unit),
+    };
+    file.value_type(1, value, unit);
     if meta.period_ns > 0 {
         file.value_type(1, "cpu", "nanoseconds");
         file.value_type(11, "cpu", "nanoseconds");
     }
-    let default = if meta.period_ns > 0 { "cpu" } else { "samples" };
+    let default = if meta.period_ns > 0 { "cpu" } else { value };
     let default = file.string(default);
     let mut comments = Vec::new();
     for (key, value) in [

@@ -54,7 +54,11 @@ fn write_json(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     threads.sort_unstable_by_key(|&(ticks, thread)| (std::cmp::Reverse(ticks), thread));
 
     let period_ns = profile.meta.period_ns;
-    let (unit, scale) = if period_ns > 0 { ("nanoseconds", period_ns) } else { ("none", 1) };
+    let (unit, scale) = match &*profile.meta.value_unit {
+        unit @ ("bytes" | "nanoseconds" | "microseconds" | "milliseconds" | "seconds") => (unit, 1),
+        _ if period_ns > 0 => ("nanoseconds", period_ns),
+        _ => ("none", 1),
+    };
     let mut stack = Vec::new();
     for (n, &(ticks, thread)) in threads.iter().enumerate() {
         let mut rows = std::mem::take(&mut rows[thread]);

@@ -36,6 +36,12 @@ const CHAR_PX: f64 = 6.62;
 /// [`Error::Write`].
 pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Result<(), Error> {
     let graph = graph(profile);
+    let meta = &profile.meta;
+    let unit = escape(&visible(match meta.value_type.as_str() {
+        "" => "samples",
+        value if matches!(&*meta.value_unit, "" | "count") => value,
+        _ => &meta.value_unit,
+    }));
     let total = graph.node(0).weight;
     let scale = (f64::from(options.width_px) - 2.0 * MARGIN_PX) / (total.max(1) as f64);
 
@@ -68,7 +74,7 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
         // Writing into a String cannot fail.
         let _ = write!(
             boxes,
-            "<g><title>{title} ({} samples, {share:.2} %)</title>\
+            "<g><title>{title} ({} {unit}, {share:.2} %)</title>\
              <rect x=\"{x:.2}\" y=\"{y}\" width=\"{width:.2}\" height=\"{}\" fill=\"{fill}\"/>",
             node.weight,
             ROW_PX - 1,
@@ -98,7 +104,7 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
     let height = TOP_PX + (deepest + 1) * ROW_PX + MARGIN_PX as u32;
     let width = options.width_px;
     let heading = escape(&visible(&format!(
-        "{}: {total} samples",
+        "{}: {total} {unit}",
         match profile.meta.command.as_str() {
             "" => "flame graph",
             command => command,
