@@ -131,7 +131,7 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
         el("td", {}, problem === "" ? "yes" : el("bdi", {}, `no: ${shown(problem)}`)),
         el("td", { class: "quiet" }, pids.slice(0, 6).join(", ") + (pids.length > 6 ? ", …" : "")))))),
     without === 0 ? null : el("p", { class: "quiet" },
-      `${count(without)} stacks lack frames of their runtime: it was not yet known, is not served, or could not be read.`),
+      `${count(without)} ${without === 1 ? "stack lacks" : "stacks lack"} frames of their runtime: it was not yet known, is not served, or could not be read.`),
   ];
 
   const { intervalNs, folded, byFunction, unread } = givenUp(stats);

@@ -195,10 +195,12 @@ pub struct Convert {
     /// File to write; `-` is stdout
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
-    /// Format of IN, when neither its name nor its content shows it
+    /// Format of IN, when neither its name nor its content shows it: html, otlp, pprof, folded or
+    /// perf-script
     #[arg(long, value_name = "FORMAT")]
     pub from: Option<String>,
-    /// Format of OUT, when its name does not say it
+    /// Format of OUT, when its name does not say it: html, pprof, folded, otlp, firefox, speedscope
+    /// or svg
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Say nothing but errors
@@ -215,7 +217,8 @@ pub struct View {
     /// How it is served.
     #[command(flatten)]
     pub serve: Serve,
-    /// Format of the files, when neither name nor content shows it
+    /// Format of the files, when neither name nor content shows it: html, otlp, pprof, folded or
+    /// perf-script
     #[arg(long, value_name = "FORMAT")]
     pub from: Option<String>,
     /// Print the address only
@@ -255,7 +258,8 @@ pub struct Diff {
     /// Lines of each table
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
-    /// Format of both files, when neither name nor content shows it
+    /// Format of both files, when neither name nor content shows it: html, otlp, pprof, folded or
+    /// perf-script
     #[arg(long, value_name = "FORMAT")]
     pub from: Option<String>,
 }

@@ -269,3 +269,17 @@ fn binary_to_a_terminal_is_refused() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("terminal"), "{said}");
 }
+
+/// A signal that ends `top` leaves the terminal as it was, on its own screen.
+#[test]
+fn top_gives_the_terminal_back() {
+    live!();
+    if !hotframe_live::has_program("script") {
+        return skipped("script(1) is not installed");
+    }
+    let top = hotframe_live::hotframe();
+    let command = format!("timeout --foreground -s TERM 3 '{}' top", top.display());
+    let screen = run("script", ["-qec", &format!("{command}; true"), "/dev/null"]);
+    assert!(screen.contains("\x1b[?1049h"), "{screen:?}");
+    assert!(screen.contains("\x1b[?1049l"), "{screen:?}");
+}
