@@ -206,6 +206,8 @@ export class Changes {
 
   /** Whether it counts, in words. */
   verdict(change: Change): string {
+    // Bytes and delays do not come one by one, as samples do.
+    if (this.weighed.tree.symbols.profile.meta.value_type !== "") return "no samples: whether it is noise is not known";
     const p = change.p < 1e-6 ? "p < 10⁻⁶" : `p = ${change.p.toPrecision(2)}`;
     return change.real ? p : `within noise, ${p}`;
   }

@@ -96,6 +96,14 @@ pub enum Fault {
     /// Nothing says what the values are.
     #[error("it has no sample type")]
     NoSampleType,
+    /// None of the values is the one that was asked for.
+    #[error("it has no value {wanted:?}, but {has}")]
+    NoValue {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        has: String,
+    },
     /// Not a number where one is wanted.
     #[error("{what} is not a number: {text:?}")]
     Number {

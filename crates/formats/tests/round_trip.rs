@@ -172,6 +172,11 @@ fn values_that_are_no_samples() {
     let meta = &read.meta;
     assert_eq!((&*meta.value_type, &*meta.value_unit), ("inuse_space", "bytes"));
     assert_eq!((meta.period_ns, sum(&read)), (0, 4096));
+    let limits = hotframe_formats::Limits::default();
+    let objects = pprof::read_value(&file, &limits, Some("inuse_objects")).unwrap();
+    assert_eq!((&*objects.meta.value_type, sum(&objects)), ("inuse_objects", 2));
+    let error = pprof::read_value(&file, &limits, Some("x")).unwrap_err().to_string();
+    assert!(error.contains("inuse_objects, inuse_space"), "{error}");
 }
 
 /// pprof keeps functions, lines, modules, threads and totals: the folded form before and after is

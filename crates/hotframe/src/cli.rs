@@ -195,10 +195,9 @@ pub struct Convert {
     /// File to write; `-` is stdout
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
-    /// Format of IN, when neither its name nor its content shows it: html, otlp, pprof, folded or
-    /// perf-script
-    #[arg(long, value_name = "FORMAT")]
-    pub from: Option<String>,
+    /// How it is read.
+    #[command(flatten)]
+    pub read: Read,
     /// Format of OUT, when its name does not say it: html, pprof, folded, otlp, firefox, speedscope
     /// or svg
     #[arg(long, value_name = "FORMAT")]
@@ -217,13 +216,25 @@ pub struct View {
     /// How it is served.
     #[command(flatten)]
     pub serve: Serve,
-    /// Format of the files, when neither name nor content shows it: html, otlp, pprof, folded or
-    /// perf-script
-    #[arg(long, value_name = "FORMAT")]
-    pub from: Option<String>,
+    /// How it is read.
+    #[command(flatten)]
+    pub read: Read,
     /// Print the address only
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// How files are read, by all that read any.
+#[derive(Debug, Args)]
+pub struct Read {
+    /// Format of what is read, when neither its name nor its content shows it: html, otlp, pprof,
+    /// folded or perf-script
+    #[arg(long, value_name = "FORMAT")]
+    pub from: Option<String>,
+    /// Which of the values of a pprof file counts, as alloc_space of a heap [default: samples, or
+    /// what the file says]
+    #[arg(long, value_name = "NAME")]
+    pub value: Option<String>,
 }
 
 /// How pages are served, by `view` and by `diff --view`.
@@ -258,10 +269,9 @@ pub struct Diff {
     /// Lines of each table
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
-    /// Format of both files, when neither name nor content shows it: html, otlp, pprof, folded or
-    /// perf-script
-    #[arg(long, value_name = "FORMAT")]
-    pub from: Option<String>,
+    /// How it is read.
+    #[command(flatten)]
+    pub read: Read,
 }
 
 /// Options of `hotframe top`.

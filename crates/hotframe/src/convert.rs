@@ -12,7 +12,7 @@ use std::process::ExitCode;
 /// What is wrong with the input, or why the output cannot be written.
 pub fn run(options: &cli::Convert) -> anyhow::Result<ExitCode> {
     let outputs = output::choose(std::slice::from_ref(&options.output), options.format.as_deref())?;
-    let profile = input::read(&options.input, options.from.as_deref())?;
+    let profile = input::read(&options.input, &options.read)?;
     for output in &outputs {
         output::write(output, &profile, false)?;
         let lost = input::lost(&profile, output.format.keeps());

@@ -43,7 +43,7 @@ pub fn run(options: &cli::Diff) -> anyhow::Result<ExitCode> {
         return Err(Exit::usage("only one of the two can come from stdin"));
     }
     let read = |path: &Path| {
-        let profile = input::read(path, options.from.as_deref())?;
+        let profile = input::read(path, &options.read)?;
         match profile.samples.weight.iter().any(|&weight| weight > 0) {
             true => Ok(profile),
             false => anyhow::bail!("{}: it has no samples to compare", input::shown(path)),

@@ -6,39 +6,51 @@
 //!
 //! # Cost
 //! At most [`MAX_BYTES`] of the file and, unpacked, what [`Limits`] allows, are in memory at once.
-//!
-//! [`Limits`]: hotframe_formats::Limits
 
-use crate::Exit;
+use crate::{Exit, cli};
 use anyhow::{Context as _, bail};
 use hotframe_core::profile::{FRAME_HEURISTIC, Kind, Profile};
-use hotframe_formats::{Format, Keeps};
+use hotframe_formats::{Format, Keeps, Limits, pprof};
 use std::io::{IsTerminal as _, Read};
 use std::path::Path;
 
 /// The most bytes of a file that are read: as many as a reader takes of an unpacked one.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// Reads a stored profile; `from` is what the user says that its format is.
+/// Reads a stored profile, as the user says that it is to be read.
 ///
 /// # Errors
 /// The file cannot be read, is larger than [`MAX_BYTES`], has no known format or is damaged.
-pub fn read(path: &Path, from: Option<&str>) -> anyhow::Result<Profile> {
-    parse(path, &bytes(path)?, from)
+pub fn read(path: &Path, read: &cli::Read) -> anyhow::Result<Profile> {
+    parse(path, &bytes(path)?, read)
 }
 
 /// The profile in the content of a file; `path` is for its name only.
 ///
 /// # Errors
 /// Those of [`read`], but for the reading itself.
-pub fn parse(path: &Path, bytes: &[u8], from: Option<&str>) -> anyhow::Result<Profile> {
-    let candidates = match from.map(readable).transpose()? {
+pub fn parse(path: &Path, bytes: &[u8], read: &cli::Read) -> anyhow::Result<Profile> {
+    let candidates = match read.from.as_deref().map(readable).transpose()? {
         Some(format) => vec![format],
         None => candidates(path, bytes).with_context(|| shown(path))?,
     };
     let mut failures = Vec::new();
     for format in candidates {
-        match format.read(bytes) {
+        let value = read.value.as_deref();
+        let result = match format {
+            Format::Pprof => pprof::read_value(bytes, &Limits::default(), value),
+            // What is wrong with the file as pprof is said, if it may be one.
+            _ if value.is_some() => {
+                let path = shown(path);
+                let failures = failures.into_iter().next().map(anyhow::Error::from);
+                return Err(failures.map_or_else(
+                    || Exit::usage(format!("{path}: only pprof files hold a --value to choose")),
+                    |error| error.context(path.clone()),
+                ));
+            }
+            _ => format.read(bytes),
+        };
+        match result {
             Ok(profile) => return Ok(profile),
             Err(error) => failures.push(error),
         }

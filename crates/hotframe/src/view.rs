@@ -47,7 +47,7 @@ const MAX_CONNECTIONS: usize = 32;
 pub fn run(options: &cli::View) -> anyhow::Result<ExitCode> {
     let mut entries = Vec::new();
     for path in &options.files {
-        entries.push(Entry::read(path, options.from.as_deref())?);
+        entries.push(Entry::read(path, &options.read)?);
     }
     show(entries, &options.serve, options.quiet)
 }
@@ -135,7 +135,7 @@ impl Entry {
         Entry { name, facts, page }
     }
 
-    fn read(path: &Path, from: Option<&str>) -> anyhow::Result<Entry> {
+    fn read(path: &Path, read: &cli::Read) -> anyhow::Result<Entry> {
         let bytes = input::bytes(path)?;
         let mut page = Vec::new();
         // What `diff -o` wrote is two recordings, and shown as these.
@@ -147,7 +147,7 @@ impl Entry {
             let facts = vec![format!("{} → {}", comparison.before.name, comparison.after.name)];
             return Ok(Entry::new(input::shown(path), facts, page));
         }
-        let profile = input::parse(path, &bytes, from)?;
+        let profile = input::parse(path, &bytes, read)?;
         drop(bytes);
         Format::Html.write(&profile, &mut page).with_context(|| input::shown(path))?;
         Ok(Entry::new(input::shown(path), facts(&profile), page))

@@ -85,6 +85,27 @@ fn stdout_closes_early() {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
+/// `--value` chooses among a pprof file's, says which there are, and is refused where there are none.
+#[test]
+fn convert_chooses_a_value() {
+    let scratch = Scratch::new("value");
+    let pprof = scratch.profile("a.pb.gz", Format::Pprof);
+    let folded = scratch.profile("a.folded", Format::Folded);
+    let with = |value: &str, path: &Path| {
+        let mut command = hotframe();
+        command.args(["convert", "--quiet", "--format", "folded", "--value", value]).arg(path);
+        command.arg("-").output().expect("runs")
+    };
+    // Time is divided by its period: the same samples.
+    assert_eq!(with("cpu", &pprof).stdout, with("samples", &pprof).stdout);
+    let output = with("alloc_space", &pprof);
+    assert!(said(&output).contains("samples, cpu"), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
+    let output = with("cpu", &folded);
+    assert!(said(&output).contains("only pprof"), "{output:?}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
 /// Between all that can be read and written; what is lost is one line.
 #[test]
 fn convert_every_pair() {

@@ -6,6 +6,7 @@ use hotframe_core::profile::{
 
 use super::NAME;
 use crate::assemble::Map;
+use crate::error::excerpt;
 use crate::gzip::inflate;
 use crate::tree::{base_name, unnamed};
 use crate::wire::{Field, Reader};
@@ -24,6 +25,14 @@ pub fn read(bytes: &[u8]) -> Result<Profile, Error> {
 /// # Errors
 /// Likewise.
 pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
+    read_value(bytes, limits, None)
+}
+
+/// [`read_within`] of one of several values, `alloc_space` of a heap; `None` is the file's own choice.
+///
+/// # Errors
+/// Likewise; [`Fault::NoValue`] if the file has no such one.
+pub fn read_value(bytes: &[u8], limits: &Limits, value: Option<&str>) -> Result<Profile, Error> {
     let bytes = inflate(NAME, bytes, limits)?;
     let file = Reader::new(NAME, &bytes);
     if bytes.is_empty() {
@@ -43,7 +52,7 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
     // Fields come in any order and refer to each other: strings first, then what refers to them.
     let mut head = Head::default();
     file.each(|field| tables.head(&mut head, field))?;
-    let value = head.value(&file, &tables)?;
+    let value = head.value(&file, &tables, value)?;
     let meta = &mut tables.a.profile.meta;
     (meta.value_type, meta.value_unit) = value.what.clone();
     meta.period_ns = value.period_ns;
@@ -87,7 +96,12 @@ struct ValueOf {
 }
 
 impl Head {
-    fn value(&self, file: &Reader, tables: &Tables) -> Result<ValueOf, Error> {
+    fn value(
+        &self,
+        file: &Reader,
+        tables: &Tables,
+        wanted: Option<&str>,
+    ) -> Result<ValueOf, Error> {
         let text = |id: u64| {
             tables.text(id).ok_or_else(|| file.fault(index_fault("the string table", id)))
         };
@@ -97,7 +111,19 @@ impl Head {
         }
         let default = text(self.default_type)?;
         let period_unit = text(self.period_type.1)?;
-        let index = (names.iter().position(|name| name.0 == "samples"))
+        let wanted = match wanted {
+            None => None,
+            Some(wanted) => match names.iter().position(|name| name.0 == wanted) {
+                Some(index) => Some(index),
+                None => {
+                    let has: Vec<&str> = names.iter().map(|name| &*name.0).collect();
+                    let has = excerpt(&has.join(", "));
+                    return Err(file.fault(Fault::NoValue { wanted: excerpt(wanted), has }));
+                }
+            },
+        };
+        let index = wanted
+            .or_else(|| names.iter().position(|name| name.0 == "samples"))
             .or_else(|| names.iter().position(|name| !default.is_empty() && name.0 == default))
             .or(names.len().checked_sub(1));
         let Some(index) = index else {
