@@ -291,7 +291,7 @@ fn table(comparison: &Comparison, changes: &Changes, top: usize, colour: bool) -
                 (true, false) => paint("38;5;39", &line),
                 (false, _) => paint("2", &line),
             };
-            let _ = writeln!(out, "{}{line}", if real(row) { " " } else { "~" });
+            let _ = writeln!(out, "{}{line}", if real(row) || !is_samples { " " } else { "~" });
         }
         if n_real > top {
             let _ = writeln!(out, "         and {} more: --top {n_real}", n_real - top);
@@ -371,7 +371,8 @@ mod tests {
     /// Bytes are no samples: no test of significance is claimed for them.
     #[test]
     fn values_that_are_no_samples() {
-        let (mut comparison, changes) = compare("x;f 5000\nx;g 5000\n", "x;f 8000\nx;g 2000\n");
+        let (mut comparison, changes) =
+            compare("x;f 4000\nx;g 5000\nx;h 1000\n", "x;f 7000\nx;g 2000\nx;h 1000\n");
         let meta = &mut comparison.profile.meta;
         (meta.value_type, meta.value_unit) = ("inuse_space".into(), "bytes".into());
         let said = table(&comparison, &changes, 10, false);
