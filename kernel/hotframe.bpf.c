@@ -601,7 +601,7 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 	w->t0_ns = t0;
 	w->max_frames = hf_config.max_frames;
 	w->deadline_ns = t0 + hf_config.time_cap_ns;
-	w->audit = counters->audits < hf_config.audits;
+	w->audit = 0;
 	w->sample.type = HF_RECORD_SAMPLE;
 	w->sample.origin = HF_ORIGIN_CPU;
 	w->sample.flags = 0;
@@ -709,6 +709,8 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 		hf_finish(w);
 		return 0;
 	}
+	/* Whoever has no user stack, or none that is walked, gives nothing to compare. */
+	w->audit = counters->audits < hf_config.audits;
 	if (w->audit) {
 #pragma unroll
 		for (i = 0; i < HF_NREGS; i++)

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use hotframe_live::{
-    Stack, Workload, live, program, record_pid, record_until, run, send, wait_for,
+    Stack, Workload, live, program, record, record_pid, record_until, run, send, wait_for,
 };
 use std::path::Path;
 use std::process::Command;
@@ -425,6 +425,19 @@ fn audit_agrees() {
     let recording = record_until(&args, |recording| recording.stats().count("audit.checked") >= 20);
     let stats = recording.stats();
     assert_eq!(stats.count("audit.agreed"), stats.count("audit.checked"), "{}", stats.0["audit"]);
+}
+
+/// A process that is about to be gone has no user stack left: nothing is compared, least of all with
+/// the registers of a sample before.
+#[test]
+fn audit_leaves_out_who_has_no_stack() {
+    live!();
+    let hoard = program!("hoard");
+    let args = ["-F", "997", "--audit", "100000", "--", hoard.to_str().expect("a path"), "20"];
+    let recording = record(args);
+    let stats = recording.stats();
+    let (checked, agreed) = (stats.count("audit.checked"), stats.count("audit.agreed"));
+    assert!(checked > 500 && (checked - agreed) * 500 <= checked, "{}", stats.0["audit"]);
 }
 
 /// The names that a debugger gives the same program's live stack are ours, in the same order.

@@ -56,6 +56,7 @@ fn all_build() {
         "vdso",
         "forkserver",
         "shorts",
+        "hoard",
         "idle",
         "bpfprog",
         "mapstorm",
