@@ -609,6 +609,8 @@ impl Recorder {
         }
         self.ring.drain(until, |record| session.record(record));
         session.end_pass(now_ns(), patience);
+        // Names that are asked for do not wait for samples.
+        self.is_idle &= session.recording.store.n_pending() == 0;
         enable_runtimes(&mut self.kernel, session);
         let took_ns = now_ns() - began_ns;
         if took_ns > LONG_PASS_NS {
