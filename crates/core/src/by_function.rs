@@ -12,18 +12,13 @@
 //! 12 bytes a word, and about 100 a distinct chain.
 
 use crate::profile::FRAME_UNNAMED;
-use hotframe_frames::{Budget, FrameInfo, FunctionInfo, Store, group};
+use hotframe_frames::{Budget, FrameInfo, FunctionInfo, Store, naming_order};
 use std::collections::HashMap;
-
-/// The order in which words are kept: those of one file together.
-pub(crate) fn order(word: u64) -> (u64, u64) {
-    (group(word), word)
-}
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct ByFunction {
-    /// In [`order`].
+    /// In [`naming_order`].
     words: Vec<u64>,
     /// The chain of each word, [`NONE`] before it is named.
     of_word: Vec<u32>,
@@ -46,10 +41,7 @@ struct Share {
 const NONE: u32 = u32::MAX;
 
 impl ByFunction {
-    /// Bytes of a word.
-    pub const WORD_BYTES: usize = 8 + 4;
-
-    /// Nothing named yet of distinct words in [`order`].
+    /// Nothing named yet of distinct words in [`naming_order`].
     pub(crate) fn new(words: Vec<u64>) -> ByFunction {
         let of_word = vec![NONE; words.len()];
         ByFunction { words, of_word, begins: vec![0], ..ByFunction::default() }
@@ -69,7 +61,7 @@ impl ByFunction {
     }
 
     fn at(&self, word: u64) -> Option<usize> {
-        self.words.binary_search_by_key(&order(word), |&word| order(word)).ok()
+        self.words.binary_search_by_key(&naming_order(word), |&word| naming_order(word)).ok()
     }
 
     /// Whether this is one of the words, and has its chain.
@@ -129,7 +121,8 @@ impl ByFunction {
     /// Bytes of heap, about.
     pub(crate) fn heap_bytes(&self) -> usize {
         let chain = size_of::<(Box<[u32]>, u32)>() * 2 + 16 + size_of::<u32>();
-        self.words.capacity() * ByFunction::WORD_BYTES
+        self.words.capacity() * size_of::<u64>()
+            + self.of_word.len() * size_of::<u32>()
             + self.begins.len() * chain
             + self.frames.len() * 2 * size_of::<u32>()
     }
@@ -182,7 +175,7 @@ mod tests {
             u64::from(hotframe_abi::HF_FRAME_NATIVE) << hotframe_abi::HF_FRAME_KIND_SHIFT | offset
         };
         let mut words: Vec<u64> = (1..5).map(native).collect();
-        words.sort_by_key(|&word| order(word));
+        words.sort_by_key(|&word| naming_order(word));
         let mut store = Store::new(&Budget::new(1 << 20), Config::default());
         let mut by = ByFunction::new(words);
         assert!(by.put(&mut store, native(1), &[frame("f", 10)]));

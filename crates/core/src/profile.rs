@@ -235,6 +235,16 @@ pub struct Meta {
     pub value_unit: String,
 }
 
+impl Meta {
+    /// What weights are the sums of, and its unit, as pprof and OTLP name them.
+    pub fn value(&self) -> (&str, &str) {
+        match self.value_type.as_str() {
+            "" => ("samples", "count"),
+            value => (value, &self.value_unit),
+        }
+    }
+}
+
 /// One recording, resolved. See the module's documentation.
 #[derive(Debug, Clone, Default)]
 pub struct Profile {

@@ -94,22 +94,21 @@ pub fn name(
 }
 
 /// Names static code before any stack of it is in the store, by function: see [`ByFunction`].
-/// `words` are distinct, and in its order; names take `limit_bytes` of the recording's budget.
+/// `words` are distinct, and in `naming_order`; names take `limit_bytes` of the recording's budget.
+/// With them, what went wrong. A word that finds no room stays a place, to be named with the others.
 pub fn name_by_function(
     recording: &mut Recording,
     words: Vec<u64>,
     limit_bytes: u64,
     input: &Input<'_>,
     progress: &mut dyn FnMut(usize, usize),
-) -> (ByFunction, Outcome) {
+) -> (ByFunction, Vec<String>) {
     let budget = recording.budget.clone();
     let mut namer = Namer::new(&mut recording.store, input.debuginfod.clone());
     let all: Vec<abi::FrameWord> = words.iter().copied().map(abi::FrameWord).collect();
     namer.by_function = Some(ByFunction::within(words, &budget, limit_bytes));
     namer.name_static(&all, input, progress);
-    let by_function = namer.by_function.take().unwrap_or_default();
-    let Namer { problems, refused: names_refused, .. } = namer;
-    (by_function, Outcome { frames: BTreeMap::new(), problems, names_refused })
+    (namer.by_function.unwrap_or_default(), namer.problems)
 }
 
 /// A kernel function and its module.

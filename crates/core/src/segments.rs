@@ -25,11 +25,11 @@
 //! # Cost
 //! 9 or 13 bytes a node, 8 a place, 19 a sample, on disk. The file lies in `/var/tmp`, which is not memory.
 
-use crate::by_function::{self, ByFunction};
+use crate::by_function::ByFunction;
 use crate::processes::Facts;
 use crate::recording::{Columns, Incarnation, Process, Recording, Thread};
 use hotframe_abi as abi;
-use hotframe_frames::{Budget, FrameInfo, FunctionInfo, Graft, StackId, Store, Why};
+use hotframe_frames::{Budget, FrameInfo, FunctionInfo, Graft, StackId, Store, Why, naming_order};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
@@ -41,10 +41,10 @@ const TEXT_MAX: u32 = 8 << 10;
 const FIRST_BUCKET_NS: u64 = 100_000_000;
 /// An interval in which what happened when can still be told: minutes keep a hundred points.
 const COARSE_BUCKET_NS: u64 = 2_000_000_000;
-/// As many processes are told apart as long as time or places can be given up for it.
-const PROCESSES_KEPT: usize = 256;
 /// And the last, longer than any recording.
 const LAST_BUCKET_NS: u64 = 1 << 60;
+/// As many processes are told apart as long as time or places can be given up for it.
+const PROCESSES_KEPT: usize = 256;
 /// Bytes of a process in memory, texts included, and of a thread.
 const PROCESS_BYTES: usize = size_of::<Process>() + 256;
 /// Most is held while a profile is built (`resolve::build`), beyond what is charged to the store: a
@@ -175,8 +175,8 @@ impl Segments {
     /// writing that never hold more than `room`: a sixteenth of it is for processes, a quarter for
     /// samples, or more if the trees of stacks leave it, and the rest for these and their names.
     /// Names come later, and room for them is kept for each place that is met; `name` is asked
-    /// for them before where places cannot be kept apart, with words in the order of `by_function`
-    /// and the bytes that they may take.
+    /// for them before where places cannot be kept apart, with words in [`naming_order`] and
+    /// the bytes that they may take.
     pub fn merge(
         &mut self,
         room: &Budget,
@@ -265,7 +265,7 @@ impl Segments {
                 words.reserve_exact(u64::from(n).min((end - begin) / 8) as usize);
                 words.extend((0..n).map_while(|_| part.u64().ok()));
                 // Each comes sorted: what there was is one run, and this another.
-                words.sort_by_key(|&word| by_function::order(word));
+                words.sort_by_key(|&word| naming_order(word));
                 words.dedup();
                 words.truncate(max);
             }
@@ -312,8 +312,7 @@ impl<W: Write> Out<W> {
     }
 
     fn segment(&mut self, recording: &Recording) -> io::Result<()> {
-        let mut words = recording.store.unnamed_words(usize::MAX);
-        words.sort_unstable_by_key(|&word| by_function::order(word));
+        let words = recording.store.unnamed_words(usize::MAX);
         self.u32(words.len() as u32)?;
         words.iter().try_for_each(|&word| self.u64(word))?;
         self.u32(recording.processes.len() as u32)?;
@@ -395,8 +394,8 @@ impl<W: Write> Out<W> {
             // The tree holds one thing a node.
             match store.grafts_at(node).next() {
                 Some(Graft::Word(word)) => {
-                    let order = by_function::order;
-                    match words.binary_search_by_key(&order(word), |&word| order(word)) {
+                    let order = naming_order(word);
+                    match words.binary_search_by_key(&order, |&word| naming_order(word)) {
                         Ok(at) => {
                             self.0.write_all(&[LISTED])?;
                             self.u32(at as u32)?;
@@ -486,8 +485,6 @@ struct Merge {
     twice_named_bytes: u64,
     processes: HashMap<Incarnation, u32>,
     threads: HashMap<Thread, u32>,
-    /// The note for each kind of code.
-    values: HashMap<u8, u32>,
     /// The short end below each node.
     refused: HashMap<u32, u32>,
     /// Functions of static code; `None`: places are kept apart.
@@ -539,7 +536,6 @@ impl Merge {
             twice_named_bytes: 0,
             processes: HashMap::new(),
             threads: HashMap::new(),
-            values: HashMap::new(),
             refused: HashMap::new(),
             by_function,
             lacks_room: false,
@@ -798,8 +794,7 @@ impl Merge {
             return known;
         }
         let store: &mut Store = &mut self.recording.store;
-        let kind = crate::profile::Kind::Note as u8;
-        let note = *self.values.entry(kind).or_insert_with(|| store.note_number(Why::NoRoom, kind));
+        let note = store.note_number(Why::NoRoom, crate::profile::Kind::Note as u8);
         let node = store.graft(parent, Graft::Frame(note));
         if let Some(node) = node {
             self.refused.insert(parent, node);
@@ -861,8 +856,8 @@ impl Merge {
             return false;
         }
         // Who has few samples is known when all of the time is counted together.
-        self.coarsen_until(LAST_BUCKET_NS, 0);
-        self.recording.samples.coarsen(self.losses.bucket_ns);
+        self.losses.bucket_ns = LAST_BUCKET_NS;
+        self.recording.samples.coarsen(LAST_BUCKET_NS);
         if self.has_room(room, 1, 1) {
             return true;
         }

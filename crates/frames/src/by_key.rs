@@ -15,7 +15,7 @@
 //! laid out anew.
 
 use crate::budget::{Charge, Owner, Refused};
-use crate::hash::mix;
+use crate::hash::{after, home, mix, shard_of};
 
 const SLOTS: usize = 5;
 /// Entries a bucket of a full shard has on average, times [`FULL_OF`].
@@ -58,7 +58,6 @@ struct Shard {
 pub(crate) struct ByKey {
     shards: Vec<Shard>,
     shard_bits: u32,
-    len: usize,
     charge: Charge,
     seed: u64,
     /// Where the search for cold stacks goes on: a shard and a bucket.
@@ -68,13 +67,12 @@ pub(crate) struct ByKey {
 impl ByKey {
     pub(crate) fn new(owner: &Owner, seed: u64) -> ByKey {
         let charge = owner.charge();
-        ByKey { shards: Vec::new(), shard_bits: 0, len: 0, charge, seed, hand: (0, 0) }
+        ByKey { shards: Vec::new(), shard_bits: 0, charge, seed, hand: (0, 0) }
     }
 
     #[inline]
     fn shard_of(&self, hash: u64) -> usize {
-        // Two shifts: one by 64 is none.
-        (hash >> 1 >> (63 - self.shard_bits)) as usize
+        shard_of(hash, self.shard_bits)
     }
 
     /// The number of a key, which is seen now.
@@ -83,7 +81,7 @@ impl ByKey {
         let hash = mix(self.seed, key);
         let number = self.shard_of(hash);
         let shard = self.shards.get_mut(number)?;
-        let mut at = shard.home(hash);
+        let mut at = home(hash, shard.buckets.len());
         // Loads stay below 1, so the probe ends; the bound is for the reader.
         for _ in 0..shard.buckets.len() {
             let bucket = shard.buckets.get_mut(at)?;
@@ -97,7 +95,7 @@ impl ByKey {
             if bucket.n_used() < SLOTS {
                 return None;
             }
-            at = shard.after(at);
+            at = after(at, shard.buckets.len());
         }
         None
     }
@@ -117,78 +115,59 @@ impl ByKey {
             self.charge.grow(size_of::<Shard>())?;
             self.shards.push(Shard::default());
         }
+        let len: usize = self.shards.iter().map(|shard| shard.len).sum();
         if self.shard_bits < MAX_SHARD_BITS
-            && self.len >= SHARD_ENTRIES << (self.shard_bits + SHARD_STEP)
+            && len >= SHARD_ENTRIES << (self.shard_bits + SHARD_STEP)
         {
             return self.split();
         }
         let number = self.shard_of(mix(self.seed, key));
-        let seed = self.seed;
         if let Some(shard) = self.shards.get_mut(number)
             && shard.is_full()
         {
-            let n_buckets = shard.buckets.len() + (shard.buckets.len() / 4).max(1);
+            let before = shard.buckets.len();
+            let n_buckets = before + (before / 4).max(1);
             self.charge.grow(n_buckets * size_of::<Bucket>())?;
-            let old = std::mem::replace(shard, Shard::with_buckets(n_buckets));
-            old.entries().for_each(|entry| shard.put(seed, entry));
-            self.charge.shrink(old.buckets.len() * size_of::<Bucket>());
+            *shard = Shard::laid_out(n_buckets, self.seed, shard.entries());
+            self.charge.shrink(before * size_of::<Bucket>());
         }
         Ok(())
     }
 
-    /// Cuts the table into more shards, when it is small still.
+    /// Cuts the table into more shards, when it is small still: none of them is full then.
     fn split(&mut self) -> Result<(), Refused> {
         let shard_bits = self.shard_bits + SHARD_STEP;
-        let n_shards = 1 << shard_bits;
-        // Shards are of different sizes, so that they grow at different moments.
-        let n_buckets = |number: usize| {
-            let each = self.len * FULL_OF / FULL / n_shards;
-            each + each * (number % 8) / 24 + 2
-        };
-        let n_all: usize = (0..n_shards).map(n_buckets).sum();
-        let (bytes, before) = (table_bytes(n_shards, n_all), self.charge.bytes() as usize);
-        self.charge.grow(bytes)?;
-        let mut shards: Vec<Shard> =
-            (0..n_shards).map(|number| Shard::with_buckets(n_buckets(number))).collect();
-        let old = std::mem::take(&mut self.shards);
+        let entries: Vec<Entry> = self.shards.iter().flat_map(Shard::entries).collect();
+        let number = |entry: &Entry| shard_of(mix(self.seed, entry.key), shard_bits);
+        let mut of_shard: Vec<Vec<Entry>> = vec![Vec::new(); 1 << shard_bits];
+        for entry in entries {
+            if let Some(entries) = of_shard.get_mut(number(&entry)) {
+                entries.push(entry);
+            }
+        }
+        // Some have more room than others, so that they grow at different moments.
+        let n_buckets = |(number, n): (usize, usize)| buckets_for(n + n * (number % 8) / 24);
+        let n_all: usize = of_shard.iter().map(Vec::len).enumerate().map(n_buckets).sum();
+        let before = self.charge.bytes() as usize;
+        self.charge.grow((1 << shard_bits) * size_of::<Shard>() + n_all * size_of::<Bucket>())?;
+        self.shards = (of_shard.into_iter().enumerate())
+            .map(|(number, entries)| {
+                let n_buckets = n_buckets((number, entries.len()));
+                Shard::laid_out(n_buckets, self.seed, entries.into_iter())
+            })
+            .collect();
+        self.charge.shrink(before);
         self.shard_bits = shard_bits;
         self.hand = (0, 0);
-        let mut left = Vec::new();
-        for entry in old.iter().flat_map(Shard::entries) {
-            let number = self.shard_of(mix(self.seed, entry.key));
-            match shards.get_mut(number).filter(|shard| !shard.is_full()) {
-                Some(shard) => shard.put(self.seed, entry),
-                None => left.push((number, entry)),
-            }
-        }
-        drop(old);
-        self.charge.shrink(before);
-        // A shard that came out fuller than others has what it needs.
-        for (number, entry) in left {
-            if let Some(shard) = shards.get_mut(number) {
-                if shard.is_full() {
-                    let more = shard.buckets.len() / 4 + 1;
-                    self.charge.grow_anyway(more * size_of::<Bucket>());
-                    let bigger = Shard::with_buckets(shard.buckets.len() + more);
-                    let old = std::mem::replace(shard, bigger);
-                    old.entries().for_each(|entry| shard.put(self.seed, entry));
-                }
-                shard.put(self.seed, entry);
-            }
-        }
-        self.shards = shards;
         Ok(())
     }
 
     /// Adds a key that is not there, as seen.
     pub(crate) fn insert(&mut self, key: u64, number: u32) -> Result<(), Refused> {
-        // Splitting may leave a shard full.
-        self.reserve(key)?;
         self.reserve(key)?;
         let shard = self.shard_of(mix(self.seed, key));
         if let Some(shard) = self.shards.get_mut(shard) {
             shard.put(self.seed, Entry { key, number, seen: true });
-            self.len += 1;
         }
         Ok(())
     }
@@ -203,15 +182,12 @@ impl ByKey {
                 continue;
             }
             n_gone += n;
-            let left = shard.len - n;
-            let n_buckets = (left * FULL_OF / FULL + 1).min(shard.buckets.len());
-            let old = std::mem::replace(shard, Shard::with_buckets(n_buckets));
-            for entry in old.entries().filter(|entry| !is_gone(entry.number)) {
-                shard.put(self.seed, entry);
-            }
-            self.charge.shrink((old.buckets.len() - n_buckets) * size_of::<Bucket>());
+            let before = shard.buckets.len();
+            let n_buckets = buckets_for(shard.len - n).min(before);
+            let left = shard.entries().filter(|entry| !is_gone(entry.number));
+            *shard = Shard::laid_out(n_buckets, self.seed, left);
+            self.charge.shrink((before - n_buckets) * size_of::<Bucket>());
         }
-        self.len -= n_gone;
         n_gone
     }
 
@@ -248,14 +224,14 @@ impl ByKey {
     pub(crate) fn clear(&mut self) {
         self.shards = Vec::new();
         self.shard_bits = 0;
-        self.len = 0;
         self.hand = (0, 0);
         self.charge.shrink(self.charge.bytes() as usize);
     }
 }
 
-fn table_bytes(n_shards: usize, n_buckets: usize) -> usize {
-    n_shards * size_of::<Shard>() + n_buckets * size_of::<Bucket>()
+/// Buckets for so many entries, and one more.
+fn buckets_for(n: usize) -> usize {
+    n * FULL_OF / FULL + 1
 }
 
 impl Bucket {
@@ -278,8 +254,10 @@ impl Bucket {
 }
 
 impl Shard {
-    fn with_buckets(n: usize) -> Shard {
-        Shard { buckets: vec![Bucket::default(); n].into(), len: 0 }
+    fn laid_out(n_buckets: usize, seed: u64, entries: impl Iterator<Item = Entry>) -> Shard {
+        let mut shard = Shard { buckets: vec![Bucket::default(); n_buckets].into(), len: 0 };
+        entries.for_each(|entry| shard.put(seed, entry));
+        shard
     }
 
     /// The next insert would pass the highest load.
@@ -288,21 +266,10 @@ impl Shard {
         self.len * FULL_OF >= self.buckets.len() * FULL
     }
 
-    #[inline]
-    fn home(&self, hash: u64) -> usize {
-        // Scales 32 bits of the hash to the number of buckets: any size will do.
-        (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize
-    }
-
-    #[inline]
-    fn after(&self, at: usize) -> usize {
-        if at + 1 >= self.buckets.len() { 0 } else { at + 1 }
-    }
-
     fn put(&mut self, seed: u64, entry: Entry) {
-        let mut at = self.home(mix(seed, entry.key));
+        let mut at = home(mix(seed, entry.key), self.buckets.len());
         while self.buckets.get(at).is_some_and(|bucket| bucket.n_used() >= SLOTS) {
-            at = self.after(at);
+            at = after(at, self.buckets.len());
         }
         if let Some(bucket) = self.buckets.get_mut(at) {
             let slot = bucket.n_used();
@@ -425,7 +392,7 @@ mod tests {
     /// All keys in one bucket's way: slow, but right, and it ends.
     #[test]
     fn equal_homes_still_tell_apart() {
-        let mut shard = Shard::with_buckets(20);
+        let mut shard = Shard::laid_out(20, 7, std::iter::empty());
         // One bucket of one shard is everybody's home.
         for number in 0..80 {
             shard.put(7, Entry { key: 9, number, seen: false });

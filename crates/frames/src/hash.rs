@@ -12,6 +12,25 @@ pub(crate) fn mix(hash: u64, word: u64) -> u64 {
     (folded ^ (folded >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (folded >> 32)
 }
 
+/// The shard of a hash, by so many of its highest bits.
+#[inline]
+pub(crate) fn shard_of(hash: u64, bits: u32) -> usize {
+    // Two shifts: one by 64 is none.
+    (hash >> 1 >> (63 - bits)) as usize
+}
+
+/// The bucket of a hash among `n`: its lowest 32 bits are scaled, so that any number will do.
+#[inline]
+pub(crate) fn home(hash: u64, n: usize) -> usize {
+    (((hash & 0xffff_ffff) * n as u64) >> 32) as usize
+}
+
+/// The bucket after one of `n`, in a circle.
+#[inline]
+pub(crate) fn after(at: usize, n: usize) -> usize {
+    if at + 1 >= n { 0 } else { at + 1 }
+}
+
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);

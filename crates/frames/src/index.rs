@@ -14,6 +14,7 @@
 //! one at a time and at different moments. A small index is one bucket.
 
 use crate::budget::{Charge, Owner, Refused};
+use crate::hash::{after, home, shard_of};
 
 /// Slots of a bucket that are used.
 const SLOTS: usize = 12;
@@ -80,8 +81,7 @@ impl Index {
 
     #[inline]
     fn shard_of(&self, hash: u64) -> usize {
-        // Two shifts: one by 64 is none.
-        (hash >> 1 >> (63 - self.shard_bits)) as usize
+        shard_of(hash, self.shard_bits)
     }
 
     /// The id with this hash that `is` accepts.
@@ -89,7 +89,7 @@ impl Index {
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let shard = self.shards.get(self.shard_of(hash))?;
         let tag = tag_of(hash);
-        let mut at = shard.home(hash);
+        let mut at = home(hash, shard.buckets.len());
         // Loads stay below 1, so the probe ends; the bound is for the reader.
         for _ in 0..shard.buckets.len() {
             let bucket = shard.buckets.get(at)?;
@@ -104,7 +104,7 @@ impl Index {
             if !bucket.is_full() {
                 return None;
             }
-            at = shard.after(at);
+            at = after(at, shard.buckets.len());
         }
         None
     }
@@ -328,17 +328,6 @@ impl Shard {
         (n + (n / 3).max(1)).max(self.len / FULL + 1)
     }
 
-    #[inline]
-    fn home(&self, hash: u64) -> usize {
-        // Scales 32 bits of the hash to the number of buckets: any size will do.
-        (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize
-    }
-
-    #[inline]
-    fn after(&self, at: usize) -> usize {
-        if at + 1 >= self.buckets.len() { 0 } else { at + 1 }
-    }
-
     /// Moves everything into `n_buckets` buckets; the buckets it had before.
     fn resize(&mut self, n_buckets: usize, mut hash_of: impl FnMut(u32) -> u64) -> usize {
         let buckets = vec![Bucket::default(); n_buckets].into();
@@ -350,9 +339,9 @@ impl Shard {
     }
 
     fn put(&mut self, hash: u64, id: u32) {
-        let mut at = self.home(hash);
+        let mut at = home(hash, self.buckets.len());
         while self.buckets.get(at).is_some_and(Bucket::is_full) {
-            at = self.after(at);
+            at = after(at, self.buckets.len());
         }
         if let Some(bucket) = self.buckets.get_mut(at) {
             bucket.push(tag_of(hash), id);

@@ -92,4 +92,4 @@ pub use store::{
     Config, Counters, Graft, Node, PendingId, Question, Report, StackFrame, StackId, Store, Why,
 };
 pub use text::MAX_TEXT_BYTES;
-pub use wire::{Raw, frames, group};
+pub use wire::{Raw, frames, group, naming_order};

@@ -687,7 +687,7 @@ impl Store {
     }
 
     /// Up to `max` words of static code without names, ordered so that those of one file stand
-    /// together; see [`group`](crate::group).
+    /// together; see [`naming_order`](crate::naming_order).
     pub fn unnamed_words(&self, max: usize) -> Vec<u64> {
         let shared = self.places.unnamed().filter(|(of, _)| *of == Of::ALL);
         let mut words: Vec<u64> = shared.map(|(_, word)| word).take(max).collect();

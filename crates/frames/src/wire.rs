@@ -58,9 +58,9 @@ pub fn group(word: u64) -> u64 {
     if word >> KIND_SHIFT == NATIVE { word >> 32 } else { word >> KIND_SHIFT << 28 }
 }
 
-/// A word's place in the order of naming: by group, then by offset.
-pub(crate) fn naming_order(word: u64) -> (u64, u64) {
-    (group(word), word & !FLAGS)
+/// A word's place in the order of naming: by group, then by offset, then by flags.
+pub fn naming_order(word: u64) -> (u64, u64, u64) {
+    (group(word), word & !FLAGS, word)
 }
 
 #[cfg(test)]

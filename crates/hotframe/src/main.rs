@@ -15,6 +15,7 @@ mod memory;
 mod output;
 mod record;
 mod registry;
+mod signals;
 mod significance;
 mod stats;
 mod summary;

@@ -8,7 +8,7 @@ use crate::command::Target;
 use crate::memory::{Counts, Ledger, Resident};
 use crate::output::Output;
 use crate::stats::{Agent, Books, Document, Spilled};
-use crate::{Exit, audit, cli, doctor, filter, output, summary};
+use crate::{Exit, audit, cli, doctor, filter, output, signals, summary};
 use anyhow::Context as _;
 use hotframe_abi as abi;
 use hotframe_bpf::memory::Memory;
@@ -26,7 +26,7 @@ use hotframe_core::session::{self, PATIENCE, Session};
 use hotframe_core::tables::{OwnMemory, Tables};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Write as _};
@@ -170,7 +170,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     raise_descriptor_limit();
 
-    let signals = block_signals()?;
+    let signals = signals::descriptor(&[Signal::SIGCHLD])?;
     let mut target = match options.command.is_empty() {
         true => None,
         false => Some(Target::start(&options.command, options.user.as_deref())?),
@@ -297,17 +297,6 @@ pub(crate) fn raise_descriptor_limit() {
     {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 16), hard);
     }
-}
-
-/// Signals come by descriptor from here on.
-fn block_signals() -> anyhow::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
-        set.add(signal);
-    }
-    set.thread_block().context("blocking signals")?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .context("opening a signal descriptor")
 }
 
 /// From here on a signal ends hotframe at once: while it names and writes, or waits for a command
@@ -728,9 +717,9 @@ impl Recorder {
         };
         let mut problems = Vec::new();
         let mut by_function = |recording: &mut Recording, words, limit_bytes| {
-            let (names, outcome) =
+            let (names, of_names) =
                 resolve::name_by_function(recording, words, limit_bytes, &input, &mut progress);
-            problems.extend(outcome.problems);
+            problems = of_names;
             names
         };
         let (losses, spilled) =

@@ -19,11 +19,10 @@
 //! # Not handled
 //! Other users of the same machine can connect to a loopback port. HTTP beyond GET, keep-alive.
 
-use crate::{Exit, cli, input};
+use crate::{Exit, cli, input, signals};
 use anyhow::Context as _;
 use hotframe_core::profile::Profile;
 use hotframe_formats::{Format, html};
-use nix::sys::signal::{SigSet, Signal};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -60,11 +59,7 @@ pub fn show(entries: Vec<Entry>, options: &cli::Serve, quiet: bool) -> anyhow::R
     let site = Arc::new(Site::new(entries));
     let listener = listen(options.port)?;
     // Blocked before a thread starts, so that only the wait below sees them.
-    let mut ends = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        ends.add(signal);
-    }
-    ends.thread_block()?;
+    let ends = signals::block(&[])?;
     let url = format!("http://{}/", listener.local_addr()?);
     std::thread::Builder::new()
         .name("http".into())

@@ -88,10 +88,7 @@ pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Resul
     };
     for (p, process) in processes.iter().enumerate() {
         let mut otlp = Message::default();
-        let (value, unit) = match meta.value_type.is_empty() {
-            true => ("samples", "count"),
-            false => (&*meta.value_type, &*meta.value_unit),
-        };
+        let (value, unit) = meta.value();
         otlp.message(1, &value_type(&mut dictionary, value, unit));
         let n_rows = rows.partition_point(|&i| thread_of(i).process as usize <= p);
         let (own, rest) = rows.split_at(n_rows);

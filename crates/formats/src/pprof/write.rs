@@ -44,10 +44,7 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
     let meta = &profile.meta;
     let text = |id| profile.strings.get(id);
 
-    let (value, unit) = match meta.value_type.is_empty() {
-        true => ("samples", "count"),
-        false => (&*meta.value_type, &*meta.value_unit),
-    };
+    let (value, unit) = meta.value();
     file.value_type(1, value, unit);
     if meta.period_ns > 0 {
         file.value_type(1, "cpu", "nanoseconds");

@@ -18,11 +18,11 @@ mod model;
 mod screen;
 
 use crate::cli::Top as Options;
+use crate::signals;
 use anyhow::Context as _;
 use feed::{Feed, News};
 use model::{Model, Tab};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -45,24 +45,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(crate::Exit::usage("top needs a terminal; hotframe record writes files"));
     }
-    // Before any thread is there, as each inherits what is blocked.
-    let signals = ending_signals()?;
+    let signals = signals::descriptor(&[])?;
     let feed = Feed::start(options)?;
     let mut terminal = ratatui::try_init().context("preparing the terminal")?;
     let result = show(options, &feed, &signals, &mut terminal);
     ratatui::restore();
     result
-}
-
-/// What ends a program from outside, read and not taken: the terminal is given back as it was.
-fn ending_signals() -> anyhow::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
-    }
-    set.thread_block().context("blocking signals")?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .context("opening a signal descriptor")
 }
 
 fn show(
