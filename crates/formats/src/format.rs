@@ -108,15 +108,16 @@ impl Format {
         }
         let text = || {
             let head = gzip::head(bytes);
-            let line = (head.split(|&byte| byte == b'\n'))
+            let lines = (head.split(|&byte| byte == b'\n'))
                 .take(1000)
-                .find(|line| !line.trim_ascii().is_empty() && !line.starts_with(b"#"))?;
-            let line = std::str::from_utf8(line).ok()?;
-            if perfscript::is_head(line) {
+                .map_while(|line| std::str::from_utf8(line).ok());
+            if perfscript::is_beginning(lines.clone()) {
                 return Some(Format::PerfScript);
             }
+            let line = (lines.into_iter())
+                .find(|line| !line.trim_ascii().is_empty() && !line.starts_with('#'))?;
             let (_, count) = line.trim_end().rsplit_once([' ', '\t'])?;
-            count.parse::<u64>().ok().map(|_| Format::Folded)
+            folded::is_count(count).then_some(Format::Folded)
         };
         text().or_else(|| gzip::is_packed(bytes).then_some(Format::Pprof))
     }

@@ -179,6 +179,48 @@ fn values_that_are_no_samples() {
     assert!(error.contains("inuse_objects, inuse_space"), "{error}");
 }
 
+/// Labels of other profilers: ids and names by the keys that they use, Go's `pprof.Do` as groups; what
+/// each sample has of its own, as a trace's number, makes no thousands of them.
+#[test]
+fn labels_of_others() {
+    let texts = ["", "samples", "count", "thread", "main", "thread id", "endpoint", "/a", "trace"];
+    let ids: Vec<String> = (0..1000).map(|i| format!("t{i}")).collect();
+    let text = |i: usize| texts.get(i).copied().unwrap_or_else(|| &ids[i - texts.len()]);
+    let mut file = Vec::new();
+    let mut message = |number: u8, content: &[u8]| {
+        file.extend([number << 3 | 2, content.len() as u8]);
+        file.extend(content);
+    };
+    message(1, &[8, 1, 16, 2]);
+    message(4, &[8, 1, 24, 0x10]);
+    (0..texts.len() + ids.len()).for_each(|i| message(6, text(i).as_bytes()));
+    // thread=main, "thread id" the number 7, endpoint=/a.
+    message(2, &[10, 1, 1, 18, 1, 3, 26, 4, 8, 3, 16, 4, 26, 4, 8, 5, 24, 7, 26, 4, 8, 6, 16, 7]);
+    for i in texts.len()..texts.len() + ids.len() {
+        let (low, high) = (i as u8 & 0x7f | 0x80, (i >> 7) as u8);
+        message(2, &[10, 1, 1, 18, 1, 1, 26, 5, 8, 8, 16, low, high]);
+    }
+    let profile = pprof::read(&file).unwrap();
+    let first = &profile.threads[0];
+    assert_eq!((first.tid, profile.strings.get(first.comm)), (7, "main endpoint=/a"));
+    assert_eq!(profile.strings.get(profile.processes[0].comm), "main");
+    assert_eq!(profile.threads.len(), 1 + 256 + 1);
+    let last = profile.threads.last().unwrap();
+    assert_eq!(profile.strings.get(last.comm), "trace=…");
+    assert_eq!(sum(&profile), 3 + 1000);
+}
+
+/// Counts with a fraction, as scripts that scale stacks write them: no part of the sum is lost.
+#[test]
+fn folded_fractions() {
+    let profile = folded::read(b"x;a 0.4\nx;b 0.4\nx;a 1.5\nx;c 2\nx;d 0.7\n").unwrap();
+    assert_eq!(sum(&profile), 5);
+    for bad in ["x;a -1", "x;a 1e3", "x;a 1.", "x;a .5", "x;a 1.x", "x;a NaN"] {
+        let error = folded::read(bad.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("line 1"), "{bad}: {error}");
+    }
+}
+
 /// pprof keeps functions, lines, modules, threads and totals: the folded form before and after is
 /// one, but for the kinds that pprof cannot say. Reading and writing settles after one round.
 #[test]

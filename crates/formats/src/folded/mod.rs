@@ -8,7 +8,8 @@
 //!
 //! # Reading
 //! The first element of a line is taken as the thread's name. Time, pids, modules and lines are
-//! not in the format; annotations become kinds again. Counts must be whole numbers.
+//! not in the format; annotations become kinds again. A count with a
+//! fraction, as scripts that scale stacks write it, is rounded so that the sum stays.
 //!
 //! # Sources
 //! brendangregg/FlameGraph, stackcollapse-perf.pl and flamegraph.pl @ v1.0.
@@ -16,6 +17,7 @@
 mod read;
 mod write;
 
+pub(crate) use read::is_count;
 pub use read::{read, read_within};
 pub use write::{Options, write};
 

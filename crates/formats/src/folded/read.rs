@@ -24,6 +24,7 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
     let text = String::from_utf8_lossy(&bytes);
     let mut a = Assembler::new(NAME, *limits);
     let mut processes = std::collections::HashMap::new();
+    let mut carry = 0;
     for (i, line) in text.lines().enumerate() {
         let line = line.trim_end();
         if line.is_empty() || line.starts_with('#') {
@@ -33,7 +34,7 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
         let Some((names, count)) = line.rsplit_once([' ', '\t']) else {
             return Err(fault(Fault::NoCount { text: excerpt(line) }));
         };
-        let Ok(weight) = count.parse::<u64>() else {
+        let Some(weight) = weight(count, &mut carry) else {
             return Err(fault(Fault::Number {
                 what: "the count at the end",
                 text: excerpt(count),
@@ -70,6 +71,28 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
     }
     a.count_processes();
     Ok(a.profile)
+}
+
+/// Parts of a sample that a fraction is told to.
+const MILLIONTHS: u64 = 1_000_000;
+
+/// Whether a text is a count.
+pub(crate) fn is_count(text: &str) -> bool {
+    weight(text, &mut 0).is_some()
+}
+
+/// A count in whole samples, with the parts of one that the lines before left over; `1.25` is one too.
+fn weight(count: &str, carry_millionths: &mut u64) -> Option<u64> {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, part) = count.split_once('.').unwrap_or((count, "0"));
+    if !is_digits(whole) || !is_digits(part) {
+        return None;
+    }
+    let part: u64 = format!("{part:0<6.6}").parse().ok()?;
+    *carry_millionths += part;
+    let whole = whole.parse::<u64>().ok()?.checked_add(*carry_millionths / MILLIONTHS)?;
+    *carry_millionths %= MILLIONTHS;
+    Some(whole)
 }
 
 /// The name without its annotation, and what that says.

@@ -28,8 +28,12 @@ pub fn read(bytes: &[u8]) -> Result<Profile, Error> {
 pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
     let bytes = inflate(NAME, bytes, limits)?;
     let text = String::from_utf8_lossy(&bytes);
+    if !is_beginning(text.lines()) {
+        return Err(not_a_beginning(&text));
+    }
     let mut reader = Reader {
         a: Assembler::new(NAME, *limits),
+        columns: Columns::of(&text),
         processes: HashMap::new(),
         head: None,
         frames: Vec::new(),
@@ -56,8 +60,32 @@ const MAX_EVENTS: usize = 8;
 /// Stands for the −1 that perf writes where it knows no process or thread.
 const UNKNOWN_ID: u32 = u32::MAX;
 
+/// Which columns heads have. perf prints the same in the whole of a text, as `-F` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Columns {
+    times: bool,
+    /// Pid, tid or both.
+    ids: bool,
+}
+
+impl Columns {
+    /// As the first head has them. Without times, a number at the end of each head that fills
+    /// an id's columns is one; others belong to names (`-F comm,ip`: `worker 1`).
+    fn of(text: &str) -> Columns {
+        let mut heads = (text.lines()).filter(|line| {
+            let is_frame = line.starts_with('\t');
+            !is_frame && !line.starts_with('#') && !line.trim().is_empty()
+        });
+        let first = heads.clone().next().unwrap_or("");
+        let with_ids = head(first, true).is_some();
+        let times = with_ids || head(first, false).is_some();
+        let ids = with_ids || !times && heads.all(|line| is_padded_id(behind_ids(line).0));
+        Columns { times, ids }
+    }
+}
+
 /// The head of a sample.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct Head<'a> {
     comm: &'a str,
     pid: u32,
@@ -66,6 +94,8 @@ struct Head<'a> {
     time_ns: u64,
     period: Option<u64>,
     event: &'a str,
+    /// Without `-g`, the one frame; else "".
+    leaf: &'a str,
 }
 
 /// A frame as a line has it, and the source line that may follow.
@@ -89,7 +119,9 @@ impl From<Error> for Trouble {
 
 struct Reader<'a> {
     a: Assembler,
-    processes: HashMap<u32, u32>,
+    columns: Columns,
+    /// By pid; where there are none, by name.
+    processes: HashMap<(u32, &'a str), u32>,
     head: Option<Head<'a>>,
     /// Leaf first.
     frames: Vec<Line<'a>>,
@@ -109,8 +141,12 @@ impl<'a> Reader<'a> {
         if line.starts_with('#') {
             return Ok(());
         }
+        if !self.columns.times {
+            return self.line_without_time(line);
+        }
         // Before a stack the name is padded to 16 columns with `-g` off; frames begin with a tab.
-        let padded = if line.starts_with(' ') { head(line) } else { None };
+        let head_of = |line| head(line, self.columns.ids);
+        let padded = if line.starts_with(' ') { head_of(line) } else { None };
         if padded.is_none() && line.starts_with([' ', '\t']) {
             if let Some(frame) = frame(line.trim_start()) {
                 if self.head.is_none() {
@@ -128,9 +164,30 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
         }
-        let Some(head) = padded.or_else(|| head(line)) else {
+        let Some(head) = padded.or_else(|| head_of(line)) else {
             let text = excerpt(line);
             return Err(Trouble::Fault(Fault::Line { text }));
+        };
+        self.end_sample()?;
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// A line of a text whose heads have no time: a stack's frames begin with a tab, and without
+    /// `-g` the one frame stands behind the head.
+    fn line_without_time(&mut self, line: &'a str) -> Result<(), Trouble> {
+        if let Some(frame) = line.strip_prefix('\t').and_then(|line| frame(line.trim_start())) {
+            // `-F ip,sym` leaves nothing of the head but an empty line.
+            self.head.get_or_insert_default();
+            self.frames.push(frame);
+            return Ok(());
+        }
+        if let (Some(source), Some(last)) = (source(line.trim()), self.frames.last_mut()) {
+            last.source = Some(source);
+            return Ok(());
+        }
+        let Some(head) = head_without_time(line, self.columns) else {
+            return Err(Trouble::Fault(Fault::Line { text: excerpt(line) }));
         };
         self.end_sample()?;
         self.head = Some(head);
@@ -142,8 +199,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         };
         if self.frames.is_empty() {
-            // Without `-g` the one frame stands behind the event.
-            self.frames.extend(head.event.split_once(": ").and_then(|(_, rest)| leaf(rest)));
+            self.frames.extend(frame(head.leaf));
         }
         let mut stack = 0;
         let mut inner: Vec<u32> = Vec::new();
@@ -181,7 +237,8 @@ impl<'a> Reader<'a> {
             stack = self.a.node(stack, frame)?;
         }
         let comm = self.a.string(head.comm);
-        let process = *self.processes.entry(head.pid).or_insert_with(|| {
+        let key = (head.pid, if self.columns.ids { "" } else { head.comm });
+        let process = *self.processes.entry(key).or_insert_with(|| {
             let pid = if head.pid == UNKNOWN_ID { 0 } else { head.pid };
             self.a.process(Process { pid, comm, ..Process::default() })
         });
@@ -237,13 +294,114 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a line is the head of a sample.
-pub(crate) fn is_head(line: &str) -> bool {
-    head(line).is_some()
+/// Whether these lines are how such a text begins: with a head that has a time; or with any line and
+/// a frame, in it or in the next one. A frame's address stands at the right of 16 columns.
+pub(crate) fn is_beginning<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+    let mut lines = lines.filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    let Some(first) = lines.next() else {
+        return false;
+    };
+    let is_frame = |line: &str| line.starts_with('\t') && address_at(line).is_some();
+    head(first, true).is_some() || address_at(first).is_some() || lines.next().is_some_and(is_frame)
 }
 
-/// `comm pid/tid [cpu] seconds: period event:`, found from the time, as a comm may hold anything.
-fn head(line: &str) -> Option<Head<'_>> {
+/// What is wrong with a text that [`is_beginning`] refuses.
+fn not_a_beginning(text: &str) -> Error {
+    let first = (text.lines().enumerate())
+        .find(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    let (i, fault) = match first {
+        None => (0, Fault::Empty),
+        Some((i, line)) if line.starts_with('\t') && frame(line.trim_start()).is_some() => {
+            (i, Fault::NoHead)
+        }
+        Some((i, line)) => (i, Fault::Line { text: excerpt(line) }),
+    };
+    Error::Content { format: NAME, at: At::Line(i as u64 + 1), fault }
+}
+
+/// Where the address of a frame stands in a line: the last number in hex that ends 16 columns or
+/// more behind what stands before it (a command named `cc1` fills its columns too).
+fn address_at(line: &str) -> Option<usize> {
+    const COLUMNS: usize = 16;
+    let mut found = None;
+    let mut at = 0;
+    for word in line.split([' ', '\t']) {
+        let spaces = line[..at].bytes().rev().take_while(|&byte| byte == b' ').count();
+        let is_hex = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_hex && word.len() <= COLUMNS && spaces + word.len() >= COLUMNS {
+            found = Some(at);
+        }
+        at += word.len() + 1;
+    }
+    found
+}
+
+/// What stands before a frame's address, and the frame; "" where a line has none.
+fn split_leaf(line: &str) -> (&str, &str) {
+    line.split_at(address_at(line).unwrap_or(line.len()))
+}
+
+/// `[comm] [pid/tid] [cpu] [period] [event:]`, all of which may lack.
+fn head_without_time(line: &str, columns: Columns) -> Option<Head<'_>> {
+    /// The kernel's `TASK_COMM_LEN`, less its NUL.
+    const COMM_BYTES: usize = 15;
+    let (mut rest, mut head) = behind_ids(line);
+    if columns.ids {
+        (rest, head.pid, head.tid) = ids_at_end(rest)?;
+    }
+    head.comm = rest.trim();
+    (head.comm.len() <= COMM_BYTES).then_some(head)
+}
+
+/// What stands behind the ids of a head without a time, and the text before it.
+fn behind_ids(line: &str) -> (&str, Head<'_>) {
+    /// perf prints a period as wide as this, and one blank before it.
+    const PERIOD_COLUMNS: usize = 10 + 1;
+    let (before, leaf) = split_leaf(line);
+    let (mut rest, mut head) = (before.trim_end(), Head { leaf, ..Head::default() });
+    if let Some((before, event)) = rest.rsplit_once(' ').filter(|(_, last)| last.ends_with(':')) {
+        head.event = event;
+        rest = before.trim_end();
+        if let Some((before, number)) = rest.rsplit_once(' ')
+            && rest.len() - before.trim_end().len() >= PERIOD_COLUMNS
+            && let Ok(period) = number.parse()
+        {
+            (rest, head.period) = (before.trim_end(), Some(period));
+        }
+    }
+    if let Some((before, cpu)) = cpu_at_end(rest) {
+        (rest, head.cpu) = (before, cpu);
+    }
+    (rest, head)
+}
+
+/// `[003]` and what stands before it.
+fn cpu_at_end(text: &str) -> Option<(&str, u16)> {
+    let (before, last) = text.rsplit_once(' ')?;
+    let number = last.strip_prefix('[')?.strip_suffix(']')?;
+    Some((before.trim_end(), number.parse().ok()?))
+}
+
+/// Whether a head without a time ends with ids: each fills five columns at least, behind a blank.
+fn is_padded_id(head: &str) -> bool {
+    ids_at_end(head).is_some_and(|(before, ..)| {
+        let blank = usize::from(!before.trim().is_empty());
+        head.len() - before.trim_end().len() >= 5 + blank
+    })
+}
+
+/// `pid/tid`, or one of them, and what stands before it.
+fn ids_at_end(text: &str) -> Option<(&str, u32, u32)> {
+    let (before, ids) = text.rsplit_once(' ').unwrap_or(("", text));
+    // A task that perf no longer knows, as it had ended, is `:-1 -1`.
+    let number = |id: &str| if id == "-1" { Some(UNKNOWN_ID) } else { id.parse().ok() };
+    let (pid, tid) = ids.split_once('/').unwrap_or((ids, ids));
+    Some((before, number(pid)?, number(tid)?))
+}
+
+/// `comm pid/tid [cpu] seconds: period event:`, found from the time, as a comm may hold anything; or
+/// all but the ids.
+fn head(line: &str, ids: bool) -> Option<Head<'_>> {
     let mut from = 0;
     loop {
         // The first word "12.345678:" behind which the words before make sense.
@@ -252,34 +410,28 @@ fn head(line: &str) -> Option<Head<'_>> {
                 .get(from..)?
                 .find(": ")
                 .or_else(|| line.get(from..)?.ends_with(':').then(|| line.len() - from - 1))?;
-        if let Some(head) = head_at(line, colon) {
+        if let Some(head) = head_at(line, colon, ids) {
             return Some(head);
         }
         from = colon + 1;
     }
 }
 
-fn head_at(line: &str, colon: usize) -> Option<Head<'_>> {
-    let (before, time) = line[..colon].rsplit_once(' ')?;
+fn head_at(line: &str, colon: usize, ids: bool) -> Option<Head<'_>> {
+    let (before, time) = line[..colon].rsplit_once(' ').unwrap_or(("", &line[..colon]));
     let time_ns = seconds(time)?;
-    let mut before = before.trim_end();
-    let mut cpu = 0;
-    if let Some((rest, last)) = before.rsplit_once(' ')
-        && let Some(number) = last.strip_prefix('[').and_then(|last| last.strip_suffix(']'))
-    {
-        cpu = number.parse().ok()?;
-        before = rest.trim_end();
-    }
-    let (comm, ids) = before.rsplit_once(' ')?;
-    // A task that perf no longer knows, as it had ended, is `:-1 -1`.
-    let number = |id: &str| if id == "-1" { Some(UNKNOWN_ID) } else { id.parse().ok() };
-    let (pid, tid) = ids.split_once('/').unwrap_or((ids, ids));
-    let (pid, tid) = (number(pid)?, number(tid)?);
-    let rest = line[colon + 1..].trim();
+    let before = before.trim_end();
+    let (before, cpu) = match before.rsplit_once(' ') {
+        Some((_, last)) if last.starts_with('[') => cpu_at_end(before)?,
+        _ => (before, 0),
+    };
+    let (comm, pid, tid) = if ids { ids_at_end(before)? } else { (before, 0, 0) };
+    let (rest, leaf) = split_leaf(&line[colon + 1..]);
+    let rest = rest.trim();
     let (first, others) = rest.split_once(' ').unwrap_or((rest, ""));
     let period = first.parse().ok();
     let event = if period.is_some() { others.trim() } else { rest };
-    Some(Head { comm: comm.trim(), pid, tid, cpu, time_ns, period, event })
+    Some(Head { comm: comm.trim(), pid, tid, cpu, time_ns, period, event, leaf })
 }
 
 /// `12.345678` in nanoseconds; up to nine digits behind the point.
@@ -300,7 +452,7 @@ fn frame(line: &str) -> Option<Line<'_>> {
     let rest = rest.trim();
     let (name, module) = match symbol_end(rest) {
         Some(end) => rest.split_at(end),
-        None => rest.rfind('(').map_or((rest, ""), |at| rest.split_at(at)),
+        None => rest.split_at(module_start(rest).unwrap_or(rest.len())),
     };
     let module = module.trim();
     let module = module.strip_prefix('(').unwrap_or(module);
@@ -310,14 +462,6 @@ fn frame(line: &str) -> Option<Line<'_>> {
         _ => name,
     };
     Some(Line { address, name: name.trim(), module, source: None })
-}
-
-/// The frame of a sample without a stack. What a tracepoint says of itself stands in the same
-/// place: a frame begins with an address and ends with its module.
-fn leaf(rest: &str) -> Option<Line<'_>> {
-    let rest = rest.trim();
-    let frame = frame(rest)?;
-    (rest.ends_with(')') && !frame.module.is_empty()).then_some(frame)
 }
 
 /// Where the symbol ends, its offset included, when a module follows: both may hold parentheses.
@@ -330,6 +474,24 @@ fn symbol_end(rest: &str) -> Option<usize> {
         let digits = rest[start..].bytes().take_while(u8::is_ascii_hexdigit).count();
         rest[start + digits..].starts_with(" (").then_some(start + digits)
     })
+}
+
+/// Where `(module)` begins: its parenthesis is that of the last one and has a blank before it, which
+/// that of a C++ function's parameters has not.
+fn module_start(rest: &str) -> Option<usize> {
+    let mut depth = 0;
+    for (at, byte) in rest.bytes().enumerate().rev() {
+        match byte {
+            b')' => depth += 1,
+            b'(' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            let is_start = byte == b'(' && (at == 0 || rest.as_bytes()[at - 1] == b' ');
+            return is_start.then_some(at);
+        }
+    }
+    None
 }
 
 /// `file.c:12` of `-F +srcline`.
@@ -361,7 +523,7 @@ mod tests {
     #[test]
     fn heads() {
         let check = |line, comm: &str, ids, cpu, time_ns, period, event: &str| {
-            let head = head(line).unwrap_or_else(|| panic!("no head: {line}"));
+            let head = head(line, true).unwrap_or_else(|| panic!("no head: {line}"));
             let got =
                 (head.comm, (head.pid, head.tid), head.cpu, head.time_ns, head.period, head.event);
             assert_eq!(got, (comm, ids, cpu, time_ns, period, event));
@@ -393,7 +555,7 @@ mod tests {
             Some(1),
             "cycles:u:",
         );
-        assert_eq!(head("no time here: at all"), None);
+        assert_eq!(head("no time here: at all", true), None);
     }
 
     /// What perf writes without `-g`, of tasks that have ended, of tracepoints, and for
@@ -409,22 +571,108 @@ mod tests {
 sh 7 [000] 1.000003: sched:sched_switch: prev_comm=sh prev_pid=7 (x)
 ";
         let profile = read(text.as_bytes()).expect("read");
-        let names: Vec<Vec<&str>> = (profile.samples.stack.iter())
-            .map(|&stack| {
-                let name = |frame: u32| {
-                    let function = profile.frames[frame as usize].function;
-                    profile.strings.get(profile.functions[function as usize].name)
-                };
-                profile.walk(stack).map(name).collect()
-            })
-            .collect();
-        assert_eq!(names, [vec!["gcc::f(int)"], vec!["do_exit"], vec![]]);
+        assert_eq!(stacks_of(&profile), [vec!["gcc::f(int)"], vec!["do_exit"], vec![]]);
         let mut comms: Vec<(&str, u32)> = (profile.processes.iter())
             .map(|process| (profile.strings.get(process.comm), process.pid))
             .collect();
         comms.sort_unstable();
         assert_eq!(comms, [(":-1", 0), ("cc1", 16426), ("sh", 7)]);
         assert_eq!(profile.meta.value_type, "samples of cpu-clock:ppp, sched:sched_switch");
+    }
+
+    /// The same two samples as `-F` shows them: what is there is read, and it is known for what it is.
+    #[test]
+    fn fields_left_out() {
+        let stacks = |heads: [&str; 2], dso: &str| {
+            let [first, second] = heads;
+            format!(
+                "{first}\n\t          61c24a [unknown]{dso}\n\t              47 main{dso}\n\n\
+                 {second}\n\tffffffff81676e4a do_page{dso}\n\t          9b2984 f(int, char){dso}\n\n"
+            )
+        };
+        let leaves = |heads: [&str; 2]| {
+            let [first, second] = heads;
+            format!("{first}           61c24a [unknown]\n{second} ffffffff81676e4a do_page\n")
+        };
+        let with_pids = [("cc1", 5967), ("tmux: server", 12)];
+        let without = [("cc1", 0), ("tmux: server", 0)];
+        let ended = [("worker 1", 0), ("worker 2", 0)];
+        let deep = [vec!["main", "0x61c24a"], vec!["f(int, char)", "do_page"]];
+        let flat = [vec!["0x61c24a"], vec!["do_page"]];
+        type Case<'a> = (String, &'a [(&'a str, u32)], &'a [Vec<&'a str>]);
+        let cases: [Case; 12] = [
+            (stacks(["cc1  5967 ", "tmux: server    12 "], " (/bin/x)"), &with_pids, &deep),
+            (stacks(["cc1  5967/5967  ", "tmux: server    12/13    "], ""), &with_pids, &deep),
+            (
+                stacks(
+                    [
+                        "cc1  5967/5967  [000]   10101010 cpu-clock:ppp: ",
+                        "tmux: server    12/13    [001] cycles: ",
+                    ],
+                    "",
+                ),
+                &with_pids,
+                &deep,
+            ),
+            (stacks(["cc1 [000] ", "tmux: server [001] "], ""), &without, &deep),
+            (stacks(["cc1 ", "tmux: server "], ""), &without, &deep),
+            (stacks(["worker 1 ", "worker "], ""), &[("worker", 0), ("worker 1", 0)], &deep),
+            (stacks(["", ""], ""), &[("", 0)], &deep),
+            (stacks(["    1.5: ", "    2.5: "], ""), &[("", 0)], &deep),
+            (stacks(["cc1     1.5: ", "tmux: server     2.5: "], ""), &without, &deep),
+            (
+                leaves(["             cc1  5967     1.5: ", "    tmux: server    12     2.5: "]),
+                &with_pids,
+                &flat,
+            ),
+            (leaves(["             cc1  5967 ", "    tmux: server    12 "]), &with_pids, &flat),
+            (leaves(["        worker 1", "        worker 2"]), &ended, &flat),
+        ];
+        for (text, processes, expected) in cases {
+            assert_eq!(
+                crate::Format::detect(text.as_bytes()),
+                Some(crate::Format::PerfScript),
+                "{text}"
+            );
+            let profile = read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"));
+            let mut stacks = stacks_of(&profile);
+            // Without a module an unnamed place is its address.
+            for name in stacks.iter_mut().flatten().filter(|name| name.contains("61c24a")) {
+                *name = "0x61c24a";
+            }
+            stacks.sort_unstable_by_key(|stack| stack.contains(&"do_page"));
+            assert_eq!(stacks, expected, "{text}");
+            let mut comms: Vec<(&str, u32)> = (profile.processes.iter())
+                .map(|process| (profile.strings.get(process.comm), process.pid))
+                .collect();
+            comms.sort_unstable();
+            assert_eq!(comms, processes, "{text}");
+            let has_times = text.contains("1.5:");
+            let times = if has_times { [0, 1_000_000_000] } else { [0, 0] };
+            assert_eq!(profile.samples.time_ns, times, "{text}");
+        }
+        // What is folded stays folded, with a name in hex and lines of a name only too.
+        for folded in ["cc1 5967\ncc1;f 12\n", "cafe 12\n", "a;b;c0ffee 1\n\ta;b 2\n"] {
+            let format = crate::Format::detect(folded.as_bytes());
+            assert_eq!(format, Some(crate::Format::Folded), "{folded}");
+        }
+        let error = read(b"cc1 1 \n\t          61c24a f\n\nwhat is this line then? 1\n");
+        let error = error.expect_err("no head").to_string();
+        assert!(error.contains("line 4") && error.contains("what is this"), "{error}");
+    }
+
+    /// The names of each sample, outermost first.
+    fn stacks_of(profile: &Profile) -> Vec<Vec<&str>> {
+        let name = |frame: u32| {
+            let function = profile.frames[frame as usize].function;
+            profile.strings.get(profile.functions[function as usize].name)
+        };
+        let stack = |&stack: &u32| {
+            let mut names: Vec<&str> = profile.walk(stack).map(name).collect();
+            names.reverse();
+            names
+        };
+        profile.samples.stack.iter().map(stack).collect()
     }
 
     /// Frames, C++ names with spaces and parentheses among them.
@@ -447,6 +695,14 @@ sh 7 [000] 1.000003: sched:sched_switch: prev_comm=sh prev_pid=7 (x)
             "/usr/bin/a (deleted)",
         );
         check("7f00 [unknown] (/usr/lib/x.so)", 0x7f00, "[unknown]", "/usr/lib/x.so");
+        check(
+            "1180 f(int, g (*)(void)) (/usr/bin/a (deleted))",
+            0x1180,
+            "f(int, g (*)(void))",
+            "/usr/bin/a (deleted)",
+        );
+        check("1180 f(void (*)(int))", 0x1180, "f(void (*)(int))", "");
+        check("1180 f(int) const", 0x1180, "f(int) const", "");
         check("7f00 hash (inlined)", 0x7f00, "hash", "inlined");
         check("7f00 ([vdso])", 0x7f00, "", "[vdso]");
         check("0 [unknown] ([unknown])", 0, "[unknown]", "[unknown]");

@@ -16,14 +16,16 @@
 //! # Reading
 //! The value taken is the one named `samples`, else the default, else the last; `cpu` and others
 //! in nanoseconds with a period become counts by division. Kinds are told from the mapping and
-//! the source file's extension. Times of samples are not in the format.
+//! the source file's extension. Times of samples are not in the format. Threads are told by the labels
+//! of ours, pprof-rs (`thread`) and Datadog's (`thread id`, `thread name`); texts of other labels
+//! become part of the thread's name, `main endpoint=/a`.
 //!
 //! # Sources
 //! google/pprof proto/profile.proto, internal/elfexec/elfexec.go (GetBase) as vendored by
 //! go 1.26.
 //!
 //! # Not handled
-//! drop_frames and keep_frames, labels of others, is_folded.
+//! drop_frames and keep_frames, labels that are numbers (a heap's `bytes`), is_folded.
 
 mod read;
 mod write;

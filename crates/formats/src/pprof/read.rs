@@ -1,5 +1,8 @@
 //! pprof → profile.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use hotframe_core::profile::{
     FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Kind, Process, Profile,
 };
@@ -48,6 +51,7 @@ pub fn read_value(bytes: &[u8], limits: &Limits, value: Option<&str>) -> Result<
         frames: Vec::new(),
         processes: Map::default(),
         default_comm: 0,
+        label_values: Map::default(),
     };
     // Fields come in any order and refer to each other: strings first, then what refers to them.
     let mut head = Head::default();
@@ -164,6 +168,8 @@ struct Tables<'a> {
     frames: Vec<u32>,
     processes: Map<u32, u32>,
     default_comm: u32,
+    /// By a label's key, both indices of strings: its values so far.
+    label_values: Map<u64, HashSet<u64, foldhash::fast::RandomState>>,
 }
 
 fn index_fault(table: &'static str, index: u64) -> Fault {
@@ -171,7 +177,7 @@ fn index_fault(table: &'static str, index: u64) -> Fault {
 }
 
 impl<'a> Tables<'a> {
-    fn text(&self, id: u64) -> Option<std::borrow::Cow<'a, str>> {
+    fn text(&self, id: u64) -> Option<Cow<'a, str>> {
         let id = usize::try_from(id).ok()?;
         match (self.strings.get(id), id) {
             (Some(bytes), _) => Some(String::from_utf8_lossy(bytes)),
@@ -341,7 +347,7 @@ impl<'a> Tables<'a> {
     fn sample(&mut self, field: Field<'a>, value: &ValueOf) -> Result<(), Error> {
         let mut ids = Vec::new();
         let mut values = Vec::new();
-        let (mut pid, mut tid, mut comm) = (None, None, None);
+        let mut labels = Labels::default();
         field.message()?.each(|part| {
             match part.number {
                 1 => part.uints(|id| {
@@ -353,15 +359,8 @@ impl<'a> Tables<'a> {
                     Ok(())
                 })?,
                 3 => {
-                    let (key, text, number) = self.label(&part)?;
-                    let number =
-                        number.or_else(|| text.as_deref().and_then(|text| text.parse().ok()));
-                    match &*key {
-                        "pid" => pid = number,
-                        "tid" => tid = number,
-                        "comm" => comm = text,
-                        _ => {}
-                    }
+                    let label = self.label(&part)?;
+                    self.add_label(&mut labels, label);
                 }
                 _ => {}
             }
@@ -388,13 +387,42 @@ impl<'a> Tables<'a> {
         if weight == 0 {
             return Ok(());
         }
-        let thread = self.thread(pid.unwrap_or(0), tid.unwrap_or(0), comm.as_deref())?;
+        let thread = self.thread(labels)?;
         self.a.sample(Row { time_ns: 0, thread, stack, cpu: 0, cut: 0, weight })
     }
 
-    fn thread(&mut self, pid: u32, tid: u32, comm: Option<&str>) -> Result<u32, Error> {
+    /// Takes a label for what it says of the thread. Others than of ids and names, as Go's
+    /// `pprof.Do` sets them, become part of the thread's name: so samples can be chosen by them.
+    fn add_label(&mut self, labels: &mut Labels<'a>, label: Label<'a>) {
+        let number = label.number.or_else(|| label.text.as_deref()?.parse().ok());
+        match &*label.key {
+            "pid" | "process_id" | "process id" => labels.pid = number.unwrap_or(0),
+            "tid" | "thread_id" | "thread id" => labels.tid = number.unwrap_or(0),
+            "comm" | "thread" | "thread_name" | "thread name" => labels.comm = label.text,
+            // Of the leaf, which has it from its frame.
+            "kind" => {}
+            _ => {
+                let Some(text) = label.text else { return };
+                let values = self.label_values.entry(label.key_id).or_default();
+                let is_full = values.len() >= LABEL_VALUES_MAX;
+                // Each trace's own number tells no groups apart.
+                let text = match is_full && !values.contains(&label.text_id) {
+                    true => "…".into(),
+                    false => {
+                        values.insert(label.text_id);
+                        text
+                    }
+                };
+                labels.others.push((label.key, text));
+            }
+        }
+    }
+
+    fn thread(&mut self, mut labels: Labels) -> Result<u32, Error> {
+        let Labels { pid, tid, comm, .. } = labels;
+        let is_named = comm.is_some();
         let comm = match comm {
-            Some(comm) => self.a.string(comm),
+            Some(comm) => self.a.string(&comm),
             None => self.default_comm,
         };
         self.room(self.processes.len(), "processes")?;
@@ -402,35 +430,64 @@ impl<'a> Tables<'a> {
             .processes
             .entry(pid)
             .or_insert_with(|| self.a.process(Process { pid, comm, ..Process::default() }));
-        if tid == pid {
+        if tid == pid && is_named {
             self.a.profile.processes[process as usize].comm = comm;
         }
-        Ok(self.a.thread(process, tid, comm))
+        let mut name = comm;
+        if !labels.others.is_empty() {
+            labels.others.sort_unstable();
+            let others = labels.others.iter().map(|(key, text)| format!("{key}={text}"));
+            let comm = Some(self.a.profile.strings.get(comm)).filter(|comm| !comm.is_empty());
+            let parts: Vec<String> = comm.map(str::to_owned).into_iter().chain(others).collect();
+            name = self.a.string(&parts.join(" "));
+        }
+        Ok(self.a.thread(process, tid, name))
     }
 
-    /// Key, text and number of a label.
-    #[expect(clippy::type_complexity)]
-    fn label(
-        &self,
-        field: &Field<'a>,
-    ) -> Result<(std::borrow::Cow<'a, str>, Option<std::borrow::Cow<'a, str>>, Option<u32>), Error>
-    {
-        let (mut key, mut text, mut number) = ("".into(), None, None);
-        let lookup = |part: &Field| {
-            let id = part.uint()?;
+    fn label(&self, field: &Field<'a>) -> Result<Label<'a>, Error> {
+        let mut label = Label::default();
+        let lookup = |id: u64, part: &Field| {
             self.text(id).ok_or_else(|| part.fault(index_fault("the string table", id)))
         };
         field.message()?.each(|part| {
             match part.number {
-                1 => key = lookup(&part)?,
-                2 => text = Some(lookup(&part)?),
-                3 => number = u32::try_from(part.uint()?).ok(),
+                1 => {
+                    label.key_id = part.uint()?;
+                    label.key = lookup(label.key_id, &part)?;
+                }
+                2 => {
+                    label.text_id = part.uint()?;
+                    label.text = Some(lookup(label.text_id, &part)?);
+                }
+                3 => label.number = u32::try_from(part.uint()?).ok(),
                 _ => {}
             }
             Ok(())
         })?;
-        Ok((key, text, number))
+        Ok(label)
     }
+}
+
+/// So many values of a label are told apart; all others are one.
+const LABEL_VALUES_MAX: usize = 256;
+
+/// A label of a sample.
+#[derive(Default)]
+struct Label<'a> {
+    key_id: u64,
+    key: Cow<'a, str>,
+    text_id: u64,
+    text: Option<Cow<'a, str>>,
+    number: Option<u32>,
+}
+
+/// What a sample's labels say of its thread.
+#[derive(Default)]
+struct Labels<'a> {
+    pid: u32,
+    tid: u32,
+    comm: Option<Cow<'a, str>>,
+    others: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
 /// Adds an entry under an id that must be new and not 0.
