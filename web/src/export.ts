@@ -45,11 +45,15 @@ export function svg(flame: Flame, tree: ViewTree, width: number, title: string, 
   return parts.join("\n");
 }
 
+/** What flamegraph.pl colours by, as `hotframe record -o x.folded` writes it. Whether a call was inlined is a frame's, not a function's. */
+const ANNOTATIONS: Record<string, string> = { kernel: "_[k]", jit: "_[j]", jvm: "_[j]", v8js: "_[j]", dotnet: "_[j]", luajit: "_[j]" };
+
 /** `outermost;…;leaf COUNT` (of a comparison `BEFORE AFTER`, as difffolded.pl writes) of what a view's node stands for, a line per stack, sorted. */
 export function folded(weighed: Weighed, below: ViewNode | null): string {
   const { tree, self } = weighed;
   const clean = (symbol: number) =>
-    tree.symbols.text(symbol).replace(/[\u0000-\u001f\u007f;]/g, (c) => (c === ";" ? ":" : " "));
+    tree.symbols.text(symbol).replace(/[\u0000-\u001f\u007f;]/g, (c) => (c === ";" ? ":" : " ")) +
+    (ANNOTATIONS[tree.symbols.kindName(symbol)] ?? "");
   const inside = new Uint8Array(tree.n);
   if (below === null) inside.fill(1);
   else for (let i = 0; i < below.nodes.length; i++) inside[below.nodes[i]!] = 1;

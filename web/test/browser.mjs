@@ -343,6 +343,8 @@ describe("the page in a browser", { skip }, () => {
     const lines = folded.trimEnd().split("\n");
     assert.equal(lines.reduce((sum, line) => sum + Number(/ (\d+)$/.exec(line)[1]), 0), all);
     assert.equal(new Set(lines).size, lines.length);
+    const kernel = lines.find((line) => line.includes("_[k]"));
+    assert.ok(kernel && !/^[^;]*_\[k\]/.test(kernel), "kernel frames are marked, processes are not");
     await close();
   });
 

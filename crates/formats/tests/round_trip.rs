@@ -179,6 +179,37 @@ fn values_that_are_no_samples() {
     assert!(error.contains("inuse_objects, inuse_space"), "{error}");
 }
 
+/// Of an OTLP file that has samples and their time, as a converted pprof, one is counted; any type may be
+/// asked for.
+#[test]
+fn otlp_of_several_types() {
+    let message =
+        |number: u8, content: &[u8]| [&[number << 3 | 2, content.len() as u8], content].concat();
+    // A Profile of a type and a unit (indices of strings), 10 ns a sample, with one value.
+    let profile = |kind: u8, unit: u8, value: u8| {
+        let value_type = message(1, &[8, kind, 16, unit]);
+        let period_type = message(5, &[8, 3, 16, 4]);
+        let sample = message(2, &message(4, &[value]));
+        message(2, &[&value_type[..], &period_type, &sample, &[6 << 3, 10]].concat())
+    };
+    let strings = ["", "samples", "count", "cpu", "nanoseconds", "alloc_space", "bytes"];
+    let strings: Vec<u8> = strings.iter().flat_map(|text| message(5, text.as_bytes())).collect();
+    let profiles = [profile(1, 2, 3), profile(3, 4, 30), profile(5, 6, 99)].concat();
+    let file = [message(1, &message(2, &profiles)), message(2, &strings)].concat();
+    let limits = hotframe_formats::Limits::default();
+    let read = |value| {
+        otlp::read_value(&file, &limits, value).map(|profile| (sum(&profile), profile.meta))
+    };
+    for (value, expected) in [(None, 3), (Some("samples"), 3), (Some("cpu"), 3)] {
+        let (sum, meta) = read(value).unwrap();
+        assert_eq!((sum, &*meta.value_type, meta.period_ns), (expected, "", 10), "{value:?}");
+    }
+    let (sum, meta) = read(Some("alloc_space")).unwrap();
+    assert_eq!((sum, &*meta.value_type, &*meta.value_unit), (99, "alloc_space", "bytes"));
+    let error = read(Some("x")).unwrap_err().to_string();
+    assert!(error.contains("alloc_space, cpu, samples"), "{error}");
+}
+
 /// Labels of other profilers: ids and names by the keys that they use, Go's `pprof.Do` as groups; what
 /// each sample has of its own, as a trace's number, makes no thousands of them.
 #[test]

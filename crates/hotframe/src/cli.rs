@@ -231,7 +231,7 @@ pub struct Read {
     /// folded or perf-script
     #[arg(long, value_name = "FORMAT")]
     pub from: Option<String>,
-    /// Which of the values of a pprof file counts, as alloc_space of a heap [default: samples, or
+    /// Which of the values of a pprof or OTLP file counts, as alloc_space of a heap [default: samples, or
     /// what the file says]
     #[arg(long, value_name = "NAME")]
     pub value: Option<String>,

@@ -10,7 +10,7 @@
 use crate::{Exit, cli};
 use anyhow::{Context as _, bail};
 use hotframe_core::profile::{FRAME_HEURISTIC, Kind, Profile};
-use hotframe_formats::{Format, Keeps, Limits, pprof};
+use hotframe_formats::{Format, Keeps, Limits, otlp, pprof};
 use std::io::{IsTerminal as _, Read};
 use std::path::Path;
 
@@ -39,12 +39,13 @@ pub fn parse(path: &Path, bytes: &[u8], read: &cli::Read) -> anyhow::Result<Prof
         let value = read.value.as_deref();
         let result = match format {
             Format::Pprof => pprof::read_value(bytes, &Limits::default(), value),
+            Format::Otlp => otlp::read_value(bytes, &Limits::default(), value),
             // What is wrong with the file as pprof is said, if it may be one.
             _ if value.is_some() => {
                 let path = shown(path);
                 let failures = failures.into_iter().next().map(anyhow::Error::from);
                 return Err(failures.map_or_else(
-                    || Exit::usage(format!("{path}: only pprof files hold a --value to choose")),
+                    || Exit::usage(format!("{path}: only pprof and OTLP files hold a --value to choose")),
                     |error| error.context(path.clone()),
                 ));
             }

@@ -283,3 +283,24 @@ fn top_gives_the_terminal_back() {
     assert!(screen.contains("\x1b[?1049h"), "{screen:?}");
     assert!(screen.contains("\x1b[?1049l"), "{screen:?}");
 }
+
+/// Ctrl-Z gives the terminal to the shell, `fg` takes it again.
+#[test]
+fn top_stops_and_goes_on() {
+    live!();
+    if !hotframe_live::has_program("script") {
+        return skipped("script(1) is not installed");
+    }
+    let top = hotframe_live::hotframe();
+    // What a person types: `script` gives an interactive shell a terminal.
+    let keys = format!(
+        "(echo '{}' top; sleep 5; printf '\\032'; sleep 1; echo 'echo stopped:$(jobs -s | wc -l)'; sleep 1; \
+         echo fg; sleep 2; printf q; sleep 1; echo 'echo left:$(jobs | wc -l)'; echo exit) \
+         | script -qec 'bash --norc -i' /dev/null",
+        top.display()
+    );
+    let screen = run("sh", ["-c", &keys]);
+    let count = |text: &str| screen.matches(text).count();
+    assert_eq!((count("\x1b[?1049h"), count("\x1b[?1049l")), (2, 2), "{screen:?}");
+    assert!(screen.contains("stopped:1") && screen.contains("left:0"), "{screen:?}");
+}

@@ -36,7 +36,7 @@
 mod read;
 mod write;
 
-pub use read::{read, read_within};
+pub use read::{read, read_value, read_within};
 pub use write::{Options, write};
 
 pub(crate) const NAME: &str = "OTLP profiles";

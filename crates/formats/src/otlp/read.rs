@@ -11,11 +11,12 @@ use hotframe_core::profile::{
 
 use super::{ARCHS, KERNEL_FILE, NAME, key};
 use crate::canonical::canonical;
+use crate::error::excerpt;
 use crate::gzip::inflate;
 use crate::json::MAX_BYTES as MAX_JSON_BYTES;
 use crate::tree::{base_name, unnamed};
 use crate::wire::{Field, Reader};
-use crate::{Assembler, Error, Fault, Limits, Row};
+use crate::{Assembler, At, Error, Fault, Limits, Row};
 
 /// Reads a `ProfilesData` message, gzipped or not.
 ///
@@ -30,6 +31,15 @@ pub fn read(bytes: &[u8]) -> Result<Profile, Error> {
 /// # Errors
 /// Likewise.
 pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
+    read_value(bytes, limits, None)
+}
+
+/// [`read_within`] of one of several sample types, `alloc_space` of a heap; `None` is CPU time where there is
+/// any, else the last.
+///
+/// # Errors
+/// Likewise; [`Fault::NoValue`] if the file has no such one.
+pub fn read_value(bytes: &[u8], limits: &Limits, value: Option<&str>) -> Result<Profile, Error> {
     let bytes = inflate(NAME, bytes, limits)?;
     let file = Reader::new(NAME, &bytes);
     if bytes.is_empty() {
@@ -60,7 +70,7 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
             expected: "an OTLP ProfilesData message: it has no resource",
         }));
     }
-    dictionary.samples(resources)
+    dictionary.samples(resources, value)
 }
 
 /// An attribute's value.
@@ -90,10 +100,10 @@ struct Message<'a> {
     attributes: Vec<u64>,
 }
 
-impl Message<'_> {
-    fn is_cpu(&self) -> bool {
-        matches!(&*self.sample_type.0, "samples" | "cpu")
-    }
+/// The type whose samples count: `samples` and `cpu` say the same, and others are no sum with them.
+fn cpu_type<'r>(resource: &'r Resource) -> Option<&'r str> {
+    (["samples", "cpu"].into_iter())
+        .find(|name| resource.profiles.iter().any(|message| message.sample_type.0 == *name))
 }
 
 struct Dictionary<'a> {
@@ -438,16 +448,35 @@ impl<'a> Dictionary<'a> {
     }
 
     /// Reads all samples; the profile.
-    fn samples(mut self, resources: Vec<Resource<'a>>) -> Result<Profile, Error> {
+    fn samples(
+        mut self,
+        resources: Vec<Resource<'a>>,
+        wanted: Option<&str>,
+    ) -> Result<Profile, Error> {
         let all = || resources.iter().flat_map(|resource| &resource.profiles);
-        let only_cpu = all().any(Message::is_cpu);
+        if let Some(wanted) = wanted
+            && !all().any(|message| message.sample_type.0 == wanted)
+        {
+            let mut has: Vec<&str> = all().map(|message| &*message.sample_type.0).collect();
+            has.sort_unstable();
+            has.dedup();
+            let fault = Fault::NoValue { wanted: excerpt(wanted), has: excerpt(&has.join(", ")) };
+            return Err(Error::Content { format: NAME, at: At::Byte(0), fault });
+        }
+        let only_cpu = wanted.is_none() && resources.iter().any(|one| cpu_type(one).is_some());
         // Bytes and counts are no sum: without CPU time the last type counts, as in pprof.
-        let last = all().last().map(|message| message.sample_type.clone()).unwrap_or_default();
-        let is_taken = |message: &Message| match only_cpu {
-            true => message.is_cpu(),
+        let mut last =
+            all().filter(|message| wanted.is_none_or(|name| message.sample_type.0 == name));
+        let last = last.next_back().map(|message| message.sample_type.clone()).unwrap_or_default();
+        let is_taken = |resource: &Resource, message: &Message| match only_cpu {
+            true => cpu_type(resource) == Some(&*message.sample_type.0),
             false => message.sample_type == last,
         };
-        let taken = || all().filter(|message| is_taken(message));
+        let taken = || {
+            (resources.iter()).flat_map(|resource| {
+                resource.profiles.iter().filter(|message| is_taken(resource, message))
+            })
+        };
         let start_unix_ns = taken().map(|message| message.start_unix_ns).min().unwrap_or(0);
         let end_unix_ns =
             taken().map(|message| message.start_unix_ns.saturating_add(message.duration_ns)).max();
@@ -459,7 +488,10 @@ impl<'a> Dictionary<'a> {
             .map(|message| message.period)
             .next()
             .unwrap_or(0);
-        if !only_cpu && meta.period_ns == 0 && !last.0.is_empty() {
+        let is_cpu = matches!(&*last.0, "" | "samples" | "cpu");
+        let is_in_periods = last.1 == "nanoseconds" && meta.period_ns > 0;
+        if !only_cpu && !is_cpu && !is_in_periods {
+            meta.period_ns = 0;
             meta.value_type = last.0.clone().into_owned();
             meta.value_unit = last.1.clone().into_owned();
         }
@@ -477,7 +509,7 @@ impl<'a> Dictionary<'a> {
                 for &index in &message.attributes {
                     has_books |= self.book(index as usize, process, message)?;
                 }
-                if !is_taken(message) {
+                if !is_taken(resource, message) {
                     continue;
                 }
                 message.reader.each(|field| match field.number {

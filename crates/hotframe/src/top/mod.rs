@@ -83,7 +83,9 @@ fn show(
         if event::poll(TURN).context("waiting for keys")? {
             match event::read().context("reading keys")? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => {
-                    if !press(key, &mut model, &mut modes) {
+                    if is_suspend(&key) {
+                        *terminal = suspend()?;
+                    } else if !press(key, &mut model, &mut modes) {
                         return Ok(ExitCode::SUCCESS);
                     }
                     is_changed = true;
@@ -93,6 +95,18 @@ fn show(
             }
         }
     }
+}
+
+fn is_suspend(key: &KeyEvent) -> bool {
+    key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('z')
+}
+
+/// Gives the terminal back and stops, as the terminal itself does it on Ctrl-Z where it is not raw; goes
+/// on when the shell says so. What would have been sampled meanwhile is lost.
+fn suspend() -> anyhow::Result<ratatui::DefaultTerminal> {
+    ratatui::restore();
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTSTP).context("stopping")?;
+    ratatui::try_init().context("preparing the terminal")
 }
 
 /// A key. False: the end.
