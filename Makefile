@@ -94,9 +94,9 @@ bench: tools-build ## hotframe beside other profilers (LOADS= TOOLS= SECONDS= RO
 	HOTFRAME_BIN=$(abspath $(HOTFRAME)) SECONDS_EACH='$(SECONDS)' python3 benches/peers/run.py
 
 .PHONY: soak
-soak: tools-build ## half an hour of churn at 997 Hz: does --memory hold? (SECONDS= MEMORY= NICE= PLOT=FILE.svg; root)
+soak: tools-build ## half an hour of churn at 997 Hz: does --memory hold? (SECONDS= MEMORY= NICE= HZ= LOAD=clang PLOT=FILE.svg; root)
 	$(CARGO) build --release --locked -p hotframe
-	HOTFRAME_BIN=$(abspath $(HOTFRAME)) SECONDS_SOAK='$(SECONDS)' MEMORY='$(MEMORY)' PLOT='$(PLOT)' NICE='$(NICE)' python3 testing/soak/run.py
+	HOTFRAME_BIN=$(abspath $(HOTFRAME)) SECONDS_SOAK='$(SECONDS)' MEMORY='$(MEMORY)' PLOT='$(PLOT)' NICE='$(NICE)' HZ='$(HZ)' LOAD='$(LOAD)' python3 testing/soak/run.py
 
 .PHONY: bench-frames
 bench-frames: ## the frame store's policies on the same streams (STREAM=FILE, JSON=1)

@@ -2,8 +2,8 @@
 """Does `--memory` hold? Records churn for a long time and looks from outside.
 
 In: the binary (HOTFRAME_BIN), how long (SECONDS_SOAK, 1800), how often (HZ, 997), the limit (MEMORY,
-60M), how nice the load is (NICE, 0; hotframe itself is as it always is), where to keep the books
-(KEEP). Out: one line a minute, a
+60M), how nice the load is (NICE, 0; hotframe itself is as it always is), a load of the benchmark's
+instead of churn (LOAD, `clang`), where to keep the books (KEEP). Out: one line a minute, a
 summary, and with PLOT=FILE.svg the curve. The exit code is 0 only if resident memory and maps
 together never passed the limit, as the kernel counts them.
 
@@ -14,6 +14,7 @@ Where hotframe can have a memory cgroup of its own (v1 or v2), also what that is
 page cache: heap, maps, rings, programs and whatever else the kernel holds for it; not its code.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -23,6 +24,9 @@ import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "benches" / "peers"))
+import loads  # noqa: E402
 
 MIB = 1 << 20
 
@@ -126,15 +130,12 @@ def plot(path, points, limit):
     )
 
 
-def main():
-    binary = os.environ["HOTFRAME_BIN"]
-    seconds = float(os.environ.get("SECONDS_SOAK") or 1800)
-    limit_text = os.environ.get("MEMORY") or "60M"
-    limit = size(limit_text)
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix="hotframe-soak-"))
+@contextlib.contextmanager
+def churn(scratch, binary):
+    """A shell per CPU that starts processes, compiles and packs."""
     source = scratch / "churn.c"
     source.write_text(SOURCE)
-    loads = [
+    shells = [
         subprocess.Popen(
             ["nice", "-n", os.environ.get("NICE") or "0", "sh", "-c", CHURN, "churn"]
             + [str(source), str(scratch / f"{i}.o"), binary],
@@ -142,6 +143,37 @@ def main():
         )
         for i in range(2)
     ]
+    try:
+        yield
+    finally:
+        for shell in shells:
+            os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
+
+
+def chosen_load(scratch, binary):
+    name = os.environ.get("LOAD")
+    if not name:
+        return churn(scratch, binary)
+    if name not in loads.LOADS:
+        sys.exit(f"LOAD: unknown {name}; known: {', '.join(loads.LOADS)}")
+    load = loads.LOADS[name]()
+    load.prepare()
+    return load.running()
+
+
+def main():
+    with contextlib.ExitStack() as stack:
+        soak(stack)
+
+
+def soak(stack):
+    binary = os.environ["HOTFRAME_BIN"]
+    seconds = float(os.environ.get("SECONDS_SOAK") or 1800)
+    limit_text = os.environ.get("MEMORY") or "60M"
+    limit = size(limit_text)
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="hotframe-soak-"))
+    stack.enter_context(chosen_load(scratch, binary))
     cgroup = own_cgroup()
 
     def enter():
@@ -171,9 +203,7 @@ def main():
                 print(f"{now:6.0f} s  {points[-1][1] / MIB:6.1f} MiB resident", flush=True)
             time.sleep(0.5 if now < seconds else 0.05)
     finally:
-        for load in loads:
-            os.killpg(load.pid, signal.SIGKILL)
-            load.wait()
+        stack.close()
         if agent.poll() is None:
             agent.kill()
             agent.wait()

@@ -149,7 +149,7 @@ mod tests {
         ] {
             head.time_ns = time_ns;
             let sample = Sample { head: &head, words: &words, hash, cut: 0, cut_pc: 0 };
-            recording.add(&sample, String::new);
+            recording.add(&sample, Default::default);
         }
         for (number, name) in [(1, "leaf"), (2, "main")] {
             let function = FunctionInfo { name: name.as_bytes(), ..FunctionInfo::default() };

@@ -58,8 +58,10 @@ pub struct Process {
     pub comm: String,
     /// When it ended.
     pub exited_ns: Option<u64>,
-    /// Number of its image: an exec makes a new one, a fork copies it.
+    /// Number of its image: an exec makes a new one, a fork copies it. 0: its exec was not seen.
     pub(crate) image: u64,
+    /// The file that was executed, as it is mapped before its loader; 0: not known.
+    pub(crate) image_file: FileId,
     parent: u32,
     reread_at_ns: u64,
     reread_wait_ns: u64,
@@ -77,6 +79,7 @@ impl Process {
             comm: String::new(),
             exited_ns: None,
             image: 0,
+            image_file: 0,
             parent: 0,
             reread_at_ns: 0,
             reread_wait_ns: REREAD_MIN_NS,
@@ -144,6 +147,9 @@ impl Processes {
                         process.blob.map_or(process.stale_before_blob, |blob| blob.id + 1);
                 }
                 process.is_dirty = true;
+                if process.image != 0 && process.image_file == 0 {
+                    process.image_file = file;
+                }
                 Some(*pid)
             }
             Event::Comm { pid, tid, exec, comm } => {
@@ -367,17 +373,19 @@ pub struct Facts {
     pub cgroup: String,
 }
 
-/// Reads [`Facts`] of a live process.
-pub fn read_facts(pid: u32) -> Facts {
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe"))
-        .map(|path| path.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+/// [`Facts`] of a live process; what is known already is not read.
+pub fn read_facts(pid: u32, known_comm: Option<String>, known_exe: Option<String>) -> Facts {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
+    let exe = || {
+        let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let path = path.to_string_lossy();
+        path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
+    };
+    let comm = || read("comm").unwrap_or_default().trim_end_matches('\n').to_owned();
     Facts {
-        comm: comm.trim_end_matches('\n').to_owned(),
-        exe: exe.strip_suffix(" (deleted)").unwrap_or(&exe).to_owned(),
-        cgroup: parse_cgroup(&cgroups).to_owned(),
+        comm: known_comm.unwrap_or_else(comm),
+        exe: known_exe.unwrap_or_else(exe),
+        cgroup: parse_cgroup(&read("cgroup").unwrap_or_default()).to_owned(),
     }
 }
 

@@ -69,6 +69,21 @@ pub struct Process {
     pub cut_at: HashMap<(u8, u64), u64>,
 }
 
+/// Which file a process executes, as far as its mappings tell.
+#[derive(Debug, Clone, Default)]
+pub struct Exe {
+    /// Its path; "": not known.
+    pub path: String,
+    /// The process's exec was seen. Else it is the first file by address, a guess for who is gone.
+    pub is_certain: bool,
+}
+
+impl From<&str> for Exe {
+    fn from(path: &str) -> Exe {
+        Exe { path: path.to_owned(), is_certain: false }
+    }
+}
+
 /// A sampled thread under one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Thread {
@@ -248,7 +263,7 @@ impl Recording {
 
     /// Adds a sample. `exe` is asked for when a process is new and its own link cannot be read.
     /// Returns the reason by which the stack is booked: one that found no room is cut by that.
-    pub fn add(&mut self, sample: &Sample<'_>, exe: impl FnOnce() -> String) -> u8 {
+    pub fn add(&mut self, sample: &Sample<'_>, exe: impl FnOnce() -> Exe) -> u8 {
         let head = sample.head;
         let process = self.process(head, exe);
         let thread = Thread { process, tid: head.tid, comm: head.comm };
@@ -280,17 +295,20 @@ impl Recording {
         cut
     }
 
-    fn process(&mut self, head: &abi::hf_sample, exe: impl FnOnce() -> String) -> u32 {
+    fn process(&mut self, head: &abi::hf_sample, exe: impl FnOnce() -> Exe) -> u32 {
         let incarnation =
             Incarnation { pid: head.tgid, exec_id: head.exec_id, start_ns: head.start_ns };
         if let Some(&process) = self.by_incarnation.get(&incarnation) {
             return process;
         }
-        let mut facts = read_facts(head.tgid);
+        let exe = exe();
+        let known_exe = exe.is_certain.then(|| exe.path.clone());
+        let known_comm = (head.tgid == head.tid).then(|| comm_text(&head.comm));
+        let mut facts = read_facts(head.tgid, known_comm, known_exe);
         if facts.exe.is_empty() {
-            facts.exe = exe();
+            facts.exe = exe.path;
         }
-        if facts.comm.is_empty() || head.tgid == head.tid {
+        if facts.comm.is_empty() {
             facts.comm = comm_text(&head.comm);
         }
         let in_store = self.store.incarnation(incarnation.into());
@@ -406,7 +424,7 @@ mod tests {
 
     fn add(recording: &mut Recording, head: &abi::hf_sample, words: &[u64], hash: u64) -> u8 {
         let sample = Sample { head, words, hash, cut: 0, cut_pc: 0 };
-        recording.add(&sample, String::new)
+        recording.add(&sample, Exe::default)
     }
 
     /// Equal stacks are one, equal roots share their nodes, and a second exec is another process.

@@ -1051,7 +1051,7 @@ mod tests {
             let words = [own(i % 7), note(i % 50), note(i % 5)];
             let hash = i % 1050;
             recording.add(&Sample { head: &head, words: &words, hash, cut: 0, cut_pc: 0 }, || {
-                "/bin/app".to_owned()
+                "/bin/app".into()
             });
         }
     }
@@ -1165,7 +1165,7 @@ mod tests {
                 let words: Vec<u64> = (0..8).map(|depth| note(place(depth))).collect();
                 recording
                     .add(&Sample { head: &head, words: &words, hash, cut: 0, cut_pc: 0 }, || {
-                        "/bin/app".to_owned()
+                        "/bin/app".into()
                     });
             }
             assert!(segments.put_away(&mut recording));
@@ -1225,7 +1225,7 @@ mod tests {
                 let hash = if is_hot { 1 } else { 10 + number };
                 recording
                     .add(&Sample { head: &head, words: &words, hash, cut: 0, cut_pc: 0 }, || {
-                        "/bin/app".to_owned()
+                        "/bin/app".into()
                     });
                 n += 1;
                 n_hot += u64::from(is_hot);
@@ -1272,7 +1272,7 @@ mod tests {
                 let words = [note(1)];
                 recording.add(
                     &Sample { head: &head, words: &words, hash: 1, cut: 0, cut_pc: 0 },
-                    || "/bin/short".to_owned(),
+                    || "/bin/short".into(),
                 );
                 recording.exited(head.tgid);
             }
@@ -1305,7 +1305,7 @@ mod tests {
             let words = [note(kind), note(9)];
             recording
                 .add(&Sample { head: &head, words: &words, hash: kind, cut: 0, cut_pc: 0 }, || {
-                    "/bin/short".to_owned()
+                    "/bin/short".into()
                 });
             recording.exited(head.tgid);
             if i % 15_000 == 14_999 {

@@ -19,7 +19,7 @@ use crate::files::{FileId, Files, Reader, State};
 use crate::jit::Jit;
 use crate::processes::{Mapping, Memory, Processes};
 use crate::profile::{FRAME_INLINED, Kind};
-use crate::recording::{Incarnation, Recording, Sample};
+use crate::recording::{Exe, Incarnation, Recording, Sample};
 use crate::runtimes::Runtimes;
 use crate::segments::Segments;
 use crate::sideband::{self, Event};
@@ -678,12 +678,13 @@ impl Session {
         let (processes, files) = (&self.processes, &self.files);
         // Without room the sample stays, and says why it has no stack.
         let cut = self.recording.add(&Sample { head, words, hash, cut, cut_pc }, || {
-            let mapping = processes.get(head.tgid).and_then(|process| {
-                process.mappings.iter().find(|mapping| mapping.file != 0).cloned()
-            });
-            mapping
-                .and_then(|mapping| files.get(mapping.file))
-                .map_or_else(String::new, |file| file.path.clone())
+            let process = processes.get(head.tgid);
+            let executed = process.map_or(0, |process| process.image_file);
+            let first = || process?.mappings.iter().map(|mapping| mapping.file).find(|&id| id != 0);
+            let file = if executed != 0 { Some(executed) } else { first() };
+            let path = file.and_then(|id| files.get(id)).map(|file| file.path.clone());
+            let is_certain = executed != 0 && path.is_some();
+            Exe { path: path.unwrap_or_default(), is_certain }
         });
         if u32::from(cut) != abi::HF_CUT_NONE {
             tracing::trace!(

@@ -53,7 +53,7 @@ fn recordings_are_built_canonical() {
         let words = [note(i % 90), own, note(i % 11), note(i % 3)];
         let hash = i % 90 * 1_000_000 + i % 44 * 1000 + i % 33;
         recording.add(&Sample { head: &head, words: &words, hash, cut: 0, cut_pc: 0 }, || {
-            "/bin/app".to_owned()
+            "/bin/app".into()
         });
     }
     for word in recording.store.unnamed_words(usize::MAX) {

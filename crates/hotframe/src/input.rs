@@ -45,7 +45,11 @@ pub fn parse(path: &Path, bytes: &[u8], read: &cli::Read) -> anyhow::Result<Prof
                 let path = shown(path);
                 let failures = failures.into_iter().next().map(anyhow::Error::from);
                 return Err(failures.map_or_else(
-                    || Exit::usage(format!("{path}: only pprof and OTLP files hold a --value to choose")),
+                    || {
+                        Exit::usage(format!(
+                            "{path}: only pprof and OTLP files hold a --value to choose"
+                        ))
+                    },
                     |error| error.context(path.clone()),
                 ));
             }
