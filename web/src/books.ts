@@ -23,7 +23,7 @@ export const REASONS: Record<string, [meaning: string, mend: string]> = {
     "the thread's start code lacks an undefined-return rule: harmless, the frames above it are whole"],
   too_deep: ["the stack has more frames than are walked", "look for endless recursion"],
   time: ["the walk ran out of its allotted steps", "lower the frequency or the depth of recursion"],
-  budget: ["the byte budget had no room for unwind rows, for the stack, or for its inner frames when parts of a long recording were put together",
+  budget: ["the byte budget had no room for unwind rows, for the stack, or for all frames of rare stacks when parts of a long recording were put together",
     "raise --memory"],
   process_gone: ["the process ended before its stack could be resolved",
     "record longer-lived processes, or raise --memory so that files stay loaded"],

@@ -16,8 +16,9 @@
 //! Where this is not enough, reading begins anew with static code by function (`by_function`):
 //! stacks that differ by the line only are one then, and no longer have lines. That is what an hour of
 //! compilers consists of. Only then intervals grow to all of the time and all processes fold; and at
-//! last the stacks that the fewest samples have give up frames, innermost first, and become one with
-//! their neighbours: what is hot stays whole.
+//! last the stacks that the fewest samples have give up frames between the outermost and the innermost
+//! one, and become one with their neighbours: what is hot stays whole, and which function ran is known
+//! of every sample.
 //!
 //! # Format
 //! Little-endian, no padding, lengths before what they count; read back by the same program only.
@@ -67,6 +68,27 @@ const SAMPLE_PEAK_BYTES: u64 = {
 };
 /// Bytes of room for each word that may be named at once: itself in four lists, and its chain.
 const NAMING_WORD_BYTES: u64 = 96;
+/// What is left of a stack that gives up frames: so many outermost ones, and the innermost or not.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    outermost: usize,
+    innermost: bool,
+}
+
+/// What is left of stacks, one after the other; of those of one sample first, then of two, four, …, up
+/// to so many. Where the innermost frames are as many as there are stacks, they go as well.
+const GIVEN_UP: &[(&[Left], u32)] = &[
+    (&[left(64), left(48), left(32), left(24), left(16), left(12), left(8)], 16),
+    (
+        &[left(6), left(4), left(3), left(2), left(1), Left { outermost: 1, innermost: false }],
+        1 << 31,
+    ),
+];
+
+const fn left(outermost: usize) -> Left {
+    Left { outermost, innermost: true }
+}
+
 /// Samples of a process are counted under one of so many command names at most.
 const FOLDED_MAX: usize = 1024;
 
@@ -847,8 +869,8 @@ impl Merge {
     }
 
     /// Where stacks and samples together have no room beside what is to come, stacks of few samples
-    /// give up frames, innermost first, and are counted with what is left of their neighbours, until
-    /// a quarter of the room is free. Whether there was anything to give up.
+    /// give up frames between the outermost and the innermost one, and are counted with what is left of
+    /// their neighbours, until a quarter of the room is free. Whether there was anything to give up.
     fn give_up_frames(&mut self, to_come_bytes: u64) -> bool {
         let room = self.room_bytes / 8 * 7;
         let room = room.saturating_sub(self.processes_bytes + to_come_bytes);
@@ -861,21 +883,19 @@ impl Merge {
         if self.has_room(room, 1, 1) {
             return true;
         }
-        let mut weight_max = 1;
-        while !self.has_room(room, 3, 4) && weight_max < u32::MAX / 2 {
-            // More of them each time: what is left of a stack may be as rare as the whole was.
-            for n_frames in (0..13).map(|power| 1 << power) {
-                if !self.shorten(weight_max, n_frames) {
-                    break;
-                }
-                self.recording.samples.coarsen(self.losses.bucket_ns);
-                self.recording.store.keep_nodes(&mut self.recording.samples.stack);
-                self.refused.clear();
-                if self.has_room(room, 3, 4) {
-                    break;
+        for (steps, weight_max) in GIVEN_UP {
+            for weight_max in (0..32).map(|power| 1 << power).take_while(|it| it <= weight_max) {
+                for &left in *steps {
+                    if self.has_room(room, 3, 4) {
+                        return true;
+                    }
+                    if self.shorten(weight_max, left) {
+                        self.recording.samples.coarsen(self.losses.bucket_ns);
+                        self.recording.store.keep_nodes(&mut self.recording.samples.stack);
+                        self.refused.clear();
+                    }
                 }
             }
-            weight_max *= 2;
         }
         true
     }
@@ -892,37 +912,50 @@ impl Merge {
         n_rows * SAMPLE_PEAK_BYTES + tree <= left / of * part
     }
 
-    /// Takes the innermost frames, so many, off the stacks of at most `weight_max` samples, except the
-    /// outermost one. Whether there were such.
-    fn shorten(&mut self, weight_max: u32, n_frames: usize) -> bool {
+    /// Leaves the stacks of at most `weight_max` samples what `left` says, with a frame between, or at
+    /// the end, that says so. Whether there were longer ones.
+    fn shorten(&mut self, weight_max: u32, left: Left) -> bool {
+        let note = self.recording.store.note_number(Why::NoRoom, crate::profile::Kind::Note as u8);
         let mut changed = false;
+        // From the leaf outwards.
+        let mut nodes = Vec::new();
         for at in 0..self.recording.samples.time_ns.len() {
             let samples = &self.recording.samples;
-            let (thread, cut) = (samples.thread[at], samples.cut[at]);
+            let (thread, cut, leaf) = (samples.thread[at], samples.cut[at], samples.stack[at].0);
             let weight = samples.weight.get(at).copied().unwrap_or(1);
             if weight > weight_max {
                 continue;
             }
-            // What was shortened before has a frame more that says so.
-            let was_short = u32::from(cut) == abi::HF_CUT_BUDGET;
-            let leaf = samples.stack[at].0;
             let store = &self.recording.store;
-            let parent = |node: u32| if node == 0 { 0 } else { store.node(node).parent };
-            let leaf = if was_short { parent(leaf) } else { leaf };
-            let mut rest = leaf;
-            for _ in 0..n_frames {
-                let next = parent(rest);
-                if next == 0 {
-                    break;
-                }
-                rest = next;
-            }
-            if rest == leaf {
+            nodes.clear();
+            nodes.extend(std::iter::successors(Some(leaf), |&node| {
+                Some(store.node(node).parent).filter(|&parent| parent != 0)
+            }));
+            let graft = |node: u32| store.grafts_at(store.node(node)).next();
+            let is_note = |node: Option<&u32>| {
+                node.is_some_and(|&node| graft(node) == Some(Graft::Frame(note)))
+            };
+            // What was shortened before has that frame already, last or before the last.
+            let (inner, n_ends) = match (is_note(nodes.first()), is_note(nodes.get(1))) {
+                (true, _) => (None, 1),
+                (false, true) => (graft(leaf), 2),
+                (false, false) => (graft(leaf), 1),
+            };
+            let n_outer = nodes.len() - n_ends;
+            // One frame that says what is missing in the place of one would not be less.
+            let is_whole = n_ends == 1 && inner.is_some();
+            let gives_up_inner = inner.is_some() && !left.innermost;
+            let outermost = left.outermost.min(n_outer);
+            if leaf == 0 || n_outer <= left.outermost + usize::from(is_whole) && !gives_up_inner {
                 continue;
             }
+            let Some(&outer) = nodes.get(nodes.len() - outermost) else { continue };
+            let end = self.short_end(outer);
+            let inner = inner.filter(|_| left.innermost);
+            let inner = inner.and_then(|inner| self.recording.store.graft(end, inner));
             changed = true;
-            self.recording.samples.stack[at] = StackId(self.short_end(rest));
-            if !was_short {
+            self.recording.samples.stack[at] = StackId(inner.unwrap_or(end));
+            if u32::from(cut) != abi::HF_CUT_BUDGET {
                 self.book_short(thread, cut, u64::from(weight));
                 self.recording.samples.cut[at] = abi::HF_CUT_BUDGET as u8;
             }
@@ -1200,7 +1233,8 @@ mod tests {
         assert!(!losses.by_function && merged.store.n_places() > 3000, "{losses:?}");
     }
 
-    /// Where not even functions fit, stacks of one sample lose frames, and the hot one none.
+    /// Where not even functions fit, stacks of one sample lose frames between the outermost and the innermost
+    /// one, and the hot one none.
     #[test]
     fn what_is_hot_stays_whole() {
         let mut recording = Recording::default();
@@ -1215,10 +1249,12 @@ mod tests {
                 let is_hot = i % 2 == 0;
                 let words: Vec<u64> = match is_hot {
                     true => (0..20).map(note).collect(),
-                    // The inner frames are its own.
+                    // One of fifty functions, called in a way of its own.
                     false => (0..20)
-                        .map(|depth| {
-                            note(if depth < 2 { 1000 + number * 2 + depth } else { depth })
+                        .map(|depth| match depth {
+                            0 => note(1000 + number % 50),
+                            1 | 2 => note(2000 + number * 2 + depth),
+                            _ => note(depth),
                         })
                         .collect(),
                 };
@@ -1247,10 +1283,18 @@ mod tests {
             frames.len() == 20 && frames[0] == format!("{:x}", note(0))
         });
         assert_eq!(hot.map(|(_, _, weight, _)| u64::from(*weight)).sum::<u64>(), n_hot);
-        // What was cut says so, and has its outermost frame still.
+        // What was cut says so, and has its outermost frames and its innermost one still.
         for ((_, _, _, frames), cut) in stacks.iter().zip(&merged.samples.cut) {
             if u32::from(*cut) == abi::HF_CUT_BUDGET {
-                assert!(frames.len() > 1 && frames[0] == Why::NoRoom.label(), "{frames:?}");
+                let at = frames.iter().position(|frame| frame == Why::NoRoom.label());
+                let outermost = frames.last().map(String::as_str);
+                assert_eq!(
+                    (at, outermost),
+                    (Some(1), Some(&*format!("{:x}", note(19)))),
+                    "{frames:?}"
+                );
+                let own = u64::from_str_radix(&frames[0], 16).expect("a number") - note(0);
+                assert!((1000..1050).contains(&own), "{frames:?}");
             }
         }
         let held = merged.store.n_nodes() as u64 * NODE_BYTES
