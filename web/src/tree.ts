@@ -248,7 +248,7 @@ export class CallTree {
     structure: Structure,
   ) {
     const { profile } = symbols;
-    const { stacks, frames, samples, threads, processes } = profile;
+    const { functions, stacks, frames, samples, threads, processes } = profile;
     const nodes = new Nodes(stacks.n + 64);
     /** The ancestor that a symbol below `parent` repeats, or -1. */
     const repeated = (parent: number, symbol: number) => {
@@ -295,7 +295,15 @@ export class CallTree {
       return at;
     };
     const chain: number[] = [];
-    /** Groups: of the samples of one process name that are whole, or cut for one reason. */
+    // What was left out further in is said there: the callers are not what is missing.
+    const note = profile.meta.kinds.indexOf("note");
+    const saysWhy = new Uint8Array(stacks.n);
+    for (let stack = 1; stack < stacks.n; stack++) {
+      const parent = stacks.parent[stack]!;
+      const isNote = parent !== 0 && functions.kind[frames.function[stacks.frame[stack]!]!] === note;
+      saysWhy[stack] = isNote ? 1 : saysWhy[parent]!;
+    }
+    /** Groups: of the samples of one process name that are whole, or whose callers are cut for one reason. */
     const cuts = Math.max(1, profile.meta.cuts.length);
     const rootOf = (group: number) => {
       const process = Math.floor(group / cuts);
@@ -337,7 +345,9 @@ export class CallTree {
     }
     this.ofSample = new Int32Array(samples.n);
     for (let i = 0; i < samples.n; i++) {
-      this.ofSample[i] = placeOf(groupOfThread[samples.thread[i]!]! * cuts + samples.cut[i]!, samples.stack[i]!);
+      const stack = samples.stack[i]!;
+      const cut = saysWhy[stack] === 1 ? 0 : samples.cut[i]!;
+      this.ofSample[i] = placeOf(groupOfThread[samples.thread[i]!]! * cuts + cut, stack);
     }
 
     this.n = nodes.parent.length;

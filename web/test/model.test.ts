@@ -132,6 +132,17 @@ test("where callers are missing stands a box that says why, and nobody's share g
   assert.equal(weighed.matches(mask).weight, 3);
 });
 
+test("a stack that says itself what was left out further in has its callers where they are", () => {
+  const profile = profileOf({ "p: a b c": 3, "p: a left c": 2, "p: left": 1 });
+  profile.meta.kinds = ["kernel", "native", "note"];
+  const note = (symbol: number) => profile.strings.get(profile.functions.name[symbol]!) === "left";
+  profile.functions.kind = profile.functions.kind.map((kind, f) => (note(f) ? 2 : kind));
+  profile.meta.cuts = ["none", "budget"];
+  profile.samples.cut = Uint32Array.from([0, 1, 1]);
+  const weighed = new Weighed(new CallTree(new Symbols(profile), { ...PLAIN, byProcess: true }), null, []);
+  assert.equal(drawn(ViewTree.flame(weighed)), "all 6(p 6(a 5(b 3(c 3) left 2(c 2)) [cut: budget] 1(left 1)))");
+});
+
 test("callers: functions by own weight, then who called them", () => {
   assert.equal(drawn(ViewTree.callers(weigh(SIMPLE))), "all 10(d 4(a 4) c 3(b 3(a 3)) b 2(a 2) a 1)");
 });

@@ -816,7 +816,7 @@ impl Merge {
             return known;
         }
         let store: &mut Store = &mut self.recording.store;
-        let note = store.note_number(Why::NoRoom, crate::profile::Kind::Note as u8);
+        let note = store.note_number(Why::LeftOut, crate::profile::Kind::Note as u8);
         let node = store.graft(parent, Graft::Frame(note));
         if let Some(node) = node {
             self.refused.insert(parent, node);
@@ -915,7 +915,7 @@ impl Merge {
     /// Leaves the stacks of at most `weight_max` samples what `left` says, with a frame between, or at
     /// the end, that says so. Whether there were longer ones.
     fn shorten(&mut self, weight_max: u32, left: Left) -> bool {
-        let note = self.recording.store.note_number(Why::NoRoom, crate::profile::Kind::Note as u8);
+        let note = self.recording.store.note_number(Why::LeftOut, crate::profile::Kind::Note as u8);
         let mut changed = false;
         // From the leaf outwards.
         let mut nodes = Vec::new();
@@ -1164,8 +1164,8 @@ mod tests {
             .filter(|(_, cut)| u32::from(**cut) == abi::HF_CUT_BUDGET)
             .map(|((_, _, weight, frames), _)| {
                 // The frame that says so, or nothing where even that found no room.
-                let first = frames.first().map_or(Why::NoRoom.label(), String::as_str);
-                assert!(first == Why::NoRoom.label() || first.starts_with('4'), "{frames:?}");
+                let first = frames.first().map_or(Why::LeftOut.label(), String::as_str);
+                assert!(first == Why::LeftOut.label() || first.starts_with('4'), "{frames:?}");
                 u64::from(*weight)
             })
             .sum();
@@ -1286,7 +1286,7 @@ mod tests {
         // What was cut says so, and has its outermost frames and its innermost one still.
         for ((_, _, _, frames), cut) in stacks.iter().zip(&merged.samples.cut) {
             if u32::from(*cut) == abi::HF_CUT_BUDGET {
-                let at = frames.iter().position(|frame| frame == Why::NoRoom.label());
+                let at = frames.iter().position(|frame| frame == Why::LeftOut.label());
                 let outermost = frames.last().map(String::as_str);
                 assert_eq!(
                     (at, outermost),

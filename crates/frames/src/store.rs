@@ -36,6 +36,8 @@ pub enum Why {
     NoRoom,
     /// No answer came in time; a later profile will have the name.
     Late,
+    /// Frames were left out here, for the budget had no room for all of them.
+    LeftOut,
 }
 
 impl Why {
@@ -47,6 +49,7 @@ impl Why {
             Why::Unsupported => "[unnamed: unsupported]",
             Why::NoRoom => "[unnamed: no room in the memory budget]",
             Why::Late => "[unnamed: not resolved in time]",
+            Why::LeftOut => "[left out: no room in the memory budget]",
         }
     }
 }
