@@ -24,7 +24,12 @@
 //! # Reading
 //! Any producer's message: references in attributes are resolved, values are divided by the
 //! period where they are times, Profiles that are not of samples or CPU time (off-CPU, events)
-//! are left out when there is one that is.
+//! are left out when there is one that is. Where a resource has samples and their time, as what was
+//! converted from pprof, the samples count. Any other type may be asked for by name.
+//!
+//! # Tried with
+//! opentelemetry-proto (`testing/otlp`); Grafana Pyroscope 1.21.0: a recording posted to
+//! `/v1development/profiles`, and each service's sum that its query gives back.
 //!
 //! # Sources
 //! open-telemetry/opentelemetry-proto @ v1.11.0 profiles.proto, common.proto, resource.proto;

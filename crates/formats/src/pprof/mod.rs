@@ -20,6 +20,10 @@
 //! of ours, pprof-rs (`thread`) and Datadog's (`thread id`, `thread name`); texts of other labels
 //! become part of the thread's name, `main endpoint=/a`.
 //!
+//! # Tried with
+//! `go tool pprof` (`tests/oracles.rs`); Grafana Pyroscope 1.21.0: `profilecli upload`, then the sum that
+//! its query gives back.
+//!
 //! # Sources
 //! google/pprof proto/profile.proto, internal/elfexec/elfexec.go (GetBase) as vendored by
 //! go 1.26.
