@@ -13,7 +13,7 @@
 //! each, for tests.
 
 use crate::events::{self, Clock, CpuTicks, SidebandRing, online_cpus};
-use crate::{Error, memory::Memory, ring::Ring};
+use crate::{Error, map::Mapped, memory::Memory, ring::Ring};
 use hotframe_abi as abi;
 use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder, OpenObject, ProgramType};
 use std::collections::HashMap;
@@ -135,10 +135,26 @@ pub(crate) fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Error 
     move |cause| Error::Bpf { what, cause, log: telling_line() }
 }
 
+/// The kernel's types.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// What libbpf and the verifier hold while programs are loaded, mapped pages of the kernel's types among
+/// it: 4 MiB measured, with those of two runtimes.
+const LOADING_BYTES: u64 = 8 << 20;
+
+/// Bytes that loading programs takes at most, for a quarter of a second. Where the kernel's types cannot be
+/// mapped, as before Linux 6.16, libbpf reads them into memory twice (`btf_new` of what
+/// `btf_parse_raw` read, libbpf 1.7 btf.c): 11 MiB more were measured with 5.3 MiB of them.
+pub fn loading_bytes() -> u64 {
+    let btf = std::fs::File::open(BTF).and_then(|file| Ok((file.metadata()?.len(), file)));
+    let Ok((len, file)) = btf else { return LOADING_BYTES };
+    let is_mappable = Mapped::private(file.as_raw_fd(), len as usize).is_ok();
+    LOADING_BYTES + if is_mappable { 0 } else { 2 * len }
+}
+
 impl Kernel {
     /// Loads and attaches everything but the clocks; side-band rings are open and running.
     pub fn load(config: &Config) -> Result<(Kernel, Memory, Ring), Error> {
-        if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+        if !std::path::Path::new(BTF).exists() {
             return Err(Error::NoBtf);
         }
         libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Info, keep_log)));

@@ -88,7 +88,7 @@ fn rows_evicted_and_loaded_again_give_no_wrong_stack() {
     live!();
     let _reloading = Workload::start(&program!("reload"), [""; 0]);
     let _deep = Workload::start(&program!("recursion"), ["6"]);
-    let recording = record(["-F", "4999", "--memory", "42MiB", "-d", "5"]);
+    let recording = record(["-F", "4999", "--memory", "29MiB", "-d", "5"]);
     let stats = recording.stats();
     assert!(stats.count("tables.evictions") > 100, "{}", stats.0["tables"]);
     let folded = &recording.folded;
