@@ -5,7 +5,7 @@
 //! Chunks of 16 KiB hold `length, bytes` one behind the other; the length is LEB128, one or two
 //! bytes. The first chunk begins with 1 KiB and doubles, so that a few texts take little of a small
 //! budget. A text's id is one more than the position of its length, so nothing is written down to
-//! find it; ids grow in the order of pushing. An index takes 6 to 7.3 bytes a text more.
+//! find it; ids grow in the order of pushing. An index takes 6 to 7.8 bytes a text more.
 //!
 //! Id 0 is the empty text and takes nothing.
 
