@@ -1,8 +1,9 @@
 //! The lookup cache of static code: (file, offset) words, shared by all processes, and addresses
 //! in no file, which one process has for itself.
 //!
-//! A place is 16 bytes (its word, whose it is, how often it was met, and a reference to its names or none) and 6 to 7 in
-//! the index.
+//! A place is 16 bytes (its word, whose it is, how often it was met lately, and a reference to its
+//! names or none) and 6 to 8 in the index. It begins as not met: names that a scan brings go before
+//! those that are met again.
 //! Its number stands in the tree of stacks, because exporters need the address; its names may go
 //! at any time, since the file has them.
 

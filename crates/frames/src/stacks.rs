@@ -1,7 +1,7 @@
 //! Stacks: a hash-consed tree of frames, and the stacks that end in it, found by the kernel's hash.
 //!
 //! # Layout
-//! A node is (parent:32, frame reference:32), 8 bytes and 6 to 7 in the index. Node 0 is the root,
+//! A node is (parent:32, frame reference:32), 8 bytes and 6 to 8 in the index. Node 0 is the root,
 //! and a parent's number is below its children's. A stack is 4 bytes, the node of its leaf, and 15
 //! to 20 in the table of keys. Its number stays until it is forgotten; nodes move together in a
 //! sweep.
