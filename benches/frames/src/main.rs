@@ -43,12 +43,19 @@ struct Row {
     policy: &'static str,
     unbounded: Pass,
     lookup_ns: f64,
+    /// Of a frame that was just read, as a resolver hands it over.
     insert_ns: f64,
+    /// Of a frame that has to come from memory first.
+    insert_cold_ns: f64,
+    /// Page faults of fresh memory, a frame inserted.
+    faults: f64,
     /// None for (a), which has no budget to set.
     bounded: Option<(u64, Pass)>,
 }
 
 fn main() -> anyhow::Result<()> {
+    // As `hotframe` runs: freed memory goes back, and new memory faults.
+    hotframe_alloc::give_back_early();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [option, from, n, to] = &arguments[..]
         && option == "--shorten"
@@ -63,9 +70,18 @@ fn main() -> anyhow::Result<()> {
     let (options, mut names): (Vec<String>, Vec<String>) =
         arguments.into_iter().partition(|arg| arg.starts_with("--"));
     let json = options.iter().any(|option| option == "--json");
-    if let Some(unknown) = options.iter().find(|option| *option != "--json") {
-        anyhow::bail!("unknown option {unknown}; usage: hotframe-bench-frames [--json] [STREAM…]");
+    // Which policies, by how their names begin; (d), whose size sets the budgets, always.
+    let only = options.iter().find_map(|option| option.strip_prefix("--only="));
+    let is_known = |option: &String| option == "--json" || option.starts_with("--only=");
+    if let Some(unknown) = options.iter().find(|option| !is_known(option)) {
+        anyhow::bail!(
+            "unknown option {unknown}; usage: hotframe-bench-frames [--json] [--only=a,b,…] [STREAM…]"
+        );
     }
+    let is_wanted = |policy: &str| {
+        policy.starts_with("d:")
+            || only.is_none_or(|only| only.split(',').any(|begin| policy.starts_with(begin)))
+    };
     let recorded = recorded()?;
     if names.is_empty() {
         names.extend(recorded.iter().map(|(name, _)| name.clone()));
@@ -86,7 +102,7 @@ fn main() -> anyhow::Result<()> {
                     .with_context(|| format!("reading {}", path.display()))?
             }
         };
-        report(&stream, json);
+        report(&stream, json, &is_wanted);
     }
     Ok(())
 }
@@ -118,7 +134,7 @@ fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
     Ok(Box::new(file))
 }
 
-fn report(stream: &Stream, json: bool) {
+fn report(stream: &Stream, json: bool, is_wanted: &dyn Fn(&str) -> bool) {
     let functions = stream.n_functions();
     let frames = stream.n_value_frames();
     let text_bytes = stream.text_bytes();
@@ -133,9 +149,9 @@ fn report(stream: &Stream, json: bool) {
         );
         println!(
             "| policy | KiB, no budget | of that identity | accounted | hit % | look-up ns | \
-             insert ns | KiB at a budget | hit % | others' hit % | unnamed |"
+             insert ns | from memory | page faults an insert | KiB at a budget | hit % | others' hit % | unnamed |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     }
     let probes: Vec<Probe> = stream
         .steps
@@ -148,7 +164,7 @@ fn report(stream: &Stream, json: bool) {
         .collect();
     let mut quarter = 0;
     // (d) first: its size sets the budgets. (a), which takes long, last.
-    for (name, make) in ALL.iter().rev() {
+    for (name, make) in ALL.iter().rev().filter(|(name, _)| is_wanted(name)) {
         let Some(mut row) = weigh(make, stream, &probes) else { continue };
         row.policy = name;
         if quarter == 0 {
@@ -172,7 +188,7 @@ fn weigh(make: &Make, stream: &Stream, probes: &[Probe]) -> Option<Row> {
     let mut policy = make(stream, None)?;
     let unbounded = run(policy.as_mut(), stream, before);
     let known: Vec<Probe> = probes.iter().filter(|probe| policy.probe(probe)).copied().collect();
-    let lookup_ns = median(5, || {
+    let lookup_ns = median(|| {
         let begin = cpu_ns();
         let found = known.iter().filter(|probe| policy.probe(probe)).count();
         std::hint::black_box(found);
@@ -192,21 +208,54 @@ fn weigh(make: &Make, stream: &Stream, probes: &[Probe]) -> Option<Row> {
             Step::Exit(_) => None,
         })
         .collect();
-    let insert_ns = median(3, || {
-        let Some(mut policy) = make(stream, None) else { return 0.0 };
-        let begin = cpu_ns();
-        for frame in &firsts {
-            policy.insert(frame, stream);
-        }
-        (cpu_ns() - begin) as f64 / firsts.len().max(1) as f64
-    });
-    Some(Row { policy: "", unbounded, lookup_ns, insert_ns, bounded: None })
+    let mut n_faults = 0;
+    let mut insert = |touch: fn(&stream::FrameDef, &Stream)| {
+        median(|| {
+            let Some(mut policy) = make(stream, None) else { return 0.0 };
+            n_faults = page_faults();
+            let mut ns = 0;
+            // So many that reading the clock, half a microsecond, is a few ns of each.
+            for batch in firsts.chunks(128) {
+                batch.iter().for_each(|frame| touch(frame, stream));
+                let begin = cpu_ns();
+                for frame in batch {
+                    policy.insert(frame, stream);
+                }
+                ns += cpu_ns() - begin;
+            }
+            n_faults = page_faults() - n_faults;
+            ns as f64 / firsts.len().max(1) as f64
+        })
+    };
+    let insert_ns = insert(read);
+    let insert_cold_ns = insert(|_, _| ());
+    let faults = n_faults as f64 / firsts.len().max(1) as f64;
+    Some(Row { policy: "", unbounded, lookup_ns, insert_ns, insert_cold_ns, faults, bounded: None })
 }
 
-fn median(n: usize, mut measure: impl FnMut() -> f64) -> f64 {
-    let mut all: Vec<f64> = (0..n).map(|_| measure()).collect();
+/// Reads all of a frame that an insert will.
+fn read(frame: &stream::FrameDef, stream: &Stream) {
+    let keys = frame.raw_keys.iter().chain(&frame.peer_keys).map(|key| key[0]);
+    std::hint::black_box(frame.words.iter().copied().chain(keys).sum::<u64>());
+    for name in &frame.names {
+        for text in [name.name, name.file] {
+            let lines = stream.text(text).iter().step_by(32);
+            std::hint::black_box(lines.map(|&byte| u64::from(byte)).sum::<u64>());
+        }
+    }
+}
+
+/// The median of passes: at least five, and more while they are short, so that a quarter of a
+/// second is measured.
+fn median(mut measure: impl FnMut() -> f64) -> f64 {
+    const ENOUGH_NS: u64 = 250_000_000;
+    let begin = cpu_ns();
+    let mut all = Vec::new();
+    while all.len() < 5 || all.len() < 51 && cpu_ns() - begin < ENOUGH_NS {
+        all.push(measure());
+    }
     all.sort_by(f64::total_cmp);
-    all[n / 2]
+    all[all.len() / 2]
 }
 
 /// A policy at a budget. One that counts entries is run again with as many as make it hold that.
@@ -272,16 +321,19 @@ fn run(policy: &mut dyn Policy, stream: &Stream, before: u64) -> Pass {
     }
 }
 
-/// CPU time of this thread, ns: other programs on the machine do not count. Falls back to the wall
-/// clock where the kernel has no schedstat.
+/// CPU time of this thread, ns: other programs on the machine do not count. By the thread's own
+/// clock: what `/proc/thread-self/schedstat` says of a running thread moves by ticks of 4 ms.
 pub fn cpu_ns() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    match text.split(' ').next().and_then(|ns| ns.parse().ok()) {
-        Some(ns) => ns,
-        None => std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos() as u64),
-    }
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Page faults of this thread without reading from disk: memory that was fresh when touched.
+fn page_faults() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
+    // Fields behind the name, which may hold spaces: state is the first, `minflt` the eighth.
+    let after_name = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    after_name.split(' ').nth(7).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 fn print(stream: &Stream, row: &Row, json: bool, [functions, frames, text_bytes]: [usize; 3]) {
@@ -297,6 +349,8 @@ fn print(stream: &Stream, row: &Row, json: bool, [functions, frames, text_bytes]
             "unbounded_bytes": free.bytes, "unbounded_hit_rate": free.hit_rate,
             "identity_bytes": free.identity_bytes, "accounted_bytes": free.accounted_bytes,
             "lookup_ns": row.lookup_ns, "insert_ns": row.insert_ns,
+            "insert_cold_ns": row.insert_cold_ns,
+            "insert_page_faults": row.faults,
         });
         println!("{line}");
         return;
@@ -315,7 +369,7 @@ fn print(stream: &Stream, row: &Row, json: bool, [functions, frames, text_bytes]
         None => "– | – | – | –".to_owned(),
     };
     println!(
-        "| {} | {} | {} | {} | {:.2} | {:.0} | {:.0} | {bounded} |",
+        "| {} | {} | {} | {} | {:.2} | {:.0} | {:.0} | {:.0} | {:.3} | {bounded} |",
         row.policy,
         kib(free.bytes),
         or_none(free.identity_bytes),
@@ -323,6 +377,8 @@ fn print(stream: &Stream, row: &Row, json: bool, [functions, frames, text_bytes]
         free.hit_rate,
         row.lookup_ns,
         row.insert_ns,
+        row.insert_cold_ns,
+        row.faults,
     );
 }
 

@@ -41,7 +41,7 @@ impl<T: Copy + Default> Column<T> {
     /// Makes sure that the next push cannot be refused.
     #[inline]
     pub(crate) fn reserve_one(&mut self) -> Result<(), Refused> {
-        if self.len == self.capacity() { self.grow(false) } else { Ok(()) }
+        if self.len == self.capacity() { self.grow() } else { Ok(()) }
     }
 
     /// Appends a row; its id.
@@ -51,18 +51,8 @@ impl<T: Copy + Default> Column<T> {
         Ok(self.put(row))
     }
 
-    /// Appends a row even where the budget has no room: for rows moved from one place to
-    /// another.
-    pub(crate) fn push_anyway(&mut self, row: T) -> u32 {
-        if self.len == self.capacity() {
-            // Not refused when forced.
-            let _ = self.grow(true);
-        }
-        self.put(row)
-    }
-
     #[cold]
-    fn grow(&mut self, anyway: bool) -> Result<(), Refused> {
+    fn grow(&mut self) -> Result<(), Refused> {
         let rows_of_first = match self.chunks.as_slice() {
             [] => FIRST_ROWS,
             [first] if first.len() < CHUNK_ROWS => first.len() * 2,
@@ -71,11 +61,7 @@ impl<T: Copy + Default> Column<T> {
         let replaces = self.chunks.len() == 1 && self.capacity() < CHUNK_ROWS;
         let held = if replaces { Self::bytes_of(self.capacity()) } else { 0 };
         let bytes = Self::bytes_of(rows_of_first) - held;
-        if anyway {
-            self.charge.grow_anyway(bytes);
-        } else {
-            self.charge.grow(bytes)?;
-        }
+        self.charge.grow(bytes)?;
         if replaces {
             self.resize_first(rows_of_first);
         } else {

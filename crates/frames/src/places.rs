@@ -1,8 +1,9 @@
 //! The lookup cache of static code: (file, offset) words, shared by all processes, and addresses
 //! in no file, which one process has for itself.
 //!
-//! A place is 16 bytes (its word, whose it is, and a reference to its names or none) and 6 to 7 in
-//! the index.
+//! A place is 16 bytes (its word, whose it is, how often it was met lately, and a reference to its
+//! names or none) and 6 to 8 in the index. It begins as not met: names that a scan brings go before
+//! those that are met again.
 //! Its number stands in the tree of stacks, because exporters need the address; its names may go
 //! at any time, since the file has them.
 
@@ -17,17 +18,20 @@ use crate::refs::Ref;
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
     word: u64,
-    /// Number of the incarnation, 0: everybody's; and whether the place was met lately.
+    /// Number of the incarnation, 0: everybody's; and how often the place was met lately.
     owner: u32,
     named: u32,
 }
 
-const SEEN: u32 = 1 << 31;
+/// A meeting; the bits of incarnations end below it.
+const MET: u32 = 1 << 30;
+/// A place was met this often, or more.
+const MET_MOST: u32 = 3 * MET;
 
 impl Place {
     #[inline]
     fn of(self) -> u32 {
-        self.owner & !SEEN
+        self.owner & (MET - 1)
     }
 }
 
@@ -44,7 +48,7 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn new(budget: &Budget, seed: u64) -> Places {
         let owner = budget.owner("lookup.static");
-        Places { rows: Column::new(&owner), index: Index::dense(&owner, 0), hand: 0, seed }
+        Places { rows: Column::new(&owner), index: Index::new(&owner), hand: 0, seed }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -57,9 +61,9 @@ impl Places {
         let is = |id| rows.get(id).is_some_and(|row| row.word == word && row.of() == of.0);
         let id = self.index.find(hash(self.seed, of.0, word), is)?;
         if let Some(row) = self.rows.get_mut(id)
-            && row.owner & SEEN == 0
+            && row.owner < MET_MOST
         {
-            row.owner |= SEEN;
+            row.owner += MET;
         }
         Some(id)
     }
@@ -71,14 +75,18 @@ impl Places {
         Some(self.named(id))
     }
 
+    /// The number of a place, new or known.
     pub(crate) fn insert(&mut self, of: Of, word: u64) -> Result<u32, Refused> {
         let (seed, rows) = (self.seed, &self.rows);
-        let own = hash(seed, of.0, word);
-        self.index.reserve(own, |id| hash_row(seed, rows.at(id)))?;
+        let is = |id| rows.get(id).is_some_and(|row| row.word == word && row.of() == of.0);
+        let vacant = match self.index.look_up(hash(seed, of.0, word), is) {
+            Ok(id) => return Ok(id),
+            Err(vacant) => vacant,
+        };
+        let vacant = self.index.reserve(vacant, entries(seed, rows))?;
         let named = Ref::None.pack();
-        let id = self.rows.push(Place { word, owner: of.0 | SEEN, named })?;
-        let rows = &self.rows;
-        self.index.insert(own, id, |id| hash_row(seed, rows.at(id)))?;
+        let id = self.rows.push(Place { word, owner: of.0, named })?;
+        self.index.put(vacant, id);
         Ok(id)
     }
 
@@ -107,12 +115,12 @@ impl Places {
         self.rows.iter().filter(move |row| row.named == none).map(|row| (Of(row.of()), row.word))
     }
 
-    /// Forgets the names of up to `n` places that were not seen since the hand passed them last;
+    /// Forgets the names of up to `n` places that were met least since the hand passed them last;
     /// how many.
     pub(crate) fn forget_cold_names(&mut self, n: usize) -> u64 {
         let total = self.rows.len() as u32;
         let mut forgotten = 0;
-        for _ in 0..2 * u64::from(total) {
+        for _ in 0..4 * u64::from(total) {
             if forgotten == n {
                 break;
             }
@@ -121,8 +129,8 @@ impl Places {
             if let Some(row) = self.rows.get_mut(id)
                 && row.named != Ref::None.pack()
             {
-                if row.owner & SEEN != 0 {
-                    row.owner &= !SEEN;
+                if row.owner >= MET {
+                    row.owner -= MET;
                 } else {
                     row.named = Ref::None.pack();
                     forgotten += 1;
@@ -148,7 +156,7 @@ impl Places {
         }
         self.hand = 0;
         let (seed, rows) = (self.seed, &self.rows);
-        self.index.rebuild(0..rows.len() as u32, |id| hash_row(seed, rows.at(id)));
+        self.index.rebuild(rows.len(), entries(seed, rows));
     }
 }
 
@@ -173,6 +181,7 @@ fn hash(seed: u64, owner: u32, word: u64) -> u64 {
     mix(seed ^ u64::from(owner) << 20, word)
 }
 
-fn hash_row(seed: u64, row: Place) -> u64 {
-    hash(seed, row.of(), row.word)
+/// All places, for their index.
+fn entries(seed: u64, rows: &Column<Place>) -> impl Iterator<Item = (u64, u32)> + '_ {
+    rows.iter().zip(0..).map(move |(row, id)| (hash(seed, row.of(), row.word), id))
 }

@@ -1,7 +1,7 @@
 //! Stacks: a hash-consed tree of frames, and the stacks that end in it, found by the kernel's hash.
 //!
 //! # Layout
-//! A node is (parent:32, frame reference:32), 8 bytes and 6 to 7 in the index. Node 0 is the root,
+//! A node is (parent:32, frame reference:32), 8 bytes and 6 to 8 in the index. Node 0 is the root,
 //! and a parent's number is below its children's. A stack is 4 bytes, the node of its leaf, and 15
 //! to 20 in the table of keys. Its number stays until it is forgotten; nodes move together in a
 //! sweep.
@@ -53,7 +53,7 @@ impl Stacks {
         let stacks = budget.owner("stacks.by_hash");
         Stacks {
             nodes: Column::new(&nodes),
-            node_index: Index::dense(&nodes, 1),
+            node_index: Index::new(&nodes),
             by_key: ByKey::new(&stacks, seed),
             ends: Column::new(&stacks),
             next_free: NONE,
@@ -137,15 +137,14 @@ impl Stacks {
         }
         let row = [parent, frame];
         let seed = self.seed;
-        let hash = hash_node(seed, row);
         let nodes = &self.nodes;
-        if let Some(id) = self.node_index.find(hash, |id| nodes.at(id) == row) {
-            return Ok(id);
-        }
-        self.node_index.reserve(hash, |id| hash_node(seed, nodes.at(id)))?;
+        let vacant = match self.node_index.look_up(hash_node(seed, row), |id| nodes.at(id) == row) {
+            Ok(id) => return Ok(id),
+            Err(vacant) => vacant,
+        };
+        let vacant = self.node_index.reserve(vacant, entries(seed, nodes))?;
         let id = self.nodes.push(row)?;
-        let nodes = &self.nodes;
-        self.node_index.insert(hash, id, |id| hash_node(seed, nodes.at(id)))?;
+        self.node_index.put(vacant, id);
         Ok(id)
     }
 
@@ -210,7 +209,7 @@ impl Stacks {
             }
         }
         let (seed, nodes) = (self.seed, &self.nodes);
-        self.node_index.rebuild(1..nodes.len().max(1) as u32, |id| hash_node(seed, nodes.at(id)));
+        self.node_index.rebuild(nodes.len().saturating_sub(1), entries(seed, nodes));
         // Numbers at the end that are free give their rows back.
         let mut len = self.ends.len();
         while len > 0 && unpack(self.ends.at(len as u32 - 1)) == End::Free {
@@ -231,6 +230,11 @@ impl Stacks {
 
 fn hash_node(seed: u64, [parent, frame]: [u32; 2]) -> u64 {
     mix(seed, u64::from(parent) << 32 | u64::from(frame))
+}
+
+/// All nodes but the root, for their index.
+fn entries(seed: u64, nodes: &Column<[u32; 2]>) -> impl Iterator<Item = (u64, u32)> + '_ {
+    nodes.iter().zip(0..).skip(1).map(move |(row, id)| (hash_node(seed, row), id))
 }
 
 fn pack(end: End) -> u32 {

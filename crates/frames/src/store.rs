@@ -1222,7 +1222,7 @@ impl Store {
 
     /// Bytes of the distinct texts themselves.
     pub fn text_bytes(&self) -> u64 {
-        self.names.strings.text_bytes()
+        self.names.text_bytes()
     }
 
     /// Places in static code.
@@ -1240,7 +1240,7 @@ impl Store {
         let c = &self.counters;
         let report = |held: Held| {
             let (entries, hits, misses, evictions) = match held.owner {
-                "frames.strings" => (self.names.strings.len(), 0, vec![], 0),
+                "frames.strings" => (self.names.n_texts(), 0, vec![], 0),
                 "frames.functions" => (self.names.n_functions(), 0, vec![], 0),
                 "frames.frames" => (self.names.n_frames(), 0, vec![], 0),
                 "frames.chains" => (self.names.n_chains(), 0, vec![], 0),

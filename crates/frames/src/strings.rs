@@ -1,85 +1,76 @@
-//! Every text once: an arena of bytes and dense ids.
+//! Texts: an arena of bytes in which a text is known by its position, and one with an index, which
+//! keeps each text once.
 //!
 //! # Layout
 //! Chunks of 16 KiB hold `length, bytes` one behind the other; the length is LEB128, one or two
-//! bytes. A length of 0 says that the rest of the chunk is empty and the next text begins the next
-//! chunk. The first chunk begins with 1 KiB and doubles, so that a few texts take little of a small
-//! budget. Only each fourth text has its position written down; one of the three behind it is found
-//! by skipping. That costs 2 to 3 bytes a text, and 6 to 8 in the index.
+//! bytes. The first chunk begins with 1 KiB and doubles, so that a few texts take little of a small
+//! budget. A text's id is one more than the position of its length, so nothing is written down to
+//! find it; ids grow in the order of pushing. An index takes 6 to 7.8 bytes a text more.
 //!
 //! Id 0 is the empty text and takes nothing.
 
 use crate::budget::{Charge, Owner, Refused};
-use crate::column::Column;
 use crate::hash::Seed;
 use crate::index::Index;
-use crate::marks::Marks;
 
 const CHUNK_BYTES: usize = 16 << 10;
 const FIRST_BYTES: usize = 1 << 10;
-const GROUP: u32 = 4;
 /// A text and its length fit one chunk, and two LEB128 bytes say the length.
 const MAX_BYTES: usize = CHUNK_BYTES - 2;
+/// Ids stay below this: the bit is their holder's.
+pub(crate) const ID_END: u32 = 1 << 31;
 
-/// See the module's documentation.
+/// Texts by position.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    chunks: Vec<Box<[u8]>>,
+    /// Where the next text goes, in the last chunk.
+    end: usize,
+    /// Texts, the empty one not counted.
+    n_texts: usize,
+    /// Bytes of all texts, without lengths.
+    text_bytes: u64,
+    charge: Charge,
+    owner: Owner,
+}
+
+/// Texts of which each is kept once.
 #[derive(Debug)]
 pub(crate) struct Strings {
     arena: Arena,
     index: Index,
-    owner: Owner,
-}
-
-#[derive(Debug)]
-struct Arena {
-    chunks: Vec<Box<[u8]>>,
-    /// Where the next text goes, in the last chunk.
-    end: usize,
-    /// Positions of the texts 1, 5, 9, …
-    groups: Column<u32>,
-    /// Texts, the empty one not counted.
-    n_texts: u32,
-    /// Bytes of all texts, without lengths.
-    text_bytes: u64,
-    charge: Charge,
 }
 
 impl Strings {
     pub(crate) fn new(owner: &Owner) -> Strings {
-        Strings { arena: Arena::new(owner), index: Index::dense(owner, 1), owner: owner.clone() }
+        Strings { arena: Arena::new(owner), index: Index::new(owner) }
     }
 
     /// Texts held, the empty one not counted.
     pub(crate) fn len(&self) -> usize {
-        self.arena.n_texts as usize
+        self.arena.len()
     }
 
     /// Bytes of the texts themselves.
     pub(crate) fn text_bytes(&self) -> u64 {
-        self.arena.text_bytes
+        self.arena.text_bytes()
     }
 
-    /// The id of a text, new or known. Texts longer than 16,382 bytes are cut.
-    pub(crate) fn intern(&mut self, seed: &Seed, text: &str) -> Result<u32, Refused> {
-        self.intern_utf8(seed, &text.as_bytes()[..text.floor_char_boundary(MAX_BYTES)])
-    }
-
-    /// The same for a text of at most 16,382 bytes that the caller knows to be UTF-8.
-    pub(crate) fn intern_utf8(&mut self, seed: &Seed, text: &[u8]) -> Result<u32, Refused> {
+    /// The id of a text, new or known, which the caller knows to be UTF-8 if it is shorter than
+    /// 16,382 bytes; longer ones are cut.
+    pub(crate) fn intern(&mut self, seed: &Seed, text: &[u8]) -> Result<u32, Refused> {
+        let text = cut(text);
         if text.is_empty() {
             return Ok(0);
         }
-        let hash = seed.text(text);
-        if let Some(id) = self.index.find(hash, |id| self.arena.bytes(id) == text) {
-            return Ok(id);
-        }
-        {
-            // Read in their order, texts need no search.
-            let mut in_order = self.arena.all();
-            self.index.reserve(hash, |_| in_order.next().map_or(0, |text| seed.text(text)))?;
-        }
-        let id = self.arena.push(text, false)?;
         let arena = &self.arena;
-        self.index.insert(hash, id, |id| seed.text(arena.bytes(id)))?;
+        let vacant = match self.index.look_up(seed.text(text), |id| arena.bytes(id) == text) {
+            Ok(id) => return Ok(id),
+            Err(vacant) => vacant,
+        };
+        let vacant = self.index.reserve(vacant, entries(seed, arena))?;
+        let id = self.arena.push(text)?;
+        self.index.put(vacant, id);
         Ok(id)
     }
 
@@ -87,42 +78,38 @@ impl Strings {
         self.arena.get(id)
     }
 
+    pub(crate) fn bytes(&self, id: u32) -> &[u8] {
+        self.arena.bytes(id)
+    }
+
     /// Gives back what only finds texts.
     pub(crate) fn seal(&mut self) {
         self.index.clear();
     }
 
-    pub(crate) fn bytes(&self, id: u32) -> &[u8] {
-        self.arena.bytes(id)
+    /// Keeps the texts of these ids, which are in order; the new id of each.
+    pub(crate) fn compact(&mut self, seed: &Seed, ids: &[u32]) -> Vec<u32> {
+        let mut moving = self.arena.begin_move();
+        let new = ids.iter().map(|&id| self.arena.take_over(&mut moving, id)).collect();
+        drop(moving);
+        self.index.rebuild(self.arena.len(), entries(seed, &self.arena));
+        new
     }
+}
 
-    pub(crate) fn marks(&self) -> Marks {
-        let mut marks = Marks::new(self.len() + 1);
-        marks.mark(0);
-        marks
+/// All texts, for their index.
+fn entries<'a>(seed: &'a Seed, arena: &'a Arena) -> impl Iterator<Item = (u64, u32)> + 'a {
+    arena.all().map(|(id, text)| (seed.text(text), id))
+}
+
+/// The beginning of a text that is too long, up to a character's end.
+fn cut(text: &[u8]) -> &[u8] {
+    if text.len() <= MAX_BYTES {
+        return text;
     }
-
-    /// Keeps the marked texts; their ids become `marks.new_id`.
-    pub(crate) fn compact(&mut self, seed: &Seed, marks: &Marks) {
-        if marks.count() == self.len() + 1 {
-            return;
-        }
-        let mut old = std::mem::replace(&mut self.arena, Arena::new(&self.owner));
-        let mut id = 0;
-        let mut chunks = std::mem::take(&mut old.chunks).into_iter();
-        // One chunk at a time is freed as its texts have moved.
-        for chunk in &mut chunks {
-            for text in texts_of(&chunk) {
-                id += 1;
-                if id <= old.n_texts && marks.has(id) {
-                    self.arena.push_anyway(text);
-                }
-            }
-            old.charge.shrink(chunk_cost(chunk.len()));
-        }
-        drop(old);
-        let arena = &self.arena;
-        self.index.rebuild(1..arena.n_texts + 1, |id| seed.text(arena.bytes(id)));
+    match std::str::from_utf8(text) {
+        Ok(text) => &text.as_bytes()[..text.floor_char_boundary(MAX_BYTES)],
+        Err(_) => b"",
     }
 }
 
@@ -131,55 +118,62 @@ const fn chunk_cost(n_bytes: usize) -> usize {
 }
 
 impl Arena {
-    fn new(owner: &Owner) -> Arena {
+    pub(crate) fn new(owner: &Owner) -> Arena {
         Arena {
             chunks: Vec::new(),
             end: 0,
-            groups: Column::new(owner),
             n_texts: 0,
             text_bytes: 0,
             charge: owner.charge(),
+            owner: owner.clone(),
         }
     }
 
-    fn push(&mut self, text: &[u8], anyway: bool) -> Result<u32, Refused> {
-        let length_bytes = if text.len() < 0x80 { 1 } else { 2 };
-        if !anyway && self.n_texts.is_multiple_of(GROUP) {
-            self.groups.reserve_one()?;
+    /// Texts held, the empty one not counted.
+    pub(crate) fn len(&self) -> usize {
+        self.n_texts
+    }
+
+    /// Bytes of the texts themselves.
+    pub(crate) fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    /// Appends a text; its id, which is above all before it. Texts longer than 16,382 bytes are
+    /// cut.
+    pub(crate) fn push(&mut self, text: &[u8]) -> Result<u32, Refused> {
+        self.push_how(cut(text), false)
+    }
+
+    fn push_how(&mut self, text: &[u8], anyway: bool) -> Result<u32, Refused> {
+        if text.is_empty() {
+            return Ok(0);
         }
+        let length_bytes = if text.len() < 0x80 { 1 } else { 2 };
         let needed = self.end + length_bytes + text.len();
         if self.chunks.last().is_none_or(|chunk| needed > chunk.len()) {
             self.make_room(needed, anyway)?;
         }
-        let position = (self.chunks.len() - 1) * CHUNK_BYTES + self.end;
-        if self.n_texts.is_multiple_of(GROUP) {
-            if anyway {
-                self.groups.push_anyway(position as u32);
-            } else {
-                self.groups.push(position as u32)?;
+        let id = (self.chunks.len() - 1) * CHUNK_BYTES + self.end + 1;
+        if let Some(to) = self.chunks.last_mut().and_then(|chunk| chunk.get_mut(self.end..)) {
+            let (length, to) = to.split_at_mut(length_bytes);
+            match length {
+                [low, high] => {
+                    *low = text.len() as u8 | 0x80;
+                    *high = (text.len() >> 7) as u8;
+                }
+                _ => length.fill(text.len() as u8),
             }
-        }
-        let mut record = [0u8; 2];
-        record[0] = text.len() as u8;
-        if length_bytes == 2 {
-            record = [text.len() as u8 | 0x80, (text.len() >> 7) as u8];
-        }
-        if let Some(chunk) = self.chunks.last_mut() {
-            let body = self.end + length_bytes;
-            if let Some(slot) = chunk.get_mut(self.end..body) {
-                slot.copy_from_slice(&record[..length_bytes]);
-            }
-            if let Some(slot) = chunk.get_mut(body..body + text.len()) {
-                slot.copy_from_slice(text);
-            }
-            self.end = body + text.len();
+            to[..text.len()].copy_from_slice(text);
+            self.end += length_bytes + text.len();
         }
         self.n_texts += 1;
         self.text_bytes += text.len() as u64;
-        Ok(self.n_texts)
+        Ok(id as u32)
     }
 
     /// A larger first chunk, where that will do, or another one.
+    #[cold]
     fn make_room(&mut self, needed: usize, anyway: bool) -> Result<(), Refused> {
         let mut charge = |bytes: usize| {
             if anyway {
@@ -199,6 +193,11 @@ impl Arena {
                 self.chunks.clear();
                 self.chunks.push(bytes.into_boxed_slice());
             }
+            // 2 GiB of texts: ids end here.
+            chunks if chunks.len() >= ID_END as usize / CHUNK_BYTES - 1 => {
+                let owner = self.owner.held().owner;
+                return Err(Refused { owner, asked_bytes: 0, free_bytes: 0 });
+            }
             _ => {
                 charge(chunk_cost(CHUNK_BYTES))?;
                 self.chunks.push(vec![0; CHUNK_BYTES].into_boxed_slice());
@@ -208,73 +207,80 @@ impl Arena {
         Ok(())
     }
 
-    fn push_anyway(&mut self, text: &[u8]) {
-        // A forced push is never refused.
-        let _ = self.push(text, true);
+    /// All texts from the first on, with their ids.
+    fn all(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.chunks.iter().zip(0..).flat_map(|(chunk, number)| {
+            let mut at = 0;
+            std::iter::from_fn(move || {
+                let text = text_at(chunk, at).filter(|text| !text.is_empty())?;
+                let id = number * CHUNK_BYTES + at + 1;
+                at += text.len() + if text.len() < 0x80 { 1 } else { 2 };
+                Some((id as u32, text))
+            })
+        })
     }
 
-    /// All texts from the first on.
-    fn all(&self) -> impl Iterator<Item = &[u8]> {
-        self.chunks.iter().flat_map(|chunk| texts_of(chunk))
-    }
-
-    fn get(&self, id: u32) -> &str {
+    pub(crate) fn get(&self, id: u32) -> &str {
         // What was pushed was a str; checking costs less than a reason to trust it.
         std::str::from_utf8(self.bytes(id)).unwrap_or_default()
     }
 
-    fn bytes(&self, id: u32) -> &[u8] {
-        if id == 0 || id > self.n_texts {
-            return b"";
-        }
-        let number = id - 1;
-        let position = self.groups.at(number / GROUP) as usize;
-        let mut chunk = position / CHUNK_BYTES;
-        let mut texts =
-            self.chunks.get(chunk).map(|c| Texts { rest: &c[position % CHUNK_BYTES..] });
-        let mut left = number % GROUP;
-        loop {
-            match texts.as_mut().and_then(Texts::next) {
-                Some(text) if left == 0 => return text,
-                Some(_) => left -= 1,
-                None => {
-                    chunk += 1;
-                    texts = match self.chunks.get(chunk) {
-                        Some(c) => Some(Texts { rest: c }),
-                        None => return b"",
-                    };
-                }
+    #[inline]
+    pub(crate) fn bytes(&self, id: u32) -> &[u8] {
+        text_in(&self.chunks, id)
+    }
+
+    /// Begins to move what stays to a new arena.
+    pub(crate) fn begin_move(&mut self) -> Moving {
+        let old = std::mem::replace(self, Arena::new(&self.owner));
+        Moving { old, n_left: 0 }
+    }
+
+    /// Moves a text; its new id. To be called with old ids that grow.
+    pub(crate) fn take_over(&mut self, moving: &mut Moving, id: u32) -> u32 {
+        let Moving { old, n_left } = moving;
+        // One chunk at a time is freed as its texts have moved.
+        let number = (id.saturating_sub(1) as usize / CHUNK_BYTES).min(old.chunks.len());
+        while *n_left < number {
+            if let Some(chunk) = old.chunks.get_mut(*n_left) {
+                old.charge.shrink(chunk.len());
+                *chunk = Box::default();
             }
+            *n_left += 1;
         }
+        // A forced push is never refused.
+        self.push_how(old.bytes(id), true).unwrap_or_default()
     }
 }
 
-fn texts_of(chunk: &[u8]) -> Texts<'_> {
-    Texts { rest: chunk }
+/// An arena whose texts are being moved to another one.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    old: Arena,
+    /// Chunks that all left.
+    n_left: usize,
 }
 
-/// The texts from some point of a chunk on.
-struct Texts<'a> {
-    rest: &'a [u8],
+#[inline]
+fn text_in(chunks: &[Box<[u8]>], id: u32) -> &[u8] {
+    let Some(position) = id.checked_sub(1) else { return b"" };
+    let position = position as usize;
+    let chunk = chunks.get(position / CHUNK_BYTES);
+    chunk.and_then(|chunk| text_at(chunk, position % CHUNK_BYTES)).unwrap_or_default()
 }
 
-impl<'a> Iterator for Texts<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (&low, rest) = self.rest.split_first()?;
-        let (len, rest) = match low {
-            0 => return None,
-            1..0x80 => (usize::from(low), rest),
-            _ => {
-                let (&high, rest) = rest.split_first()?;
-                (usize::from(low & 0x7f) | usize::from(high) << 7, rest)
-            }
-        };
-        let (text, rest) = rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(text)
-    }
+/// The text whose length stands at some place of a chunk.
+#[inline]
+fn text_at(chunk: &[u8], at: usize) -> Option<&[u8]> {
+    let (&low, rest) = chunk.get(at..)?.split_first()?;
+    let (len, rest) = match low {
+        0..0x80 => (usize::from(low), rest),
+        _ => {
+            let (&high, rest) = rest.split_first()?;
+            (usize::from(low & 0x7f) | usize::from(high) << 7, rest)
+        }
+    };
+    rest.get(..len)
 }
 
 #[cfg(test)]
@@ -286,37 +292,37 @@ mod tests {
         format!("com.example.Service{i}::{}", "x".repeat((i as usize * 37) % 200))
     }
 
+    fn intern(strings: &mut Strings, seed: &Seed, text: &str) -> Result<u32, Refused> {
+        strings.intern(seed, text.as_bytes())
+    }
+
     #[test]
     fn texts_are_kept_once_and_survive_compaction() {
         let budget = Budget::new(u64::MAX);
         let seed = Seed::default();
         let mut strings = Strings::new(&budget.owner("strings"));
         assert_eq!(budget.used_bytes(), 0, "nothing before the first text");
-        for round in 0..2 {
-            for i in 0..5_000 {
-                assert_eq!(strings.intern(&seed, &name(i)).unwrap(), i + 1, "round {round}");
-            }
-        }
-        assert_eq!(strings.intern(&seed, "").unwrap(), 0);
-        for i in 0..5_000 {
-            assert_eq!(strings.get(i + 1), name(i));
-        }
-        assert_eq!((strings.get(0), strings.get(5_001), strings.get(u32::MAX)), ("", "", ""));
-        let overhead = budget.used_bytes() as f64 - strings.text_bytes() as f64;
-        assert!(overhead / 5_000.0 < 13.0, "{} bytes a text", overhead / 5_000.0);
-
-        let mut marks = strings.marks();
-        for i in (0..5_000).step_by(7) {
-            marks.mark(i + 1);
-        }
-        marks.rank();
-        let before = budget.used_bytes();
-        strings.compact(&seed, &marks);
-        assert!(budget.used_bytes() < before / 5);
-        for i in (0..5_000).step_by(7) {
-            let id = marks.new_id(i + 1).unwrap();
+        let add = |strings: &mut Strings| -> Vec<u32> {
+            (0..5_000).map(|i| intern(strings, &seed, &name(i)).unwrap()).collect()
+        };
+        let ids = add(&mut strings);
+        assert!(ids.is_sorted() && add(&mut strings) == ids);
+        assert_eq!(strings.len(), 5_000);
+        assert_eq!(intern(&mut strings, &seed, "").unwrap(), 0);
+        for (i, &id) in (0..).zip(&ids) {
             assert_eq!(strings.get(id), name(i));
-            assert_eq!(strings.intern(&seed, &name(i)).unwrap(), id);
+        }
+        assert_eq!((strings.get(0), strings.get(u32::MAX)), ("", ""));
+        let overhead = budget.used_bytes() as f64 - strings.text_bytes() as f64;
+        assert!(overhead / 5_000.0 < 11.0, "{} bytes a text", overhead / 5_000.0);
+
+        let kept: Vec<u32> = ids.iter().copied().step_by(7).collect();
+        let before = budget.used_bytes();
+        let new = strings.compact(&seed, &kept);
+        assert!(budget.used_bytes() < before / 5);
+        for (i, &id) in (0..5_000).step_by(7).zip(&new) {
+            assert_eq!(strings.get(id), name(i));
+            assert_eq!(intern(&mut strings, &seed, &name(i)).unwrap(), id);
         }
         assert_eq!(strings.len(), 5_000usize.div_ceil(7));
         drop(strings);
@@ -328,17 +334,17 @@ mod tests {
         let budget = Budget::new(100_000);
         let seed = Seed::default();
         let mut strings = Strings::new(&budget.owner("strings"));
-        let mut kept = 0;
+        let mut kept = Vec::new();
         let refused = loop {
-            match strings.intern(&seed, &name(kept)) {
-                Ok(_) => kept += 1,
+            match intern(&mut strings, &seed, &name(kept.len() as u32)) {
+                Ok(id) => kept.push(id),
                 Err(refused) => break refused,
             }
         };
         assert_eq!(refused.owner, "strings");
-        assert!(kept > 500 && budget.used_bytes() <= 100_000);
-        for i in 0..kept {
-            assert_eq!(strings.intern(&seed, &name(i)).unwrap(), i + 1);
+        assert!(kept.len() > 500 && budget.used_bytes() <= 100_000);
+        for (i, &id) in (0..).zip(&kept) {
+            assert_eq!(intern(&mut strings, &seed, &name(i)).unwrap(), id);
         }
     }
 
@@ -347,7 +353,7 @@ mod tests {
         let budget = Budget::new(u64::MAX);
         let seed = Seed::default();
         let mut strings = Strings::new(&budget.owner("strings"));
-        let id = strings.intern(&seed, &"€".repeat(10_000)).unwrap();
+        let id = intern(&mut strings, &seed, &"€".repeat(10_000)).unwrap();
         assert_eq!(strings.get(id).len(), 16_380);
     }
 }
