@@ -52,7 +52,7 @@ const PROCESS_BYTES: usize = size_of::<Process>() + 256;
 /// node is charged 14.5 bytes, of which 8 stay, and takes 8 in the profile and 5 in its index.
 const TREE_PEAK: (u64, u64) = (3, 2);
 /// What the store is charged for a node, rounded up.
-const NODE_BYTES: u64 = 15;
+const NODE_BYTES: u64 = 16;
 /// Names stand in the store and in the profile: so many tenths of what they are charged.
 const NAME_PEAK_TENTHS: u64 = 23;
 /// A place in static code at that time, beyond a node's share, with its frame in the profile and

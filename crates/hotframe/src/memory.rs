@@ -23,7 +23,7 @@ const MARGIN_PART: u64 = 32;
 
 /// Naming, building the profile and writing hold so many bytes for each that a recording's stacks,
 /// samples and names take, these included, in quarters: 2.25. Most is held while the profile is built:
-/// a node is charged 14.5 bytes, of which 8 stay, and takes 8 in the profile and 5 in its index;
+/// a node is charged 15 bytes, of which 8 stay, and takes 8 in the profile and 5 in its index;
 /// a sample 23, then 50; a name about 2.3 times what it was charged. `testing/soak` watches it.
 const WRITING_QUARTERS: u64 = 9;
 /// What a recording holds without names is about a half of what it holds with them.
