@@ -658,7 +658,9 @@ impl Session {
         let pressed = self.tables.is_pressed();
         for frame in hotframe_frames::frames(words) {
             match frame {
-                hotframe_frames::Raw::Own(word) => self.jit.saw(head, abi::FrameWord(word)),
+                hotframe_frames::Raw::Own(word) => {
+                    self.jit.saw(head, abi::FrameWord(word), self.now_ns);
+                }
                 hotframe_frames::Raw::Static(word) => {
                     let word = abi::FrameWord(word);
                     if word.kind() != abi::HF_FRAME_NATIVE {
