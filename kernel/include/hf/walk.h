@@ -134,7 +134,7 @@ struct hf_walk {
 	/* Runtimes' own (runtimes/NAME/bpf/step.h); zeros when a walk begins. */
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
 	__u32 runtime_off; /* table of the runtime that the pc belongs to; 0: none */
-	__u32 reserved_runtime;
+	__u32 n_told; /* struct hf_told of this walk */
 	__u64 fn_start; /* process address of the function without rows; 0: unknown */
 	struct hf_rule rule;
 	__u64 regs[HF_NREGS];
@@ -986,6 +986,7 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->tp = 0;
 	for (i = 0; i < HF_RUNTIME_STATE_WORDS; i++)
 		w->runtime_state[i] = 0;
+	w->n_told = 0;
 }
 
 #endif /* HF_WALK_H */
