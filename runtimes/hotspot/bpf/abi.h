@@ -17,7 +17,8 @@
  * The epoch is the number of classes that the process has unloaded: as long as
  * it stands, a Method* is what it was. A compile id is never given again. Of a
  * frame that was walked late there may be no ConstMethod*: 0 if the epoch is not
- * known either, HF_HOTSPOT_EPOCH_ALONE if it is.
+ * known either. INTERPRETED_LATE is laid out like INTERPRETED: the epoch is the
+ * sample's, but the ConstMethod* was read in a later one.
  */
 #ifndef HF_HOTSPOT_ABI_H
 #define HF_HOTSPOT_ABI_H
@@ -28,6 +29,7 @@ enum hf_hotspot_frame {
 	HF_HOTSPOT_INTERPRETED = 1,
 	HF_HOTSPOT_COMPILED = 2,
 	HF_HOTSPOT_STUB = 3,
+	HF_HOTSPOT_INTERPRETED_LATE = 4,
 };
 
 #define HF_HOTSPOT_KIND_SHIFT 36
@@ -38,8 +40,6 @@ enum hf_hotspot_frame {
 #define HF_HOTSPOT_COOKIE_MASK 0xfffffU
 /* No bytecode index: a native method, or a frame that is being built. */
 #define HF_HOTSPOT_BCI_NONE 0xffffU
-/* In place of the ConstMethod*'s bits. */
-#define HF_HOTSPOT_EPOCH_ALONE 1
 
 /* A part of the code cache. */
 struct hf_hotspot_heap {

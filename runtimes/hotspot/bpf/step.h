@@ -309,7 +309,8 @@ HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
 HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u64 bcp,
 					   __u64 bcp_slot)
 {
-	__u64 constant = 0, bci = HF_HOTSPOT_BCI_NONE, sent = 0, code_bytes, epoch;
+	__u64 constant = 0, bci = HF_HOTSPOT_BCI_NONE, code_bytes, epoch;
+	__u64 kind = HF_HOTSPOT_INTERPRETED;
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
 
@@ -322,19 +323,17 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 	epoch = hf_hotspot_epoch(w, proc);
 	/* When the walk is finished late, both count only as long as this frame
 	 * stands, whose class lives as long, or if no class was unloaded from
-	 * the sample until now. */
+	 * the sample until now; else for a class that is known to live on. */
 	if (w->late && w->runtime_state[HF_RUNTIME_HOTSPOT]) {
 		if (!hf_read_lasting(w, &s->value, 8, method + proc->method_const))
 			constant = s->value;
 		if (hf_read_lasting(w, &s->value, 8, proc->epoch_addr) ||
 		    (s->value & HF_HOTSPOT_COOKIE_MASK) != epoch)
-			constant = 0;
-		sent = HF_HOTSPOT_EPOCH_ALONE;
+			kind = HF_HOTSPOT_INTERPRETED_LATE;
 	} else if (!hf_read_user(w, &s->value, 8, method + proc->method_const)) {
 		constant = s->value;
 	}
 	if (constant) {
-		sent = (constant >> 3) & HF_HOTSPOT_COOKIE_MASK;
 		/* At a leaf a register may hold it, or something else. */
 		if (bcp != bcp_slot) {
 			code_bytes = 0;
@@ -349,8 +348,8 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 	if (constant && !w->late && (proc->flags & HF_HOTSPOT_UNLOADS))
 		hf_hotspot_tell(w, method, constant);
 	return hf_push_dynamic(w, HF_RUNTIME_HOTSPOT, hf_hotspot_flags(w),
-			       (__u64)HF_HOTSPOT_INTERPRETED << HF_HOTSPOT_KIND_SHIFT |
-				   bci << HF_HOTSPOT_BCI_SHIFT | sent,
+			       kind << HF_HOTSPOT_KIND_SHIFT | bci << HF_HOTSPOT_BCI_SHIFT |
+				   ((constant >> 3) & HF_HOTSPOT_COOKIE_MASK),
 			       1,
 			       epoch << HF_HOTSPOT_COOKIE_SHIFT |
 				   ((method >> 3) & ((1ULL << HF_HOTSPOT_COOKIE_SHIFT) - 1)),

@@ -8,7 +8,6 @@ pub const HF_HOTSPOT_DELTA_MASK: u32 = 16777215;
 pub const HF_HOTSPOT_COOKIE_SHIFT: u32 = 44;
 pub const HF_HOTSPOT_COOKIE_MASK: u32 = 1048575;
 pub const HF_HOTSPOT_BCI_NONE: u32 = 65535;
-pub const HF_HOTSPOT_EPOCH_ALONE: u32 = 1;
 pub const HF_HOTSPOT_MAX_HEAPS: u32 = 8;
 pub const HF_HOTSPOT_MAX_RANGES: u32 = 128;
 pub const HF_HOTSPOT_CODE_ADDRESS: u32 = 1;
@@ -25,6 +24,7 @@ pub const HF_HOTSPOT_LINES_BYTES: u32 = 96;
 pub const HF_HOTSPOT_INTERPRETED: hf_hotspot_frame = 1;
 pub const HF_HOTSPOT_COMPILED: hf_hotspot_frame = 2;
 pub const HF_HOTSPOT_STUB: hf_hotspot_frame = 3;
+pub const HF_HOTSPOT_INTERPRETED_LATE: hf_hotspot_frame = 4;
 pub type hf_hotspot_frame = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(

@@ -17,8 +17,8 @@
 //! before the sample, too, or lies in the archive of classes that is mapped at start (CDS), whose
 //! memory is never anything else's. What is not believed is named by what the step told of that very
 //! method in that very epoch, if it did. A walk that was finished late, while classes are being unloaded,
-//! has the epoch of its sample, and the `ConstMethod*` only if that still stands: else those are named
-//! whose class was seen before, and the archive's, without lines. While classes are being unloaded the
+//! has the epoch of its sample; if that stands no more, those are named whose class was seen before, and
+//! the archive's. One that has not even the epoch (of the first samples) has names of the archive's alone, without lines. While classes are being unloaded the
 //! kernel half wakes the reader for each sample, so that little time passes in between.
 //!
 //! # Sources
@@ -164,7 +164,7 @@ impl Resolver {
     ) -> Outcome {
         let first = frames.len();
         let named = match (raw.own() >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 {
-            abi::HF_HOTSPOT_INTERPRETED => self
+            abi::HF_HOTSPOT_INTERPRETED | abi::HF_HOTSPOT_INTERPRETED_LATE => self
                 .interpreted(raw, process.memory, frames)
                 .or_else(|why| self.of_told(raw, frames).ok_or(why)),
             abi::HF_HOTSPOT_COMPILED => self.compiled(raw, process.memory, heaps, frames),
@@ -216,23 +216,22 @@ impl Resolver {
             let since = epoch.wrapping_sub(known.epoch) & abi::HF_HOTSPOT_COOKIE_MASK;
             known.hash == hash && since < abi::HF_HOTSPOT_COOKIE_MASK / 2
         });
-        if constant != sent_constant && bci != abi::HF_HOTSPOT_BCI_NONE {
+        let has_no_cookie = sent_constant == 0 && bci == abi::HF_HOTSPOT_BCI_NONE;
+        if constant != sent_constant && !has_no_cookie {
             return Err(has_gone(Why::StalePointer));
         }
-        let is_it = match sent_constant {
-            _ if constant == sent_constant => was_it || is_lasting,
-            0 if is_lasting => true,
-            // The class that was there before the sample is there now: so are its methods.
-            abi::HF_HOTSPOT_EPOCH_ALONE if was_it || is_lasting => true,
-            0 | abi::HF_HOTSPOT_EPOCH_ALONE => {
-                if known.is_none_or(|known| known.hash != hash) {
-                    let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
-                    self.remember(method.holder, Seen { hash, epoch: now });
-                }
-                return Err(Why::Unloaded);
+        let is_late = has_no_cookie
+            || (own >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 == abi::HF_HOTSPOT_INTERPRETED_LATE;
+        // The class that was there before the sample is there now: so are its methods. Without a
+        // cookie the epoch is not known.
+        let is_it = is_lasting || was_it && !has_no_cookie;
+        if is_late && !is_it {
+            if known.is_none_or(|known| known.hash != hash) {
+                let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
+                self.remember(method.holder, Seen { hash, epoch: now });
             }
-            _ => return Err(has_gone(Why::StalePointer)),
-        };
+            return Err(Why::Unloaded);
+        }
         let line = method.line(memory, bci, self.offsets.excludes_zero);
         let start_line = method.line(memory, 0, self.offsets.excludes_zero);
         let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
@@ -683,7 +682,8 @@ mod tests {
         assert_eq!(line(&[0], 0, false), Some(0));
     }
 
-    /// A frame without cookies is named only if its method lies in the archive of classes.
+    /// A frame without cookies is named only if its method lies in the archive of classes; one whose
+    /// cookie was read later, also if its class was seen before.
     #[test]
     fn without_cookies() {
         const START: u64 = 0x10_0000;
@@ -713,10 +713,10 @@ mod tests {
             open: &open,
         };
         let mut resolver = Resolver::new(Arc::new(crate::layout::tests::jdk17()), 0);
-        let mut name = |constant: u64, archive: Range<u64>| {
+        let mut name = |kind: u32, constant: u64, archive: Range<u64>| {
             resolver.archive = archive;
             let own = u64::from(abi::HF_HOTSPOT_BCI_NONE) << abi::HF_HOTSPOT_BCI_SHIFT | constant;
-            let kind = u64::from(abi::HF_HOTSPOT_INTERPRETED);
+            let kind = u64::from(kind);
             let head = shared::FrameWord(3 << 60 | 2 << 48 | 1 << 40 | kind << 36 | own);
             let mut frames = Vec::new();
             let raw = RawFrame { head, data: &[METHOD >> 3] };
@@ -724,14 +724,17 @@ mod tests {
             (outcome, frames.pop().map(|frame| frame.name))
         };
         let named = (Outcome::Named, Some(b"Made.run".to_vec()));
-        assert_eq!(name((START + 0x40) >> 3, 0..0), named);
-        assert_eq!(name(0, START..START + 0x100), named);
         let stale = (Outcome::Unnamed(Why::StalePointer), None);
-        assert_eq!(name(0, 0..0), (Outcome::Unnamed(Why::Unloaded), None));
-        assert_eq!(name(2, START..START + 0x100), stale, "another one's cookie");
-        // The epoch alone says as much as that the class was seen before.
-        let alone = u64::from(abi::HF_HOTSPOT_EPOCH_ALONE);
-        assert_eq!(name(alone, 0..0), named, "it was seen in the same epoch");
+        let unloaded = (Outcome::Unnamed(Why::Unloaded), None);
+        let (at_once, late) = (abi::HF_HOTSPOT_INTERPRETED, abi::HF_HOTSPOT_INTERPRETED_LATE);
+        let constant = (START + 0x40) >> 3;
+        assert_eq!(name(late, constant, 0..0), unloaded, "it may have come after the sample");
+        assert_eq!(name(at_once, constant, 0..0), named);
+        assert_eq!(name(late, constant, 0..0), named, "it was there before");
+        assert_eq!(name(at_once, 0, START..START + 0x100), named);
+        assert_eq!(name(at_once, 0, 0..0), unloaded);
+        assert_eq!(name(at_once, 2, START..START + 0x100), stale, "another one's cookie");
+        assert_eq!(name(late, 2, START..START + 0x100), stale);
     }
 
     /// A method whose class is gone when it is read has the name and the line that the step told, if
