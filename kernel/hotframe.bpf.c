@@ -29,6 +29,8 @@ const volatile struct hf_config hf_config SEC(".rodata.config") = {};
 
 struct hf_walk;
 static __noinline int hf_send_part(struct hf_walk *w);
+static __always_inline int hf_tell(struct hf_walk *w, const void *record, const __u32 bytes);
+static __always_inline int hf_may_tell(struct hf_walk *w);
 #include "hf/walk.h"
 #include "hf/maps.h"
 
@@ -252,6 +254,44 @@ static __noinline int hf_send_part(struct hf_walk *w)
 	return failed != 0;
 }
 
+/* What steps tell: so much of one walk, and of one CPU in a second. A name takes
+ * sixteen reads, one or two microseconds. */
+#define HF_TOLD_PER_WALK 8
+#define HF_TOLD_PER_S 4096
+
+/* May a step gather what it wants to tell? */
+static __always_inline int hf_may_tell(struct hf_walk *w)
+{
+	struct hf_counters *counters = hf_my_counters();
+
+	if (!counters)
+		return 0;
+	if (w->t0_ns - counters->told_window_ns > 1000000000) {
+		counters->told_window_ns = w->t0_ns;
+		counters->told_window = 0;
+	}
+	if (w->n_told >= HF_TOLD_PER_WALK || counters->told_window >= HF_TOLD_PER_S) {
+		counters->told_refused++;
+		return 0;
+	}
+	w->n_told++;
+	counters->told_window++;
+	return 1;
+}
+
+/* Sends a record that begins with a struct hf_told; 0 if it was sent. */
+static __always_inline int hf_tell(struct hf_walk *w, const void *record, const __u32 bytes)
+{
+	struct hf_counters *counters = hf_my_counters();
+	long failed = bpf_ringbuf_output(&hf_ring, (void *)record, bytes, BPF_RB_NO_WAKEUP);
+
+	if (counters && failed)
+		counters->told_refused++;
+	else if (counters)
+		counters->told++;
+	return failed != 0;
+}
+
 /* Copies the stack from its pointer's page up, as far as it can be read. The
  * record's size is the least of four that holds `want`. Returns its number. */
 static __always_inline __u64 hf_copy_pages(struct hf_stack *stack, __u64 from, const __u32 pages,
@@ -346,6 +386,8 @@ static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *
 
 	if (!seq)
 		return 1;
+	if (!audit)
+		hf_moment(w);
 	slice = bpf_ringbuf_reserve(&hf_ring, sizeof(*slice), 0);
 	if (!slice)
 		return 1;

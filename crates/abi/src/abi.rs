@@ -237,13 +237,17 @@ const _: () = {
 pub struct hf_blob {
     pub blob_id: __u32,
     pub n_mappings: __u32,
+    pub moment_off: __u32,
+    pub reserved: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_blob"][::core::mem::size_of::<hf_blob>() - 8usize];
+    ["Size of hf_blob"][::core::mem::size_of::<hf_blob>() - 16usize];
     ["Alignment of hf_blob"][::core::mem::align_of::<hf_blob>() - 4usize];
     ["Offset of field: hf_blob::blob_id"][::core::mem::offset_of!(hf_blob, blob_id) - 0usize];
     ["Offset of field: hf_blob::n_mappings"][::core::mem::offset_of!(hf_blob, n_mappings) - 4usize];
+    ["Offset of field: hf_blob::moment_off"][::core::mem::offset_of!(hf_blob, moment_off) - 8usize];
+    ["Offset of field: hf_blob::reserved"][::core::mem::offset_of!(hf_blob, reserved) - 12usize];
 };
 #[repr(C)]
 #[derive(
@@ -383,6 +387,7 @@ pub const HF_RECORD_SLICE: hf_record_type = 2;
 pub const HF_RECORD_SPACE: hf_record_type = 3;
 pub const HF_RECORD_STACK: hf_record_type = 4;
 pub const HF_RECORD_PART: hf_record_type = 5;
+pub const HF_RECORD_TOLD: hf_record_type = 6;
 pub type hf_record_type = ::core::ffi::c_uint;
 pub const HF_ORIGIN_CPU: hf_origin = 0;
 pub const HF_ORIGIN_COUNT: hf_origin = 1;
@@ -487,6 +492,37 @@ const _: () = {
     ["Offset of field: hf_slice::tp"][::core::mem::offset_of!(hf_slice, tp) - 376usize];
     ["Offset of field: hf_slice::runtime_state"]
         [::core::mem::offset_of!(hf_slice, runtime_state) - 384usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Copy,
+    Clone,
+    zerocopy :: FromBytes,
+    zerocopy :: IntoBytes,
+    zerocopy :: Immutable,
+    zerocopy :: KnownLayout,
+)]
+pub struct hf_told {
+    pub type_: __u8,
+    pub runtime: __u8,
+    pub reserved: __u16,
+    pub tgid: __u32,
+    pub exec_id: __u32,
+    pub reserved2: __u32,
+    pub start_ns: __u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_told"][::core::mem::size_of::<hf_told>() - 24usize];
+    ["Alignment of hf_told"][::core::mem::align_of::<hf_told>() - 8usize];
+    ["Offset of field: hf_told::type_"][::core::mem::offset_of!(hf_told, type_) - 0usize];
+    ["Offset of field: hf_told::runtime"][::core::mem::offset_of!(hf_told, runtime) - 1usize];
+    ["Offset of field: hf_told::reserved"][::core::mem::offset_of!(hf_told, reserved) - 2usize];
+    ["Offset of field: hf_told::tgid"][::core::mem::offset_of!(hf_told, tgid) - 4usize];
+    ["Offset of field: hf_told::exec_id"][::core::mem::offset_of!(hf_told, exec_id) - 8usize];
+    ["Offset of field: hf_told::reserved2"][::core::mem::offset_of!(hf_told, reserved2) - 12usize];
+    ["Offset of field: hf_told::start_ns"][::core::mem::offset_of!(hf_told, start_ns) - 16usize];
 };
 #[repr(C)]
 #[derive(
@@ -659,6 +695,10 @@ pub struct hf_counters {
     pub hook_runs: __u64,
     pub frames: __u64,
     pub audits: __u64,
+    pub told: __u64,
+    pub told_refused: __u64,
+    pub told_window_ns: __u64,
+    pub told_window: __u64,
     pub stack_seq: __u64,
     pub slice_window_ns: __u64,
     pub slice_window_bytes: __u64,
@@ -669,7 +709,7 @@ pub struct hf_counters {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 296usize];
+    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 328usize];
     ["Alignment of hf_counters"][::core::mem::align_of::<hf_counters>() - 8usize];
     ["Offset of field: hf_counters::runs"][::core::mem::offset_of!(hf_counters, runs) - 0usize];
     ["Offset of field: hf_counters::run_ns"][::core::mem::offset_of!(hf_counters, run_ns) - 8usize];
@@ -691,20 +731,27 @@ const _: () = {
         [::core::mem::offset_of!(hf_counters, frames) - 128usize];
     ["Offset of field: hf_counters::audits"]
         [::core::mem::offset_of!(hf_counters, audits) - 136usize];
+    ["Offset of field: hf_counters::told"][::core::mem::offset_of!(hf_counters, told) - 144usize];
+    ["Offset of field: hf_counters::told_refused"]
+        [::core::mem::offset_of!(hf_counters, told_refused) - 152usize];
+    ["Offset of field: hf_counters::told_window_ns"]
+        [::core::mem::offset_of!(hf_counters, told_window_ns) - 160usize];
+    ["Offset of field: hf_counters::told_window"]
+        [::core::mem::offset_of!(hf_counters, told_window) - 168usize];
     ["Offset of field: hf_counters::stack_seq"]
-        [::core::mem::offset_of!(hf_counters, stack_seq) - 144usize];
+        [::core::mem::offset_of!(hf_counters, stack_seq) - 176usize];
     ["Offset of field: hf_counters::slice_window_ns"]
-        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 152usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 184usize];
     ["Offset of field: hf_counters::slice_window_bytes"]
-        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 160usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 192usize];
     ["Offset of field: hf_counters::cost_samples"]
-        [::core::mem::offset_of!(hf_counters, cost_samples) - 168usize];
+        [::core::mem::offset_of!(hf_counters, cost_samples) - 200usize];
     ["Offset of field: hf_counters::cost_ns"]
-        [::core::mem::offset_of!(hf_counters, cost_ns) - 200usize];
+        [::core::mem::offset_of!(hf_counters, cost_ns) - 232usize];
     ["Offset of field: hf_counters::cost_frames"]
-        [::core::mem::offset_of!(hf_counters, cost_frames) - 232usize];
+        [::core::mem::offset_of!(hf_counters, cost_frames) - 264usize];
     ["Offset of field: hf_counters::cost_kernel_frames"]
-        [::core::mem::offset_of!(hf_counters, cost_kernel_frames) - 264usize];
+        [::core::mem::offset_of!(hf_counters, cost_kernel_frames) - 296usize];
 };
 pub const COST_NAMES: [&str; 4] = ["user", "kernel", "no_user", "slice"];
 pub const CUT_NAMES: [&str; 12] = [

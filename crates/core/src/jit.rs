@@ -7,7 +7,8 @@
 //! # How it works
 //! When such a frame is first seen in a process, its files are opened, and kept open, since the
 //! process may end any time. Because a JIT uses addresses again, it is noted for each frame when it
-//! was seen first and last, and how long the map was then. Files are read when names are wanted,
+//! was seen first and last, and how long the map was then: at least, of the first, at most, of the
+//! last, since a sample is older than the pass that brings it. Files are read when names are wanted,
 //! once each.
 //!
 //! # Bounds
@@ -17,16 +18,16 @@
 
 use crate::recording::Incarnation;
 use hotframe_abi as abi;
-use hotframe_jitmap::{Named, Report, Seen, Sources, Wanted};
-use std::collections::HashMap;
+use hotframe_jitmap::{MapLength, Named, Report, Seen, Sources, Wanted};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Processes whose files are kept open.
 pub const SOURCES_MAX: usize = 512;
 /// Frames remembered.
 pub const PLACES_MAX: usize = 1 << 16;
-/// How long the length of a map is believed: a system call each would cost more than the rest.
-const LENGTH_VALID_NS: u64 = 10_000_000;
+/// Lengths of a map that are remembered, of one pass each: samples are not older than so many.
+const LENGTHS_MAX: usize = 32;
 /// Problems that are told.
 const PROBLEMS_MAX: usize = 100;
 /// First and last wait before a map that was not there is looked for again.
@@ -38,10 +39,42 @@ const WITHOUT_MAX: usize = 4096;
 /// A process in which generated code ran.
 #[derive(Debug)]
 enum State {
-    /// What it leaves, how long the map was and when, and what was seen.
-    Open { sources: Arc<Sources>, latest: Seen, places: HashMap<abi::FrameWord, Place> },
+    /// What it leaves, how long the map was, and what was seen.
+    Open { sources: Arc<Sources>, lengths: Lengths, places: HashMap<abi::FrameWord, Place> },
     /// It had none; it is looked for again then, and after that wait.
     Without { retry_at_ns: u64, wait_ns: u64, refused: Option<String> },
+}
+
+/// How long a map was, pass by pass.
+#[derive(Debug, Default)]
+struct Lengths {
+    /// The pass that the last one is of.
+    pass_ns: u64,
+    all: VecDeque<MapLength>,
+}
+
+impl Lengths {
+    /// Looks how long it is, once a pass.
+    fn look(&mut self, sources: &Sources, pass_ns: u64) {
+        if self.pass_ns != pass_ns || self.all.is_empty() {
+            self.pass_ns = pass_ns;
+            if self.all.len() >= LENGTHS_MAX {
+                self.all.pop_front();
+            }
+            self.all.push_back(sources.map_length());
+        }
+    }
+
+    /// Bytes that it had then at least.
+    fn least(&self, time_ns: u64) -> u64 {
+        let known = |length: &&MapLength| length.read_ns.min(length.since_ns) <= time_ns;
+        self.all.iter().rev().find(known).map_or(0, |length| length.bytes)
+    }
+
+    /// Bytes that it had at most in all samples so far.
+    fn most(&self) -> u64 {
+        self.all.back().map_or(0, |length| length.bytes)
+    }
 }
 
 /// When a frame was seen.
@@ -60,8 +93,9 @@ pub struct Jit {
 }
 
 impl Jit {
-    /// Notes a frame of a sample; only those of kind `HF_FRAME_USER_PC` matter.
-    pub fn saw(&mut self, head: &abi::hf_sample, word: abi::FrameWord) {
+    /// Notes a frame of a sample; only those of kind `HF_FRAME_USER_PC` matter. `pass_ns` is another
+    /// number in each pass.
+    pub fn saw(&mut self, head: &abi::hf_sample, word: abi::FrameWord, pass_ns: u64) {
         if word.kind() != abi::HF_FRAME_USER_PC {
             return;
         }
@@ -82,9 +116,11 @@ impl Jit {
             match Sources::open(head.tgid) {
                 Ok(sources) => {
                     self.n_open += 1;
-                    let latest = Seen { time_ns: head.time_ns, map_bytes: sources.map_bytes() };
-                    let places = HashMap::new();
-                    *state = State::Open { sources: Arc::new(sources), latest, places };
+                    *state = State::Open {
+                        sources: Arc::new(sources),
+                        lengths: Lengths::default(),
+                        places: HashMap::new(),
+                    };
                 }
                 Err(why) => {
                     tracing::debug!(pid = head.tgid, "no perf map: {why}");
@@ -97,24 +133,25 @@ impl Jit {
                 }
             }
         }
-        let State::Open { sources, latest, places } = state else { return };
+        let State::Open { sources, lengths, places } = state else { return };
         let (time_ns, known) = (head.time_ns, places.get_mut(&word));
         if known.is_none() && self.n_places >= PLACES_MAX {
             return;
         }
-        if known.is_none() || time_ns > latest.time_ns.saturating_add(LENGTH_VALID_NS) {
-            *latest = Seen { time_ns, map_bytes: sources.map_bytes() };
-        }
-        let now = Seen { time_ns, map_bytes: latest.map_bytes };
+        lengths.look(sources, pass_ns);
+        let first = Seen { time_ns, map_bytes: lengths.least(time_ns) };
+        let last = Seen { time_ns, map_bytes: lengths.most() };
         match known {
             // CPUs' samples do not come in the order of their times.
             Some(place) => {
-                place.first.time_ns = place.first.time_ns.min(time_ns);
+                if time_ns < place.first.time_ns {
+                    place.first = first;
+                }
                 place.last.time_ns = place.last.time_ns.max(time_ns);
-                place.last.map_bytes = now.map_bytes;
+                place.last.map_bytes = place.last.map_bytes.max(last.map_bytes);
             }
             None => {
-                places.insert(word, Place { first: now, last: now });
+                places.insert(word, Place { first, last });
                 self.n_places += 1;
             }
         }
@@ -207,8 +244,9 @@ mod tests {
     use super::*;
     use zerocopy::FromZeros as _;
 
-    /// A process whose map appears later is asked again, frames are named by process, and a frame
-    /// keeps the name that it had when it was seen.
+    /// A process whose map appears later is asked again, and frames are named by process. Code that was
+    /// replaced between a sample and its pass has no name, and not the later one's; what was replaced
+    /// before the sample has the later one's.
     #[test]
     fn names_by_process() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a process");
@@ -218,28 +256,50 @@ mod tests {
         };
         let mut head = abi::hf_sample::new_zeroed();
         head.tgid = child.id();
-        head.time_ns = 1;
+        head.time_ns = hotframe_jitmap::now_ns();
         let mut jit = Jit::default();
-        jit.saw(&head, word(0x1000));
+        let mut pass = 0;
+        let mut saw = |jit: &mut Jit, head: &abi::hf_sample, pcs: &[u64]| {
+            pass += 1;
+            pcs.iter().for_each(|&pc| jit.saw(head, word(pc), pass));
+        };
+        saw(&mut jit, &head, &[0x1000]);
         assert!(jit.names(&mut |_| {}).is_empty());
-        std::fs::write(&path, "1000 10 first\n").expect("written");
+        std::fs::write(&path, "1000 10 first\n2000 10 lasting\n").expect("written");
         // Not before its time.
-        jit.saw(&head, word(0x1000));
-        head.time_ns += RETRY_MIN_NS;
-        jit.saw(&head, word(0x1000));
-        std::fs::write(&path, "1000 10 first\n1000 10 second\n").expect("written");
-        jit.saw(&head, word(0x1000));
-        jit.saw(&head, word(0x1008));
+        saw(&mut jit, &head, &[0x1000]);
+        std::thread::sleep(std::time::Duration::from_nanos(RETRY_MIN_NS));
+        head.time_ns = hotframe_jitmap::now_ns();
+        saw(&mut jit, &head, &[0x1000, 0x2000]);
+        // A sample of the second, whose pass comes when the third is there.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        let append = |text: &str| {
+            use std::io::Write as _;
+            let file = std::fs::File::options().append(true).open(&path);
+            file.and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+        };
+        append("1000 10 second\n");
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        head.time_ns = hotframe_jitmap::now_ns();
+        saw(&mut jit, &head, &[0x2000]);
+        head.time_ns = hotframe_jitmap::now_ns();
+        append("1000 10 third\n");
+        saw(&mut jit, &head, &[0x1004, 0x1008, 0x2000]);
+        head.time_ns = hotframe_jitmap::now_ns();
+        saw(&mut jit, &head, &[0x100c]);
         let mut other = head;
         other.tgid = std::process::id();
-        jit.saw(&other, word(0x1008));
-        let names = jit.names(&mut |why| panic!("{why}"));
+        saw(&mut jit, &other, &[0x1008]);
+        let names = jit.names(&mut |_| {});
         let _ = child.kill();
         let _ = child.wait();
         std::fs::remove_file(&path).expect("removed");
         let incarnation = Incarnation { pid: head.tgid, exec_id: 0, start_ns: 0 };
-        assert_eq!(names.len(), 2);
-        assert_eq!(names[&(incarnation, word(0x1000))].name, "first");
-        assert_eq!(names[&(incarnation, word(0x1008))].name, "second");
+        let name = |pc| names.get(&(incarnation, word(pc))).map(|found| found.name.as_str());
+        assert_eq!(name(0x1000), Some("first"));
+        assert_eq!(name(0x2000), Some("lasting"));
+        assert_eq!((name(0x1004), name(0x1008)), (None, None), "the second or the third");
+        assert_eq!(name(0x100c), Some("third"));
+        assert_eq!(names.len(), 3);
     }
 }

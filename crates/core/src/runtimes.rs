@@ -408,6 +408,34 @@ impl Runtimes {
         }
     }
 
+    /// The table whose step is asked before a slice of a process is sent; 0: none.
+    pub fn moment(&self, pid: u32) -> u32 {
+        let Some(serving) = self.serving.get(&pid) else { return 0 };
+        let of = |served: &Served| match &served.state {
+            State::Attached { attached, table: Some(table) } if attached.has_moment() => {
+                Some(table.off)
+            }
+            _ => None,
+        };
+        serving.served.iter().find_map(of).unwrap_or_default()
+    }
+
+    /// What a step told beside its frames.
+    pub fn told(&mut self, head: &abi::hf_told, record: &[u8]) {
+        let who = Incarnation { pid: head.tgid, exec_id: head.exec_id, start_ns: head.start_ns };
+        let Some(serving) = self.serving.get_mut(&head.tgid) else { return };
+        if serving.incarnation.is_some_and(|served| served != who) {
+            return;
+        }
+        for served in &mut serving.served {
+            if let State::Attached { attached, .. } = &mut served.state
+                && served.runtime.id() == u32::from(head.runtime)
+            {
+                attached.told(record);
+            }
+        }
+    }
+
     /// Does a process have a runtime at work? One that inherited its regions by a fork has none
     /// until its mappings are published.
     pub fn serves(&self, pid: u32) -> bool {

@@ -241,6 +241,7 @@ impl Session {
             Some(abi::HF_RECORD_STACK) => self.take_stack(bytes),
             Some(abi::HF_RECORD_SLICE) => self.take_slice(bytes),
             Some(abi::HF_RECORD_SPACE) => self.take_space(bytes),
+            Some(abi::HF_RECORD_TOLD) => self.take_told(bytes),
             _ => None,
         };
         if known.is_none() {
@@ -418,6 +419,13 @@ impl Session {
 
     fn take_space(&mut self, bytes: &[u8]) -> Option<()> {
         self.taken.push(Taken::Space(abi::hf_space_record::read_from_bytes(bytes).ok()?));
+        Some(())
+    }
+
+    /// At once, not in order of time: it says whose it is.
+    fn take_told(&mut self, bytes: &[u8]) -> Option<()> {
+        let (head, _) = abi::hf_told::read_from_prefix(bytes).ok()?;
+        self.runtimes.told(&head, bytes);
         Some(())
     }
 
@@ -658,7 +666,9 @@ impl Session {
         let pressed = self.tables.is_pressed();
         for frame in hotframe_frames::frames(words) {
             match frame {
-                hotframe_frames::Raw::Own(word) => self.jit.saw(head, abi::FrameWord(word)),
+                hotframe_frames::Raw::Own(word) => {
+                    self.jit.saw(head, abi::FrameWord(word), self.now_ns);
+                }
                 hotframe_frames::Raw::Static(word) => {
                     let word = abi::FrameWord(word);
                     if word.kind() != abi::HF_FRAME_NATIVE {
@@ -749,7 +759,7 @@ impl Session {
             self.runtimes.publish(pid, process, &self.files, &mut self.tables, now_ns);
             self.runtimes.overlay(pid, &mut entries);
         }
-        let Some(blob) = self.tables.add_blob(&entries) else {
+        let Some(blob) = self.tables.add_blob(&entries, self.runtimes.moment(pid)) else {
             return false;
         };
         let process = self.processes.entry(pid);
@@ -905,6 +915,7 @@ fn unnamed(why: Why) -> hotframe_frames::Why {
     match why {
         Why::ProcessGone => hotframe_frames::Why::ProcessGone,
         Why::StalePointer => hotframe_frames::Why::StalePointer,
+        Why::Unloaded => hotframe_frames::Why::Unloaded,
         _ => hotframe_frames::Why::Unsupported,
     }
 }

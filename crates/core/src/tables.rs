@@ -372,7 +372,8 @@ impl Tables {
     }
 
     /// Writes a blob of mappings, sorted by start, without telling anybody of it.
-    pub fn add_blob(&mut self, mappings: &[abi::hf_mapping]) -> Option<Blob> {
+    /// `moment_off` is the table of the runtime that is asked before a slice is sent; 0: none.
+    pub fn add_blob(&mut self, mappings: &[abi::hf_mapping], moment_off: u32) -> Option<Blob> {
         let mappings = &mappings[..mappings.len().min(abi::HF_MAX_MAPPINGS as usize)];
         debug_assert!(mappings.is_sorted_by_key(|mapping| mapping.start));
         let head = size_of::<abi::hf_blob>() as u32;
@@ -382,6 +383,7 @@ impl Tables {
         self.next_blob_id += 1;
         self.memory.write(off + head, mappings.as_bytes());
         self.memory.publish(off + 4, mappings.len() as u32);
+        self.memory.publish(off + 8, moment_off);
         self.memory.publish(off, id);
         Some(Blob { off, id, bytes })
     }

@@ -30,6 +30,8 @@ pub enum Why {
     ProcessGone,
     /// What the frame points at is no longer what it was.
     StalePointer,
+    /// What it belongs to was unloaded before it was read, or may have been.
+    Unloaded,
     /// The runtime or its version is not known.
     Unsupported,
     /// The budget, or the process's share of it, has no room.
@@ -46,6 +48,7 @@ impl Why {
         match self {
             Why::ProcessGone => "[unnamed: process gone]",
             Why::StalePointer => "[unnamed: stale pointer]",
+            Why::Unloaded => "[unnamed: unloaded before it was read]",
             Why::Unsupported => "[unnamed: unsupported]",
             Why::NoRoom => "[unnamed: no room in the memory budget]",
             Why::Late => "[unnamed: not resolved in time]",

@@ -199,6 +199,8 @@ impl Books<'_> {
             "stacks_from_slice": counts.from_slice,
             "stacks_without_runtime": counts.runtime_lost,
             "slices_refused": kernel.slices_refused,
+            "told": kernel.told,
+            "told_refused": kernel.told_refused,
             "sideband_lost": self.sideband_lost,
             "frames": frames,
             PROCESSES: null,

@@ -161,6 +161,16 @@ pub trait Attached: Send {
         false
     }
 
+    /// Its step wants to be asked before a walk is left to be finished later, when what changes by
+    /// the moment is another (`hf_moment` in `kernel/include/hf/runtime.h`).
+    fn has_moment(&self) -> bool {
+        false
+    }
+
+    /// What its step told beside its frames (`hf_tell`): a `struct hf_told` and what follows. What is
+    /// kept of it needs a bound.
+    fn told(&mut self, _record: &[u8]) {}
+
     /// Names a frame: appends one [`Frame`], or several where calls were inlined, innermost first.
     /// Appends nothing when it is [`Outcome::Unnamed`].
     fn resolve(
@@ -229,6 +239,8 @@ pub enum Why {
     ProcessGone,
     /// What the frame points at is no longer what it was.
     StalePointer,
+    /// What it belongs to was unloaded before it was read, or may have been.
+    Unloaded,
     /// The runtime's data is not as this version lays it out.
     Unsupported,
 }

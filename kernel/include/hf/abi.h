@@ -197,6 +197,10 @@ struct hf_runtime_table {
 struct hf_blob {
 	__u32 blob_id;
 	__u32 n_mappings;
+	/* Memory offset of the table of the runtime that is asked before a slice is sent; 0: none.
+	 */
+	__u32 moment_off;
+	__u32 reserved;
 	HF_TAIL(struct hf_mapping, mappings)
 };
 
@@ -307,6 +311,7 @@ enum hf_record_type {
 	/* Words of a stack that do not fit its sample's record, which comes behind:
 	 * the sample as it stands, its first n_words words. */
 	HF_RECORD_PART = 5,
+	HF_RECORD_TOLD = 6,
 };
 
 enum hf_origin {
@@ -385,6 +390,18 @@ struct hf_slice {
 	__u8 reserved[5];
 	__u64 tp; /* the thread pointer */
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS]; /* of struct hf_walk */
+};
+
+/* What a runtime's step tells its user half beside its frames; what follows is
+ * the runtime's own. It comes before the sample that it belongs to. */
+struct hf_told {
+	__u8 type; /* HF_RECORD_TOLD */
+	__u8 runtime; /* HF_RUNTIME_* */
+	__u16 reserved;
+	__u32 tgid;
+	__u32 exec_id;
+	__u32 reserved2;
+	__u64 start_ns;
 };
 
 /* Whole pages of a stack, from the page of the stack pointer up. */
@@ -471,6 +488,10 @@ struct hf_counters {
 	__u64 hook_runs;
 	__u64 frames;
 	__u64 audits;
+	__u64 told; /* struct hf_told that were sent */
+	__u64 told_refused; /* too many at a time, or the ring was full */
+	__u64 told_window_ns;
+	__u64 told_window;
 	__u64 stack_seq;
 	__u64 slice_window_ns;
 	__u64 slice_window_bytes;

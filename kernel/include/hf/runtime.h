@@ -24,6 +24,9 @@
  * into w->scratch. It never counts on what it read: user memory changes
  * meanwhile.
  *
+ * Beside its frames a step may tell its user half what will be gone when that
+ * looks (hf_tell, struct hf_told): seldom, and no more than a walk can bear.
+ *
  * hf_config.runtimes says which steps exist: the others are dead code to the
  * verifier, and cost nothing.
  */
@@ -103,6 +106,21 @@ static __always_inline int hf_step_runtime(struct hf_walk *w)
 	default:
 		return HF_STEP_NATIVE;
 	}
+}
+
+/* Before a slice is sent: what cannot be known any more when its walk is finished
+ * goes with it, in w->runtime_state. */
+static __always_inline void hf_moment(struct hf_walk *w)
+{
+	const struct hf_blob *blob;
+
+	if (!w->blob_id)
+		return;
+	blob = hf_mem(w->blob_off, sizeof(*blob));
+	if (!blob || blob->blob_id != w->blob_id || !blob->moment_off)
+		return;
+	if (HF_HAS_RUNTIME(HF_RUNTIME_HOTSPOT))
+		hf_hotspot_moment(w, blob->moment_off);
 }
 
 #endif /* HF_RUNTIME_H */

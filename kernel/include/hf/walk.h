@@ -134,7 +134,7 @@ struct hf_walk {
 	/* Runtimes' own (runtimes/NAME/bpf/step.h); zeros when a walk begins. */
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
 	__u32 runtime_off; /* table of the runtime that the pc belongs to; 0: none */
-	__u32 reserved_runtime;
+	__u32 n_told; /* struct hf_told of this walk */
 	__u64 fn_start; /* process address of the function without rows; 0: unknown */
 	struct hf_rule rule;
 	__u64 regs[HF_NREGS];
@@ -660,8 +660,10 @@ HF_RARE __u64 hf_edge_slot(struct hf_walk *w)
 		return 0;
 	if (HF_IS_ARM64(w) || !w->regs_valid || w->pc_is_return)
 		return 0;
-	if (hf_read_user(w, w->scratch, back + ahead + 4, w->pc - back))
+	if (hf_read_user(w, w->scratch, back + ahead + 4, w->pc - back)) {
+		w->scratch[back] = 0;
 		return 0;
+	}
 	at = *(__u32 *)(w->scratch + back);
 	if (w->scratch[back - 1] == 0x55 &&
 	    ((at & 0xffffff) == 0xe58948 || (at & 0xffffff) == 0xec8b48))
@@ -682,6 +684,33 @@ HF_RARE __u64 hf_edge_slot(struct hf_walk *w)
 	if ((at & 0xff) == 0xc3 || (at & 0xff) == 0xc2 || ahead_is || behind_is ||
 	    w->scratch[back - 1] == 0xc9)
 		return w->sp;
+	return 0;
+}
+
+/* pop r8..r15; lea rsp; push of the same; ret? */
+static __always_inline int hf_drops_arguments(const __u8 *at)
+{
+	return at[0] == 0x41 && (at[1] & 0xf8) == 0x58 && (at[2] & 0xfd) == 0x48 && at[3] == 0x8d &&
+	       at[4] == 0x24 && at[6] == 0x41 && at[7] == (at[1] ^ 8) && at[8] == 0xc3;
+}
+
+/* Generated code that drops its arguments on its way out: the frame is gone, and between the pop
+ * and the push the return address is in one of r8 to r15 alone: its number. 16: it is still on top
+ * of the stack; 0: nothing of that. MacroAssembler::DropArguments
+ * (src/codegen/x64/macro-assembler-x64.cc @ V8 11.3), also far behind the leave. To be called after
+ * hf_edge_slot, which read the code. */
+static __always_inline __u32 hf_popped_register(struct hf_walk *w)
+{
+	const __u8 *pc = w->scratch + 12;
+
+	if (HF_IS_ARM64(w) || !w->regs_valid || w->pc_is_return)
+		return 0;
+	if (hf_drops_arguments(pc))
+		return 16;
+	if (hf_drops_arguments(pc - 2))
+		return 8 + (pc[-1] & 7);
+	if (hf_drops_arguments(pc - 6))
+		return 8 + (pc[-5] & 7);
 	return 0;
 }
 
@@ -719,6 +748,20 @@ HF_RARE int hf_guess(struct hf_walk *w)
 	w->at_edge = 0;
 	if (w->anonymous)
 		edge = hf_edge_slot(w);
+	if (w->anonymous) {
+		__u32 popped = hf_popped_register(w);
+
+		if (popped == 16)
+			edge = w->sp;
+		hf_barrier(popped);
+		popped &= 15;
+		ra = w->regs[popped];
+		if (popped && (hf_behind_call(w, ra) || w->code_is_direct)) {
+			w->heuristic_next = 1;
+			w->sample.flags |= HF_SAMPLE_HEURISTIC;
+			return hf_to_caller(w, w->sp + 8, ra, fp);
+		}
+	}
 	if (!(fp & 7) && fp >= w->sp && fp - w->sp < HF_FP_MAX_DISTANCE &&
 	    !hf_stack_u64(w, fp, &next_fp) && !hf_stack_u64(w, fp + 8, &ra)) {
 		int found = hf_behind_call(w, ra);
@@ -986,6 +1029,7 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->tp = 0;
 	for (i = 0; i < HF_RUNTIME_STATE_WORDS; i++)
 		w->runtime_state[i] = 0;
+	w->n_told = 0;
 }
 
 #endif /* HF_WALK_H */

@@ -116,11 +116,14 @@ fn walk(process: &mut Process, proc: &hf_cpython_proc, pcs: &[u64], late: bool) 
         reserved: 0,
     };
     let blob = tables
-        .add_blob(&[
-            mapping(IMAGE, LOOP, 0),
-            mapping(LOOP, LOOP_END, table.off),
-            mapping(LOOP_END, END, 0),
-        ])
+        .add_blob(
+            &[
+                mapping(IMAGE, LOOP, 0),
+                mapping(LOOP, LOOP_END, table.off),
+                mapping(LOOP_END, END, 0),
+            ],
+            0,
+        )
         .expect("room");
     for (n, &pc) in pcs.iter().enumerate().skip(1) {
         let frame = STACK + n as u64 * 64;

@@ -15,7 +15,10 @@
  *                                                             43..0 blob >> 3
  *
  * The epoch is the number of classes that the process has unloaded: as long as
- * it stands, a Method* is what it was. A compile id is never given again.
+ * it stands, a Method* is what it was. A compile id is never given again. Of a
+ * frame that was walked late there may be no ConstMethod*: 0 if the epoch is not
+ * known either. INTERPRETED_LATE is laid out like INTERPRETED: the epoch is the
+ * sample's, but the ConstMethod* was read in a later one.
  */
 #ifndef HF_HOTSPOT_ABI_H
 #define HF_HOTSPOT_ABI_H
@@ -26,6 +29,7 @@ enum hf_hotspot_frame {
 	HF_HOTSPOT_INTERPRETED = 1,
 	HF_HOTSPOT_COMPILED = 2,
 	HF_HOTSPOT_STUB = 3,
+	HF_HOTSPOT_INTERPRETED_LATE = 4,
 };
 
 #define HF_HOTSPOT_KIND_SHIFT 36
@@ -121,9 +125,43 @@ struct hf_hotspot_proc {
 	__u16 const_bytes; /* sizeof(ConstMethod): bytecode follows */
 	__u16 const_code_size; /* ConstMethod::_code_size */
 	__u16 bcp_words; /* the slot of the bytecode pointer, below the frame pointer */
-	__u16 reserved[2];
+	/* What leads to names. An index of a constant is 16 bits wide, a symbol's length too. */
+	__u16 const_constants;
+	__u16 const_name;
+	__u16 const_flags;
+	__u16 pool_bytes; /* sizeof(ConstantPool): slots of 8 bytes follow */
+	__u16 pool_holder;
+	__u16 pool_source; /* index of the file's name; HF_HOTSPOT_NO_FIELD: see klass_source */
+	__u16 klass_source; /* HF_HOTSPOT_NO_FIELD: none either */
+	__u16 klass_name;
+	__u16 symbol_length;
+	__u16 symbol_body;
+	/* Classes that are never unloaded; empty: none. */
+	__u64 archive_start;
+	__u64 archive_end;
 	struct hf_hotspot_heap heaps[HF_HOTSPOT_MAX_HEAPS];
 	struct hf_hotspot_range ranges[HF_HOTSPOT_MAX_RANGES];
+};
+
+/* What names an interpreted frame, told when its method is met in an epoch for the first time while
+ * classes are being unloaded: it may be gone before anybody reads it. */
+#define HF_HOTSPOT_CLASS_BYTES 192
+#define HF_HOTSPOT_NAME_BYTES 96
+#define HF_HOTSPOT_FILE_BYTES 64
+#define HF_HOTSPOT_LINES_BYTES 96
+struct hf_hotspot_name {
+	struct hf_told head;
+	__u64 data; /* the frame's data word: epoch and Method* */
+	__u32 constant; /* its ConstMethod*'s bits */
+	__u16 class_bytes; /* longer ones are not told */
+	__u16 name_bytes;
+	__u16 file_bytes; /* 0: not known */
+	__u16 lines_bytes; /* of the table of lines, which may go on; 0: none */
+	__u32 reserved;
+	__u8 class_name[HF_HOTSPOT_CLASS_BYTES];
+	__u8 name[HF_HOTSPOT_NAME_BYTES];
+	__u8 file[HF_HOTSPOT_FILE_BYTES];
+	__u8 lines[HF_HOTSPOT_LINES_BYTES];
 };
 
 #ifndef HF_ABI_GENERATING

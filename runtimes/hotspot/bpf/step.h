@@ -77,6 +77,8 @@ struct hf_hotspot_scratch {
 	__u32 reserved;
 };
 _Static_assert(sizeof(struct hf_hotspot_scratch) <= HF_SCRATCH_BYTES, "it fits the scratch");
+_Static_assert(sizeof(struct hf_hotspot_name) <= HF_HOTSPOT_MAX_BLOB_BYTES + 64,
+	       "a name is put together in the block");
 #define HF_HOTSPOT_SCRATCH(w) ((struct hf_hotspot_scratch *)(w)->scratch)
 
 /* Each part is a global function, like the step itself: the verifier looks at
@@ -158,7 +160,9 @@ HF_STEP_FN int hf_hotspot_move(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
 	return HF_STEP_ENDED;
 }
 
-/* The number of unloaded classes, read once a walk. */
+/* The number of unloaded classes, read once a walk. w->runtime_state holds it plus
+ * one; 0: of a walk that is finished late it is not known, and what it is now is
+ * returned. */
 static __always_inline __u64 hf_hotspot_epoch(struct hf_walk *w, const struct hf_hotspot_proc *proc)
 {
 	struct hf_hotspot_scratch *s = HF_HOTSPOT_SCRATCH(w);
@@ -168,22 +172,145 @@ static __always_inline __u64 hf_hotspot_epoch(struct hf_walk *w, const struct hf
 		return known - 1;
 	if (!proc->epoch_addr)
 		return 0;
-	if (w->late && (proc->flags & HF_HOTSPOT_QUIET)) {
+	if (!w->late || (proc->flags & HF_HOTSPOT_QUIET)) {
 		if (hf_read_lasting(w, &s->value, 8, proc->epoch_addr))
 			return 0;
 	} else if (hf_read_user(w, &s->value, 8, proc->epoch_addr)) {
 		return 0;
 	}
 	s->value &= HF_HOTSPOT_COOKIE_MASK;
+	/* What it is now is what it was only if it has long been so. */
+	if (w->late && (!(proc->flags & HF_HOTSPOT_QUIET) || s->value != proc->epoch_quiet))
+		return s->value;
 	w->runtime_state[HF_RUNTIME_HOTSPOT] = s->value + 1;
 	return s->value;
+}
+
+/* Asked before a slice is sent: the epoch of the sample. */
+HF_STEP_FN int hf_hotspot_moment(struct hf_walk *w, __u32 table_off)
+{
+	const struct hf_hotspot_proc *proc;
+
+	if (!w)
+		return 0;
+	proc = hf_mem(table_off, sizeof(*proc));
+	if (!proc || proc->runtime != HF_RUNTIME_HOTSPOT)
+		return 0;
+	hf_hotspot_epoch(w, proc);
+	return 0;
+}
+
+/* A symbol's text, if it is not longer than max; its length. */
+static __always_inline __u32 hf_hotspot_text(struct hf_walk *w, const struct hf_hotspot_proc *proc,
+					     __u64 symbol, void *to, const __u32 max)
+{
+	struct hf_hotspot_scratch *s = HF_HOTSPOT_SCRATCH(w);
+	__u32 len;
+
+	s->value = 0;
+	if (!symbol || (symbol & 7) ||
+	    hf_read_lasting(w, &s->value, 2, symbol + proc->symbol_length))
+		return 0;
+	len = (__u32)s->value;
+	hf_barrier(len);
+	if (len == 0 || len > max || hf_read_lasting(w, to, len, symbol + proc->symbol_body))
+		return 0;
+	return len;
+}
+
+/* Methods that were told of late, as numbers; one that has another's place is told again. */
+#define HF_HOTSPOT_TOLD_SLOTS 1024
+static __u64 hf_hotspot_told[HF_HOTSPOT_TOLD_SLOTS];
+
+/* Tells what names a method, unless that was done in this epoch. */
+HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	struct hf_hotspot_name *name;
+	__u64 data, number, pool, holder, at;
+	__u32 slot;
+
+	if (!w)
+		return 0;
+	proc = hf_hotspot_table(w);
+	if (!proc || (method >= proc->archive_start && method < proc->archive_end))
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	data = hf_hotspot_epoch(w, proc) << HF_HOTSPOT_COOKIE_SHIFT |
+	       ((method >> 3) & ((1ULL << HF_HOTSPOT_COOKIE_SHIFT) - 1));
+	number = hf_mix(hf_mix(w->mm, data), constant);
+	slot = number & (HF_HOTSPOT_TOLD_SLOTS - 1);
+	hf_barrier(slot);
+	slot &= HF_HOTSPOT_TOLD_SLOTS - 1;
+	if (hf_hotspot_told[slot] == number || !hf_may_tell(w))
+		return 0;
+	/* Once, whatever comes of it. */
+	hf_hotspot_told[slot] = number;
+	name = (struct hf_hotspot_name *)s->block;
+	if (hf_read_lasting(w, &s->value, 8, constant + proc->const_constants))
+		return 0;
+	pool = s->value;
+	if (hf_read_lasting(w, &s->value, 8, pool + proc->pool_holder))
+		return 0;
+	holder = s->value;
+	if (hf_read_lasting(w, &s->value, 8, holder + proc->klass_name))
+		return 0;
+	name->class_bytes =
+	    hf_hotspot_text(w, proc, s->value, name->class_name, sizeof(name->class_name));
+	s->value = 0;
+	if (hf_read_lasting(w, &s->value, 2, constant + proc->const_name))
+		return 0;
+	at = pool + proc->pool_bytes + (s->value & 0xffff) * 8;
+	if (hf_read_lasting(w, &s->value, 8, at))
+		return 0;
+	name->name_bytes =
+	    hf_hotspot_text(w, proc, s->value & ~3ULL, name->name, sizeof(name->name));
+	if (!name->class_bytes || !name->name_bytes)
+		return 0;
+	/* The rest is not missed. */
+	name->file_bytes = 0;
+	at = 0;
+	if (proc->pool_source != HF_HOTSPOT_NO_FIELD)
+		at = pool + proc->pool_source;
+	else if (proc->klass_source != HF_HOTSPOT_NO_FIELD)
+		at = holder + proc->klass_source;
+	s->value = 0;
+	if (at && !hf_read_lasting(w, &s->value, 2, at) && s->value) {
+		at = pool + proc->pool_bytes + (s->value & 0xffff) * 8;
+		if (!hf_read_lasting(w, &s->value, 8, at))
+			name->file_bytes = hf_hotspot_text(w, proc, s->value & ~3ULL, name->file,
+							   sizeof(name->file));
+	}
+	name->lines_bytes = 0;
+	s->value = 0;
+	/* ConstMethod::_has_linenumber_table: bit 0 in all versions. */
+	if (!hf_read_lasting(w, &s->value, 2, constant + proc->const_flags) && (s->value & 1)) {
+		s->value = 0;
+		if (!hf_read_lasting(w, &s->value, 2, constant + proc->const_code_size) &&
+		    !hf_read_lasting(w, name->lines, sizeof(name->lines),
+				     constant + proc->const_bytes + (s->value & 0xffff)))
+			name->lines_bytes = sizeof(name->lines);
+	}
+	name->head.type = HF_RECORD_TOLD;
+	name->head.runtime = HF_RUNTIME_HOTSPOT;
+	name->head.reserved = 0;
+	name->head.tgid = w->sample.tgid;
+	name->head.exec_id = w->sample.exec_id;
+	name->head.reserved2 = 0;
+	name->head.start_ns = w->sample.start_ns;
+	name->data = data;
+	name->constant = (constant >> 3) & HF_HOTSPOT_COOKIE_MASK;
+	name->reserved = 0;
+	return hf_tell(w, name, sizeof(*name));
 }
 
 /* Emits a frame of the interpreter. bcp 0: not known. 0 if it had room. */
 HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u64 bcp,
 					   __u64 bcp_slot)
 {
-	__u64 constant = 0, bci = HF_HOTSPOT_BCI_NONE, code_bytes;
+	__u64 constant = 0, bci = HF_HOTSPOT_BCI_NONE, code_bytes, epoch;
+	__u64 kind = HF_HOTSPOT_INTERPRETED;
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
 
@@ -193,13 +320,16 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 	if (!proc)
 		return 1;
 	s = HF_HOTSPOT_SCRATCH(w);
+	epoch = hf_hotspot_epoch(w, proc);
 	/* When the walk is finished late, both count only as long as this frame
 	 * stands, whose class lives as long, or if no class was unloaded from
-	 * before the sample until now. */
-	if (w->late && (proc->flags & HF_HOTSPOT_QUIET) &&
-	    hf_hotspot_epoch(w, proc) == proc->epoch_quiet) {
+	 * the sample until now; else for a class that is known to live on. */
+	if (w->late && w->runtime_state[HF_RUNTIME_HOTSPOT]) {
 		if (!hf_read_lasting(w, &s->value, 8, method + proc->method_const))
 			constant = s->value;
+		if (hf_read_lasting(w, &s->value, 8, proc->epoch_addr) ||
+		    (s->value & HF_HOTSPOT_COOKIE_MASK) != epoch)
+			kind = HF_HOTSPOT_INTERPRETED_LATE;
 	} else if (!hf_read_user(w, &s->value, 8, method + proc->method_const)) {
 		constant = s->value;
 	}
@@ -215,12 +345,13 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 		if (bcp - (constant + proc->const_bytes) < HF_HOTSPOT_BCI_NONE)
 			bci = bcp - (constant + proc->const_bytes);
 	}
+	if (constant && !w->late && (proc->flags & HF_HOTSPOT_UNLOADS))
+		hf_hotspot_tell(w, method, constant);
 	return hf_push_dynamic(w, HF_RUNTIME_HOTSPOT, hf_hotspot_flags(w),
-			       (__u64)HF_HOTSPOT_INTERPRETED << HF_HOTSPOT_KIND_SHIFT |
-				   bci << HF_HOTSPOT_BCI_SHIFT |
+			       kind << HF_HOTSPOT_KIND_SHIFT | bci << HF_HOTSPOT_BCI_SHIFT |
 				   ((constant >> 3) & HF_HOTSPOT_COOKIE_MASK),
 			       1,
-			       hf_hotspot_epoch(w, proc) << HF_HOTSPOT_COOKIE_SHIFT |
+			       epoch << HF_HOTSPOT_COOKIE_SHIFT |
 				   ((method >> 3) & ((1ULL << HF_HOTSPOT_COOKIE_SHIFT) - 1)),
 			       0, 0);
 }

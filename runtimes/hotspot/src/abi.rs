@@ -17,9 +17,14 @@ pub const HF_HOTSPOT_UNLOADS: u32 = 8;
 pub const HF_HOTSPOT_QUIET: u32 = 16;
 pub const HF_HOTSPOT_MAX_BLOB_BYTES: u32 = 512;
 pub const HF_HOTSPOT_NO_FIELD: u32 = 65535;
+pub const HF_HOTSPOT_CLASS_BYTES: u32 = 192;
+pub const HF_HOTSPOT_NAME_BYTES: u32 = 96;
+pub const HF_HOTSPOT_FILE_BYTES: u32 = 64;
+pub const HF_HOTSPOT_LINES_BYTES: u32 = 96;
 pub const HF_HOTSPOT_INTERPRETED: hf_hotspot_frame = 1;
 pub const HF_HOTSPOT_COMPILED: hf_hotspot_frame = 2;
 pub const HF_HOTSPOT_STUB: hf_hotspot_frame = 3;
+pub const HF_HOTSPOT_INTERPRETED_LATE: hf_hotspot_frame = 4;
 pub type hf_hotspot_frame = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(
@@ -120,13 +125,24 @@ pub struct hf_hotspot_proc {
     pub const_bytes: __u16,
     pub const_code_size: __u16,
     pub bcp_words: __u16,
-    pub reserved: [__u16; 2usize],
+    pub const_constants: __u16,
+    pub const_name: __u16,
+    pub const_flags: __u16,
+    pub pool_bytes: __u16,
+    pub pool_holder: __u16,
+    pub pool_source: __u16,
+    pub klass_source: __u16,
+    pub klass_name: __u16,
+    pub symbol_length: __u16,
+    pub symbol_body: __u16,
+    pub archive_start: __u64,
+    pub archive_end: __u64,
     pub heaps: [hf_hotspot_heap; 8usize],
     pub ranges: [hf_hotspot_range; 128usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2448usize];
+    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2480usize];
     ["Alignment of hf_hotspot_proc"][::core::mem::align_of::<hf_hotspot_proc>() - 8usize];
     ["Offset of field: hf_hotspot_proc::runtime"]
         [::core::mem::offset_of!(hf_hotspot_proc, runtime) - 0usize];
@@ -194,10 +210,79 @@ const _: () = {
         [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 136usize];
     ["Offset of field: hf_hotspot_proc::bcp_words"]
         [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 138usize];
-    ["Offset of field: hf_hotspot_proc::reserved"]
-        [::core::mem::offset_of!(hf_hotspot_proc, reserved) - 140usize];
+    ["Offset of field: hf_hotspot_proc::const_constants"]
+        [::core::mem::offset_of!(hf_hotspot_proc, const_constants) - 140usize];
+    ["Offset of field: hf_hotspot_proc::const_name"]
+        [::core::mem::offset_of!(hf_hotspot_proc, const_name) - 142usize];
+    ["Offset of field: hf_hotspot_proc::const_flags"]
+        [::core::mem::offset_of!(hf_hotspot_proc, const_flags) - 144usize];
+    ["Offset of field: hf_hotspot_proc::pool_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_proc, pool_bytes) - 146usize];
+    ["Offset of field: hf_hotspot_proc::pool_holder"]
+        [::core::mem::offset_of!(hf_hotspot_proc, pool_holder) - 148usize];
+    ["Offset of field: hf_hotspot_proc::pool_source"]
+        [::core::mem::offset_of!(hf_hotspot_proc, pool_source) - 150usize];
+    ["Offset of field: hf_hotspot_proc::klass_source"]
+        [::core::mem::offset_of!(hf_hotspot_proc, klass_source) - 152usize];
+    ["Offset of field: hf_hotspot_proc::klass_name"]
+        [::core::mem::offset_of!(hf_hotspot_proc, klass_name) - 154usize];
+    ["Offset of field: hf_hotspot_proc::symbol_length"]
+        [::core::mem::offset_of!(hf_hotspot_proc, symbol_length) - 156usize];
+    ["Offset of field: hf_hotspot_proc::symbol_body"]
+        [::core::mem::offset_of!(hf_hotspot_proc, symbol_body) - 158usize];
+    ["Offset of field: hf_hotspot_proc::archive_start"]
+        [::core::mem::offset_of!(hf_hotspot_proc, archive_start) - 160usize];
+    ["Offset of field: hf_hotspot_proc::archive_end"]
+        [::core::mem::offset_of!(hf_hotspot_proc, archive_end) - 168usize];
     ["Offset of field: hf_hotspot_proc::heaps"]
-        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 144usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 176usize];
     ["Offset of field: hf_hotspot_proc::ranges"]
-        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 400usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 432usize];
+};
+#[repr(C)]
+#[derive(
+    zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
+)]
+pub struct hf_hotspot_name {
+    pub head: hf_told,
+    pub data: __u64,
+    pub constant: __u32,
+    pub class_bytes: __u16,
+    pub name_bytes: __u16,
+    pub file_bytes: __u16,
+    pub lines_bytes: __u16,
+    pub reserved: __u32,
+    pub class_name: [__u8; 192usize],
+    pub name: [__u8; 96usize],
+    pub file: [__u8; 64usize],
+    pub lines: [__u8; 96usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_hotspot_name"][::core::mem::size_of::<hf_hotspot_name>() - 496usize];
+    ["Alignment of hf_hotspot_name"][::core::mem::align_of::<hf_hotspot_name>() - 8usize];
+    ["Offset of field: hf_hotspot_name::head"]
+        [::core::mem::offset_of!(hf_hotspot_name, head) - 0usize];
+    ["Offset of field: hf_hotspot_name::data"]
+        [::core::mem::offset_of!(hf_hotspot_name, data) - 24usize];
+    ["Offset of field: hf_hotspot_name::constant"]
+        [::core::mem::offset_of!(hf_hotspot_name, constant) - 32usize];
+    ["Offset of field: hf_hotspot_name::class_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_name, class_bytes) - 36usize];
+    ["Offset of field: hf_hotspot_name::name_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_name, name_bytes) - 38usize];
+    ["Offset of field: hf_hotspot_name::file_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_name, file_bytes) - 40usize];
+    ["Offset of field: hf_hotspot_name::lines_bytes"]
+        [::core::mem::offset_of!(hf_hotspot_name, lines_bytes) - 42usize];
+    ["Offset of field: hf_hotspot_name::reserved"]
+        [::core::mem::offset_of!(hf_hotspot_name, reserved) - 44usize];
+    ["Offset of field: hf_hotspot_name::class_name"]
+        [::core::mem::offset_of!(hf_hotspot_name, class_name) - 48usize];
+    ["Offset of field: hf_hotspot_name::name"]
+        [::core::mem::offset_of!(hf_hotspot_name, name) - 240usize];
+    ["Offset of field: hf_hotspot_name::file"]
+        [::core::mem::offset_of!(hf_hotspot_name, file) - 336usize];
+    ["Offset of field: hf_hotspot_name::lines"]
+        [::core::mem::offset_of!(hf_hotspot_name, lines) - 400usize];
 };

@@ -17,7 +17,7 @@
 //! interp_masm_x86.cpp); `PerfDataEntry` (share/runtime/perfMemory.hpp), all @ jdk-17+35.
 
 use crate::abi;
-use crate::layout::{CodeBegin, Entry, Heaps, Offsets};
+use crate::layout::{CodeBegin, Entry, Heaps, Offsets, SourceFile, SymbolLength};
 use crate::resolve::Resolver;
 use hotframe_abi as shared;
 use hotframe_runtime::{Attached, Frame, Memory, Outcome, Process, RawFrame, Region, Unusable};
@@ -118,6 +118,9 @@ impl Jvm {
         }
         if self.resolver.archive.is_empty() {
             self.resolver.archive = archive(&self.offsets, memory, self.bias);
+            let Range { start, end } = self.resolver.archive;
+            changed |= start != end;
+            (self.table.archive_start, self.table.archive_end) = (start, end);
         }
         changed |= self.look_at_unloading(memory);
         if self.table.name_nmethod == 0
@@ -237,6 +240,14 @@ impl Attached for Jvm {
 
     fn refresh(&mut self, process: &Process<'_>) -> bool {
         self.look(process.memory).unwrap_or(false)
+    }
+
+    fn has_moment(&self) -> bool {
+        self.table.epoch_addr != 0
+    }
+
+    fn told(&mut self, record: &[u8]) {
+        self.resolver.told(record);
     }
 
     fn resolve(
@@ -370,6 +381,24 @@ fn base_table(o: &Offsets, heaps: &[Heap]) -> Result<abi::hf_hotspot_proc, Unusa
     table.const_bytes = o.const_bytes;
     table.const_code_size = o.const_code_size;
     table.bcp_words = o.bcp_words;
+    table.const_constants = o.const_constants;
+    table.const_name = o.const_name;
+    table.const_flags = o.const_flags;
+    table.pool_bytes = o.pool_bytes;
+    table.pool_holder = o.pool_holder;
+    let none = abi::HF_HOTSPOT_NO_FIELD as u16;
+    (table.pool_source, table.klass_source) = match o.source_file {
+        SourceFile::Pool(at) => (at, none),
+        SourceFile::Klass(at) => (none, at),
+        SourceFile::Unknown => (none, none),
+    };
+    table.klass_name = o.klass_name;
+    table.symbol_length = match o.symbol_length {
+        SymbolLength::U16(at) => at,
+        // Little-endian.
+        SymbolLength::Upper(at) => at + 2,
+    };
+    table.symbol_body = o.symbol_body;
     Ok(table)
 }
 

@@ -15,9 +15,11 @@
 //! read. A `Method*` is believed if it has the `ConstMethod*` that was sent and no class was
 //! unloaded since the sample (the epoch); if one was, only if its class was seen at the same place
 //! before the sample, too, or lies in the archive of classes that is mapped at start (CDS), whose
-//! memory is never anything else's. A walk that was finished late, while classes are being unloaded,
-//! has neither cookie: of it only the archive's methods are named, without lines. While classes are being unloaded the kernel half wakes the
-//! reader for each sample, so that little time passes in between.
+//! memory is never anything else's. What is not believed is named by what the step told of that very
+//! method in that very epoch, if it did. A walk that was finished late, while classes are being unloaded,
+//! has the epoch of its sample; if that stands no more, those are named whose class was seen before, and
+//! the archive's. One that has not even the epoch (of the first samples) has names of the archive's alone, without lines. While classes are being unloaded the
+//! kernel half wakes the reader for each sample, so that little time passes in between.
 //!
 //! # Sources
 //! `ScopeDesc::decode_body`, `nmethod::scopes_pcs_begin` (share/code), `CompressedLineNumberReadStream`,
@@ -33,9 +35,10 @@ use hotframe_abi as shared;
 use hotframe_objects::ElfFile;
 use hotframe_runtime::memory::PAGE_BYTES;
 use hotframe_runtime::{Frame, Memory, Outcome, Process, RawFrame, Why};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use zerocopy::FromBytes as _;
 
 /// Scopes of one pc: C2 inlines some 15 deep (`MaxInlineLevel`), C1 9.
 const SCOPES_MAX: usize = 128;
@@ -47,6 +50,9 @@ const DEBUG_MAX_BYTES: u64 = 64 << 20;
 const LINES_MAX_BYTES: usize = 256 << 10;
 /// Classes that are known by address: 16 bytes each and as much for the table.
 const SEEN_MAX: usize = 8192;
+/// Methods that the step told of and that are kept: some 150 bytes each, 500 at most. They are asked
+/// for by the end of the pass that brought them, or of the next.
+const TOLD_MAX: usize = 1024;
 
 /// Names frames of one process.
 pub(crate) struct Resolver {
@@ -56,6 +62,7 @@ pub(crate) struct Resolver {
     pub epoch_addr: u64,
     /// The archive of classes; empty: none.
     pub archive: Range<u64>,
+    told: Told,
     /// By `Klass*`: which class it was, and in which epoch it was met.
     seen: HashMap<u64, Seen>,
     stubs: Stubs,
@@ -66,6 +73,53 @@ struct Seen {
     /// Of its name and of where its constants are.
     hash: u32,
     epoch: u32,
+}
+
+/// What the step told of methods that may be gone when they are read, oldest first.
+#[derive(Default)]
+struct Told {
+    by_frame: HashMap<(u64, u32), Box<[u8]>>,
+    order: VecDeque<(u64, u32)>,
+}
+
+impl Told {
+    /// Keeps a record by the frame that it names: its data word and the bits of its `ConstMethod*`.
+    fn add(&mut self, record: &[u8]) {
+        let Ok(name) = abi::hf_hotspot_name::read_from_bytes(record) else { return };
+        let key = (name.data, name.constant);
+        let parts = [
+            name.class_name.get(..name.class_bytes.into()),
+            name.name.get(..name.name_bytes.into()),
+            name.file.get(..name.file_bytes.into()),
+            name.lines.get(..name.lines_bytes.into()),
+        ];
+        let mut kept = Vec::new();
+        for part in parts {
+            let Some(part) = part else { return };
+            // At most 192 bytes.
+            kept.push(part.len() as u8);
+            kept.extend(part);
+        }
+        if self.by_frame.insert(key, kept.into()).is_none() {
+            if self.order.len() >= TOLD_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.by_frame.remove(&oldest);
+            }
+            self.order.push_back(key);
+        }
+    }
+
+    /// Class, method, file and table of lines.
+    fn find(&self, data: u64, constant: u32) -> Option<[&[u8]; 4]> {
+        let mut rest = &**self.by_frame.get(&(data, constant))?;
+        let mut parts = [&[][..]; 4];
+        for part in &mut parts {
+            let (&len, after) = rest.split_first()?;
+            (*part, rest) = after.split_at_checked(len.into())?;
+        }
+        Some(parts)
+    }
 }
 
 #[derive(Default)]
@@ -95,6 +149,7 @@ impl Resolver {
             bias,
             epoch_addr: 0,
             archive: 0..0,
+            told: Told::default(),
             seen: HashMap::new(),
             stubs: Stubs::default(),
         }
@@ -109,7 +164,9 @@ impl Resolver {
     ) -> Outcome {
         let first = frames.len();
         let named = match (raw.own() >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 {
-            abi::HF_HOTSPOT_INTERPRETED => self.interpreted(raw, process.memory, frames),
+            abi::HF_HOTSPOT_INTERPRETED | abi::HF_HOTSPOT_INTERPRETED_LATE => self
+                .interpreted(raw, process.memory, frames)
+                .or_else(|why| self.of_told(raw, frames).ok_or(why)),
             abi::HF_HOTSPOT_COMPILED => self.compiled(raw, process.memory, heaps, frames),
             abi::HF_HOTSPOT_STUB => self.stub(raw, process, frames),
             _ => Err(Why::Unsupported),
@@ -145,21 +202,13 @@ impl Resolver {
         let sent_constant = own as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
         let address = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
         let epoch = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32;
-        if self.epoch(memory).is_none() {
-            return Err(Why::ProcessGone);
-        }
-        let method = self.method(memory, address).ok_or(Why::StalePointer)?;
+        let before = self.epoch(memory).ok_or(Why::ProcessGone)?;
+        let has_gone = |why| if before == epoch { why } else { Why::Unloaded };
+        let method = self.method(memory, address).ok_or(has_gone(Why::StalePointer))?;
         let constant = (method.constant >> 3) as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
-        // A walk that was finished late, in a process that unloads classes, has no cookies: believed
-        // is then what is never anything else.
+        // A walk that was finished late, in a process that unloads classes, may have no cookies:
+        // believed is then what is never anything else, or was there all the time.
         let is_lasting = self.archive.contains(&address);
-        let has_no_cookie = sent_constant == 0 && bci == abi::HF_HOTSPOT_BCI_NONE;
-        if constant != sent_constant && !(has_no_cookie && is_lasting) {
-            return Err(Why::StalePointer);
-        }
-        let line = method.line(memory, bci, self.offsets.excludes_zero);
-        let start_line = method.line(memory, 0, self.offsets.excludes_zero);
-        let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
         let hash = method.holder_hash;
         let known = self.seen.get(&method.holder).copied();
         let was_it = known.is_some_and(|known| {
@@ -167,10 +216,29 @@ impl Resolver {
             let since = epoch.wrapping_sub(known.epoch) & abi::HF_HOTSPOT_COOKIE_MASK;
             known.hash == hash && since < abi::HF_HOTSPOT_COOKIE_MASK / 2
         });
-        if !was_it && !is_lasting {
+        let has_no_cookie = sent_constant == 0 && bci == abi::HF_HOTSPOT_BCI_NONE;
+        if constant != sent_constant && !has_no_cookie {
+            return Err(has_gone(Why::StalePointer));
+        }
+        let is_late = has_no_cookie
+            || (own >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 == abi::HF_HOTSPOT_INTERPRETED_LATE;
+        // The class that was there before the sample is there now: so are its methods. Without a
+        // cookie the epoch is not known.
+        let is_it = is_lasting || was_it && !has_no_cookie;
+        if is_late && !is_it {
+            if known.is_none_or(|known| known.hash != hash) {
+                let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
+                self.remember(method.holder, Seen { hash, epoch: now });
+            }
+            return Err(Why::Unloaded);
+        }
+        let line = method.line(memory, bci, self.offsets.excludes_zero);
+        let start_line = method.line(memory, 0, self.offsets.excludes_zero);
+        let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
+        if !is_it {
             self.remember(method.holder, Seen { hash, epoch: now });
             if now != epoch {
-                return Err(Why::StalePointer);
+                return Err(Why::Unloaded);
             }
         }
         frames.push(Frame {
@@ -181,6 +249,28 @@ impl Resolver {
             ..Frame::default()
         });
         Ok(())
+    }
+
+    /// Takes what the step told of a method.
+    pub(crate) fn told(&mut self, record: &[u8]) {
+        self.told.add(record);
+    }
+
+    /// A frame whose method is gone, by what the step told of it.
+    fn of_told(&self, raw: &RawFrame<'_>, frames: &mut Vec<Frame>) -> Option<()> {
+        let own = raw.own();
+        let bci = (own >> abi::HF_HOTSPOT_BCI_SHIFT) as u32 & abi::HF_HOTSPOT_BCI_NONE;
+        let [class, name, file, lines] =
+            self.told.find(raw.word(0), own as u32 & abi::HF_HOTSPOT_COOKIE_MASK)?;
+        let line = |bci| line(lines, bci, self.offsets.excludes_zero).unwrap_or(0);
+        frames.push(Frame {
+            name: names::method(class, name),
+            file: file.to_vec(),
+            line: if bci < abi::HF_HOTSPOT_BCI_NONE { line(bci) } else { 0 },
+            start_line: line(0),
+            ..Frame::default()
+        });
+        Some(())
     }
 
     fn remember(&mut self, holder: u64, seen: Seen) {
@@ -592,7 +682,8 @@ mod tests {
         assert_eq!(line(&[0], 0, false), Some(0));
     }
 
-    /// A frame without cookies is named only if its method lies in the archive of classes.
+    /// A frame without cookies is named only if its method lies in the archive of classes; one whose
+    /// cookie was read later, also if its class was seen before.
     #[test]
     fn without_cookies() {
         const START: u64 = 0x10_0000;
@@ -622,10 +713,10 @@ mod tests {
             open: &open,
         };
         let mut resolver = Resolver::new(Arc::new(crate::layout::tests::jdk17()), 0);
-        let mut name = |constant: u64, archive: Range<u64>| {
+        let mut name = |kind: u32, constant: u64, archive: Range<u64>| {
             resolver.archive = archive;
             let own = u64::from(abi::HF_HOTSPOT_BCI_NONE) << abi::HF_HOTSPOT_BCI_SHIFT | constant;
-            let kind = u64::from(abi::HF_HOTSPOT_INTERPRETED);
+            let kind = u64::from(kind);
             let head = shared::FrameWord(3 << 60 | 2 << 48 | 1 << 40 | kind << 36 | own);
             let mut frames = Vec::new();
             let raw = RawFrame { head, data: &[METHOD >> 3] };
@@ -633,11 +724,80 @@ mod tests {
             (outcome, frames.pop().map(|frame| frame.name))
         };
         let named = (Outcome::Named, Some(b"Made.run".to_vec()));
-        assert_eq!(name((START + 0x40) >> 3, 0..0), named);
-        assert_eq!(name(0, START..START + 0x100), named);
         let stale = (Outcome::Unnamed(Why::StalePointer), None);
-        assert_eq!(name(0, 0..0), stale);
-        assert_eq!(name(1, START..START + 0x100), stale, "another one's cookie");
+        let unloaded = (Outcome::Unnamed(Why::Unloaded), None);
+        let (at_once, late) = (abi::HF_HOTSPOT_INTERPRETED, abi::HF_HOTSPOT_INTERPRETED_LATE);
+        let constant = (START + 0x40) >> 3;
+        assert_eq!(name(late, constant, 0..0), unloaded, "it may have come after the sample");
+        assert_eq!(name(at_once, constant, 0..0), named);
+        assert_eq!(name(late, constant, 0..0), named, "it was there before");
+        assert_eq!(name(at_once, 0, START..START + 0x100), named);
+        assert_eq!(name(at_once, 0, 0..0), unloaded);
+        assert_eq!(name(at_once, 2, START..START + 0x100), stale, "another one's cookie");
+        assert_eq!(name(late, 2, START..START + 0x100), stale);
+    }
+
+    /// A method whose class is gone when it is read has the name and the line that the step told, if
+    /// the frame is that very one's: of its epoch, its place and its constant part.
+    #[test]
+    fn what_was_told_names_what_is_gone() {
+        use zerocopy::{FromZeros as _, IntoBytes as _};
+        let memory = Memory::recorded(Vec::new());
+        let open = |_: &hotframe_runtime::Mapping| None;
+        let process = Process {
+            pid: 1,
+            bias: 0,
+            memory: &memory,
+            mappings: &hotframe_runtime::Mappings::new(&Vec::new),
+            open: &open,
+        };
+        let mut resolver = Resolver::new(Arc::new(crate::layout::tests::jdk17()), 0);
+        let data = |epoch: u64, method: u64| epoch << abi::HF_HOTSPOT_COOKIE_SHIFT | method >> 3;
+        let tell = |resolver: &mut Resolver, data: u64, class: &str| {
+            let mut record = abi::hf_hotspot_name::new_zeroed();
+            (record.data, record.constant) = (data, 77);
+            record.class_bytes = class.len() as u16;
+            record.class_name[..class.len()].copy_from_slice(class.as_bytes());
+            record.name_bytes = 3;
+            record.name[..3].copy_from_slice(b"run");
+            record.file_bytes = 8;
+            record.file[..8].copy_from_slice(b"Gen.java");
+            // bci 0 line 5, bci 3 line 6
+            record.lines_bytes = 3;
+            record.lines[..3].copy_from_slice(&[5, 3 << 3 | 1, 0]);
+            resolver.told(record.as_bytes());
+        };
+        let ask = |resolver: &mut Resolver, data: u64, constant: u64, bci: u64| {
+            let kind = u64::from(abi::HF_HOTSPOT_INTERPRETED);
+            let own = bci << abi::HF_HOTSPOT_BCI_SHIFT | constant;
+            let head = shared::FrameWord(3 << 60 | 2 << 48 | 1 << 40 | kind << 36 | own);
+            let mut frames = Vec::new();
+            resolver.resolve(&RawFrame { head, data: &[data] }, &process, &[], &mut frames);
+            frames.pop()
+        };
+        tell(&mut resolver, data(40, 0x1000), "Gen0001");
+        let frame = ask(&mut resolver, data(40, 0x1000), 77, 4).expect("it was told");
+        assert_eq!((&*frame.name, &*frame.file), (&b"Gen0001.run"[..], &b"Gen.java"[..]));
+        assert_eq!((frame.line, frame.start_line), (6, 5));
+        assert_eq!(ask(&mut resolver, data(80, 0x1000), 77, 4), None, "another epoch's");
+        assert_eq!(ask(&mut resolver, data(40, 0x1008), 77, 4), None, "another method");
+        assert_eq!(ask(&mut resolver, data(40, 0x1000), 78, 4), None, "another constant part");
+        // The oldest go.
+        for n in 0..TOLD_MAX as u64 {
+            tell(&mut resolver, data(41, n * 8), &format!("Gen{n}"));
+        }
+        assert_eq!(ask(&mut resolver, data(40, 0x1000), 77, 4), None);
+        let last = ask(&mut resolver, data(41, (TOLD_MAX as u64 - 1) * 8), 77, 4);
+        assert_eq!(last.map(|frame| frame.name), Some(b"Gen1023.run".to_vec()));
+        assert_eq!(resolver.told.by_frame.len(), TOLD_MAX);
+        // Records that are cut off or lie about their lengths tell nothing.
+        let mut record = abi::hf_hotspot_name::new_zeroed();
+        (record.data, record.constant) = (data(42, 0x1000), 77);
+        (record.class_bytes, record.name_bytes) = (u16::MAX, 3);
+        resolver.told(record.as_bytes());
+        record.class_bytes = 3;
+        resolver.told(&record.as_bytes()[1..]);
+        assert_eq!(ask(&mut resolver, data(42, 0x1000), 77, 4), None);
     }
 
     /// Any memory and any frame give names or a reason: pointers that lead anywhere, in a circle, or

@@ -14,7 +14,9 @@
 //! A JIT uses addresses again. So each address comes with the times at which it was sampled first
 //! and last, and the lengths that the map had then (its lines have no times): the last entry before
 //! the first sample counts, and only if there is none, the first behind it. If different code came
-//! to lie there before the last sample, the address stays without a name, and is counted.
+//! to lie there before the last sample, the address stays without a name, and is counted. Samples
+//! are looked at later than they were taken: what was appended in between may be older or younger
+//! than the sample, and counts as both.
 //!
 //! # Sources
 //! tools/perf/Documentation/{jit-interface,jitdump-specification}.txt @ v6.12 for the formats;
@@ -39,6 +41,7 @@ mod parse;
 pub use dump::MAX_DUMP_BYTES;
 
 use open::Identity;
+use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -106,9 +109,34 @@ impl Error {
 pub struct Seen {
     /// CLOCK_MONOTONIC.
     pub time_ns: u64,
-    /// Bytes that the process's perf map had.
+    /// Bytes that the process's perf map had: of a first moment not later than that, of a last one
+    /// not earlier.
     pub map_bytes: u64,
 }
+
+/// How long a perf map is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MapLength {
+    /// Its bytes.
+    pub bytes: u64,
+    /// It was looked at before then, CLOCK_MONOTONIC.
+    pub read_ns: u64,
+    /// It has been so long since then at the latest, as its file system says.
+    pub since_ns: u64,
+}
+
+/// CLOCK_MONOTONIC.
+pub fn now_ns() -> u64 {
+    clock_ns(ClockId::Monotonic)
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    (now.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
+}
+
+/// How late a file's time may say that it was written (`current_time`, fs/inode.c @ v6.12: a tick).
+const TICK_NS: u64 = 10_000_000;
 
 /// An address to be named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -266,6 +294,23 @@ impl Sources {
     /// Bytes that the map has now.
     pub fn map_bytes(&self) -> u64 {
         self.map.as_ref().map_or(0, PerfMap::len_bytes)
+    }
+
+    /// The same, and when that was.
+    pub fn map_length(&self) -> MapLength {
+        let meta = self.map.as_ref().and_then(|map| map.file.metadata().ok());
+        let (read_ns, real_ns) = (now_ns(), clock_ns(ClockId::Realtime));
+        let written = meta.as_ref().and_then(|meta| meta.modified().ok());
+        let age_ns = written
+            .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+            .and_then(|time| real_ns.checked_sub(u64::try_from(time.as_nanos()).ok()?))
+            .unwrap_or(0)
+            .saturating_sub(TICK_NS);
+        MapLength {
+            bytes: meta.map_or(0, |meta| meta.len()).min(MAX_BYTES),
+            read_ns,
+            since_ns: read_ns.saturating_sub(age_ns),
+        }
     }
 
     /// Names addresses, by the dump if it knows them, else by the map. `wanted` must be sorted; a

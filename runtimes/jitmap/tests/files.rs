@@ -1,6 +1,6 @@
 //! Maps as files: what is opened, and what is refused. Root is not needed.
 
-use hotframe_jitmap::{Dump, Error, PerfMap, Report, Seen, Sources, Wanted};
+use hotframe_jitmap::{Dump, Error, MAX_BYTES, PerfMap, Report, Seen, Sources, Wanted};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -53,6 +53,26 @@ fn outlives_its_process() {
     let names: Vec<String> = names.into_iter().flatten().map(|named| named.name).collect();
     assert_eq!(names, ["a", "b"]);
     assert!(matches!(sleeper.open(), Err(Error::Process { .. })));
+}
+
+/// Of a map that is larger than anybody's what lies in its first part names, and the rest is said.
+#[test]
+fn huge() {
+    let sleeper = Sleeper::start();
+    std::fs::write(&sleeper.path, "1000 10 a\n").expect("written");
+    let file = std::fs::OpenOptions::new().write(true).open(&sleeper.path).expect("opened");
+    // A hole: no disk is taken.
+    file.set_len(MAX_BYTES + (1 << 20)).expect("extended");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"\n2000 10 b\n", MAX_BYTES).expect("written");
+    let map = sleeper.open().expect("a map");
+    assert_eq!(map.len_bytes(), MAX_BYTES);
+    let seen = Seen { time_ns: 0, map_bytes: MAX_BYTES };
+    let wanted = [0x1008, 0x2008].map(|address| Wanted { address, first: seen, last: seen });
+    let mut report = Report::default();
+    let names = map.name(&wanted, &mut report).expect("readable");
+    let names: Vec<_> = names.into_iter().map(|named| named.map(|named| named.name)).collect();
+    assert_eq!(names, [Some("a".to_owned()), None]);
+    assert_eq!(report.unread_bytes, 1 << 20);
 }
 
 /// What was put there to hurt is refused at once: a link, a FIFO, a directory.

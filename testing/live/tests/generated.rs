@@ -155,12 +155,12 @@ fn callers_are_true() {
             for edge in edges.chain(outermost.map(|first| format!("nothing>{first}"))) {
                 n_edges += stack.count;
                 if !truth.contains_key(&edge) {
-                    *wrong.entry(edge).or_insert(0) += stack.count;
+                    wrong.entry(edge).or_insert((0, stack.annotated.clone())).0 += stack.count;
                 }
             }
         }
         assert!(n_edges > 1000, "{}", recording.folded.summary());
-        assert!(wrong.is_empty(), "{options:?}: of {n_edges} calls: {wrong:?}");
+        assert!(wrong.is_empty(), "{options:?}: of {n_edges} calls, with a stack each: {wrong:#?}");
         let all = n_generated + n_unnamed;
         assert!(n_unnamed * 1000 <= all * 5, "{options:?}: {n_unnamed} of {all} without a name");
     }

@@ -394,7 +394,7 @@ fn compact_object_headers() {
 #[test]
 fn unloaded_classes_have_no_wrong_names() {
     live!();
-    check_modes(&[&[], &["-Xint"]], &["churn", "lambdas"], 15, Some(930));
+    check_modes(&[&[], &["-Xint"]], &["churn", "lambdas"], 15, Some(995));
 }
 
 /// Real code that compiles while it is looked at, from its first second on: javac.

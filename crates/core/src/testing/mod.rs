@@ -375,7 +375,7 @@ impl RecordedProcess {
                 runtimes::overlay(&mut entries, *region, table.map_or(0, |table| table.off));
             }
         }
-        let blob_off = tables.add_blob(&entries).map_or(0, |blob| blob.off);
+        let blob_off = tables.add_blob(&entries, 0).map_or(0, |blob| blob.off);
         let mut memory = Memory {
             process: self,
             touched: BTreeSet::new(),
