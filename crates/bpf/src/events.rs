@@ -191,6 +191,11 @@ pub fn online_cpus() -> Result<Vec<u32>, Error> {
     Ok(parse_cpus(&text))
 }
 
+/// The number of CPUs that may ever come online: so many parts the kernel's per-CPU maps have.
+pub fn n_possible_cpus() -> Result<usize, Error> {
+    libbpf_rs::num_possible_cpus().map_err(crate::kernel::bpf("counting the possible CPUs"))
+}
+
 /// Nanoseconds that each online CPU has been idle since boot, in steps of a clock tick (10 ms): the
 /// fourth and fifth column of `/proc/stat`, idle and idle with a disk request under way.
 pub fn idle_ns() -> Result<HashMap<u32, u64>, Error> {

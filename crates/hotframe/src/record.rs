@@ -64,6 +64,32 @@ pub(crate) struct Shares {
     pub(crate) profile: u64,
 }
 
+/// What of a machine decides how much is needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Machine {
+    online_cpus: u64,
+    possible_cpus: u64,
+    /// What loading programs takes.
+    loading_bytes: u64,
+}
+
+impl Machine {
+    pub(crate) fn this() -> anyhow::Result<Machine> {
+        use hotframe_bpf::{events, kernel};
+        Ok(Machine {
+            online_cpus: events::online_cpus()?.len() as u64,
+            possible_cpus: events::n_possible_cpus()? as u64,
+            loading_bytes: kernel::loading_bytes(),
+        })
+    }
+
+    fn cpu_bytes(self, sideband_pages: usize) -> u64 {
+        // A walk and a row cache; a side-band ring.
+        self.possible_cpus * ((16 << 10) + (32 << 10))
+            + self.online_cpus * (1 + sideband_pages as u64) * 4096
+    }
+}
+
 impl Shares {
     /// hotframe itself: code, open files, what heap is not charged to others. What a load of programs
     /// takes comes on top (`loading_bytes`), at any time, as a runtime may be met at any time.
@@ -74,40 +100,38 @@ impl Shares {
     const TABLES_MIN: u64 = 2 << 20;
     const PROFILE_MIN: u64 = 2 << 20;
 
-    fn per_cpu(sideband_pages: usize) -> u64 {
-        // A walk, a row cache, a side-band ring.
-        (16 << 10) + (32 << 10) + (1 + sideband_pages as u64) * 4096
-    }
-
-    /// The least that works: 20.25 MiB, 116 KiB a CPU, and what a load takes, 8 MiB or more.
-    fn minimum(n_cpus: u64, loading_bytes: u64) -> u64 {
+    /// The least that works: 20.25 MiB, 48 KiB for each possible CPU and 68 KiB for each online one, and
+    /// what a load takes, 8 MiB or more.
+    fn minimum(machine: Machine) -> u64 {
         Self::BASE
-            + loading_bytes
+            + machine.loading_bytes
             + Self::MAPS
             + Self::TABLES_MIN
             + Self::PROFILE_MIN
             + (256 << 10)
-            + n_cpus * Self::per_cpu(16)
+            + machine.cpu_bytes(16)
     }
 
-    fn of(budget: u64, n_cpus: u64, hz: u32, loading_bytes: u64) -> Option<Shares> {
-        let minimum = Self::minimum(n_cpus, loading_bytes);
+    fn of(budget: u64, machine: Machine, hz: u32) -> Option<Shares> {
+        let minimum = Self::minimum(machine);
         if budget < minimum {
             return None;
         }
-        let roomy = budget >= minimum + n_cpus * Self::per_cpu(Self::SIDEBAND_PAGES);
+        let roomy = budget >= minimum + machine.cpu_bytes(Self::SIDEBAND_PAGES);
         let sideband_pages = if roomy { Self::SIDEBAND_PAGES } else { 16 };
         // A quarter of a second of samples of 600 bytes, and six of the largest stacks.
-        let wanted = u64::from(hz) * n_cpus * 150 + (1536 << 10);
+        let wanted = u64::from(hz) * machine.online_cpus * 150 + (1536 << 10);
         let mut ring = wanted.next_power_of_two().clamp(256 << 10, 64 << 20);
-        while ring > 256 << 10 && ring > budget / 16 {
+        // What the least has for others is theirs.
+        let ring_max = (budget / 16).min(budget - minimum + (256 << 10));
+        while ring > 256 << 10 && ring > ring_max {
             ring /= 2;
         }
         let rest = budget
             - Self::BASE
-            - loading_bytes
+            - machine.loading_bytes
             - Self::MAPS
-            - n_cpus * Self::per_cpu(sideband_pages)
+            - machine.cpu_bytes(sideband_pages)
             - ring.min(budget / 16);
         let tables = (rest * 2 / 5).clamp(Self::TABLES_MIN, 1 << 30) >> 20 << 20;
         Some(Shares {
@@ -161,8 +185,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     for path in options.stats.iter().chain(&options.capture) {
         output::probe(path)?;
     }
-    let n_cpus = hotframe_bpf::events::online_cpus()?.len() as u64;
-    let (budget, mut shares) = memory_shares(&options.memory, n_cpus, options.frequency)?;
+    let machine = Machine::this()?;
+    let (budget, mut shares) = memory_shares(&options.memory, machine, options.frequency)?;
     shares.ring = force.ring_bytes.unwrap_or(shares.ring);
     let (comms, n_comms) = filter::comms(&options.comm)?;
     filter::check_pids(&options.pid)?;
@@ -257,7 +281,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         arch: uname(|name| name.machine().to_string_lossy().into_owned()),
         command: std::env::args().collect::<Vec<_>>().join(" "),
         producer: format!("hotframe {}", env!("CARGO_PKG_VERSION")),
-        n_cpus: n_cpus as u32,
+        n_cpus: machine.online_cpus as u32,
         ..Meta::default()
     };
     let exit_code = recorder.exit_code;
@@ -277,13 +301,17 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-pub(crate) fn memory_shares(text: &str, n_cpus: u64, hz: u32) -> anyhow::Result<(u64, Shares)> {
+pub(crate) fn memory_shares(
+    text: &str,
+    machine: Machine,
+    hz: u32,
+) -> anyhow::Result<(u64, Shares)> {
     let budget = cli::size(text).ok_or_else(|| {
         Exit::usage(format!("--memory {text}: expected bytes, or a number with K, M or G"))
     })?;
-    let loading_bytes = hotframe_bpf::kernel::loading_bytes();
-    let shares = Shares::of(budget, n_cpus, hz, loading_bytes).ok_or_else(|| {
-        let least = Shares::minimum(n_cpus, loading_bytes).div_ceil(1 << 20);
+    let shares = Shares::of(budget, machine, hz).ok_or_else(|| {
+        let least = Shares::minimum(machine).div_ceil(1 << 20);
+        let n_cpus = machine.possible_cpus;
         Exit::usage(format!("--memory {text}: at least {least}M are needed with {n_cpus} CPUs"))
     })?;
     Ok((budget, shares))
@@ -907,32 +935,42 @@ mod tests {
     /// The stated minimum works, one byte less does not, and the shares never exceed the budget.
     #[test]
     fn shares() {
-        // As the README states it, where types are mapped and where 5.3 MiB of them are read; the default
-        // suffices for 128 CPUs.
-        let stated = |n_cpus| (28 << 20) + (256 << 10) + n_cpus * (116 << 10);
-        let loadings = [8 << 20, (8 << 20) + 2 * 5_520_359];
-        for (n_cpus, loading) in [2, 128].into_iter().flat_map(|n| loadings.map(|it| (n, it))) {
-            assert_eq!(Shares::minimum(n_cpus, loading), stated(n_cpus) + loading - (8 << 20));
-            assert!(Shares::of(60 << 20, n_cpus, 99, loading).is_some());
-        }
-        for (n_cpus, loading) in
-            [1, 2, 16, 128].into_iter().flat_map(|n| loadings.map(|it| (n, it)))
-        {
-            let least = Shares::minimum(n_cpus, loading);
-            assert_eq!(Shares::of(least - 1, n_cpus, 99, loading), None);
+        // As the README states it, where the kernel's types are mapped and where 5.3 MiB of them are read.
+        let stated = |machine: Machine| {
+            (20 << 20)
+                + (256 << 10)
+                + machine.possible_cpus * (48 << 10)
+                + machine.online_cpus * (68 << 10)
+                + machine.loading_bytes
+        };
+        let machine = |possible_cpus, online_cpus, loading_bytes| Machine {
+            possible_cpus,
+            online_cpus,
+            loading_bytes,
+        };
+        let cpus = [(1, 1), (2, 2), (16, 16), (128, 2), (128, 128), (512, 64)];
+        let all = cpus.map(|(possible, online)| {
+            [8 << 20, (8 << 20) + 2 * 5_520_359].map(|loading| machine(possible, online, loading))
+        });
+        for machine in all.into_iter().flatten() {
+            let least = Shares::minimum(machine);
+            assert_eq!(least, stated(machine));
+            // The default is enough, but for hundreds of CPUs whose kernel's types are read.
+            assert!(least <= 60 << 20 || machine.possible_cpus > 128, "{machine:?}: {least}");
+            assert_eq!(Shares::of(least - 1, machine, 99), None);
             for budget in [least, least + (1 << 20), 60 << 20, 200 << 20, 4 << 30] {
                 if budget < least {
                     continue;
                 }
-                let shares = Shares::of(budget, n_cpus, 99, loading).expect("enough");
+                let shares = Shares::of(budget, machine, 99).expect("enough");
                 let sum = Shares::BASE
-                    + loading
+                    + machine.loading_bytes
                     + Shares::MAPS
                     + u64::from(shares.tables)
                     + u64::from(shares.ring)
                     + shares.profile
-                    + n_cpus * Shares::per_cpu(shares.sideband_pages);
-                assert!(sum <= budget + (1 << 20), "{n_cpus} CPUs, {budget}: {shares:?}");
+                    + machine.cpu_bytes(shares.sideband_pages);
+                assert!(sum <= budget + (1 << 20), "{machine:?}, {budget}: {shares:?}");
                 assert!(shares.ring.is_power_of_two());
             }
         }

@@ -124,8 +124,8 @@ const FILES_BYTES: usize = 4 << 20;
 impl Feed {
     /// Starts recording. Returns when the first tick may come, or says why none will.
     pub fn start(options: &Options) -> anyhow::Result<Feed> {
-        let n_cpus = hotframe_bpf::events::online_cpus()?.len() as u64;
-        let (_, shares) = record::memory_shares(&options.memory, n_cpus, options.frequency)?;
+        let machine = record::Machine::this()?;
+        let (_, shares) = record::memory_shares(&options.memory, machine, options.frequency)?;
         let (comms, n_comms) = filter::comms(&options.comm)?;
         filter::check_pids(&options.pid)?;
         let cgroups = filter::cgroups(&options.cgroup)?;
