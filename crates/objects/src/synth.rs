@@ -18,9 +18,8 @@
 //! information the tests compare with.
 //!
 //! # Cost
-//! About 40 ns per instruction; each is decoded once.
-
-use std::collections::BTreeMap;
+//! About 40 ns per instruction; each is decoded once. 5 bytes of scratch a byte of code, and a state an
+//! instruction.
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
@@ -197,6 +196,9 @@ fn padding_end(code: &[u8], base: u64, from: usize) -> Option<usize> {
         return Some(from);
     }
     let end = from.checked_add(usize::try_from(16 - misplaced).ok()?)?;
+    if !may_be_padding(code.get(from)) {
+        return None;
+    }
     let mut decoder = Decoder::new(64, code.get(from..end)?, DecoderOptions::NONE);
     while decoder.can_decode() {
         if !is_padding(&decoder.decode()) {
@@ -210,8 +212,17 @@ fn is_padding(instruction: &Instruction) -> bool {
     matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3)
 }
 
+/// Can padding begin with this byte? What is decoded is what it is; this spares most of that.
+fn may_be_padding(byte: Option<&u8>) -> bool {
+    // nop, with prefixes, of several bytes; int3.
+    matches!(byte, Some(0x0f | 0x2e | 0x66 | 0x90 | 0xcc))
+}
+
 /// Bytes of padding at the start of `code`.
 pub(crate) fn padding_bytes(code: &[u8]) -> usize {
+    if !may_be_padding(code.first()) {
+        return 0;
+    }
     let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
     let mut end = 0;
     while decoder.can_decode() && is_padding(&decoder.decode()) {
@@ -225,21 +236,22 @@ fn follow_within(
     arch: Arch,
     beyond: &mut Option<u64>,
 ) -> Option<Vec<(u32, Option<Unwind>)>> {
-    let mut states: BTreeMap<u32, (State, u32)> = BTreeMap::new();
+    let mut states = States::new(code.len());
+    let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
     let mut work = vec![(0u32, State::ENTRY)];
     let mut computed: Option<State> = None;
+    let mut hole = 0;
     let mut is_lost = false;
     let mut info = InstructionInfoFactory::new();
     loop {
         while let Some((from, mut state)) = work.pop() {
-            let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
             if decoder.set_position(from as usize).is_err() {
                 continue;
             }
             decoder.set_ip(u64::from(from));
             while decoder.can_decode() {
                 let at = decoder.position() as u32;
-                if let Some((known, _)) = states.get(&at) {
+                if let Some(known) = states.get(at) {
                     match known.joined(&state) {
                         Some(joined) => state = joined,
                         None => break,
@@ -251,7 +263,7 @@ fn follow_within(
                 }
                 // A return address is looked up one byte before: the row of its call.
                 state.called |= instruction.is_call_near() || instruction.is_call_near_indirect();
-                states.insert(at, (state, decoder.position() as u32));
+                states.insert(at, state, decoder.position() as u32);
                 if state.unwind(arch).is_none() && state.ra_in.is_none() {
                     is_lost = true;
                     break;
@@ -315,26 +327,28 @@ fn follow_within(
             }
         }
         // A jump table's targets: whatever nothing else reached.
-        let hole = computed.and_then(|_| first_hole(&states, code));
-        match (hole, computed) {
-            (Some(at), Some(state)) => work.push((at, state)),
-            _ => break,
+        let Some(state) = computed else { break };
+        match states.hole(hole, code, &mut decoder) {
+            Some(at) => work.push((at, state)),
+            None => break,
         }
+        // Up to there all is covered now.
+        hole = work.last().map_or(0, |&(at, _)| at);
     }
-    if is_lost && !states.values().any(|(state, _)| state.has_frame()) {
+    if is_lost && !states.rows.iter().any(|row| row.state.has_frame()) {
         return None;
     }
     let mut rules: Vec<(u32, Option<Unwind>)> = Vec::new();
     let mut end = 0;
-    for (&at, (state, next)) in &states {
+    for (at, row) in states.in_order() {
         if at > end + 15 {
             rules.push((end, None));
         }
-        let unwind = Some(state.unwind(arch).unwrap_or(LOST));
+        let unwind = Some(row.state.unwind(arch).unwrap_or(LOST));
         if rules.last().is_none_or(|(_, last)| *last != unwind) {
             rules.push((at, unwind));
         }
-        end = end.max(*next);
+        end = end.max(row.next);
     }
     if code.len() as u32 > end + 15 {
         rules.push((end, None));
@@ -342,25 +356,74 @@ fn follow_within(
     Some(rules)
 }
 
-/// The first byte that no instruction covers and that is not padding.
-fn first_hole(states: &BTreeMap<u32, (State, u32)>, code: &[u8]) -> Option<u32> {
-    let mut end = 0;
-    let starts = states.iter().map(|(&at, &(_, next))| (at, next));
-    for (at, next) in starts.chain([(code.len() as u32, 0)]) {
-        let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
-        while end < at {
-            decoder.set_position(end as usize).ok()?;
-            let instruction = decoder.decode();
-            let padding = matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3);
-            if !padding {
-                // Data among the code ends the search.
-                return (!instruction.is_invalid()).then_some(end);
-            }
-            end = decoder.position() as u32;
+/// What is known of each instruction that was met, by where it begins.
+struct States {
+    /// By offset of the code: the number of a row, plus one; 0: none.
+    row_at: Vec<u32>,
+    /// By offset: some instruction has this byte.
+    is_covered: Vec<bool>,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    state: State,
+    /// Where the instruction ends.
+    next: u32,
+}
+
+impl States {
+    fn new(code_bytes: usize) -> States {
+        States {
+            row_at: vec![0; code_bytes],
+            is_covered: vec![false; code_bytes],
+            rows: Vec::with_capacity(code_bytes / 4),
         }
-        end = end.max(next);
     }
-    None
+
+    fn row(&self, at: u32) -> Option<usize> {
+        (*self.row_at.get(at as usize)? as usize).checked_sub(1)
+    }
+
+    fn get(&self, at: u32) -> Option<&State> {
+        self.rows.get(self.row(at)?).map(|row| &row.state)
+    }
+
+    fn insert(&mut self, at: u32, state: State, next: u32) {
+        if let Some(row) = self.row(at).and_then(|row| self.rows.get_mut(row)) {
+            *row = Row { state, next };
+            return;
+        }
+        let Some(row_at) = self.row_at.get_mut(at as usize) else { return };
+        self.rows.push(Row { state, next });
+        *row_at = self.rows.len() as u32;
+        if let Some(covered) = self.is_covered.get_mut(at as usize..next as usize) {
+            covered.fill(true);
+        }
+    }
+
+    /// All, with where each begins, ascending.
+    fn in_order(&self) -> impl Iterator<Item = (u32, &Row)> {
+        (0..self.row_at.len() as u32).filter_map(|at| Some((at, self.rows.get(self.row(at)?)?)))
+    }
+
+    /// The first byte from `from` on that no instruction covers and that is not padding.
+    fn hole(&self, from: u32, code: &[u8], decoder: &mut Decoder) -> Option<u32> {
+        let mut at = from as usize;
+        while at < code.len() {
+            if self.is_covered.get(at) != Some(&false) {
+                at += 1;
+                continue;
+            }
+            decoder.set_position(at).ok()?;
+            let instruction = decoder.decode();
+            if !is_padding(&instruction) {
+                // Data among the code ends the search.
+                return (!instruction.is_invalid()).then_some(at as u32);
+            }
+            at = decoder.position();
+        }
+        None
+    }
 }
 
 /// The effect of an instruction that falls through.
