@@ -69,6 +69,8 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
   const lost = sum(stats["samples_lost"]);
   const rss = number(agent["rss_peak_bytes"]);
   const maps = number(agent["map_bytes"]);
+  // Both have their peaks at different times.
+  const held = number(agent["held_peak_bytes"]) ?? (rss === null ? null : rss + (maps ?? 0));
   const wall = meta.duration_ns / 1e9;
   const cards = el("div", { class: "cards" },
     card("Whole stacks", share(whole, samples), `${count(whole)} of ${count(samples)} samples`),
@@ -83,7 +85,7 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
       `${share(cpu, wall * Math.max(meta.n_cpus, 1))} of ${meta.n_cpus} CPUs`),
     card("In the kernel", number(bpf["run_ns"]) === null ? null : duration(number(bpf["run_ns"])!),
       `${duration((number(bpf["run_ns"]) ?? 0) / Math.max(number(bpf["run_count"]) ?? 1, 1))} per run`),
-    card("Profiler's memory", rss === null ? null : bytes(rss + (maps ?? 0)),
+    card("Profiler's memory", held === null ? null : bytes(held),
       number(agent["budget_bytes"]) === null ? "peak, kernel maps included" : `of ${bytes(number(agent["budget_bytes"])!)} allowed`),
     card("Audit", (number(audit["checked"]) ?? 0) > 0 ? share(number(audit["agreed"]) ?? 0, number(audit["checked"])!) : null,
       `${count(number(audit["checked"]) ?? 0)} stacks walked again by another unwinder`));

@@ -1,5 +1,6 @@
 // The time strip: samples over time, by process or by CPU, with a range to select.
 
+import { givenUp } from "./lacks";
 import type { Profile } from "./payload";
 import { el } from "./dom";
 import { duration, shown } from "./text";
@@ -108,7 +109,10 @@ export class Strip {
 
     // Buckets of at least 3 px, and long enough that rounding to ticks does not show.
     const period = Math.max(profile.meta.period_ns, 1);
-    const buckets = Math.max(1, Math.min(Math.floor(width / 3), Math.floor(this.length / period / MIN_TICKS)));
+    // Samples that were counted together have one time.
+    const together = Math.max(givenUp(profile.stats).intervalNs, 1);
+    const buckets = Math.max(1, Math.min(Math.floor(width / 3), Math.floor(this.length / period / MIN_TICKS),
+      Math.floor(this.length / together)));
     const bucketNs = this.length / buckets;
     const step = width / buckets;
     const rowOf = new Int32Array(threads.n).fill(TOP);

@@ -11,6 +11,10 @@ use crate::{Error, Limits};
 /// A map of small keys. Its hash is cheap, and seeded so that no file can choose collisions.
 pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 
+/// The heaviest sample: 2^44, as bytes 16 TiB, in 4,096 rows. A file of a few bytes would take
+/// gigabytes else.
+const WEIGHT_MAX: u64 = 1 << 44;
+
 /// A profile in the making.
 #[derive(Debug)]
 pub struct Assembler {
@@ -165,12 +169,15 @@ impl Assembler {
         })
     }
 
-    /// Adds a sample; one heavier than a row can say becomes several rows.
+    /// Adds a sample; one heavier than a row can say becomes several rows, up to [`WEIGHT_MAX`].
     ///
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn sample(&mut self, row: Row) -> Result<(), Error> {
         let mut left = row.weight;
+        if left > WEIGHT_MAX {
+            return Err(self.too_large("the weight of one sample", WEIGHT_MAX));
+        }
         loop {
             let weight = u32::try_from(left).unwrap_or(u32::MAX);
             let samples = &mut self.profile.samples;

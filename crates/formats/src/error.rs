@@ -28,6 +28,9 @@ pub enum Fault {
     /// Nothing in it.
     #[error("the file is empty")]
     Empty,
+    /// Stacks, but all count for nothing.
+    #[error("no stack has a count above 0")]
+    NoCounts,
     /// Not this format at all.
     #[error("this is not {expected}")]
     Foreign {
@@ -202,6 +205,11 @@ impl Error {
     /// For `map_err` on writes.
     pub fn write(format: &'static str) -> impl Fn(io::Error) -> Error {
         move |cause| Error::Write { format, cause }
+    }
+
+    /// The file was understood, but the value that was asked for is not in it.
+    pub fn is_no_value(&self) -> bool {
+        matches!(self, Error::Content { fault: Fault::NoValue { .. }, .. })
     }
 }
 

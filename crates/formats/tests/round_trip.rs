@@ -234,6 +234,7 @@ fn labels_of_others() {
     let profile = pprof::read(&file).unwrap();
     let first = &profile.threads[0];
     assert_eq!((first.tid, profile.strings.get(first.comm)), (7, "main endpoint=/a"));
+    // Of a file without a mapping; its first thread says what it is.
     assert_eq!(profile.strings.get(profile.processes[0].comm), "main");
     assert_eq!(profile.threads.len(), 1 + 256 + 1);
     let last = profile.threads.last().unwrap();
@@ -241,11 +242,16 @@ fn labels_of_others() {
     assert_eq!(sum(&profile), 3 + 1000);
 }
 
-/// Counts with a fraction, as scripts that scale stacks write them: no part of the sum is lost.
+/// Counts with a fraction, as scripts that scale stacks write them: nothing is lost, and it is said.
 #[test]
 fn folded_fractions() {
     let profile = folded::read(b"x;a 0.4\nx;b 0.4\nx;a 1.5\nx;c 2\nx;d 0.7\n").unwrap();
-    assert_eq!(sum(&profile), 5);
+    assert_eq!(profile.samples.weight, [400, 400, 1500, 2000, 700]);
+    assert!(profile.meta.value_type.contains("thousandths"));
+    let error = folded::read(b"x;a 0.0001\n").unwrap_err().to_string();
+    assert!(error.contains("above 0"), "{error}");
+    let error = folded::read(b"x;a 200000000000000000\n").unwrap_err().to_string();
+    assert!(error.contains("the weight of one sample"), "{error}");
     for bad in ["x;a -1", "x;a 1e3", "x;a 1.", "x;a .5", "x;a 1.x", "x;a NaN"] {
         let error = folded::read(bad.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("line 1"), "{bad}: {error}");

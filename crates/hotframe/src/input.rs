@@ -57,6 +57,10 @@ pub fn parse(path: &Path, bytes: &[u8], read: &cli::Read) -> anyhow::Result<Prof
         };
         match result {
             Ok(profile) => return Ok(profile),
+            // It is this format, or it would have been found out before.
+            Err(error) if error.is_no_value() => {
+                return Err(error).with_context(|| shown(path));
+            }
             Err(error) => failures.push(error),
         }
     }

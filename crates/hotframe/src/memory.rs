@@ -18,6 +18,8 @@ use serde_json::{Map, Value, json};
 
 /// The system allocator's own overhead, as a part of live bytes: one sixteenth.
 const OVERHEAD_PART: u64 = 16;
+/// What the system allocator may hold that nobody uses.
+const SLACK_PART: u64 = 16;
 /// Kept free: what is taken between two measurements.
 const MARGIN_PART: u64 = 32;
 
@@ -135,8 +137,13 @@ impl Ledger {
     /// Measures this process, after everything else was: what no owner accounts for is heap of its
     /// own kind. Then sets what the recording may have.
     pub fn settle(&mut self, kernel_bytes: u64) {
-        let resident = Resident::now();
+        let mut resident = Resident::now();
         let live = hotframe_alloc::total_bytes();
+        // What the system allocator holds between what is used is given back before it is much.
+        if resident.anonymous.saturating_sub(live) > self.whole.limit_bytes() / SLACK_PART {
+            hotframe_alloc::trim();
+            resident = Resident::now();
+        }
         let in_heap: u64 = self
             .measured
             .iter()
@@ -150,6 +157,11 @@ impl Ledger {
         let now = resident.anonymous + resident.mapped.max(kernel_bytes);
         self.peak_bytes = self.peak_bytes.max(now);
         self.recording.set_limit_bytes(self.room_bytes().min(self.share_bytes));
+    }
+
+    /// The most of resident memory and maps together, each page once.
+    pub fn held_peak_bytes(&self) -> u64 {
+        self.peak_bytes.max(Resident::now().peak)
     }
 
     /// What the recording may have when everything else keeps what it holds.

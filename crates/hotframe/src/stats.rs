@@ -45,6 +45,8 @@ pub struct Agent {
     pub rss_peak_bytes: u64,
     /// Maps, populated arena pages, perf rings.
     pub map_bytes: u64,
+    /// The most of both that was held at once.
+    pub held_peak_bytes: u64,
     /// `--memory`.
     pub budget_bytes: u64,
     /// From our start to the first sample with a whole user stack.
@@ -210,6 +212,7 @@ impl Books<'_> {
                 "cpu_system_seconds": agent.cpu_seconds.1,
                 "rss_peak_bytes": agent.rss_peak_bytes,
                 "map_bytes": agent.map_bytes,
+                "held_peak_bytes": agent.held_peak_bytes,
                 "budget_bytes": agent.budget_bytes,
                 "first_sample_seconds": agent.first_sample_seconds,
             },

@@ -109,6 +109,13 @@ fn open_browser(url: &str) -> bool {
         .spawn();
     match child {
         Ok(mut child) => {
+            // Where there is no browser it says so at once; one that starts may go on.
+            for _ in 0..10 {
+                if let Ok(Some(status)) = child.try_wait() {
+                    return status.success();
+                }
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
             // Reaped, whenever it ends.
             let _ = std::thread::Builder::new().spawn(move || child.wait());
             true

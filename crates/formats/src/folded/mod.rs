@@ -8,8 +8,8 @@
 //!
 //! # Reading
 //! The first element of a line is taken as the thread's name. Time, pids, modules and lines are
-//! not in the format; annotations become kinds again. A count with a
-//! fraction, as scripts that scale stacks write it, is rounded so that the sum stays.
+//! not in the format; annotations become kinds again. Where counts
+//! have fractions, as scripts that scale stacks write them, all are read in thousandths, and the profile says so.
 //!
 //! # Sources
 //! brendangregg/FlameGraph, stackcollapse-perf.pl and flamegraph.pl @ v1.0.

@@ -24,17 +24,31 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
     let text = String::from_utf8_lossy(&bytes);
     let mut a = Assembler::new(NAME, *limits);
     let mut processes = std::collections::HashMap::new();
-    let mut carry = 0;
+    let mut n_lines = 0u64;
+    // Counts with fractions are parts of what was counted, and all are told in thousandths of it.
+    let is_fine = text.lines().any(|line| {
+        !line.starts_with('#')
+            && line
+                .trim_end()
+                .rsplit([' ', '\t'])
+                .next()
+                .is_some_and(|count| count.contains('.') && is_count(count))
+    });
+    if is_fine {
+        a.profile.meta.value_type = "thousandths of the counts".into();
+        a.profile.meta.value_unit = "count".into();
+    }
     for (i, line) in text.lines().enumerate() {
         let line = line.trim_end();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
+        n_lines += 1;
         let fault = |fault| Error::Content { format: NAME, at: At::Line(i as u64 + 1), fault };
         let Some((names, count)) = line.rsplit_once([' ', '\t']) else {
             return Err(fault(Fault::NoCount { text: excerpt(line) }));
         };
-        let Some(weight) = weight(count, &mut carry) else {
+        let Some(weight) = weight(count, is_fine) else {
             return Err(fault(Fault::Number {
                 what: "the count at the end",
                 text: excerpt(count),
@@ -67,32 +81,30 @@ pub fn read_within(bytes: &[u8], limits: &Limits) -> Result<Profile, Error> {
         }
     }
     if a.profile.samples.stack.is_empty() {
-        return Err(Error::Content { format: NAME, at: At::Line(1), fault: Fault::Empty });
+        let fault = if n_lines == 0 { Fault::Empty } else { Fault::NoCounts };
+        return Err(Error::Content { format: NAME, at: At::Line(1), fault });
     }
     a.count_processes();
     Ok(a.profile)
 }
 
-/// Parts of a sample that a fraction is told to.
-const MILLIONTHS: u64 = 1_000_000;
-
 /// Whether a text is a count.
 pub(crate) fn is_count(text: &str) -> bool {
-    weight(text, &mut 0).is_some()
+    weight(text, true).is_some()
 }
 
-/// A count in whole samples, with the parts of one that the lines before left over; `1.25` is one too.
-fn weight(count: &str, carry_millionths: &mut u64) -> Option<u64> {
+/// A count, in thousandths where some have fractions.
+fn weight(count: &str, is_fine: bool) -> Option<u64> {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, part) = count.split_once('.').unwrap_or((count, "0"));
     if !is_digits(whole) || !is_digits(part) {
         return None;
     }
-    let part: u64 = format!("{part:0<6.6}").parse().ok()?;
-    *carry_millionths += part;
-    let whole = whole.parse::<u64>().ok()?.checked_add(*carry_millionths / MILLIONTHS)?;
-    *carry_millionths %= MILLIONTHS;
-    Some(whole)
+    let whole = whole.parse::<u64>().ok()?;
+    match is_fine {
+        true => whole.checked_mul(1000)?.checked_add(format!("{part:0<3.3}").parse().ok()?),
+        false => Some(whole),
+    }
 }
 
 /// The name without its annotation, and what that says.

@@ -73,8 +73,8 @@ impl Columns {
     /// an id's columns is one; others belong to names (`-F comm,ip`: `worker 1`).
     fn of(text: &str) -> Columns {
         let mut heads = (text.lines()).filter(|line| {
-            let is_frame = line.starts_with('\t');
-            !is_frame && !line.starts_with('#') && !line.trim().is_empty()
+            let is_other = line.starts_with('\t') || is_aside(line) || is_srcline(line);
+            !is_other && !line.starts_with('#') && !line.trim().is_empty()
         });
         let first = heads.clone().next().unwrap_or("");
         let with_ids = head(first, true).is_some();
@@ -138,7 +138,8 @@ impl<'a> Reader<'a> {
         if line.trim().is_empty() {
             return Ok(self.end_sample()?);
         }
-        if line.starts_with('#') {
+        // A thread's name may begin so.
+        if line.starts_with('#') && head(line, true).is_none() || is_aside(line) {
             return Ok(());
         }
         if !self.columns.times {
@@ -159,8 +160,7 @@ impl<'a> Reader<'a> {
                 last.source = Some(source);
                 return Ok(());
             }
-            // `-F +srcline` of code without lines: `  module[address]`.
-            if !self.frames.is_empty() && line.ends_with(']') && line.contains('[') {
+            if self.head.is_some() && is_srcline(line) {
                 return Ok(());
             }
         }
@@ -184,6 +184,9 @@ impl<'a> Reader<'a> {
         }
         if let (Some(source), Some(last)) = (source(line.trim()), self.frames.last_mut()) {
             last.source = Some(source);
+            return Ok(());
+        }
+        if self.head.is_some() && is_srcline(line) {
             return Ok(());
         }
         let Some(head) = head_without_time(line, self.columns) else {
@@ -494,6 +497,20 @@ fn module_start(rest: &str) -> Option<usize> {
     None
 }
 
+/// A line about something else than samples: `--show-mmap-events` and its kin, `-F +srccode` and `+insn`.
+fn is_aside(line: &str) -> bool {
+    line.contains(": PERF_RECORD_")
+        || line.starts_with('|')
+        || line.trim_start().starts_with("insn: ")
+}
+
+/// Is this what `-F +srcline` prints below a frame: `  file.c:12`, or `  module[address]` of code without
+/// lines?
+fn is_srcline(line: &str) -> bool {
+    let text = line.trim();
+    line.starts_with("  ") && (source(text).is_some() || text.ends_with(']') && text.contains('['))
+}
+
 /// `file.c:12` of `-F +srcline`.
 fn source(line: &str) -> Option<(&str, u32)> {
     let (file, number) = line.rsplit_once(':')?;
@@ -659,6 +676,29 @@ sh 7 [000] 1.000003: sched:sched_switch: prev_comm=sh prev_pid=7 (x)
         let error = read(b"cc1 1 \n\t          61c24a f\n\nwhat is this line then? 1\n");
         let error = error.expect_err("no head").to_string();
         assert!(error.contains("line 4") && error.contains("what is this"), "{error}");
+    }
+
+    /// Names that look like comments, lines about other events, and what options print below frames.
+    #[test]
+    fn asides() {
+        let text = "\
+# captured on: a day
+perf-exec     7 1.000000: PERF_RECORD_COMM exec: perf-exec:7/7
+# hash     9 [000] 1.000001:     250000 cpu-clock:ppp: \n\t            1180 f+0x1 (/x)
+  w.c:8
+\t            1190 g+0x1 (/x)
+|8   static inline int
+  [x][1190]
+
+             cc1     7 [000] 1.000002:     250000 cpu-clock:ppp:            8222af h+0x3f (/x)
+  w.c:9
+ insn: 66 0f
+";
+        let profile = read(text.as_bytes()).expect("read");
+        assert_eq!(stacks_of(&profile), [vec!["g", "f"], vec!["h"]]);
+        let comms: Vec<&str> =
+            profile.threads.iter().map(|thread| profile.strings.get(thread.comm)).collect();
+        assert_eq!(comms, ["# hash", "cc1"]);
     }
 
     /// The names of each sample, outermost first.

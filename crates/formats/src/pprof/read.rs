@@ -426,11 +426,12 @@ impl<'a> Tables<'a> {
             None => self.default_comm,
         };
         self.room(self.processes.len(), "processes")?;
-        let process = *self
-            .processes
-            .entry(pid)
-            .or_insert_with(|| self.a.process(Process { pid, comm, ..Process::default() }));
-        if tid == pid && is_named {
+        let process = *self.processes.entry(pid).or_insert_with(|| {
+            let comm = if pid == 0 && self.default_comm != 0 { self.default_comm } else { comm };
+            self.a.process(Process { pid, comm, ..Process::default() })
+        });
+        // Without ids each thread would be the first one.
+        if tid == pid && pid != 0 && is_named {
             self.a.profile.processes[process as usize].comm = comm;
         }
         let mut name = comm;

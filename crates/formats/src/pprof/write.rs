@@ -153,9 +153,11 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
         sample.packed(1, ids.iter().map(|&id| u64::from(id)));
         let cpu_ns = (meta.period_ns > 0).then(|| count.saturating_mul(meta.period_ns));
         sample.packed(2, std::iter::once(count).chain(cpu_ns));
+        // A profile without ids, as a foreign one, gets none.
+        let mut id = |id: u32| if pid | thread.tid == 0 { 0 } else { file.string(&id.to_string()) };
         let labels = [
-            file.string(&pid.to_string()),
-            file.string(&thread.tid.to_string()),
+            id(pid),
+            id(thread.tid),
             file.string_of(thread.comm),
             kind.map_or(0, |kind| file.string(kind)),
         ];
