@@ -488,6 +488,21 @@ pub struct Recorder {
     timed_out_hint: String,
 }
 
+/// hotframe as a terminal starts it: in a script's background job, where these tests may run, Ctrl-C is
+/// ignored, and whoever inherits that cannot trap it.
+fn hotframe_with_signals() -> Command {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    const SIGINT: u64 = 1 << 1;
+    if ignored & SIGINT == 0 {
+        return Command::new(hotframe());
+    }
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,QUIT").arg(hotframe());
+    command
+}
+
 impl Recorder {
     /// Starts `hotframe record --stats … -o ….folded ARGS`, in a process group of its own.
     pub fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Recorder {
@@ -500,7 +515,7 @@ impl Recorder {
         change: impl FnOnce(&mut Command),
     ) -> Recorder {
         let scratch = Scratch::new();
-        let mut command = Command::new(hotframe());
+        let mut command = hotframe_with_signals();
         command.arg("record").arg("--stats").arg(scratch.path("stats.json"));
         command.arg("-o").arg(scratch.path("out.folded")).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
