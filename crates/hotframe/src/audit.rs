@@ -33,6 +33,7 @@ use hotframe_abi as abi;
 use hotframe_core::files::{FileId, Reader};
 use hotframe_core::processes::Mapping;
 use hotframe_core::session::{AuditCase, Auditor};
+use hotframe_frames::Raw;
 use hotframe_objects::{ElfFile, Machine};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -195,7 +196,7 @@ struct Judge {
 impl Judge {
     fn judge(&mut self, case: &AuditCase<'_>) -> Option<bool> {
         let (theirs, end) = self.walk(case);
-        let ours: Vec<Option<Place>> = case.words.iter().map(|&word| place(word)).collect();
+        let ours: Vec<Option<Place>> = native(case.words).collect();
         let n = theirs.len().min(ours.len());
         let differs = (0..n).find(|&at| ours[at] != Some(theirs[at].1));
         let whole = u32::from(case.cut) == abi::HF_CUT_NONE;
@@ -312,6 +313,18 @@ fn mapping_of(mappings: &[Mapping], addr: u64) -> Option<&Mapping> {
     mappings.get(at).filter(|mapping| addr < mapping.end)
 }
 
+/// The native frames of a stack, as an unwinder that knows no runtime meets them: an interpreter's stand
+/// beside those of its code, and code that was generated stands for itself, as no file's.
+fn native(words: &[u64]) -> impl Iterator<Item = Option<Place>> {
+    hotframe_frames::frames(words).filter_map(|frame| match frame {
+        Raw::Static(word) | Raw::Own(word) => Some(place(word)),
+        Raw::Dynamic(words) => {
+            let runtime = words.first().map(|&head| abi::FrameWord(head).runtime());
+            (runtime != Some(abi::HF_RUNTIME_CPYTHON)).then_some(None)
+        }
+    })
+}
+
 fn place(word: u64) -> Option<Place> {
     let word = abi::FrameWord(word);
     (word.kind() == abi::HF_FRAME_NATIVE)
@@ -426,6 +439,23 @@ mod tests {
         check(|words, _, _| words.push(words[2]), Some(false));
         // A frame short, but it says so.
         check(|words, _, _| words.truncate(2), Some(true));
+        // An interpreter's frame stands between native ones; another runtime's in the place of one.
+        let dynamic = |runtime: u32| {
+            let head = u64::from(abi::HF_FRAME_DYNAMIC) << abi::HF_FRAME_KIND_SHIFT
+                | u64::from(runtime) << abi::HF_FRAME_RUNTIME_SHIFT
+                | 1 << abi::HF_FRAME_N_DATA_SHIFT;
+            [head, 7]
+        };
+        for at in 0..=3 {
+            check(
+                |words, _, _| drop(words.splice(at..at, dynamic(abi::HF_RUNTIME_CPYTHON))),
+                Some(true),
+            );
+        }
+        check(
+            |words, _, _| drop(words.splice(1..2, dynamic(abi::HF_RUNTIME_HOTSPOT))),
+            Some(false),
+        );
         // Ours left known code, and theirs cannot follow.
         check(|_, _, stack| stack[8..16].copy_from_slice(&4096_u64.to_le_bytes()), None);
     }
