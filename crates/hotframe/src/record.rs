@@ -132,7 +132,7 @@ impl Shares {
             - machine.loading_bytes
             - Self::MAPS
             - machine.cpu_bytes(sideband_pages)
-            - ring.min(budget / 16);
+            - ring;
         let tables = (rest * 2 / 5).clamp(Self::TABLES_MIN, 1 << 30) >> 20 << 20;
         Some(Shares {
             tables: tables as u32,

@@ -328,12 +328,10 @@ fn follow_within(
         }
         // A jump table's targets: whatever nothing else reached.
         let Some(state) = computed else { break };
-        match states.hole(hole, code, &mut decoder) {
-            Some(at) => work.push((at, state)),
-            None => break,
-        }
+        let Some(at) = states.hole(hole, code, &mut decoder) else { break };
+        work.push((at, state));
         // Up to there all is covered now.
-        hole = work.last().map_or(0, |&(at, _)| at);
+        hole = at;
     }
     if is_lost && !states.rows.iter().any(|row| row.state.has_frame()) {
         return None;

@@ -1,7 +1,7 @@
 //! The text of `perf script`, as perf prints it without options or with `-F`.
 //!
 //! In: for each sample a head, `comm pid/tid [cpu] seconds: period event:`, of which `-F` may leave out
-//! anything; then a line for each frame, leaf first, `address symbol+0xoffset (module)`,
+//! anything; then a line for each frame (its address must be there), leaf first, `address symbol+0xoffset (module)`,
 //! where `(inlined)` stands for the module of inlined functions; a source line may follow each.
 //! Out: time, CPU and threads are kept; a sample counts as one tick. The period is known when
 //! all samples of a CPU clock say the same. Without pids a name is a process.

@@ -146,7 +146,8 @@ impl<'a> Reader<'a> {
             return self.line_without_time(line);
         }
         // Before a stack the name is padded to 16 columns with `-g` off; frames begin with a tab.
-        let head_of = |line| head(line, self.columns.ids);
+        let ids = self.columns.ids;
+        let head_of = |line| head(line, ids);
         let padded = if line.starts_with(' ') { head_of(line) } else { None };
         if padded.is_none() && line.starts_with([' ', '\t']) {
             if let Some(frame) = frame(line.trim_start()) {
@@ -156,11 +157,7 @@ impl<'a> Reader<'a> {
                 self.frames.push(frame);
                 return Ok(());
             }
-            if let (Some(source), Some(last)) = (source(line.trim()), self.frames.last_mut()) {
-                last.source = Some(source);
-                return Ok(());
-            }
-            if self.head.is_some() && is_srcline(line) {
+            if self.is_below_frame(line) {
                 return Ok(());
             }
         }
@@ -173,6 +170,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Whether a line tells where the frame above it is; its source line is taken.
+    fn is_below_frame(&mut self, line: &'a str) -> bool {
+        if let (Some(source), Some(last)) = (source(line.trim()), self.frames.last_mut()) {
+            last.source = Some(source);
+            return true;
+        }
+        self.head.is_some() && is_srcline(line)
+    }
+
     /// A line of a text whose heads have no time: a stack's frames begin with a tab, and without
     /// `-g` the one frame stands behind the head.
     fn line_without_time(&mut self, line: &'a str) -> Result<(), Trouble> {
@@ -182,11 +188,7 @@ impl<'a> Reader<'a> {
             self.frames.push(frame);
             return Ok(());
         }
-        if let (Some(source), Some(last)) = (source(line.trim()), self.frames.last_mut()) {
-            last.source = Some(source);
-            return Ok(());
-        }
-        if self.head.is_some() && is_srcline(line) {
+        if self.is_below_frame(line) {
             return Ok(());
         }
         let Some(head) = head_without_time(line, self.columns) else {
