@@ -18,13 +18,16 @@
 //! are looked at later than they were taken: what was appended in between may be older or younger
 //! than the sample, and counts as both.
 //!
+//! Pids are used again, and maps are left behind: one that was last written before its process
+//! started is none of it.
+//!
 //! # Sources
 //! tools/perf/Documentation/{jit-interface,jitdump-specification}.txt @ v6.12 for the formats;
 //! src/diagnostics/perf-jit.cc @ V8 11.3 and Objects/perf_trampoline.c @ CPython 3.12 for what is
 //! written; openat2(2), proc_pid_root(5), proc_pid_map_files(5), pid_namespaces(7).
 //!
 //! # Not handled
-//! Code that the JIT moved without a new entry. Unwind information in a jitdump: generated code is
+//! A map that an earlier program of the same process left, before exec. Code that the JIT moved without a new entry. Unwind information in a jitdump: generated code is
 //! walked by its frame pointers. A jitdump that its writer has not flushed (V8 keeps up to 2 MB
 //! back until it ends): what is not there yet has no name.
 //!
@@ -89,16 +92,23 @@ pub enum Error {
         /// Effective user id of the process.
         user: u32,
     },
+    /// A process that had this pid before left it.
+    #[error("{path} was last written before the process started")]
+    Stale {
+        /// Path as the process sees it.
+        path: PathBuf,
+    },
 }
 
 impl Error {
-    /// There is just no such file, or no such process any more: nobody's fault.
+    /// There is just no such file of this process, or no such process any more: nobody's fault.
     pub fn is_absence(&self) -> bool {
         match self {
             Error::Process { cause, .. } | Error::Open { cause, .. } => {
                 cause.kind() == io::ErrorKind::NotFound
                     || cause.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
             }
+            Error::Stale { .. } => true,
             _ => false,
         }
     }
@@ -134,6 +144,21 @@ fn clock_ns(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     (now.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
 }
+
+/// Since a file was last written, by a clock that may be set; 0 if it does not say.
+fn age_of_ns(file: &File) -> u64 {
+    let written = file.metadata().and_then(|meta| meta.modified()).ok();
+    written
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .and_then(|time| {
+            clock_ns(ClockId::Realtime).checked_sub(u64::try_from(time.as_nanos()).ok()?)
+        })
+        .unwrap_or(0)
+}
+
+/// A map that was last written this long before its process started is not of that process: more
+/// than both times' steps and small corrections of the clock, less than it takes to use all pids.
+const STALE_NS: u64 = 1_000_000_000;
 
 /// How late a file's time may say that it was written (`current_time`, fs/inode.c @ v6.12: a tick).
 const TICK_NS: u64 = 10_000_000;
@@ -188,7 +213,12 @@ impl PerfMap {
 
     fn of(pid: u32, who: Identity) -> Result<PerfMap, Error> {
         let path = PathBuf::from(format!("/tmp/perf-{}.map", who.own_pid));
-        Ok(PerfMap { file: open::by_path(pid, who, &path)? })
+        let file = open::by_path(pid, who, &path)?;
+        let age_ns = clock_ns(ClockId::Boottime).saturating_sub(who.start_ns);
+        if age_of_ns(&file) > age_ns.saturating_add(STALE_NS) {
+            return Err(Error::Stale { path });
+        }
+        Ok(PerfMap { file })
     }
 
     /// Bytes that it has now.
@@ -298,19 +328,10 @@ impl Sources {
 
     /// The same, and when that was.
     pub fn map_length(&self) -> MapLength {
-        let meta = self.map.as_ref().and_then(|map| map.file.metadata().ok());
-        let (read_ns, real_ns) = (now_ns(), clock_ns(ClockId::Realtime));
-        let written = meta.as_ref().and_then(|meta| meta.modified().ok());
-        let age_ns = written
-            .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-            .and_then(|time| real_ns.checked_sub(u64::try_from(time.as_nanos()).ok()?))
-            .unwrap_or(0)
-            .saturating_sub(TICK_NS);
-        MapLength {
-            bytes: meta.map_or(0, |meta| meta.len()).min(MAX_BYTES),
-            read_ns,
-            since_ns: read_ns.saturating_sub(age_ns),
-        }
+        let (bytes, read_ns) = (self.map_bytes(), now_ns());
+        let age_ns =
+            self.map.as_ref().map_or(0, |map| age_of_ns(&map.file)).saturating_sub(TICK_NS);
+        MapLength { bytes, read_ns, since_ns: read_ns.saturating_sub(age_ns) }
     }
 
     /// Names addresses, by the dump if it knows them, else by the map. `wanted` must be sorted; a

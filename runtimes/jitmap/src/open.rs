@@ -22,7 +22,12 @@ pub(crate) struct Identity {
     pub(crate) own_pid: u32,
     /// Its effective user, as we see it.
     pub(crate) user: u32,
+    /// When it started, CLOCK_BOOTTIME, in steps of [`START_STEP_NS`].
+    pub(crate) start_ns: u64,
 }
+
+/// Of the 100 clock ticks a second in which `/proc` tells times (USER_HZ, proc_pid_stat(5)).
+const START_STEP_NS: u64 = 10_000_000;
 
 impl Identity {
     /// Of a live process.
@@ -30,16 +35,23 @@ impl Identity {
         let path = proc(pid).join("status");
         let failed = |cause| Error::Process { path: path.clone(), cause };
         let status = std::fs::read_to_string(&path).map_err(failed)?;
-        Identity::parse(&status).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))
+        // A thread's name need not be text.
+        let stat = std::fs::read(proc(pid).join("stat")).map_err(failed)?;
+        Identity::parse(&status, &String::from_utf8_lossy(&stat))
+            .ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))
     }
 
-    /// The pid in the innermost namespace, and the effective user id, of a status file.
-    fn parse(status: &str) -> Option<Identity> {
+    /// The pid in the innermost namespace, and the effective user id, of a status file; the start
+    /// of a stat file.
+    fn parse(status: &str, stat: &str) -> Option<Identity> {
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
         let pids = field("NSpid:").or_else(|| field("Pid:"))?;
         let own_pid = pids.split_ascii_whitespace().last()?.parse().ok()?;
         let user = field("Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
-        Some(Identity { own_pid, user })
+        // Its 22nd field; the second is a name in brackets, which may hold anything.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let start: u64 = fields.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?;
+        Some(Identity { own_pid, user, start_ns: start.checked_mul(START_STEP_NS)? })
     }
 }
 
@@ -146,11 +158,15 @@ mod tests {
     /// The innermost pid and the effective user count.
     #[test]
     fn identities() {
+        let stat = "900 (a) b) S 1 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 77 9 9 9\n";
         let status = "Name:\tx\nPid:\t900\nUid:\t1\t2\t3\t4\nNSpid:\t900\t17\t3\n";
-        assert_eq!(Identity::parse(status), Some(Identity { own_pid: 3, user: 2 }));
+        let identity = Identity { own_pid: 3, user: 2, start_ns: 770_000_000 };
+        assert_eq!(Identity::parse(status, stat), Some(identity));
         let status = "Pid:\t900\nUid:\t1\t2\t3\t4\n";
-        assert_eq!(Identity::parse(status), Some(Identity { own_pid: 900, user: 2 }));
-        assert_eq!(Identity::parse("garbage"), None);
+        assert_eq!(Identity::parse(status, stat), Some(Identity { own_pid: 900, ..identity }));
+        for (status, stat) in [("garbage", stat), (status, "900 (a) S 1"), (status, "garbage")] {
+            assert_eq!(Identity::parse(status, stat), None, "{status} {stat}");
+        }
     }
 
     /// A dump is known by its name and by being executable.

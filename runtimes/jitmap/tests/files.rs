@@ -13,7 +13,13 @@ struct Sleeper {
 impl Sleeper {
     fn start() -> Sleeper {
         let child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        Sleeper::of(child)
+    }
+
+    /// Without what an earlier process of that pid may have left.
+    fn of(child: Child) -> Sleeper {
         let path = PathBuf::from(format!("/tmp/perf-{}.map", child.id()));
+        let _ = std::fs::remove_file(&path);
         Sleeper { child, path }
     }
 
@@ -90,6 +96,21 @@ fn traps() {
     assert!(matches!(sleeper.open(), Err(Error::NotRegular { .. })));
 }
 
+/// A map of a process that had the pid before names nothing of this one.
+#[test]
+fn stale() {
+    let sleeper = Sleeper::start();
+    std::fs::write(&sleeper.path, "1000 10 a\n").expect("written");
+    let file = std::fs::OpenOptions::new().write(true).open(&sleeper.path).expect("opened");
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(5);
+    file.set_modified(before).expect("made old");
+    let why = sleeper.open().expect_err("not its own");
+    assert!(matches!(why, Error::Stale { .. }) && why.is_absence(), "{why}");
+    // Written to since: its own.
+    file.set_modified(std::time::SystemTime::now()).expect("made young");
+    assert!(sleeper.open().is_ok());
+}
+
 /// A map that belongs to neither the process's user nor root is not believed (as root only: others
 /// cannot give files away).
 #[test]
@@ -119,8 +140,7 @@ fn mapper(path: &std::path::Path) -> Option<Sleeper> {
     let out = child.stdout.take().expect("a pipe");
     std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("read");
     assert_eq!(line, "mapped\n");
-    let map = PathBuf::from(format!("/tmp/perf-{}.map", child.id()));
-    Some(Sleeper { child, path: map })
+    Some(Sleeper::of(child))
 }
 
 /// A directory of this test's own.
@@ -172,7 +192,8 @@ fn foreign_dump() {
     };
     let pid = jit.child.id();
     if std::os::unix::fs::chown(&path, Some(12345), None).is_ok() {
-        assert!(matches!(Sources::open(pid), Err(Error::ForeignOwner { owner: 12345, .. })));
+        let sources = Sources::open(pid);
+        assert!(matches!(sources, Err(Error::ForeignOwner { owner: 12345, .. })), "{sources:?}");
         std::fs::write(&jit.path, "1000 10 a\n").expect("written");
         let sources = Sources::open(pid).expect("a map");
         assert!(matches!(sources.refused(), [Error::ForeignOwner { .. }]));

@@ -98,9 +98,10 @@ fn truth(options: &[&str], more: &[&str]) -> (Recording, Truth) {
     let script = script.canonicalize().expect("the workload is there");
     let directory = Scratch::new();
     let output = directory.path("truth.json");
-    // V8 writes its files where it is started.
+    // V8 writes its files where it is started, but for its map.
     let inside = format!(
-        "cd {} && exec node {} --no-turbo-inlining {} 6000 > {}",
+        "cd {} && {{ node {} --no-turbo-inlining {} 6000 > {} & }} && wait $!; code=$?
+        rm -f /tmp/perf-$!.map; exit $code",
         directory.path("").display(),
         options.join(" "),
         script.display(),
