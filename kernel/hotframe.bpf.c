@@ -30,7 +30,7 @@ const volatile struct hf_config hf_config SEC(".rodata.config") = {};
 struct hf_walk;
 static __noinline int hf_send_part(struct hf_walk *w);
 static __always_inline int hf_tell(struct hf_walk *w, const void *record, const __u32 bytes);
-static __always_inline int hf_may_tell(struct hf_walk *w);
+static __always_inline int hf_may_tell(struct hf_walk *w, __u32 reads);
 #include "hf/walk.h"
 #include "hf/maps.h"
 
@@ -254,15 +254,16 @@ static __noinline int hf_send_part(struct hf_walk *w)
 	return failed != 0;
 }
 
-/* What steps tell: so much of one walk, and of one CPU in a second. A name takes
- * sixteen reads, one or two microseconds. */
-#define HF_TOLD_PER_WALK 8
+/* What steps tell: reads of user memory for it in one walk, some ten microseconds; and
+ * names of one CPU in a second. */
+#define HF_TOLD_READS_PER_WALK 128
 #define HF_TOLD_PER_S 4096
 
-/* May a step gather what it wants to tell? */
-static __always_inline int hf_may_tell(struct hf_walk *w)
+/* May a step gather what it wants to tell, which takes so many reads? */
+static __always_inline int hf_may_tell(struct hf_walk *w, __u32 reads)
 {
 	struct hf_counters *counters = hf_my_counters();
+	__u64 waiting, ring;
 
 	if (!counters)
 		return 0;
@@ -270,11 +271,15 @@ static __always_inline int hf_may_tell(struct hf_walk *w)
 		counters->told_window_ns = w->t0_ns;
 		counters->told_window = 0;
 	}
-	if (w->n_told >= HF_TOLD_PER_WALK || counters->told_window >= HF_TOLD_PER_S) {
+	/* Samples find room in the ring before names do. */
+	waiting = bpf_ringbuf_query(&hf_ring, BPF_RB_AVAIL_DATA);
+	ring = bpf_ringbuf_query(&hf_ring, BPF_RB_RING_SIZE);
+	if (w->told_reads + reads > HF_TOLD_READS_PER_WALK ||
+	    counters->told_window >= HF_TOLD_PER_S || waiting > ring / 2) {
 		counters->told_refused++;
 		return 0;
 	}
-	w->n_told++;
+	w->told_reads += reads;
 	counters->told_window++;
 	return 1;
 }
@@ -411,8 +416,8 @@ static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *
 	slice->missing = audit ? HF_MISSING_NONE : w->missing;
 	slice->regs_valid = audit ? 1 : w->regs_valid;
 	slice->pc_is_return = audit ? 0 : w->pc_is_return;
-	slice->reserved[0] = slice->reserved[1] = slice->reserved[2] = slice->reserved[3] =
-	    slice->reserved[4] = 0;
+	slice->is_bare = audit ? 0 : w->bare_sp == w->sp;
+	slice->reserved[0] = slice->reserved[1] = slice->reserved[2] = slice->reserved[3] = 0;
 	bpf_ringbuf_submit(slice, BPF_RB_NO_WAKEUP);
 	return 0;
 }

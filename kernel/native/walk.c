@@ -33,9 +33,10 @@ static inline __u64 hf_now_ns(void)
 
 static int hf_send_part(struct hf_walk *w);
 /* Natively the process is read itself. */
-static int hf_may_tell(struct hf_walk *w)
+static int hf_may_tell(struct hf_walk *w, __u32 reads)
 {
 	(void)w;
+	(void)reads;
 	return 0;
 }
 static int hf_tell(struct hf_walk *w, const void *record, __u32 bytes)
@@ -81,6 +82,8 @@ struct hf_native_call {
 	__u8 heuristic; /* out: some frame was found by a heuristic */
 	__u8 late; /* in: struct hf_walk */
 	__u8 runtime_lost; /* out: frames of a runtime are missing */
+	__u8 is_bare; /* struct hf_slice */
+	__u8 reserved[7];
 	__u64 tp;
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
 	__u64 words[HF_MAX_STACK_WORDS];
@@ -124,6 +127,7 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	hf_begin(w);
 	w->regs_valid = call->regs_valid;
 	w->pc_is_return = call->pc_is_return;
+	w->bare_sp = call->is_bare ? w->sp : 0;
 	w->max_frames = call->max_frames;
 	w->deadline_ns = ~0ULL;
 	w->tp = call->tp;
@@ -163,6 +167,7 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	call->stack_hash = hf_mix(w->hash, w->cut);
 	call->regs_valid = w->regs_valid;
 	call->pc_is_return = w->pc_is_return;
+	call->is_bare = w->bare_sp == w->sp;
 	call->heuristic |= !!(w->sample.flags & HF_SAMPLE_HEURISTIC);
 	call->runtime_lost |= !!(w->sample.flags & HF_SAMPLE_RUNTIME_LOST);
 }

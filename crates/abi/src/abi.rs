@@ -338,6 +338,7 @@ pub const HF_OP_REG: hf_op = 2;
 pub const HF_OP_DEREF: hf_op = 3;
 pub const HF_OP_CFA_DEREF: hf_op = 4;
 pub const HF_OP_CFA: hf_op = 5;
+pub const HF_OP_BARE: hf_op = 6;
 pub type hf_op = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(
@@ -469,7 +470,8 @@ pub struct hf_slice {
     pub missing: __u8,
     pub regs_valid: __u8,
     pub pc_is_return: __u8,
-    pub reserved: [__u8; 5usize],
+    pub is_bare: __u8,
+    pub reserved: [__u8; 4usize],
     pub tp: __u64,
     pub runtime_state: [__u64; 4usize],
 }
@@ -488,7 +490,8 @@ const _: () = {
         [::core::mem::offset_of!(hf_slice, regs_valid) - 369usize];
     ["Offset of field: hf_slice::pc_is_return"]
         [::core::mem::offset_of!(hf_slice, pc_is_return) - 370usize];
-    ["Offset of field: hf_slice::reserved"][::core::mem::offset_of!(hf_slice, reserved) - 371usize];
+    ["Offset of field: hf_slice::is_bare"][::core::mem::offset_of!(hf_slice, is_bare) - 371usize];
+    ["Offset of field: hf_slice::reserved"][::core::mem::offset_of!(hf_slice, reserved) - 372usize];
     ["Offset of field: hf_slice::tp"][::core::mem::offset_of!(hf_slice, tp) - 376usize];
     ["Offset of field: hf_slice::runtime_state"]
         [::core::mem::offset_of!(hf_slice, runtime_state) - 384usize];
@@ -511,10 +514,11 @@ pub struct hf_told {
     pub exec_id: __u32,
     pub reserved2: __u32,
     pub start_ns: __u64,
+    pub key: [__u64; 2usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_told"][::core::mem::size_of::<hf_told>() - 24usize];
+    ["Size of hf_told"][::core::mem::size_of::<hf_told>() - 40usize];
     ["Alignment of hf_told"][::core::mem::align_of::<hf_told>() - 8usize];
     ["Offset of field: hf_told::type_"][::core::mem::offset_of!(hf_told, type_) - 0usize];
     ["Offset of field: hf_told::runtime"][::core::mem::offset_of!(hf_told, runtime) - 1usize];
@@ -523,6 +527,7 @@ const _: () = {
     ["Offset of field: hf_told::exec_id"][::core::mem::offset_of!(hf_told, exec_id) - 8usize];
     ["Offset of field: hf_told::reserved2"][::core::mem::offset_of!(hf_told, reserved2) - 12usize];
     ["Offset of field: hf_told::start_ns"][::core::mem::offset_of!(hf_told, start_ns) - 16usize];
+    ["Offset of field: hf_told::key"][::core::mem::offset_of!(hf_told, key) - 24usize];
 };
 #[repr(C)]
 #[derive(

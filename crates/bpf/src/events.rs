@@ -9,7 +9,10 @@
 //! A CPU that stands idle may not get its timer at all: a hypervisor that parks it lets the ticks pass
 //! (each late one moves the timer over all that went by, hrtimer_forward_now in
 //! perf_swevent_hrtimer). They are in the event's count, and no program ran. [`ticks_halted`]
-//! finds them by the idle time that the kernel accounts to the CPU.
+//! finds them by the idle time that the kernel accounts to the CPU. That does not hold what the idle
+//! task itself does, when an interrupt wakes it and on its way in and out: some microseconds each time,
+//! whose ticks count as missed where a CPU wakes thousands of times a second. What a late tick hits does
+//! not tell them apart: of 757 that a halted CPU passed over, none was made up for in the idle task.
 //!
 //! Sources: include/uapi/linux/perf_event.h, kernel/events/core.c, fs/proc/stat.c @ v6.12.
 

@@ -19,4 +19,5 @@ pub mod session;
 pub mod sideband;
 pub mod tables;
 pub mod testing;
+mod told;
 pub mod walk;

@@ -18,6 +18,7 @@ use crate::files::{FileId, Files};
 use crate::processes::{Mapping, Process};
 use crate::recording::Incarnation;
 use crate::tables::{Table, Tables, without_file};
+use crate::told::Told;
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt};
 use hotframe_runtime::{
@@ -143,11 +144,13 @@ impl Serving {
         self.served.iter().any(|served| matches!(served.state, State::Attached { .. }))
     }
 
-    /// Names a frame: appends to `frames`, which is emptied first.
-    fn resolve(
+    /// Names a frame: appends to `frames`, which is emptied first. `told` finds what its step told
+    /// by a key.
+    fn resolve<'t>(
         &mut self,
         pid: u32,
         raw: &RawFrame<'_>,
+        told: &dyn Fn([u64; 2]) -> Option<&'t [u8]>,
         mappings: &hotframe_runtime::Mappings<'_>,
         open: &OpenMapping<'_>,
         frames: &mut Vec<Frame>,
@@ -169,7 +172,8 @@ impl Serving {
                 mappings,
                 open,
             };
-            outcome = attached.resolve(raw, &view, frames);
+            let told = attached.told_key(raw).and_then(told);
+            outcome = attached.resolve(&RawFrame { told, ..*raw }, &view, frames);
             if outcome == Outcome::Named {
                 break;
             }
@@ -202,6 +206,7 @@ pub struct Runtimes {
     /// Those that the kernel half is without, and whether their processes have to be told.
     refused: u32,
     is_newly_refused: bool,
+    told: Told,
     gone: Vec<Report>,
     /// Tables of processes that are forgotten.
     orphans: Vec<Table>,
@@ -422,18 +427,7 @@ impl Runtimes {
 
     /// What a step told beside its frames.
     pub fn told(&mut self, head: &abi::hf_told, record: &[u8]) {
-        let who = Incarnation { pid: head.tgid, exec_id: head.exec_id, start_ns: head.start_ns };
-        let Some(serving) = self.serving.get_mut(&head.tgid) else { return };
-        if serving.incarnation.is_some_and(|served| served != who) {
-            return;
-        }
-        for served in &mut serving.served {
-            if let State::Attached { attached, .. } = &mut served.state
-                && served.runtime.id() == u32::from(head.runtime)
-            {
-                attached.told(record);
-            }
-        }
+        self.told.add(head, record);
     }
 
     /// Does a process have a runtime at work? One that inherited its regions by a fork has none
@@ -484,11 +478,14 @@ impl Runtimes {
             }
             let (head, data) =
                 words.split_first().map_or((0, &[][..]), |(&head, data)| (head, data));
-            let raw = RawFrame { head: abi::FrameWord(head), data };
+            let raw = RawFrame { head: abi::FrameWord(head), data, told: None };
+            // Of the frame's own process, whoever names it.
+            let (runtime, store) = (raw.head.runtime(), &self.told);
+            let told = |frame| store.find(incarnation, runtime, frame);
             let mut outcome = None;
             for pid in &pids {
                 let Some(serving) = self.serving.get_mut(pid) else { continue };
-                let answer = serving.resolve(*pid, &raw, &mappings, &open, &mut frames);
+                let answer = serving.resolve(*pid, &raw, &told, &mappings, &open, &mut frames);
                 if answer == Outcome::Named {
                     outcome = Some(answer);
                     break;

@@ -561,6 +561,7 @@ impl Session {
             words,
             usize::from(head.n_kernel),
         )
+        .bare(slice.is_bare != 0)
         .with_runtimes(slice.tp, &slice.runtime_state)
         .late();
         self.counts.from_slice += 1;

@@ -29,6 +29,8 @@ struct Call {
     heuristic: u8,
     late: u8,
     runtime_lost: u8,
+    is_bare: u8,
+    reserved: [u8; 7],
     tp: u64,
     runtime_state: [u64; abi::HF_RUNTIME_STATE_WORDS as usize],
     words: [u64; abi::HF_MAX_STACK_WORDS as usize],
@@ -107,6 +109,8 @@ impl Walk {
             heuristic: 0,
             late: 0,
             runtime_lost: 0,
+            is_bare: 0,
+            reserved: [0; 7],
             tp: 0,
             runtime_state: [0; abi::HF_RUNTIME_STATE_WORDS as usize],
             words: [0; abi::HF_MAX_STACK_WORDS as usize],
@@ -115,6 +119,13 @@ impl Walk {
             *slot = *word;
         }
         Walk { call }
+    }
+
+    /// Whether the function at pc has no frame of its own yet.
+    #[must_use]
+    pub fn bare(mut self, is_bare: bool) -> Walk {
+        self.call.is_bare = is_bare.into();
+        self
     }
 
     /// What the steps of runtimes need: where thread-local storage is, and what they remembered
@@ -219,7 +230,7 @@ fn n_frames(words: &[u64]) -> u32 {
 
 const _: () = assert!(
     size_of::<Call>()
-        == (abi::HF_NREGS + 3 + 2 + 1 + 1 + abi::HF_RUNTIME_STATE_WORDS + abi::HF_MAX_STACK_WORDS)
+        == (abi::HF_NREGS + 3 + 2 + 2 + 1 + abi::HF_RUNTIME_STATE_WORDS + abi::HF_MAX_STACK_WORDS)
             as usize
             * 8,
     "no padding: the C structure has the same fields"

@@ -80,6 +80,8 @@ pub(crate) enum Saved {
     AtExpr(Expr),
     /// expression
     Expr(Expr),
+    /// The frame pointer's: as `Same`, and the caller has no frame yet, for this function makes it.
+    Bare,
     Unsupported,
 }
 

@@ -247,6 +247,7 @@ fn side_rule(unwind: &Unwind, arch: Arch) -> Option<abi::hf_rule> {
             Saved::AtExpr(Expr::Reg { reg, off }) => (abi::HF_OP_DEREF, reg, off, 0),
             Saved::Expr(Expr::Reg { reg, off }) => (abi::HF_OP_REG, reg, off, 0),
             Saved::Expr(Expr::Deref { reg, off, off2 }) => (abi::HF_OP_DEREF, reg, off, off2),
+            Saved::Bare => (abi::HF_OP_BARE, 0, 0, 0),
             Saved::AtExpr(_) | Saved::Expr(_) | Saved::Unsupported => return None,
         })
     };

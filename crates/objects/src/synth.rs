@@ -10,7 +10,8 @@
 //! of that jump. If rsp is lost (aligned down) a register that still knows the CFA takes over.
 //! Behind a call a frame pointer is believed before rsp: callees may pop their arguments (V8's do).
 //! A function that pops its return address, drops its arguments and pushes it again is as at its
-//! entry then. If the CFA is lost, the function is given up; but if it has a frame by rbp, only
+//! entry then; in between the return address is in a register. One that makes a frame in between makes
+//! it for its caller (the prologue of V8's baseline code), which has none before. If the CFA is lost, the function is given up; but if it has a frame by rbp, only
 //! what follows on that path is, since that is its way out.
 //!
 //! # Sources
@@ -54,13 +55,25 @@ struct State {
     called: bool,
     /// The return address was popped into this register; nothing of the frame is left.
     ra_in: Option<usize>,
+    /// How far rsp is from where it was then.
+    since_pop: Option<i32>,
+    /// A frame was made while it was.
+    made_frame: bool,
 }
 
 impl State {
     const ENTRY: Self = {
         let mut below = [None; 16];
         below[RSP] = Some(8);
-        Self { below, saved_rbp: None, rbp_changed: false, called: false, ra_in: None }
+        Self {
+            below,
+            saved_rbp: None,
+            rbp_changed: false,
+            called: false,
+            ra_in: None,
+            since_pop: None,
+            made_frame: false,
+        }
     };
 
     fn get(&self, register: usize) -> Option<i32> {
@@ -75,6 +88,7 @@ impl State {
                 self.below = [None; 16];
             }
             self.rbp_changed |= register == RBP;
+            self.since_pop = self.since_pop.filter(|_| register != RSP);
             return;
         }
         if let Some(slot) = self.below.get_mut(register) {
@@ -84,6 +98,11 @@ impl State {
     }
 
     fn move_sp(&mut self, by: i64) {
+        if self.ra_in.is_some() {
+            let since = self.since_pop.and_then(|since| i64::from(since).checked_sub(by));
+            self.since_pop = since.and_then(|since| u16::try_from(since).ok()).map(i32::from);
+            return;
+        }
         let below = self.get(RSP).and_then(|below| {
             let below = i64::from(below).checked_sub(by)?;
             // Above the return address there is nothing of this function's.
@@ -101,6 +120,7 @@ impl State {
             *mine = mine.filter(|below| *theirs == Some(*below));
         }
         joined.called |= other.called;
+        joined.made_frame |= other.made_frame;
         let is_framed = joined.get(RBP).is_some() && self.saved_rbp == other.saved_rbp;
         (is_framed && joined != *self).then_some(joined)
     }
@@ -114,6 +134,7 @@ impl State {
     fn pop_return_address(&mut self, to: usize) {
         self.below = [None; 16];
         self.ra_in = Some(to);
+        self.since_pop = Some(0);
     }
 
     /// It was pushed again: nothing lies between it and what the caller will find.
@@ -123,6 +144,13 @@ impl State {
     }
 
     fn unwind(&self, arch: Arch) -> Option<Unwind> {
+        let same = if self.rbp_changed { Saved::Undefined } else { Saved::Same };
+        if let Some(&reg) = self.ra_in.and_then(|register| DWARF.get(register)) {
+            // What the caller will find is on top of the stack, but for what is being put there.
+            let off = self.since_pop.filter(|_| !self.made_frame).unwrap_or(0);
+            let cfa = Cfa::Reg { reg: arch.sp, off };
+            return Some(Unwind { cfa, fp: same, ra: Saved::Reg(reg) });
+        }
         let order = if self.called && self.has_frame() { [RBP, RSP] } else { [RSP, RBP] };
         let order = order.into_iter().chain(0..16);
         let (register, off) =
@@ -130,8 +158,7 @@ impl State {
         let reg = *DWARF.get(register)?;
         let fp = match self.saved_rbp {
             Some(off) => Saved::At(off),
-            None if self.rbp_changed => Saved::Undefined,
-            None => Saved::Same,
+            None => same,
         };
         debug_assert_eq!(arch.sp, 7);
         Some(Unwind { cfa: Cfa::Reg { reg, off }, fp, ra: Saved::At(-8) })
@@ -264,7 +291,7 @@ fn follow_within(
                 // A return address is looked up one byte before: the row of its call.
                 state.called |= instruction.is_call_near() || instruction.is_call_near_indirect();
                 states.insert(at, state, decoder.position() as u32);
-                if state.unwind(arch).is_none() && state.ra_in.is_none() {
+                if state.unwind(arch).is_none() {
                     is_lost = true;
                     break;
                 }
@@ -338,11 +365,16 @@ fn follow_within(
     }
     let mut rules: Vec<(u32, Option<Unwind>)> = Vec::new();
     let mut end = 0;
+    let makes_frame = states.rows.iter().any(|row| row.state.made_frame);
     for (at, row) in states.in_order() {
         if at > end + 15 {
             rules.push((end, None));
         }
-        let unwind = Some(row.state.unwind(arch).unwrap_or(LOST));
+        let mut unwind = row.state.unwind(arch).unwrap_or(LOST);
+        if makes_frame && !row.state.made_frame && unwind.fp == Saved::Same {
+            unwind.fp = Saved::Bare;
+        }
+        let unwind = Some(unwind);
         if rules.last().is_none_or(|(_, last)| *last != unwind) {
             rules.push((at, unwind));
         }
@@ -508,6 +540,10 @@ fn step(state: &mut State, instruction: &Instruction, info: &mut InstructionInfo
             let below = place(state, 1).and_then(i32::checked_neg);
             state.set(to, below.filter(|&below| to != RSP || below >= 8));
         }
+        (Mnemonic::Mov, Some(RBP)) if state.ra_in.is_some() && register(1) == Some(RSP) => {
+            state.made_frame = true;
+            state.rbp_changed = false;
+        }
         (Mnemonic::Mov, Some(to)) if register(1).is_some() => {
             let below = register(1).and_then(|from| state.get(from));
             state.set(to, below);
@@ -590,7 +626,7 @@ mod tests {
     }
 
     /// Arguments are dropped from under the return address (V8's CEntry), with and without a frame
-    /// before: between pop and push nothing is said, then it is as at the entry.
+    /// before: between pop and push the return address is in a register, then it is as at the entry.
     #[test]
     fn a_return_address_that_is_moved() {
         // push rbp; mov rbp,rsp; and rsp,-16; call *rbx; leave; pop rcx; lea rsp,[r15+8];
@@ -606,24 +642,55 @@ mod tests {
                 (1, 7, 16, Saved::At(-16)),
                 (8, 6, 16, Saved::At(-16)),
                 (11, 7, 8, Saved::Same),
-                (12, LOST_REG, 0, Saved::Undefined),
+                (12, IN_REG, 2, Saved::Same),
                 (17, 7, 8, Saved::Same),
             ]
         );
         // pop rcx; push rax; push rcx; jmp *rdx; and nothing behind the jump is made up
         let code = [0x59, 0x50, 0x51, 0xff, 0xe2, 0x90, 0x90];
-        let expect = [(0, 7, 8, Saved::Same), (1, LOST_REG, 0, Saved::Undefined)];
-        assert_eq!(rules(&code).unwrap()[..2], expect);
-        assert_eq!(rules(&code).unwrap()[2], (3, 7, 8, Saved::Same));
+        let expect = [
+            (0, 7, 8, Saved::Same),
+            (1, IN_REG, 2, Saved::Same),
+            (2, IN_REG + 8, 2, Saved::Same),
+            (3, 7, 8, Saved::Same),
+        ];
+        assert_eq!(rules(&code).unwrap()[..4], expect);
     }
 
-    /// Stands for a rule that says that the CFA is not known.
-    const LOST_REG: u8 = 255;
+    /// A prologue out of line (V8's for baseline code): the caller has no frame until it is made.
+    #[test]
+    fn a_frame_that_is_made_for_the_caller() {
+        // test edi,edi; je 1f; pop r15; push rbp; mov rbp,rsp; push rsi; push r15; ret;
+        // 1: push rbp; mov rbp,rsp; leave; ret
+        let code = [
+            0x85, 0xff, 0x74, 0x0a, 0x41, 0x5f, 0x55, 0x48, 0x89, 0xe5, 0x56, 0x41, 0x57, 0xc3,
+            0x55, 0x48, 0x89, 0xe5, 0xc9, 0xc3,
+        ];
+        assert_eq!(
+            rules(&code).unwrap(),
+            [
+                (0, 7, 8, Saved::Bare),
+                (6, IN_REG, 15, Saved::Bare),
+                (7, IN_REG + 8, 15, Saved::Bare),
+                (10, IN_REG, 15, Saved::Same),
+                (13, 7, 8, Saved::Same),
+                (14, 7, 8, Saved::Bare),
+                (15, 7, 16, Saved::At(-16)),
+                (19, 7, 8, Saved::Bare),
+            ]
+        );
+    }
+
+    /// And more stands for a rule that says that the CFA is the stack pointer, and so much, and
+    /// the return address in the register that follows.
+    const IN_REG: u8 = 128;
 
     fn rules(code: &[u8]) -> Option<Vec<(u32, u8, i32, Saved)>> {
         let rules = follow(code, Arch::of(Machine::X86_64).unwrap())?;
         let each = rules.into_iter().map(|(at, unwind)| match unwind {
-            Some(LOST) => (at, LOST_REG, 0, Saved::Undefined),
+            Some(Unwind { cfa: Cfa::Reg { reg: 7, off }, fp, ra: Saved::Reg(reg) }) => {
+                (at, IN_REG + off as u8, reg.into(), fp)
+            }
             Some(Unwind { cfa: Cfa::Reg { reg, off }, fp, .. }) => (at, reg, off, fp),
             other => panic!("{other:?}"),
         });

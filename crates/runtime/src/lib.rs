@@ -167,9 +167,11 @@ pub trait Attached: Send {
         false
     }
 
-    /// What its step told beside its frames (`hf_tell`): a `struct hf_told` and what follows. What is
-    /// kept of it needs a bound.
-    fn told(&mut self, _record: &[u8]) {}
+    /// By which key its step tells, beside its frames, what names such a frame (`hf_tell`): then the
+    /// frame has it when it is asked for. `None`: it does not.
+    fn told_key(&self, _raw: &RawFrame<'_>) -> Option<[u64; 2]> {
+        None
+    }
 
     /// Names a frame: appends one [`Frame`], or several where calls were inlined, innermost first.
     /// Appends nothing when it is [`Outcome::Unnamed`].
@@ -188,6 +190,8 @@ pub struct RawFrame<'a> {
     pub head: hotframe_abi::FrameWord,
     /// The data words.
     pub data: &'a [u64],
+    /// What its step told of it: a `struct hf_told` and what follows.
+    pub told: Option<&'a [u8]>,
 }
 
 impl RawFrame<'_> {

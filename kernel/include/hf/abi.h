@@ -273,6 +273,9 @@ enum hf_op {
 	HF_OP_DEREF = 3, /* *(reg + off) + off2 */
 	HF_OP_CFA_DEREF = 4, /* *(CFA + off) */
 	HF_OP_CFA = 5, /* CFA + off */
+	/* Of the frame pointer: it keeps its value, and the caller, which is to have its frame
+	 * made by this function, has none yet. */
+	HF_OP_BARE = 6,
 };
 struct hf_rule {
 	__u8 cfa_op; /* HF_OP_REG, HF_OP_DEREF */
@@ -387,7 +390,8 @@ struct hf_slice {
 	__u8 missing; /* enum hf_missing */
 	__u8 regs_valid; /* all registers hold (leaf or signal frame) */
 	__u8 pc_is_return; /* pc is a return address */
-	__u8 reserved[5];
+	__u8 is_bare; /* the function at pc has no frame of its own yet (HF_OP_BARE) */
+	__u8 reserved[4];
 	__u64 tp; /* the thread pointer */
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS]; /* of struct hf_walk */
 };
@@ -402,6 +406,8 @@ struct hf_told {
 	__u32 exec_id;
 	__u32 reserved2;
 	__u64 start_ns;
+	/* The frames that it names: what of their words says so is the runtime's to know. */
+	__u64 key[2];
 };
 
 /* Whole pages of a stack, from the page of the stack pointer up. */

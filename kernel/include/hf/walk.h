@@ -134,7 +134,7 @@ struct hf_walk {
 	/* Runtimes' own (runtimes/NAME/bpf/step.h); zeros when a walk begins. */
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
 	__u32 runtime_off; /* table of the runtime that the pc belongs to; 0: none */
-	__u32 n_told; /* struct hf_told of this walk */
+	__u32 told_reads; /* for what steps told in this walk */
 	__u64 fn_start; /* process address of the function without rows; 0: unknown */
 	struct hf_rule rule;
 	__u64 regs[HF_NREGS];
@@ -148,6 +148,8 @@ struct hf_walk {
 	/* A frame pointer that leads behind a direct call of another function: its
 	 * CFA (0: none), return address, and the frame pointer saved there. */
 	__u64 guess_cfa, guess_ra, guess_fp;
+	/* The stack pointer of a caller without a frame of its own; 0: there is none. */
+	__u64 bare_sp;
 	__u64 code_is_direct; /* the call found by hf_behind_call is a direct one */
 	/* Code bytes before a candidate return address. */
 	__u8 code[8];
@@ -590,6 +592,9 @@ HF_RARE int hf_apply_side(struct hf_walk *w)
 	case HF_OP_UNDEFINED:
 		fp = 0;
 		break;
+	case HF_OP_BARE:
+		w->bare_sp = cfa;
+		break;
 	}
 	return hf_to_caller(w, cfa, ra, fp);
 }
@@ -644,11 +649,19 @@ static __always_inline int hf_behind_call(struct hf_walk *w, __u64 ra)
 	return 0;
 }
 
+/* mov r12, imm64; call rel32? BaselineCompiler::Prologue (src/baseline/baseline-compiler.cc @ V8
+ * 11.3): the bytecode, and what makes the frame. */
+static __always_inline int hf_calls_for_frame(const __u8 *at)
+{
+	return at[0] == 0x49 && at[1] == 0xbc && at[10] == 0xe8;
+}
+
 /* Generated code that was interrupted before its frame stands, or after it is gone: where its
  * return address is then, 0 if nothing says so. The frame pointer is the caller's there, and would
  * lead past it. The signs: push rbp; mov rbp, rsp ahead (V8 checks a few things before it: 110
- * bytes in its interpreter's entry, version 11.3) or half done, a ret here, a leave or mov rsp,
- * rbp; pop rbp just behind. */
+ * bytes in its interpreter's entry, version 11.3) or half done, or a call ahead for the frame
+ * (behind mov r32, imm32 or xor ebx, ebx); a ret here, a leave or mov rsp, rbp; pop rbp just
+ * behind. */
 HF_RARE __u64 hf_edge_slot(struct hf_walk *w)
 {
 	const int back = 12, ahead = 112;
@@ -683,6 +696,10 @@ HF_RARE __u64 hf_edge_slot(struct hf_walk *w)
 	hf_barrier(behind_is);
 	if ((at & 0xff) == 0xc3 || (at & 0xff) == 0xc2 || ahead_is || behind_is ||
 	    w->scratch[back - 1] == 0xc9)
+		return w->sp;
+	if (hf_calls_for_frame(w->scratch + back) || hf_calls_for_frame(w->scratch + back - 10) ||
+	    ((at & 0xf8) == 0xb8 && hf_calls_for_frame(w->scratch + back + 5)) ||
+	    ((at & 0xfffd) == 0xdb31 && hf_calls_for_frame(w->scratch + back + 2)))
 		return w->sp;
 	return 0;
 }
@@ -746,12 +763,12 @@ HF_RARE int hf_guess(struct hf_walk *w)
 	w->cut_pc = w->pc;
 	w->guess_cfa = 0;
 	w->at_edge = 0;
-	if (w->anonymous)
-		edge = hf_edge_slot(w);
 	if (w->anonymous) {
-		__u32 popped = hf_popped_register(w);
+		__u32 popped;
 
-		if (popped == 16)
+		edge = hf_edge_slot(w);
+		popped = hf_popped_register(w);
+		if (popped == 16 || w->bare_sp == w->sp)
 			edge = w->sp;
 		hf_barrier(popped);
 		popped &= 15;
@@ -1018,6 +1035,7 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->before.end = 0;
 	w->scan_at = 0;
 	w->at_edge = 0;
+	w->bare_sp = 0;
 	w->missing = HF_MISSING_NONE;
 	w->missing_pc = 0;
 	w->cut = HF_CUT_NONE;
@@ -1029,7 +1047,7 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->tp = 0;
 	for (i = 0; i < HF_RUNTIME_STATE_WORDS; i++)
 		w->runtime_state[i] = 0;
-	w->n_told = 0;
+	w->told_reads = 0;
 }
 
 #endif /* HF_WALK_H */

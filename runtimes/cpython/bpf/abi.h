@@ -82,12 +82,36 @@ struct hf_cpython_proc {
 	__u8 position_is_int;
 	__u8 position_shift;
 	/* In a code object. */
+	__u16 first_line_off;
+	__u16 name_off; /* the qualified name, where there is one */
+	__u16 file_off;
+	__u16 lines_off;
 	__u16 bytecode_off;
 	__u16 cookie_offs[HF_CPYTHON_COOKIE_WORDS];
 	/* The gaps are in functions that the loop calls and that return to it
 	 * (3.14): not the loop's pc counts, but the innermost native frame's. */
 	__u16 gaps_at_leaf;
+	/* Not 0: code may be gone before it is read, so its names are told (struct
+	 * hf_cpython_told). */
+	__u16 tells;
+	__u16 reserved;
 	struct hf_cpython_gap gaps[HF_CPYTHON_MAX_GAPS];
+};
+
+/* What names the frames of a code object: its name, its file and its table of lines as they lie in
+ * memory, each from its head on. Longer ones go on where the record ends. */
+#define HF_CPYTHON_TEXT_BYTES 160
+#define HF_CPYTHON_LINES_BYTES 144
+struct hf_cpython_told {
+	/* The key: the code object's address and cookie. */
+	struct hf_told head;
+	__u32 first_line;
+	__u8 has_file;
+	__u8 has_lines;
+	__u16 reserved;
+	__u8 name[HF_CPYTHON_TEXT_BYTES];
+	__u8 file[HF_CPYTHON_TEXT_BYTES];
+	__u8 lines[HF_CPYTHON_LINES_BYTES];
 };
 
 #endif /* HF_CPYTHON_ABI_H */

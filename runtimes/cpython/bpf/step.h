@@ -15,7 +15,10 @@
  * (gaps): without this, its callers' frames would all stand one run too far
  * inside.
  *
- * Cost: up to eight reads a walk; two reads a Python frame.
+ * Where code objects are made and freed all the time, and in a process's first seconds, the step
+ * tells what names a code object when it meets it (hf_cpython_tell).
+ *
+ * Cost: up to eight reads a walk; two reads a Python frame; three reads a name told.
  *
  * User half: ../src/process.rs, ../src/resolve.rs.
  */
@@ -38,6 +41,9 @@
 /* The frame and the code object, in w->scratch. */
 #define HF_CPYTHON_FRAME_AT 0
 #define HF_CPYTHON_CODE_AT HF_CPYTHON_BLOCK_BYTES
+#define HF_CPYTHON_TOLD_AT (2 * HF_CPYTHON_BLOCK_BYTES)
+_Static_assert(HF_CPYTHON_TOLD_AT + sizeof(struct hf_cpython_told) <= HF_SCRATCH_BYTES,
+	       "it fits the scratch");
 
 /* The aligned word at `off` of the block that begins at `at` in scratch. */
 static __always_inline __u64 hf_cpython_word(struct hf_walk *w, __u32 at, __u32 off)
@@ -182,6 +188,61 @@ static __always_inline __u64 hf_cpython_position(struct hf_walk *w,
 	return position < HF_CPYTHON_NO_POSITION ? position : HF_CPYTHON_NO_POSITION;
 }
 
+/* Code objects that were told of late, as numbers; one that has another's place is told again. */
+#define HF_CPYTHON_TOLD_SLOTS 1024
+static __u64 hf_cpython_told[HF_CPYTHON_TOLD_SLOTS];
+/* And so is each after this time, for its memory may be another's with the same cookie: 1.07 s. */
+#define HF_CPYTHON_TOLD_AGAIN_SHIFT 30
+
+/* Tells what names the code object that is in scratch, unless that was done of late. */
+HF_STEP_FN int hf_cpython_tell(struct hf_walk *w, __u64 code, __u64 cookie)
+{
+	const struct hf_cpython_proc *proc;
+	struct hf_cpython_told *told;
+	__u64 number, word;
+	__u32 slot;
+
+	if (!w)
+		return 0;
+	proc = hf_mem(w->runtime_off, sizeof(*proc));
+	if (!proc)
+		return 0;
+	number =
+	    hf_mix(hf_mix(hf_mix(w->mm, code), cookie), w->t0_ns >> HF_CPYTHON_TOLD_AGAIN_SHIFT);
+	slot = number & (HF_CPYTHON_TOLD_SLOTS - 1);
+	hf_barrier(slot);
+	slot &= HF_CPYTHON_TOLD_SLOTS - 1;
+	/* Three reads of cold pages, and the record is as long as two more. */
+	if (hf_cpython_told[slot] == number || !hf_may_tell(w, 5))
+		return 0;
+	/* Once, whatever comes of it. */
+	hf_cpython_told[slot] = number;
+	told = (struct hf_cpython_told *)(w->scratch + HF_CPYTHON_TOLD_AT);
+	word = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->name_off);
+	if (hf_read_user(w, told->name, sizeof(told->name), word))
+		return 0;
+	/* The rest is not missed. */
+	word = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->file_off);
+	told->has_file = !hf_read_user(w, told->file, sizeof(told->file), word);
+	word = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->lines_off);
+	told->has_lines = !hf_read_user(w, told->lines, sizeof(told->lines), word);
+	word = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->first_line_off);
+	if (proc->first_line_off & 4)
+		word >>= 32;
+	told->first_line = (__u32)word;
+	told->reserved = 0;
+	told->head.type = HF_RECORD_TOLD;
+	told->head.runtime = HF_RUNTIME_CPYTHON;
+	told->head.reserved = 0;
+	told->head.tgid = w->sample.tgid;
+	told->head.exec_id = w->sample.exec_id;
+	told->head.reserved2 = 0;
+	told->head.start_ns = w->sample.start_ns;
+	told->head.key[0] = code;
+	told->head.key[1] = cookie;
+	return hf_tell(w, told, sizeof(*told));
+}
+
 /* The run of the loop has all of its frames; the caller's begin with `next`. */
 static __always_inline int hf_cpython_done(struct hf_walk *w, __u64 next)
 {
@@ -201,7 +262,7 @@ static __always_inline int hf_cpython_lost(struct hf_walk *w)
 HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 {
 	const struct hf_cpython_proc *proc;
-	__u64 state, frame, code, previous, done = 0;
+	__u64 state, frame, code, cookie, previous, done = 0;
 	__u32 first = 0;
 	__u8 mark;
 	int where;
@@ -256,13 +317,16 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	if (proc->skip_mark == 0 || mark != proc->skip_mark) {
 		/* From 3.14 on the low bits are a tag. */
 		code = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->code_off) & ~7ULL;
-		if (hf_push_dynamic(w, HF_RUNTIME_CPYTHON, 0, hf_cpython_cookie(w, proc, code), 1,
+		cookie = hf_cpython_cookie(w, proc, code);
+		if (hf_push_dynamic(w, HF_RUNTIME_CPYTHON, 0, cookie, 1,
 				    code >> 3 << HF_CPYTHON_POSITION_BITS |
 					hf_cpython_position(w, proc, code),
 				    0, 0)) {
 			hf_cut(w, HF_CUT_TOO_DEEP);
 			return HF_STEP_ENDED;
 		}
+		if (proc->tells && cookie)
+			hf_cpython_tell(w, code, cookie);
 	}
 	if (proc->activation == HF_CPYTHON_ONE || (previous & HF_CPYTHON_NO_MORE) ||
 	    (proc->activation == HF_CPYTHON_ENTRY && mark == proc->mark))

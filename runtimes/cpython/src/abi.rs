@@ -8,6 +8,8 @@ pub const HF_CPYTHON_MAX_CHAINS: u32 = 2;
 pub const HF_CPYTHON_MAX_GAPS: u32 = 16;
 pub const HF_CPYTHON_COOKIE_WORDS: u32 = 4;
 pub const HF_CPYTHON_BLOCK_BYTES: u32 = 256;
+pub const HF_CPYTHON_TEXT_BYTES: u32 = 160;
+pub const HF_CPYTHON_LINES_BYTES: u32 = 144;
 pub const HF_CPYTHON_ONE: hf_cpython_activation = 0;
 pub const HF_CPYTHON_ENTRY: hf_cpython_activation = 1;
 pub const HF_CPYTHON_SHIM: hf_cpython_activation = 2;
@@ -77,14 +79,21 @@ pub struct hf_cpython_proc {
     pub skip_mark: __u8,
     pub position_is_int: __u8,
     pub position_shift: __u8,
+    pub first_line_off: __u16,
+    pub name_off: __u16,
+    pub file_off: __u16,
+    pub lines_off: __u16,
     pub bytecode_off: __u16,
     pub cookie_offs: [__u16; 4usize],
     pub gaps_at_leaf: __u16,
+    pub tells: __u16,
+    pub reserved: __u16,
+    pub __bindgen_padding_0: [u8; 4usize],
     pub gaps: [hf_cpython_gap; 16usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 376usize];
+    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 392usize];
     ["Alignment of hf_cpython_proc"][::core::mem::align_of::<hf_cpython_proc>() - 8usize];
     ["Offset of field: hf_cpython_proc::runtime"]
         [::core::mem::offset_of!(hf_cpython_proc, runtime) - 0usize];
@@ -114,12 +123,59 @@ const _: () = {
         [::core::mem::offset_of!(hf_cpython_proc, position_is_int) - 106usize];
     ["Offset of field: hf_cpython_proc::position_shift"]
         [::core::mem::offset_of!(hf_cpython_proc, position_shift) - 107usize];
+    ["Offset of field: hf_cpython_proc::first_line_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, first_line_off) - 108usize];
+    ["Offset of field: hf_cpython_proc::name_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, name_off) - 110usize];
+    ["Offset of field: hf_cpython_proc::file_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, file_off) - 112usize];
+    ["Offset of field: hf_cpython_proc::lines_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, lines_off) - 114usize];
     ["Offset of field: hf_cpython_proc::bytecode_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, bytecode_off) - 108usize];
+        [::core::mem::offset_of!(hf_cpython_proc, bytecode_off) - 116usize];
     ["Offset of field: hf_cpython_proc::cookie_offs"]
-        [::core::mem::offset_of!(hf_cpython_proc, cookie_offs) - 110usize];
+        [::core::mem::offset_of!(hf_cpython_proc, cookie_offs) - 118usize];
     ["Offset of field: hf_cpython_proc::gaps_at_leaf"]
-        [::core::mem::offset_of!(hf_cpython_proc, gaps_at_leaf) - 118usize];
+        [::core::mem::offset_of!(hf_cpython_proc, gaps_at_leaf) - 126usize];
+    ["Offset of field: hf_cpython_proc::tells"]
+        [::core::mem::offset_of!(hf_cpython_proc, tells) - 128usize];
+    ["Offset of field: hf_cpython_proc::reserved"]
+        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 130usize];
     ["Offset of field: hf_cpython_proc::gaps"]
-        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 120usize];
+        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 136usize];
+};
+#[repr(C)]
+#[derive(
+    zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
+)]
+pub struct hf_cpython_told {
+    pub head: hf_told,
+    pub first_line: __u32,
+    pub has_file: __u8,
+    pub has_lines: __u8,
+    pub reserved: __u16,
+    pub name: [__u8; 160usize],
+    pub file: [__u8; 160usize],
+    pub lines: [__u8; 144usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_cpython_told"][::core::mem::size_of::<hf_cpython_told>() - 512usize];
+    ["Alignment of hf_cpython_told"][::core::mem::align_of::<hf_cpython_told>() - 8usize];
+    ["Offset of field: hf_cpython_told::head"]
+        [::core::mem::offset_of!(hf_cpython_told, head) - 0usize];
+    ["Offset of field: hf_cpython_told::first_line"]
+        [::core::mem::offset_of!(hf_cpython_told, first_line) - 40usize];
+    ["Offset of field: hf_cpython_told::has_file"]
+        [::core::mem::offset_of!(hf_cpython_told, has_file) - 44usize];
+    ["Offset of field: hf_cpython_told::has_lines"]
+        [::core::mem::offset_of!(hf_cpython_told, has_lines) - 45usize];
+    ["Offset of field: hf_cpython_told::reserved"]
+        [::core::mem::offset_of!(hf_cpython_told, reserved) - 46usize];
+    ["Offset of field: hf_cpython_told::name"]
+        [::core::mem::offset_of!(hf_cpython_told, name) - 48usize];
+    ["Offset of field: hf_cpython_told::file"]
+        [::core::mem::offset_of!(hf_cpython_told, file) - 208usize];
+    ["Offset of field: hf_cpython_told::lines"]
+        [::core::mem::offset_of!(hf_cpython_told, lines) - 368usize];
 };

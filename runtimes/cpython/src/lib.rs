@@ -13,7 +13,8 @@
 //! interpreter that runs. The kernel half then finds a thread's innermost Python frame by itself, and
 //! each time that the walk comes through the evaluation loop it emits the frames that this run of the
 //! loop has. Names and lines are read later ([`resolve`]), and only if the code object is still what
-//! it was.
+//! it was. In a process's first five seconds, and for a minute after code was found gone, the step tells
+//! names with the sample: `exec`, `eval` and templates make code that is collected at once.
 //!
 //! # Sources
 //! Include/cpython/{code,frameobject,pystate,unicodeobject}.h, Include/internal/pycore_{frame,
@@ -26,7 +27,8 @@
 //!
 //! # Not handled
 //! Qualified names before 3.11, where code objects have none: the plain name is shown. Code that
-//! 3.13's and later JIT compilers make. Lines under free threading from 3.14 on, where each thread
+//! 3.13's and later JIT compilers make. Names above some 110 characters, and lines of functions above some
+//! 50, where code is gone before it is read. Lines under free threading from 3.14 on, where each thread
 //! has its own bytecode. Interpreters that one thread runs within each other: up to 3.11 the frames of
 //! the innermost and of the thread's first are there, of the first alone while the lock is released;
 //! from 3.12 on those of the innermost. Up to 3.9, where one thread made several states of one
@@ -35,7 +37,8 @@
 //!
 //! # Cost
 //! Recognising: one pass over the symbols and the evaluation loop's code, some milliseconds a file.
-//! Attaching: some 20 reads. A new frame: 3 reads. Nothing is cached: the frame store is.
+//! Attaching: some 20 reads. A new frame: 3 reads. A name that the step tells: 3 reads in the kernel and
+//! 512 bytes, once a second and code object while it runs. Nothing is cached: the frame store is.
 #![forbid(unsafe_code)]
 
 #[allow(nonstandard_style, missing_docs)]

@@ -22,14 +22,15 @@ use crate::abi::{
 };
 use crate::layout::{Activation, Offsets, Position, Table};
 use crate::recognise::File;
-use crate::resolve::Resolver;
+use crate::resolve::{Resolver, code};
 use hotframe_abi as abi;
 use hotframe_objects::ElfFile;
 use hotframe_runtime::{
-    Attached, Frame, Layout, Memory, Outcome, Process, RawFrame, Region, Unusable, tls,
+    Attached, Frame, Layout, Memory, Outcome, Process, RawFrame, Region, Unusable, Why, tls,
 };
 use std::collections::HashSet;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// Interpreters and threads that are looked at to find the key.
@@ -68,7 +69,7 @@ impl Layout for File {
         let resolver = Resolver::new(offsets, code_type);
         let table = self.table(process.bias, &resolver, holder, &places)?;
         let regions = self.regions(process.bias);
-        Ok(Box::new(CPythonProcess { regions, table: table.as_bytes().to_vec(), resolver }))
+        Ok(Box::new(CPythonProcess::new(regions, table, resolver)))
     }
 
     /// A table without a way to the thread's state: the step finds none, and counts that.
@@ -77,7 +78,7 @@ impl Layout for File {
         table.runtime = abi::HF_RUNTIME_CPYTHON;
         let resolver = Resolver::new(self.offsets.clone(), None);
         let regions = self.regions(process.bias);
-        Some(Box::new(CPythonProcess { regions, table: table.as_bytes().to_vec(), resolver }))
+        Some(Box::new(CPythonProcess::new(regions, table, resolver)))
     }
 }
 
@@ -267,6 +268,12 @@ impl File {
         table.skip_mark = offsets.skip_mark;
         table.position_is_int = (offsets.position != Position::Pointer).into();
         table.position_shift = (offsets.position == Position::Bytes).into();
+        (table.first_line_off, table.name_off) = (
+            offsets.code_firstlineno as u16,
+            offsets.code_qualname.unwrap_or(offsets.code_name) as u16,
+        );
+        (table.file_off, table.lines_off) =
+            (offsets.code_filename as u16, offsets.code_table as u16);
         table.bytecode_off = offsets.code_bytecode;
         table.cookie_offs = resolver.cookie_offs;
         table.gaps_at_leaf = self.gaps_at_leaf.into();
@@ -308,10 +315,24 @@ fn take_members(memory: &Memory, code_type: u64, offsets: &mut Offsets) {
 /// Words of a code object that the cookie is made of.
 pub(crate) type CookieOffs = [u16; HF_CPYTHON_COOKIE_WORDS as usize];
 
+/// How long names are told of a process that was just met, and of one in which code was gone before
+/// it was read.
+const TELLS_FIRST: Duration = Duration::from_secs(5);
+const TELLS_FOR: Duration = Duration::from_secs(60);
+
 struct CPythonProcess {
     regions: Vec<Region>,
-    table: Vec<u8>,
+    table: hf_cpython_proc,
     resolver: Resolver,
+    /// Names are told until then.
+    tells_until: Instant,
+}
+
+impl CPythonProcess {
+    fn new(regions: Vec<Region>, mut table: hf_cpython_proc, resolver: Resolver) -> CPythonProcess {
+        table.tells = 1;
+        CPythonProcess { regions, table, resolver, tells_until: Instant::now() + TELLS_FIRST }
+    }
 }
 
 impl Attached for CPythonProcess {
@@ -320,7 +341,16 @@ impl Attached for CPythonProcess {
     }
 
     fn table(&self) -> &[u8] {
-        &self.table
+        self.table.as_bytes()
+    }
+
+    fn refresh(&mut self, _process: &Process<'_>) -> bool {
+        let tells = u16::from(Instant::now() < self.tells_until);
+        std::mem::replace(&mut self.table.tells, tells) != tells
+    }
+
+    fn told_key(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
+        Some([code(raw), raw.own()])
     }
 
     fn resolve(
@@ -334,7 +364,16 @@ impl Attached for CPythonProcess {
                 frames.push(frame);
                 Outcome::Named
             }
-            Err(why) => Outcome::Unnamed(why),
+            Err(why) => {
+                if why == Why::StalePointer {
+                    self.tells_until = Instant::now() + TELLS_FOR;
+                }
+                let Some(frame) = self.resolver.of_told(raw) else {
+                    return Outcome::Unnamed(why);
+                };
+                frames.push(frame);
+                Outcome::Named
+            }
         }
     }
 }

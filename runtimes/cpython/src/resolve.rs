@@ -6,7 +6,8 @@
 //! # How it works
 //! The code object may have been freed since, and its memory used for another one. So it has to be a
 //! code object, have the cookie that the kernel half computed when its frame ran, and still have it
-//! after all has been read; a name that does not pass is not given.
+//! after all has been read; a name that does not pass is not given. What the step told of the very
+//! code object while its frame ran names it then, as far as the record goes.
 //!
 //! # Sources
 //! Include/cpython/code.h, Include/cpython/bytesobject.h @ v3.6.15 to v3.13.0.
@@ -15,12 +16,13 @@
 //! Three reads of the process: the page of the code object, those of its name, its file and its lines
 //! together, and the second look. What crosses a page takes one more.
 
-use crate::abi::{HF_CPYTHON_NO_POSITION, HF_CPYTHON_POSITION_BITS};
+use crate::abi::{HF_CPYTHON_NO_POSITION, HF_CPYTHON_POSITION_BITS, hf_cpython_told};
 use crate::layout::Offsets;
 use crate::lines;
 use crate::process::CookieOffs;
 use crate::text::text;
 use hotframe_runtime::{Frame, Memory, RawFrame, Why};
+use zerocopy::FromBytes as _;
 
 /// `HF_HASH_SEED` and the multiplier of `hf_mix` (kernel/include/hf/walk.h).
 const HASH_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -35,6 +37,23 @@ const TYPE_NAME: u64 = 24;
 /// block's first word to chain it. Free-threaded objects begin otherwise.
 pub(crate) fn is_alive(references: u64, offsets: &Offsets) -> bool {
     offsets.object_type != 8 || (references != 0 && references >> 32 & 0xffff == 0)
+}
+
+/// Where what names a code object lies.
+struct Parts {
+    name: u64,
+    file: u64,
+    lines: u64,
+    first_line: u32,
+}
+
+/// Address of a frame's code object.
+pub(crate) fn code(raw: &RawFrame<'_>) -> u64 {
+    raw.word(0) >> HF_CPYTHON_POSITION_BITS << 3
+}
+
+fn position(raw: &RawFrame<'_>) -> u32 {
+    (raw.word(0) & u64::from(HF_CPYTHON_NO_POSITION)) as u32
 }
 
 /// Reads code objects of a process.
@@ -70,11 +89,9 @@ impl Resolver {
         Resolver { offsets, code_type, cookie_offs, code_bytes }
     }
 
-    /// The frame, or why it has no name.
+    /// The frame by its code object, or why it has no name.
     pub(crate) fn frame(&self, raw: &RawFrame<'_>, memory: &Memory) -> Result<Frame, Why> {
-        let data = raw.word(0);
-        let code = data >> HF_CPYTHON_POSITION_BITS << 3;
-        let position = (data & u64::from(HF_CPYTHON_NO_POSITION)) as u32;
+        let code = code(raw);
         let mut block = vec![0; self.code_bytes.into()];
         if !memory.read(code, &mut block) {
             return Err(self.gone(memory));
@@ -94,19 +111,56 @@ impl Resolver {
             return Err(Why::StalePointer);
         }
         let offsets = &self.offsets;
-        let name = word(offsets.code_qualname.unwrap_or(offsets.code_name));
-        memory.prefetch(&[name, word(offsets.code_filename), word(offsets.code_table)]);
+        let [name, file, lines] = [
+            offsets.code_qualname.unwrap_or(offsets.code_name),
+            offsets.code_filename,
+            offsets.code_table,
+        ]
+        .map(word);
+        memory.prefetch(&[name, file, lines]);
         let first_line = {
             let both = word(offsets.code_firstlineno & !7);
             if offsets.code_firstlineno & 4 != 0 { (both >> 32) as u32 } else { both as u32 }
         };
-        let name = text(memory, offsets, name);
-        let file = text(memory, offsets, word(offsets.code_filename));
+        let parts = Parts { name, file, lines, first_line };
+        let frame = self.describe(&parts, position(raw), memory);
+        let mut again = vec![0; block.len()];
+        if !memory.read_fresh(code, &mut again) {
+            return Err(self.gone(memory));
+        }
+        if self.cookie(&again) != raw.own() {
+            return Err(Why::StalePointer);
+        }
+        frame.ok_or(Why::Unsupported)
+    }
+
+    /// A frame whose code object is gone, by what the step told of it.
+    pub(crate) fn of_told(&self, raw: &RawFrame<'_>) -> Option<Frame> {
+        // Far enough from each other that none reaches into the next.
+        let [name, file, lines] = [0x1_0000, 0x2_0000, 0x3_0000];
+        let told = hf_cpython_told::read_from_bytes(raw.told?).ok()?;
+        let mut parts = vec![(name, told.name.to_vec())];
+        if told.has_file != 0 {
+            parts.push((file, told.file.to_vec()));
+        }
+        if told.has_lines != 0 {
+            parts.push((lines, told.lines.to_vec()));
+        }
+        let at = Parts { name, file, lines, first_line: told.first_line };
+        self.describe(&at, position(raw), &Memory::recorded(parts))
+    }
+
+    /// The frame of a code object whose parts can be read; `None` without a name.
+    fn describe(&self, parts: &Parts, position: u32, memory: &Memory) -> Option<Frame> {
+        let (offsets, first_line) = (&self.offsets, parts.first_line);
+        // A string that is being made, or a name that was taken away, is empty.
+        let name = text(memory, offsets, parts.name).filter(|name| !name.is_empty());
+        let file = text(memory, offsets, parts.file);
         let line = match position {
             HF_CPYTHON_NO_POSITION => None,
             0 => Some(first_line),
             position => {
-                let table = word(offsets.code_table);
+                let table = parts.lines;
                 let is_alive =
                     memory.u64(table).is_some_and(|references| is_alive(references, offsets));
                 let len_bytes = memory.u64(table.wrapping_add(offsets.bytes_size));
@@ -117,19 +171,8 @@ impl Resolver {
                 table.and_then(|table| lines::line(offsets.table, &table, first_line, position - 1))
             }
         };
-        let mut again = vec![0; block.len()];
-        if !memory.read_fresh(code, &mut again) {
-            return Err(self.gone(memory));
-        }
-        if self.cookie(&again) != raw.own() {
-            return Err(Why::StalePointer);
-        }
-        // A string that is being made, or a name that was taken away, is empty.
-        let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Err(Why::Unsupported);
-        };
-        Ok(Frame {
-            name,
+        Some(Frame {
+            name: name?,
             file: file.unwrap_or_default(),
             line: line.unwrap_or_default(),
             start_line: first_line,
@@ -209,7 +252,7 @@ mod tests {
     fn frame(resolver: &Resolver, page: Vec<u8>, own: u64, position: u64) -> Result<Frame, Why> {
         let memory = Memory::recorded(vec![(CODE, page)]);
         let data = [CODE >> 3 << HF_CPYTHON_POSITION_BITS | position];
-        let raw = RawFrame { head: hotframe_abi::FrameWord(own), data: &data };
+        let raw = RawFrame { head: hotframe_abi::FrameWord(own), data: &data, told: None };
         resolver.frame(&raw, &memory)
     }
 
@@ -256,7 +299,8 @@ mod tests {
         let memory = Memory::of(std::process::id());
         let data = [at(0, CODE) >> 3 << HF_CPYTHON_POSITION_BITS | 3];
         let head = hotframe_abi::FrameWord(resolver.cookie(&own[code..]));
-        let named = resolver.frame(&RawFrame { head, data: &data }, &memory).expect("a name");
+        let named =
+            resolver.frame(&RawFrame { head, data: &data, told: None }, &memory).expect("a name");
         assert_eq!((named.name.as_slice(), named.line), (&b"Class.method"[..], 8));
         assert_eq!(named.file, b"/srv/app.py");
         assert_eq!(memory.reads(), 3);
@@ -275,6 +319,40 @@ mod tests {
         of_another_type[8] ^= 0x10;
         assert_eq!(frame(&resolver, of_another_type, cookie, 1), Err(Why::StalePointer));
         assert_eq!(frame(&resolver, Vec::new(), cookie, 1), Err(Why::ProcessGone));
+    }
+
+    /// What the step told names a code object that is gone: by name, file and line, as far as the
+    /// record goes.
+    #[test]
+    fn what_was_told_names_what_is_gone() {
+        use zerocopy::{FromZeros as _, IntoBytes as _};
+        let (resolver, page) = page();
+        let part = |address: u64, to: &mut [u8]| {
+            let at = (address - CODE) as usize;
+            to.copy_from_slice(&page[at..at + to.len()]);
+        };
+        let mut told = hf_cpython_told::new_zeroed();
+        part(NAME, &mut told.name);
+        part(FILE, &mut told.file);
+        part(TABLE, &mut told.lines);
+        (told.first_line, told.has_file, told.has_lines) = (7, 1, 1);
+        let ask = |record: Option<&[u8]>| {
+            let data = [CODE >> 3 << HF_CPYTHON_POSITION_BITS | 3];
+            let head = hotframe_abi::FrameWord(5);
+            resolver.of_told(&RawFrame { head, data: &data, told: record })
+        };
+        let named = ask(Some(told.as_bytes())).expect("it was told");
+        assert_eq!((&*named.name, &*named.file), (&b"Class.method"[..], &b"/srv/app.py"[..]));
+        assert_eq!((named.line, named.start_line), (8, 7));
+        (told.has_file, told.has_lines) = (0, 0);
+        let named = ask(Some(told.as_bytes())).expect("it was told");
+        assert_eq!((&*named.file, named.line, named.start_line), (&b""[..], 0, 7));
+        assert_eq!(ask(None), None);
+        assert_eq!(ask(Some(&told.as_bytes()[1..])), None);
+        // A name that goes on where the record ends.
+        let at = resolver.offsets.unicode_length as usize;
+        told.name[at..at + 8].copy_from_slice(&300u64.to_le_bytes());
+        assert_eq!(ask(Some(told.as_bytes())), None);
     }
 
     /// An empty name is none (a recorded case whose name's length was damaged).

@@ -150,14 +150,12 @@ struct hf_hotspot_proc {
 #define HF_HOTSPOT_FILE_BYTES 64
 #define HF_HOTSPOT_LINES_BYTES 96
 struct hf_hotspot_name {
+	/* The key: the frame's data word, epoch and Method*; its ConstMethod*'s bits. */
 	struct hf_told head;
-	__u64 data; /* the frame's data word: epoch and Method* */
-	__u32 constant; /* its ConstMethod*'s bits */
 	__u16 class_bytes; /* longer ones are not told */
 	__u16 name_bytes;
 	__u16 file_bytes; /* 0: not known */
 	__u16 lines_bytes; /* of the table of lines, which may go on; 0: none */
-	__u32 reserved;
 	__u8 class_name[HF_HOTSPOT_CLASS_BYTES];
 	__u8 name[HF_HOTSPOT_NAME_BYTES];
 	__u8 file[HF_HOTSPOT_FILE_BYTES];

@@ -243,7 +243,7 @@ HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
 	slot = number & (HF_HOTSPOT_TOLD_SLOTS - 1);
 	hf_barrier(slot);
 	slot &= HF_HOTSPOT_TOLD_SLOTS - 1;
-	if (hf_hotspot_told[slot] == number || !hf_may_tell(w))
+	if (hf_hotspot_told[slot] == number || !hf_may_tell(w, 16))
 		return 0;
 	/* Once, whatever comes of it. */
 	hf_hotspot_told[slot] = number;
@@ -299,9 +299,8 @@ HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
 	name->head.exec_id = w->sample.exec_id;
 	name->head.reserved2 = 0;
 	name->head.start_ns = w->sample.start_ns;
-	name->data = data;
-	name->constant = (constant >> 3) & HF_HOTSPOT_COOKIE_MASK;
-	name->reserved = 0;
+	name->head.key[0] = data;
+	name->head.key[1] = (constant >> 3) & HF_HOTSPOT_COOKIE_MASK;
 	return hf_tell(w, name, sizeof(*name));
 }
 

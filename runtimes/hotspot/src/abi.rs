@@ -245,13 +245,10 @@ const _: () = {
 )]
 pub struct hf_hotspot_name {
     pub head: hf_told,
-    pub data: __u64,
-    pub constant: __u32,
     pub class_bytes: __u16,
     pub name_bytes: __u16,
     pub file_bytes: __u16,
     pub lines_bytes: __u16,
-    pub reserved: __u32,
     pub class_name: [__u8; 192usize],
     pub name: [__u8; 96usize],
     pub file: [__u8; 64usize],
@@ -263,20 +260,14 @@ const _: () = {
     ["Alignment of hf_hotspot_name"][::core::mem::align_of::<hf_hotspot_name>() - 8usize];
     ["Offset of field: hf_hotspot_name::head"]
         [::core::mem::offset_of!(hf_hotspot_name, head) - 0usize];
-    ["Offset of field: hf_hotspot_name::data"]
-        [::core::mem::offset_of!(hf_hotspot_name, data) - 24usize];
-    ["Offset of field: hf_hotspot_name::constant"]
-        [::core::mem::offset_of!(hf_hotspot_name, constant) - 32usize];
     ["Offset of field: hf_hotspot_name::class_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_name, class_bytes) - 36usize];
+        [::core::mem::offset_of!(hf_hotspot_name, class_bytes) - 40usize];
     ["Offset of field: hf_hotspot_name::name_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_name, name_bytes) - 38usize];
+        [::core::mem::offset_of!(hf_hotspot_name, name_bytes) - 42usize];
     ["Offset of field: hf_hotspot_name::file_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_name, file_bytes) - 40usize];
+        [::core::mem::offset_of!(hf_hotspot_name, file_bytes) - 44usize];
     ["Offset of field: hf_hotspot_name::lines_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_name, lines_bytes) - 42usize];
-    ["Offset of field: hf_hotspot_name::reserved"]
-        [::core::mem::offset_of!(hf_hotspot_name, reserved) - 44usize];
+        [::core::mem::offset_of!(hf_hotspot_name, lines_bytes) - 46usize];
     ["Offset of field: hf_hotspot_name::class_name"]
         [::core::mem::offset_of!(hf_hotspot_name, class_name) - 48usize];
     ["Offset of field: hf_hotspot_name::name"]

@@ -43,9 +43,8 @@
 //!
 //! # Cost
 //! Attaching some 200 reads, once. A frame that is new: two reads of a page, and up to eight for
-//! each method in it. Kept are 16 bytes for each method that was seen, at most 256 KiB a process, and
-//! names that were told, at most 1,024, some 150 bytes each. A name that the step tells: 16 reads at
-//! most; eight names a walk, 4,096 a second and CPU; `told` and `told_refused` of `--stats` count them.
+//! each method in it. Kept are 16 bytes for each method that was seen, at most 256 KiB a process. A
+//! name that the step tells: 16 reads at most; eight names a walk, 4,096 a second and CPU; `told` and `told_refused` of `--stats` count them.
 #![forbid(unsafe_code)]
 
 #[allow(missing_docs, non_camel_case_types, clippy::all)]

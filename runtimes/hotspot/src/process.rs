@@ -246,8 +246,8 @@ impl Attached for Jvm {
         self.table.epoch_addr != 0
     }
 
-    fn told(&mut self, record: &[u8]) {
-        self.resolver.told(record);
+    fn told_key(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
+        Some([raw.word(0), raw.own() & u64::from(abi::HF_HOTSPOT_COOKIE_MASK)])
     }
 
     fn resolve(

@@ -35,7 +35,7 @@ use hotframe_abi as shared;
 use hotframe_objects::ElfFile;
 use hotframe_runtime::memory::PAGE_BYTES;
 use hotframe_runtime::{Frame, Memory, Outcome, Process, RawFrame, Why};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use zerocopy::FromBytes as _;
@@ -50,10 +50,6 @@ const DEBUG_MAX_BYTES: u64 = 64 << 20;
 const LINES_MAX_BYTES: usize = 256 << 10;
 /// Classes that are known by address: 16 bytes each and as much for the table.
 const SEEN_MAX: usize = 8192;
-/// Methods that the step told of and that are kept: some 150 bytes each, 500 at most. They are asked
-/// for by the end of the pass that brought them, or of the next.
-const TOLD_MAX: usize = 1024;
-
 /// Names frames of one process.
 pub(crate) struct Resolver {
     offsets: Arc<Offsets>,
@@ -62,7 +58,6 @@ pub(crate) struct Resolver {
     pub epoch_addr: u64,
     /// The archive of classes; empty: none.
     pub archive: Range<u64>,
-    told: Told,
     /// By `Klass*`: which class it was, and in which epoch it was met.
     seen: HashMap<u64, Seen>,
     stubs: Stubs,
@@ -73,53 +68,6 @@ struct Seen {
     /// Of its name and of where its constants are.
     hash: u32,
     epoch: u32,
-}
-
-/// What the step told of methods that may be gone when they are read, oldest first.
-#[derive(Default)]
-struct Told {
-    by_frame: HashMap<(u64, u32), Box<[u8]>>,
-    order: VecDeque<(u64, u32)>,
-}
-
-impl Told {
-    /// Keeps a record by the frame that it names: its data word and the bits of its `ConstMethod*`.
-    fn add(&mut self, record: &[u8]) {
-        let Ok(name) = abi::hf_hotspot_name::read_from_bytes(record) else { return };
-        let key = (name.data, name.constant);
-        let parts = [
-            name.class_name.get(..name.class_bytes.into()),
-            name.name.get(..name.name_bytes.into()),
-            name.file.get(..name.file_bytes.into()),
-            name.lines.get(..name.lines_bytes.into()),
-        ];
-        let mut kept = Vec::new();
-        for part in parts {
-            let Some(part) = part else { return };
-            // At most 192 bytes.
-            kept.push(part.len() as u8);
-            kept.extend(part);
-        }
-        if self.by_frame.insert(key, kept.into()).is_none() {
-            if self.order.len() >= TOLD_MAX
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.by_frame.remove(&oldest);
-            }
-            self.order.push_back(key);
-        }
-    }
-
-    /// Class, method, file and table of lines.
-    fn find(&self, data: u64, constant: u32) -> Option<[&[u8]; 4]> {
-        let mut rest = &**self.by_frame.get(&(data, constant))?;
-        let mut parts = [&[][..]; 4];
-        for part in &mut parts {
-            let (&len, after) = rest.split_first()?;
-            (*part, rest) = after.split_at_checked(len.into())?;
-        }
-        Some(parts)
-    }
 }
 
 #[derive(Default)]
@@ -149,7 +97,6 @@ impl Resolver {
             bias,
             epoch_addr: 0,
             archive: 0..0,
-            told: Told::default(),
             seen: HashMap::new(),
             stubs: Stubs::default(),
         }
@@ -251,17 +198,14 @@ impl Resolver {
         Ok(())
     }
 
-    /// Takes what the step told of a method.
-    pub(crate) fn told(&mut self, record: &[u8]) {
-        self.told.add(record);
-    }
-
     /// A frame whose method is gone, by what the step told of it.
     fn of_told(&self, raw: &RawFrame<'_>, frames: &mut Vec<Frame>) -> Option<()> {
-        let own = raw.own();
-        let bci = (own >> abi::HF_HOTSPOT_BCI_SHIFT) as u32 & abi::HF_HOTSPOT_BCI_NONE;
-        let [class, name, file, lines] =
-            self.told.find(raw.word(0), own as u32 & abi::HF_HOTSPOT_COOKIE_MASK)?;
+        let told = abi::hf_hotspot_name::read_from_bytes(raw.told?).ok()?;
+        let bci = (raw.own() >> abi::HF_HOTSPOT_BCI_SHIFT) as u32 & abi::HF_HOTSPOT_BCI_NONE;
+        let class = told.class_name.get(..told.class_bytes.into())?;
+        let name = told.name.get(..told.name_bytes.into())?;
+        let file = told.file.get(..told.file_bytes.into())?;
+        let lines = told.lines.get(..told.lines_bytes.into())?;
         let line = |bci| line(lines, bci, self.offsets.excludes_zero).unwrap_or(0);
         frames.push(Frame {
             name: names::method(class, name),
@@ -719,7 +663,7 @@ mod tests {
             let kind = u64::from(kind);
             let head = shared::FrameWord(3 << 60 | 2 << 48 | 1 << 40 | kind << 36 | own);
             let mut frames = Vec::new();
-            let raw = RawFrame { head, data: &[METHOD >> 3] };
+            let raw = RawFrame { head, data: &[METHOD >> 3], told: None };
             let outcome = resolver.resolve(&raw, &process, &[], &mut frames);
             (outcome, frames.pop().map(|frame| frame.name))
         };
@@ -737,8 +681,8 @@ mod tests {
         assert_eq!(name(late, 2, START..START + 0x100), stale);
     }
 
-    /// A method whose class is gone when it is read has the name and the line that the step told, if
-    /// the frame is that very one's: of its epoch, its place and its constant part.
+    /// A method whose class is gone when it is read has the name and the line that the step told; a
+    /// record that is cut off or lies about its lengths tells nothing.
     #[test]
     fn what_was_told_names_what_is_gone() {
         use zerocopy::{FromZeros as _, IntoBytes as _};
@@ -752,52 +696,31 @@ mod tests {
             open: &open,
         };
         let mut resolver = Resolver::new(Arc::new(crate::layout::tests::jdk17()), 0);
-        let data = |epoch: u64, method: u64| epoch << abi::HF_HOTSPOT_COOKIE_SHIFT | method >> 3;
-        let tell = |resolver: &mut Resolver, data: u64, class: &str| {
-            let mut record = abi::hf_hotspot_name::new_zeroed();
-            (record.data, record.constant) = (data, 77);
-            record.class_bytes = class.len() as u16;
-            record.class_name[..class.len()].copy_from_slice(class.as_bytes());
-            record.name_bytes = 3;
-            record.name[..3].copy_from_slice(b"run");
-            record.file_bytes = 8;
-            record.file[..8].copy_from_slice(b"Gen.java");
-            // bci 0 line 5, bci 3 line 6
-            record.lines_bytes = 3;
-            record.lines[..3].copy_from_slice(&[5, 3 << 3 | 1, 0]);
-            resolver.told(record.as_bytes());
-        };
-        let ask = |resolver: &mut Resolver, data: u64, constant: u64, bci: u64| {
+        let mut record = abi::hf_hotspot_name::new_zeroed();
+        record.class_bytes = 7;
+        record.class_name[..7].copy_from_slice(b"Gen0001");
+        record.name_bytes = 3;
+        record.name[..3].copy_from_slice(b"run");
+        record.file_bytes = 8;
+        record.file[..8].copy_from_slice(b"Gen.java");
+        // bci 0 line 5, bci 3 line 6
+        record.lines_bytes = 3;
+        record.lines[..3].copy_from_slice(&[5, 3 << 3 | 1, 0]);
+        let mut ask = |told: Option<&[u8]>| {
             let kind = u64::from(abi::HF_HOTSPOT_INTERPRETED);
-            let own = bci << abi::HF_HOTSPOT_BCI_SHIFT | constant;
+            let own = 4 << abi::HF_HOTSPOT_BCI_SHIFT | 77;
             let head = shared::FrameWord(3 << 60 | 2 << 48 | 1 << 40 | kind << 36 | own);
             let mut frames = Vec::new();
-            resolver.resolve(&RawFrame { head, data: &[data] }, &process, &[], &mut frames);
+            resolver.resolve(&RawFrame { head, data: &[0x200], told }, &process, &[], &mut frames);
             frames.pop()
         };
-        tell(&mut resolver, data(40, 0x1000), "Gen0001");
-        let frame = ask(&mut resolver, data(40, 0x1000), 77, 4).expect("it was told");
+        let frame = ask(Some(record.as_bytes())).expect("it was told");
         assert_eq!((&*frame.name, &*frame.file), (&b"Gen0001.run"[..], &b"Gen.java"[..]));
         assert_eq!((frame.line, frame.start_line), (6, 5));
-        assert_eq!(ask(&mut resolver, data(80, 0x1000), 77, 4), None, "another epoch's");
-        assert_eq!(ask(&mut resolver, data(40, 0x1008), 77, 4), None, "another method");
-        assert_eq!(ask(&mut resolver, data(40, 0x1000), 78, 4), None, "another constant part");
-        // The oldest go.
-        for n in 0..TOLD_MAX as u64 {
-            tell(&mut resolver, data(41, n * 8), &format!("Gen{n}"));
-        }
-        assert_eq!(ask(&mut resolver, data(40, 0x1000), 77, 4), None);
-        let last = ask(&mut resolver, data(41, (TOLD_MAX as u64 - 1) * 8), 77, 4);
-        assert_eq!(last.map(|frame| frame.name), Some(b"Gen1023.run".to_vec()));
-        assert_eq!(resolver.told.by_frame.len(), TOLD_MAX);
-        // Records that are cut off or lie about their lengths tell nothing.
-        let mut record = abi::hf_hotspot_name::new_zeroed();
-        (record.data, record.constant) = (data(42, 0x1000), 77);
-        (record.class_bytes, record.name_bytes) = (u16::MAX, 3);
-        resolver.told(record.as_bytes());
-        record.class_bytes = 3;
-        resolver.told(&record.as_bytes()[1..]);
-        assert_eq!(ask(&mut resolver, data(42, 0x1000), 77, 4), None);
+        assert_eq!(ask(None), None);
+        assert_eq!(ask(Some(&record.as_bytes()[1..])), None);
+        record.class_bytes = u16::MAX;
+        assert_eq!(ask(Some(record.as_bytes())), None);
     }
 
     /// Any memory and any frame give names or a reason: pointers that lead anywhere, in a circle, or
@@ -869,7 +792,7 @@ mod tests {
                         3 << 60 | flags << 56 | 2 << 48 | 1 << 40 | u64::from(kind) << 36 | own,
                     );
                     let data = [cookie << 44 | blob >> 3];
-                    let raw = RawFrame { head, data: &data };
+                    let raw = RawFrame { head, data: &data, told: None };
                     let mut frames = Vec::new();
                     let outcome = resolver.resolve(&raw, &process, &[heap], &mut frames);
                     assert_eq!(outcome == Outcome::Named, !frames.is_empty());

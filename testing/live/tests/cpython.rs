@@ -334,9 +334,13 @@ fn all_scenarios(minor: u32, interpreter: &Path) {
     );
     assert_true(&verdict, &recording);
     assert!(verdict.through_c > 0, "nothing was called through C");
+    assert_named(&recording);
+}
+
+fn assert_named(recording: &Recording) {
     let frames = |key: &str| recording.stats().count(&format!("frames.cpython.{key}"));
     let (named, total) = (frames("named"), frames("total"));
-    assert!(named * 1000 >= total * 995, "{named} of {total} frames are named");
+    assert!(total > 0 && named * 1000 >= total * 995, "{named} of {total} frames are named");
 }
 
 macro_rules! versions {
@@ -432,22 +436,39 @@ fn equal_shapes_do_not_merge() {
     assert_eq!(of("eighty"), of("shape_of_eighty"));
 }
 
-/// Code that is made and freed all the time: what is named is named rightly.
+/// Code that is made and freed all the time has its names, and they are right.
 #[test]
-fn churning_code_is_never_named_wrongly() {
+fn churning_code_is_named() {
     live!();
     let Some((minor, interpreter)) = newest() else {
         skipped("CPython 3.11 or later is not installed");
         return;
     };
     let running = start(&interpreter, &["executed"], None);
-    let (_, stacks) = recorded(&running, 5);
+    let (recording, stacks) = recorded(&running, 5);
     let verdict = judge(&stacks, &running.truth, minor);
+    assert_named(&recording);
     // Between two named frames there may be one that had no name any more.
     let is_gone = |stack: &str| stack.contains("[unnamed");
     let wrong: Vec<_> = verdict.wrong.iter().filter(|wrong| !is_gone(wrong)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(verdict.python >= 50, "{verdict:?}");
+}
+
+/// Programs that have ended, and their memory with them, before anybody looks for their names.
+#[test]
+fn programs_that_end_at_once_are_named() {
+    live!();
+    let Some((_, interpreter)) = newest() else {
+        skipped("CPython 3.11 or later is not installed");
+        return;
+    };
+    let program = "def work(n):\n    return sum(i * i for i in range(n))\nwork(500_000)";
+    let inside = format!("for i in $(seq 40); do {} -c '{program}'; done", interpreter.display());
+    let recording = record(["-F", "199", "--", "sh", "-c", &inside]);
+    assert_named(&recording);
+    let n = recording.folded.samples(|stack| stack.has("work"));
+    assert!(n > 50, "{n}: {}", recording.folded.summary());
 }
 
 /// The interpreter's key is the 41st: it lies in the second block of a thread's keys.
@@ -848,7 +869,13 @@ fn embedded_and_with_interpreters_of_its_own() {
              the outer one's frames, {without} all; {lost} are counted"
         );
         assert!(n.iter().all(|&n| n >= 50), "3.{minor} {n:?}: {}", recording.folded.summary());
-        assert!(alone + without <= lost + cut, "3.{minor}: {alone}, {without} of {lost}");
+        // The outermost run of the loop has not linked its frame yet, or no longer, for a few
+        // instructions of each call: nothing is missing there.
+        let unlinked = stacks.len() as u64 / 100;
+        assert!(
+            alone + without <= lost + cut + unlinked,
+            "3.{minor}: {alone}, {without} of {lost}"
+        );
         if minor <= 11 {
             assert!(lost * 20 <= stacks.len() as u64, "3.{minor}: {lost} of {}", stacks.len());
         }

@@ -134,6 +134,7 @@ fn callers_are_true() {
     for options in [
         ["--perf-basic-prof", "--interpreted-frames-native-stack"],
         ["--perf-prof", "--interpreted-frames-native-stack"],
+        ["--perf-basic-prof --interpreted-frames-native-stack", "--always-sparkplug --no-opt"],
     ] {
         let (recording, truth) = truth(&options, &[]);
         let stats = recording.stats.as_ref().expect("books");

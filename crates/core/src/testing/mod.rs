@@ -760,7 +760,7 @@ impl<'a> RecordedRuntimes<'a> {
             if head.kind() != abi::HF_FRAME_DYNAMIC {
                 continue;
             }
-            let raw = RawFrame { head, data };
+            let raw = RawFrame { head, data, told: None };
             let mut answer = Err(Why::ProcessGone);
             let before = self.memory.reads();
             let mut served = std::mem::take(&mut self.served);
