@@ -828,6 +828,7 @@ int BPF_PROG(hf_on_exec, struct task_struct *task, int old_pid, struct linux_bin
 	struct mm_struct *new_mm = BPF_CORE_READ(task, mm);
 	__u64 mm = (__u64)new_mm;
 	__u32 tgid = hf_tgid_nr(task);
+	struct cgroup_subsys_state *css = NULL;
 	struct hf_space space = {};
 	struct hf_space_record record = {
 	    .type = HF_RECORD_SPACE,
@@ -847,6 +848,14 @@ int BPF_PROG(hf_on_exec, struct task_struct *task, int old_pid, struct linux_bin
 	space.space_id = __sync_fetch_and_add(&hf_next_space_id, 1);
 	space.start_stack = BPF_CORE_READ(new_mm, start_stack);
 	record.space_id = space.space_id;
+	record.cgroup.unified = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id)) {
+		__u32 at = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
+		struct css_set *set = BPF_CORE_READ(task, cgroups);
+
+		bpf_core_read(&css, sizeof(css), &set->subsys[at & 15]);
+		record.cgroup.memory = BPF_CORE_READ(css, cgroup, kn, id);
+	}
 	if (hf_put_space(&mm, &space))
 		goto out;
 	if (bpf_ringbuf_output(&hf_ring, &record, sizeof(record), BPF_RB_NO_WAKEUP))

@@ -89,6 +89,10 @@ struct pid {
 	unsigned int level;
 	struct upid numbers[1];
 };
+enum cgroup_subsys_id {
+	memory_cgrp_id = 4,
+};
+
 struct kernfs_node {
 	__u64 id;
 };

@@ -566,6 +566,29 @@ const _: () = {
     zerocopy :: Immutable,
     zerocopy :: KnownLayout,
 )]
+pub struct hf_cgroup_ids {
+    pub unified: __u64,
+    pub memory: __u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_cgroup_ids"][::core::mem::size_of::<hf_cgroup_ids>() - 16usize];
+    ["Alignment of hf_cgroup_ids"][::core::mem::align_of::<hf_cgroup_ids>() - 8usize];
+    ["Offset of field: hf_cgroup_ids::unified"]
+        [::core::mem::offset_of!(hf_cgroup_ids, unified) - 0usize];
+    ["Offset of field: hf_cgroup_ids::memory"]
+        [::core::mem::offset_of!(hf_cgroup_ids, memory) - 8usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Copy,
+    Clone,
+    zerocopy :: FromBytes,
+    zerocopy :: IntoBytes,
+    zerocopy :: Immutable,
+    zerocopy :: KnownLayout,
+)]
 pub struct hf_space_record {
     pub type_: __u8,
     pub reserved: [__u8; 3usize],
@@ -573,10 +596,11 @@ pub struct hf_space_record {
     pub time_ns: __u64,
     pub space_id: __u32,
     pub reserved2: __u32,
+    pub cgroup: hf_cgroup_ids,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_space_record"][::core::mem::size_of::<hf_space_record>() - 24usize];
+    ["Size of hf_space_record"][::core::mem::size_of::<hf_space_record>() - 40usize];
     ["Alignment of hf_space_record"][::core::mem::align_of::<hf_space_record>() - 8usize];
     ["Offset of field: hf_space_record::type_"]
         [::core::mem::offset_of!(hf_space_record, type_) - 0usize];
@@ -590,6 +614,8 @@ const _: () = {
         [::core::mem::offset_of!(hf_space_record, space_id) - 16usize];
     ["Offset of field: hf_space_record::reserved2"]
         [::core::mem::offset_of!(hf_space_record, reserved2) - 20usize];
+    ["Offset of field: hf_space_record::cgroup"]
+        [::core::mem::offset_of!(hf_space_record, cgroup) - 24usize];
 };
 #[repr(C)]
 #[derive(

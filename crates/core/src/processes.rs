@@ -62,6 +62,8 @@ pub struct Process {
     pub(crate) image: u64,
     /// The file that was executed, as it is mapped before its loader; 0: not known.
     pub(crate) image_file: FileId,
+    /// Where that was; zeros: its exec was not seen.
+    pub(crate) cgroup: abi::hf_cgroup_ids,
     parent: u32,
     reread_at_ns: u64,
     reread_wait_ns: u64,
@@ -80,6 +82,7 @@ impl Process {
             exited_ns: None,
             image: 0,
             image_file: 0,
+            cgroup: NO_CGROUP,
             parent: 0,
             reread_at_ns: 0,
             reread_wait_ns: REREAD_MIN_NS,
@@ -172,6 +175,7 @@ impl Processes {
                     child.parent = *parent_pid;
                     child.space_id = 0;
                     child.blob = None;
+                    child.cgroup = NO_CGROUP; // the parent may have moved since
                     child.exited_ns = None;
                     let old = self.processes.insert(*pid, child);
                     self.dropped_blobs.extend(old.and_then(|old| old.blob));
@@ -374,30 +378,74 @@ pub struct Facts {
 }
 
 /// [`Facts`] of a live process; what is known already is not read.
-pub fn read_facts(pid: u32, known_comm: Option<String>, known_exe: Option<String>) -> Facts {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
-    let exe = || {
+pub fn read_facts(pid: u32, comm: Option<String>, exe: Option<String>, cgroup: String) -> Facts {
+    let read_exe = || {
         let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
         let path = path.to_string_lossy();
         path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
     };
-    let comm = || read("comm").unwrap_or_default().trim_end_matches('\n').to_owned();
-    Facts {
-        comm: known_comm.unwrap_or_else(comm),
-        exe: known_exe.unwrap_or_else(exe),
-        cgroup: parse_cgroup(&read("cgroup").unwrap_or_default()).to_owned(),
+    let read_comm = || {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        comm.trim_end_matches('\n').to_owned()
+    };
+    Facts { comm: comm.unwrap_or_else(read_comm), exe: exe.unwrap_or_else(read_exe), cgroup }
+}
+
+/// No cgroup is known.
+pub(crate) const NO_CGROUP: abi::hf_cgroup_ids = abi::hf_cgroup_ids { unified: 0, memory: 0 };
+
+/// Cgroups' paths by inode, so that not each process that is executed has to be asked.
+#[derive(Debug, Default)]
+pub struct Cgroups {
+    by_id: HashMap<(u64, u64), String>,
+}
+
+/// Paths that are kept: a program that starts containers all day makes new ones.
+const CGROUPS_MAX: usize = 1024;
+
+impl Cgroups {
+    /// The cgroup of a process that was executed in these (zeros: not known); empty: it has ended
+    /// and nobody knows.
+    pub fn of(&mut self, pid: u32, ids: abi::hf_cgroup_ids) -> String {
+        if let Some(path) = self.by_id.get(&(ids.unified, ids.memory)) {
+            return path.clone();
+        }
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else {
+            return String::new();
+        };
+        let (controllers, path) = parse_cgroup(&text);
+        // It may have moved since, or the path is that of another hierarchy.
+        use std::os::unix::fs::MetadataExt as _;
+        let inode = |root: &str| std::fs::metadata(format!("{root}{path}")).map(|meta| meta.ino());
+        let is = |id: u64, root: &str| id != 0 && inode(root).ok() == Some(id);
+        let is_still = if controllers.is_empty() {
+            ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().any(|root| is(ids.unified, root))
+        } else {
+            controllers.split(',').any(|controller| controller == "memory")
+                && is(ids.memory, "/sys/fs/cgroup/memory")
+        };
+        if is_still {
+            if self.by_id.len() >= CGROUPS_MAX {
+                self.by_id.clear();
+            }
+            self.by_id.insert((ids.unified, ids.memory), path.to_owned());
+        }
+        path.to_owned()
     }
 }
 
-fn parse_cgroup(text: &str) -> &str {
+/// Controllers of the hierarchy whose path counts, and that; "": the unified one.
+fn parse_cgroup(text: &str) -> (&str, &str) {
     let paths = || {
         text.lines().filter_map(|line| {
             let (number, rest) = line.split_once(':')?;
-            Some((number, rest.split_once(':')?.1))
+            let (controllers, path) = rest.split_once(':')?;
+            (path != "/").then_some((number, controllers, path))
         })
     };
-    let unified = paths().find(|(number, path)| *number == "0" && *path != "/");
-    unified.or_else(|| paths().find(|(_, path)| *path != "/")).map_or("/", |(_, path)| path)
+    let unified = paths().find(|(number, ..)| *number == "0");
+    let found = unified.or_else(|| paths().next());
+    found.map_or(("", "/"), |(_, controllers, path)| (controllers, path))
 }
 
 /// A process and all that descend from it, as `/proc` shows them now.
@@ -471,11 +519,38 @@ mod tests {
         assert_eq!(parse_maps_line("garbage", 1, &mut files), None);
     }
 
+    /// The path of a cgroup is known by its inode once a process was there, and by that alone; of
+    /// who is gone and was elsewhere nothing is known.
+    #[test]
+    fn known_cgroups() {
+        use std::os::unix::fs::MetadataExt as _;
+        let mut cgroups = Cgroups::default();
+        let own = std::process::id();
+        let path = cgroups.of(own, NO_CGROUP);
+        assert!(path.starts_with('/'));
+        assert!(cgroups.by_id.is_empty());
+        let elsewhere = abi::hf_cgroup_ids { unified: u64::MAX, memory: u64::MAX };
+        assert_eq!(cgroups.of(own, elsewhere), path, "it moved");
+        assert!(cgroups.by_id.is_empty());
+        assert_eq!(cgroups.of(u32::MAX, elsewhere), "");
+        let inode = |root: &str| std::fs::metadata(format!("{root}{path}")).map(|meta| meta.ino());
+        let ids = abi::hf_cgroup_ids {
+            unified: inode("/sys/fs/cgroup").unwrap_or(0),
+            memory: inode("/sys/fs/cgroup/memory").unwrap_or(0),
+        };
+        assert_eq!(cgroups.of(own, ids), path);
+        if cgroups.by_id.is_empty() {
+            eprintln!("known_cgroups: SKIPPED: neither a unified hierarchy nor one for memory");
+            return;
+        }
+        assert_eq!(cgroups.of(u32::MAX, ids), path);
+    }
+
     /// The unified cgroup counts, unless only an older hierarchy says anything.
     #[test]
     fn cgroups() {
-        assert_eq!(parse_cgroup("0::/system.slice/a.service\n"), "/system.slice/a.service");
-        assert_eq!(parse_cgroup("4:memory:/box\n0::/\n"), "/box");
-        assert_eq!(parse_cgroup(""), "/");
+        assert_eq!(parse_cgroup("0::/system.slice/a\n"), ("", "/system.slice/a"));
+        assert_eq!(parse_cgroup("4:cpu,memory:/box\n0::/\n"), ("cpu,memory", "/box"));
+        assert_eq!(parse_cgroup(""), ("", "/"));
     }
 }

@@ -7,7 +7,7 @@
 //! 19 bytes a sample; a known stack costs one look-up by the hash that the kernel half computed,
 //! and no allocation. What a stack and its names cost: see `hotframe_frames`.
 
-use crate::processes::{Facts, read_facts};
+use crate::processes::{Cgroups, Facts, NO_CGROUP, read_facts};
 use crate::profile::Kind;
 use hotframe_abi as abi;
 use hotframe_frames::{
@@ -69,18 +69,26 @@ pub struct Process {
     pub cut_at: HashMap<(u8, u64), u64>,
 }
 
-/// Which file a process executes, as far as its mappings tell.
-#[derive(Debug, Clone, Default)]
+/// What a process executes, as far as its mappings tell, and where.
+#[derive(Debug, Clone)]
 pub struct Exe {
     /// Its path; "": not known.
     pub path: String,
     /// The process's exec was seen. Else it is the first file by address, a guess for who is gone.
     pub is_certain: bool,
+    /// The cgroups in which it was executed; zeros: not known.
+    pub cgroup: abi::hf_cgroup_ids,
+}
+
+impl Default for Exe {
+    fn default() -> Exe {
+        Exe { path: String::new(), is_certain: false, cgroup: NO_CGROUP }
+    }
 }
 
 impl From<&str> for Exe {
     fn from(path: &str) -> Exe {
-        Exe { path: path.to_owned(), is_certain: false }
+        Exe { path: path.to_owned(), ..Exe::default() }
     }
 }
 
@@ -225,6 +233,7 @@ pub struct Recording {
     by_thread: HashMap<Thread, u32>,
     /// The image that each pid has now.
     by_pid: HashMap<u32, hotframe_frames::Incarnation>,
+    cgroups: Cgroups,
 }
 
 impl Default for Recording {
@@ -258,6 +267,7 @@ impl Recording {
             by_incarnation: HashMap::new(),
             by_thread: HashMap::new(),
             by_pid: HashMap::new(),
+            cgroups: Cgroups::default(),
         }
     }
 
@@ -304,7 +314,8 @@ impl Recording {
         let exe = exe();
         let known_exe = exe.is_certain.then(|| exe.path.clone());
         let known_comm = (head.tgid == head.tid).then(|| comm_text(&head.comm));
-        let mut facts = read_facts(head.tgid, known_comm, known_exe);
+        let cgroup = self.cgroups.of(head.tgid, exe.cgroup);
+        let mut facts = read_facts(head.tgid, known_comm, known_exe, cgroup);
         if facts.exe.is_empty() {
             facts.exe = exe.path;
         }

@@ -17,7 +17,7 @@
 
 use crate::files::{FileId, Files, Reader, State};
 use crate::jit::Jit;
-use crate::processes::{Mapping, Memory, Processes};
+use crate::processes::{Mapping, Memory, NO_CGROUP, Processes};
 use crate::profile::{FRAME_INLINED, Kind};
 use crate::recording::{Exe, Incarnation, Recording, Sample};
 use crate::runtimes::Runtimes;
@@ -269,6 +269,7 @@ impl Session {
                 Taken::Space(space) => {
                     let process = self.processes.entry(space.tgid);
                     process.space_id = space.space_id;
+                    process.cgroup = space.cgroup;
                     process.is_dirty = true;
                     self.unpublished.insert(space.tgid);
                 }
@@ -695,7 +696,8 @@ impl Session {
             let file = if executed != 0 { Some(executed) } else { first() };
             let path = file.and_then(|id| files.get(id)).map(|file| file.path.clone());
             let is_certain = executed != 0 && path.is_some();
-            Exe { path: path.unwrap_or_default(), is_certain }
+            let cgroup = process.map_or(NO_CGROUP, |process| process.cgroup);
+            Exe { path: path.unwrap_or_default(), is_certain, cgroup }
         });
         if u32::from(cut) != abi::HF_CUT_NONE {
             tracing::trace!(

@@ -423,6 +423,13 @@ struct hf_stack {
 	HF_TAIL(__u8, bytes)
 };
 
+/* Where a task is: inodes of its cgroups in the unified hierarchy and in that of the memory
+ * controller, which is the same one or an older; 0: there is none. */
+struct hf_cgroup_ids {
+	__u64 unified;
+	__u64 memory;
+};
+
 /* A process replaced its address space by exec. */
 struct hf_space_record {
 	__u8 type; /* HF_RECORD_SPACE */
@@ -431,6 +438,7 @@ struct hf_space_record {
 	__u64 time_ns;
 	__u32 space_id;
 	__u32 reserved2;
+	struct hf_cgroup_ids cgroup;
 };
 
 /* ---------------------------------------------------------- configuration */
