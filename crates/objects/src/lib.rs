@@ -25,6 +25,7 @@ mod cfi;
 mod elf;
 mod entries;
 mod expr;
+mod framed;
 mod functions;
 mod gopclntab;
 mod read;

@@ -13,7 +13,7 @@
 //!    else a `HF_RULE_NONE` row says where they start;
 //! 5. PLT stubs, a section's worth of small functions;
 //! 6. functions that nothing knows, in stripped assembly: found behind the end of the one before
-//!    and followed.
+//!    and followed; or, where a compiler kept frame pointers, told by those (`framed.rs`).
 //!
 //! Each gives spans: a range of addresses with its rows. Between two spans at most
 //! [`PADDING_BYTES`] apart the earlier rule goes on, since alignment is never executed with
@@ -34,6 +34,7 @@ use crate::cfi::{Cfa, Saved};
 use crate::elf::{ElfFile, Machine};
 use crate::entries::{Entries, Entry};
 use crate::expr::Expr;
+use crate::framed;
 use crate::functions::Functions;
 use crate::gopclntab::{GoTable, Kind};
 use crate::read::{ReadAt, Window};
@@ -46,6 +47,9 @@ const PADDING_BYTES: u64 = 15;
 const UNSIZED_MAX_BYTES: u64 = 16 << 10;
 /// Bytes before a block in which the start of the function that reaches into it is looked for.
 const LOOK_BACK_BYTES: u64 = 16 << 10;
+/// How often, and for how many bytes, the code of a file is looked at for [`framed::Signs`].
+const SIGNS_LOOKS: u64 = 16;
+const SIGNS_BYTES: usize = 16 << 10;
 /// Bytes of a PLT stub. (`.plt.got` has stubs of 8 in old binaries; each is a jump, as good in twos.)
 const PLT_STUB_BYTES: usize = 16;
 /// Bytes of entries run for a block. libLLVM's fullest block has 60 KB; beyond it entries are bad.
@@ -95,7 +99,27 @@ pub struct RowSource<R> {
     go: Option<GoTable>,
     /// Read when a block first has text that nothing describes.
     functions: Option<Functions>,
+    /// The same.
+    signs: Option<framed::Signs>,
     n_blocks: u32,
+}
+
+/// What says of a file's code as a whole whether it keeps frame pointers: a look here and there.
+fn signs<R: ReadAt>(file: &ElfFile<R>) -> framed::Signs {
+    let largest = file.sections().iter().filter(|section| section.is_code());
+    let Some(text) = largest.max_by_key(|section| section.size) else {
+        return framed::Signs::default();
+    };
+    let mut code = vec![0; SIGNS_BYTES];
+    let mut all = framed::Signs::default();
+    for n in 0..SIGNS_LOOKS {
+        let at = text.addr.saturating_add(text.size / SIGNS_LOOKS * n);
+        let within = usize::try_from(text.size / SIGNS_LOOKS).unwrap_or(usize::MAX);
+        let wanted = code.get_mut(..within.min(SIGNS_BYTES)).unwrap_or_default();
+        let got = file.read_vaddr(wanted, at).unwrap_or(0);
+        all = all.and(framed::Signs::of(wanted.get(..got).unwrap_or_default()));
+    }
+    all
 }
 
 /// A range of addresses with its rules, which stand in [`Builder::rules`].
@@ -125,7 +149,7 @@ impl<R: ReadAt> RowSource<R> {
         };
         let blocks = file.text_range().end.div_ceil(u64::from(abi::HF_BLOCK_BYTES));
         let n_blocks = blocks.min(u64::from(abi::HF_MAX_BLOCKS)) as u32;
-        Ok(Self { file, arch, eh_frame, debug_frame, go, functions: None, n_blocks })
+        Ok(Self { file, arch, eh_frame, debug_frame, go, functions: None, signs: None, n_blocks })
     }
 
     /// The file.
@@ -218,7 +242,8 @@ impl<R: ReadAt> RowSource<R> {
                 }
                 if self.arch.machine == Machine::X86_64 {
                     builder.add_plt_stubs(&self.file)?;
-                    builder.add_unknown_functions(&self.file)?;
+                    let signs = *self.signs.get_or_insert_with(|| signs(&self.file));
+                    builder.add_unknown_functions(&self.file, signs)?;
                 }
             }
         }
@@ -719,7 +744,11 @@ impl Builder {
     /// Functions of which nothing says where they begin, as the assembly of a stripped library: the
     /// first begins where what is described ends, each other behind the one before. In sections of
     /// code alone: segments hold headers and constants too.
-    fn add_unknown_functions<R: ReadAt>(&mut self, file: &ElfFile<R>) -> Result<(), Error> {
+    fn add_unknown_functions<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        signs: framed::Signs,
+    ) -> Result<(), Error> {
         let mut budget_bytes = MAX_DECODED_BYTES;
         for (from, to) in self.gaps(file) {
             let sections = file.sections().iter().filter(|section| section.is_code());
@@ -727,7 +756,13 @@ impl Builder {
                 let last = section.addr.saturating_add(section.size);
                 let clipped = (from.max(section.addr), to.min(last));
                 if clipped.0.saturating_add(PADDING_BYTES) < clipped.1 {
-                    self.add_unknown_in(file, clipped, (section.addr, last), &mut budget_bytes)?;
+                    self.add_unknown_in(
+                        file,
+                        clipped,
+                        (section.addr, last),
+                        signs,
+                        &mut budget_bytes,
+                    )?;
                 }
             }
         }
@@ -740,6 +775,7 @@ impl Builder {
         file: &ElfFile<R>,
         (from, to): (u64, u64),
         (first, last): (u64, u64),
+        signs: framed::Signs,
         budget_bytes: &mut usize,
     ) -> Result<(), Error> {
         // At the block's edge a function may have begun before it, and may go on behind it.
@@ -750,6 +786,12 @@ impl Builder {
         let mut code = vec![0; usize::try_from(until - base).unwrap_or(0)];
         let got = file.read_vaddr(&mut code, base)?;
         let code = code.get(..got).unwrap_or_default();
+        let keeps = framed::Signs::of(code).keeps_frame_pointers();
+        if keeps.or(signs.keeps_frame_pointers()) == Some(true) {
+            let code = code.get(..(to - base) as usize).unwrap_or(code);
+            self.add_framed(file, code, base, from);
+            return Ok(());
+        }
         let mut at = if back > 0 { synth::next_start(code, base, 0) } else { Some(0) };
         let mut spans = Vec::new();
         while let Some(start) = at.filter(|&start| base.saturating_add(start as u64) < to) {
@@ -793,6 +835,25 @@ impl Builder {
         }
         self.fill(disjoint(spans));
         Ok(())
+    }
+
+    /// Code from `base` on that keeps frame pointers; what lies before `from` is others'.
+    fn add_framed<R: ReadAt>(&mut self, file: &ElfFile<R>, code: &[u8], base: u64, from: u64) {
+        let mut is_function = |address: u64| {
+            let mut start = [0; 8];
+            file.read_vaddr(&mut start, address).is_ok_and(|got| framed::is_prologue(&start[..got]))
+        };
+        let rules = framed::rules(code, base, self.arch, &mut is_function);
+        let first = self.rules.len();
+        let skipped = rules.partition_point(|(at, _)| base + u64::from(*at) <= from);
+        let within = |(at, _): &(u32, Unwind)| (*at as usize) < code.len();
+        for (at, unwind) in rules.into_iter().skip(skipped.saturating_sub(1)).filter(within) {
+            let rule = self.side.rule(&unwind, false, self.arch).heuristic();
+            self.rules.push((from.max(base + u64::from(at)), rule));
+        }
+        self.stats.synthesised += 1;
+        let (n, end) = (self.rules.len() - first, base.saturating_add(code.len() as u64));
+        self.fill(disjoint(vec![Span { start: from, end, first, n }]));
     }
 
     /// Keeps the rules of a function that was followed.

@@ -217,7 +217,7 @@ pub(crate) fn next_start(code: &[u8], base: u64, from: usize) -> Option<usize> {
 }
 
 /// The next multiple of 16 from `from` on, if nothing but padding lies before it.
-fn padding_end(code: &[u8], base: u64, from: usize) -> Option<usize> {
+pub(crate) fn padding_end(code: &[u8], base: u64, from: usize) -> Option<usize> {
     let misplaced = base.wrapping_add(from as u64) & 15;
     if misplaced == 0 {
         return Some(from);

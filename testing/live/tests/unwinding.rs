@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use hotframe_live::{
-    Stack, Workload, live, program, record, record_pid, record_until, run, send, wait_for,
+    Stack, Workload, has_program, live, program, record, record_pid, record_until, run, send,
+    skipped, wait_for,
 };
 use std::path::Path;
 use std::process::Command;
@@ -66,6 +67,53 @@ fn frame_pointers_without_unwind_tables() {
     let recording = expect(&program, &[], &["main", "alpha", "beta", "gamma_ray"]);
     let stats = recording.stats();
     assert_eq!(stats.count("stacks_heuristic"), stats.count("samples_emitted"));
+}
+
+/// A browser: hundreds of megabytes of code that nothing describes, with frame pointers.
+#[test]
+fn a_browser_without_unwind_tables() {
+    live!();
+    if !has_program("chromium") {
+        return skipped("no chromium");
+    }
+    let scratch = hotframe_live::Scratch::new();
+    let page = scratch.path("busy.html");
+    let script = "const all = document.createElement('p'); document.body.append(all); let n = 0;\n\
+        function work() { let s = ''; for (let i = 0; i < 2000; i++) s += ' ' + i * n; n++;\n\
+        all.textContent = s; all.getBoundingClientRect(); setTimeout(work, 0); } work();";
+    std::fs::write(&page, format!("<body><script>{script}</script>")).expect("a page");
+    let mut browser = Command::new("chromium");
+    browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]);
+    browser.args(["--disable-background-networking", "--disable-component-update"]);
+    browser.args(["--disable-sync", "--disable-quic", "--remote-debugging-port=0"]);
+    browser.arg(format!("--user-data-dir={}", scratch.path("profile").display())).arg(&page);
+    let quiet = || std::process::Stdio::null();
+    let workload = Workload::spawn(browser.stdout(quiet()).stderr(quiet()));
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let recording = record(["-F", "199", "-p", &workload.pid().to_string(), "-d", "5"]);
+    let stats = recording.stats();
+    let (whole, all) = (stats.count("stacks_whole"), stats.count("samples_emitted"));
+    assert!(all > 200, "{all}: {}", recording.folded.summary());
+    assert!(whole * 100 >= all * 98, "{whole} of {all}: {}", stats.0["stacks_cut"]);
+}
+
+/// The same of a stripped program whose loops begin where functions might: no function is left out,
+/// and none has two frames.
+#[test]
+fn frame_pointers_that_nothing_describes() {
+    live!();
+    let workload = Workload::start::<&str>(&program!("framed"), []);
+    let recording = record_pid(workload.pid());
+    recording.stats().of("framed").assert_whole();
+    let mut in_little = 0;
+    for stack in &recording.folded.stacks {
+        let ours = stack.frames.iter().filter(|name| name.starts_with("framed+0x")).count();
+        // _start, main, the sixteen and work; libc's frames stand between _start and main.
+        assert!(ours == 19 || ours == 20, "{ours}: {:?}", stack.frames);
+        in_little += if ours == 20 { stack.count } else { 0 };
+    }
+    let all = recording.folded.of("framed");
+    assert!(in_little * 5 > all && in_little < all, "{in_little} of {all}");
 }
 
 /// Assembly with a sized symbol: pushes and subtractions are followed past the decoys.
