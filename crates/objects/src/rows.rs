@@ -47,6 +47,8 @@ const PADDING_BYTES: u64 = 15;
 const UNSIZED_MAX_BYTES: u64 = 16 << 10;
 /// Bytes before a block in which the start of the function that reaches into it is looked for.
 const LOOK_BACK_BYTES: u64 = 16 << 10;
+/// Bytes of a gap in what is described whose functions may be too long for signs of their own.
+const FRAMED_MIN_BYTES: u64 = 8 << 10;
 /// How often, and for how many bytes, the code of a file is looked at for [`framed::Signs`].
 const SIGNS_LOOKS: u64 = 16;
 const SIGNS_BYTES: usize = 16 << 10;
@@ -786,8 +788,10 @@ impl Builder {
         let mut code = vec![0; usize::try_from(until - base).unwrap_or(0)];
         let got = file.read_vaddr(&mut code, base)?;
         let code = code.get(..got).unwrap_or_default();
+        // A small gap is assembly, whatever the compiler was told.
+        let of_file = (to - from >= FRAMED_MIN_BYTES).then_some(signs.keeps_frame_pointers());
         let keeps = framed::Signs::of(code).keeps_frame_pointers();
-        if keeps.or(signs.keeps_frame_pointers()) == Some(true) {
+        if keeps.or(of_file.flatten()) == Some(true) {
             let code = code.get(..(to - base) as usize).unwrap_or(code);
             self.add_framed(file, code, base, from);
             return Ok(());
