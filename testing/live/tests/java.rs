@@ -268,9 +268,9 @@ impl Truth {
                     stack.frames.join("\n")
                 );
             }
-            // Nothing of a recursion is left out.
+            // Nothing of a recursion is left out. (One that was cut ends somewhere in it.)
             let depth = ours.iter().filter(|name| **name == "Truth$Recursion.down").count();
-            if ours.contains(&"Truth$Recursion.bottom") {
+            if is_whole && ours.contains(&"Truth$Recursion.bottom") {
                 assert_eq!(depth, 601, "{what}: a recursion of 601");
             }
         }
