@@ -73,6 +73,39 @@ static __always_inline int hf_push_dynamic(struct hf_walk *w, __u32 runtime, __u
 	return 0;
 }
 
+/* What was told of late, as numbers; one that has another's place is told again. */
+#define HF_TOLD_SLOTS 1024
+static __u64 hf_told_of_late[HF_TOLD_SLOTS];
+
+/* Is what has this number to be told now? It takes so many reads of user memory. Once, whatever
+ * comes of it. */
+static __always_inline int hf_begin_to_tell(struct hf_walk *w, __u64 number, __u32 reads)
+{
+	__u32 slot = number & (HF_TOLD_SLOTS - 1);
+
+	hf_barrier(slot);
+	slot &= HF_TOLD_SLOTS - 1;
+	if (hf_told_of_late[slot] == number || !hf_may_tell(w, reads))
+		return 0;
+	hf_told_of_late[slot] = number;
+	return 1;
+}
+
+/* The head of what is told. */
+static __always_inline void hf_told_head(const struct hf_walk *w, struct hf_told *head,
+					 __u32 runtime, __u64 key, __u64 key2)
+{
+	head->type = HF_RECORD_TOLD;
+	head->runtime = runtime;
+	head->reserved = 0;
+	head->tgid = w->sample.tgid;
+	head->exec_id = w->sample.exec_id;
+	head->reserved2 = 0;
+	head->start_ns = w->sample.start_ns;
+	head->key[0] = key;
+	head->key[1] = key2;
+}
+
 /* Is the step of a runtime there? */
 #if defined(__BPF__)
 #define HF_HAS_RUNTIME(id) (hf_config.runtimes & (1U << (id)))

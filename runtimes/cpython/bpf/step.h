@@ -188,10 +188,8 @@ static __always_inline __u64 hf_cpython_position(struct hf_walk *w,
 	return position < HF_CPYTHON_NO_POSITION ? position : HF_CPYTHON_NO_POSITION;
 }
 
-/* Code objects that were told of late, as numbers; one that has another's place is told again. */
-#define HF_CPYTHON_TOLD_SLOTS 1024
-static __u64 hf_cpython_told[HF_CPYTHON_TOLD_SLOTS];
-/* And so is each after this time, for its memory may be another's with the same cookie: 1.07 s. */
+/* A code object is told again after this time, for its memory may be another's with the same
+ * cookie: 1.07 s. */
 #define HF_CPYTHON_TOLD_AGAIN_SHIFT 30
 
 /* Tells what names the code object that is in scratch, unless that was done of late. */
@@ -200,7 +198,6 @@ HF_STEP_FN int hf_cpython_tell(struct hf_walk *w, __u64 code, __u64 cookie)
 	const struct hf_cpython_proc *proc;
 	struct hf_cpython_told *told;
 	__u64 number, word;
-	__u32 slot;
 
 	if (!w)
 		return 0;
@@ -209,14 +206,9 @@ HF_STEP_FN int hf_cpython_tell(struct hf_walk *w, __u64 code, __u64 cookie)
 		return 0;
 	number =
 	    hf_mix(hf_mix(hf_mix(w->mm, code), cookie), w->t0_ns >> HF_CPYTHON_TOLD_AGAIN_SHIFT);
-	slot = number & (HF_CPYTHON_TOLD_SLOTS - 1);
-	hf_barrier(slot);
-	slot &= HF_CPYTHON_TOLD_SLOTS - 1;
 	/* Three reads of cold pages, and the record is as long as two more. */
-	if (hf_cpython_told[slot] == number || !hf_may_tell(w, 5))
+	if (!hf_begin_to_tell(w, number, 5))
 		return 0;
-	/* Once, whatever comes of it. */
-	hf_cpython_told[slot] = number;
 	told = (struct hf_cpython_told *)(w->scratch + HF_CPYTHON_TOLD_AT);
 	word = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->name_off);
 	if (hf_read_user(w, told->name, sizeof(told->name), word))
@@ -231,15 +223,7 @@ HF_STEP_FN int hf_cpython_tell(struct hf_walk *w, __u64 code, __u64 cookie)
 		word >>= 32;
 	told->first_line = (__u32)word;
 	told->reserved = 0;
-	told->head.type = HF_RECORD_TOLD;
-	told->head.runtime = HF_RUNTIME_CPYTHON;
-	told->head.reserved = 0;
-	told->head.tgid = w->sample.tgid;
-	told->head.exec_id = w->sample.exec_id;
-	told->head.reserved2 = 0;
-	told->head.start_ns = w->sample.start_ns;
-	told->head.key[0] = code;
-	told->head.key[1] = cookie;
+	hf_told_head(w, &told->head, HF_RUNTIME_CPYTHON, code, cookie);
 	return hf_tell(w, told, sizeof(*told));
 }
 

@@ -218,10 +218,6 @@ static __always_inline __u32 hf_hotspot_text(struct hf_walk *w, const struct hf_
 	return len;
 }
 
-/* Methods that were told of late, as numbers; one that has another's place is told again. */
-#define HF_HOTSPOT_TOLD_SLOTS 1024
-static __u64 hf_hotspot_told[HF_HOTSPOT_TOLD_SLOTS];
-
 /* Tells what names a method, unless that was done in this epoch. */
 HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
 {
@@ -229,7 +225,6 @@ HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
 	struct hf_hotspot_scratch *s;
 	struct hf_hotspot_name *name;
 	__u64 data, number, pool, holder, at;
-	__u32 slot;
 
 	if (!w)
 		return 0;
@@ -240,13 +235,8 @@ HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
 	data = hf_hotspot_epoch(w, proc) << HF_HOTSPOT_COOKIE_SHIFT |
 	       ((method >> 3) & ((1ULL << HF_HOTSPOT_COOKIE_SHIFT) - 1));
 	number = hf_mix(hf_mix(w->mm, data), constant);
-	slot = number & (HF_HOTSPOT_TOLD_SLOTS - 1);
-	hf_barrier(slot);
-	slot &= HF_HOTSPOT_TOLD_SLOTS - 1;
-	if (hf_hotspot_told[slot] == number || !hf_may_tell(w, 16))
+	if (!hf_begin_to_tell(w, number, 16))
 		return 0;
-	/* Once, whatever comes of it. */
-	hf_hotspot_told[slot] = number;
 	name = (struct hf_hotspot_name *)s->block;
 	if (hf_read_lasting(w, &s->value, 8, constant + proc->const_constants))
 		return 0;
@@ -292,15 +282,8 @@ HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
 				     constant + proc->const_bytes + (s->value & 0xffff)))
 			name->lines_bytes = sizeof(name->lines);
 	}
-	name->head.type = HF_RECORD_TOLD;
-	name->head.runtime = HF_RUNTIME_HOTSPOT;
-	name->head.reserved = 0;
-	name->head.tgid = w->sample.tgid;
-	name->head.exec_id = w->sample.exec_id;
-	name->head.reserved2 = 0;
-	name->head.start_ns = w->sample.start_ns;
-	name->head.key[0] = data;
-	name->head.key[1] = (constant >> 3) & HF_HOTSPOT_COOKIE_MASK;
+	hf_told_head(w, &name->head, HF_RUNTIME_HOTSPOT, data,
+		     (constant >> 3) & HF_HOTSPOT_COOKIE_MASK);
 	return hf_tell(w, name, sizeof(*name));
 }
 
