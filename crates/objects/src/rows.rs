@@ -101,13 +101,13 @@ pub struct RowSource<R> {
     go: Option<GoTable>,
     /// Read when a block first has text that nothing describes.
     functions: Option<Functions>,
-    /// The same.
+    /// Read when a block first has much of it that says nothing of itself.
     signs: Option<framed::Signs>,
     n_blocks: u32,
 }
 
 /// What says of a file's code as a whole whether it keeps frame pointers: a look here and there.
-fn signs<R: ReadAt>(file: &ElfFile<R>) -> framed::Signs {
+fn signs_of<R: ReadAt>(file: &ElfFile<R>) -> framed::Signs {
     let largest = file.sections().iter().filter(|section| section.is_code());
     let Some(text) = largest.max_by_key(|section| section.size) else {
         return framed::Signs::default();
@@ -244,8 +244,7 @@ impl<R: ReadAt> RowSource<R> {
                 }
                 if self.arch.machine == Machine::X86_64 {
                     builder.add_plt_stubs(&self.file)?;
-                    let signs = *self.signs.get_or_insert_with(|| signs(&self.file));
-                    builder.add_unknown_functions(&self.file, signs)?;
+                    builder.add_unknown_functions(&self.file, &mut self.signs)?;
                 }
             }
         }
@@ -749,7 +748,7 @@ impl Builder {
     fn add_unknown_functions<R: ReadAt>(
         &mut self,
         file: &ElfFile<R>,
-        signs: framed::Signs,
+        signs: &mut Option<framed::Signs>,
     ) -> Result<(), Error> {
         let mut budget_bytes = MAX_DECODED_BYTES;
         for (from, to) in self.gaps(file) {
@@ -777,7 +776,7 @@ impl Builder {
         file: &ElfFile<R>,
         (from, to): (u64, u64),
         (first, last): (u64, u64),
-        signs: framed::Signs,
+        signs: &mut Option<framed::Signs>,
         budget_bytes: &mut usize,
     ) -> Result<(), Error> {
         // At the block's edge a function may have begun before it, and may go on behind it.
@@ -789,9 +788,12 @@ impl Builder {
         let got = file.read_vaddr(&mut code, base)?;
         let code = code.get(..got).unwrap_or_default();
         // A small gap is assembly, whatever the compiler was told.
-        let of_file = (to - from >= FRAMED_MIN_BYTES).then_some(signs.keeps_frame_pointers());
-        let keeps = framed::Signs::of(code).keeps_frame_pointers();
-        if keeps.or(of_file.flatten()) == Some(true) {
+        let keeps = framed::Signs::of(code).keeps_frame_pointers().or_else(|| {
+            let is_large = to - from >= FRAMED_MIN_BYTES;
+            let of_file = is_large.then(|| *signs.get_or_insert_with(|| signs_of(file)))?;
+            of_file.keeps_frame_pointers()
+        });
+        if keeps == Some(true) {
             let code = code.get(..(to - base) as usize).unwrap_or(code);
             self.add_framed(file, code, base, from);
             return Ok(());
