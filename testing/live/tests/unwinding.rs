@@ -318,8 +318,10 @@ fn go_system_stack() {
     let path = ["main.main", "main.onSystemStack", "runtime.ReadMemStats", "runtime.systemstack"];
     recording.folded.assert_path("gostacks", working, &path);
     let process = recording.stats().of("gostacks");
-    // A tick may fall between the runtime's change of stacks and its note of it.
-    assert!(process.cut_samples() <= 1 + process.samples / 100, "{:?}", process.cut);
+    // A tick may fall between the runtime's change of stacks and its note of it; and what was walked
+    // to its end from a copy of its stack, before the program's rows were there, has only that one.
+    let excused = 1 + process.samples / 100 + recording.stats().count("stacks_from_slice");
+    assert!(process.cut_samples() <= excused, "{:?} of {}", process.cut, process.samples);
 }
 
 /// Children of fork go on in their parent's image; children of vfork have a new one.
