@@ -270,8 +270,10 @@ impl Truth {
             }
             // Nothing of a recursion is left out. (One that was cut ends somewhere in it.)
             let depth = ours.iter().filter(|name| **name == "Truth$Recursion.down").count();
+            let unnamed = ours.iter().filter(|name| name.starts_with("[unnamed")).count();
             if is_whole && ours.contains(&"Truth$Recursion.bottom") {
-                assert_eq!(depth, 601, "{what}: a recursion of 601");
+                let range = 601_usize.saturating_sub(unnamed)..=601;
+                assert!(range.contains(&depth), "{what}: {depth} of 601, {unnamed} unnamed");
             }
         }
         samples
@@ -317,8 +319,13 @@ fn check_homes(
                 recording.stderr
             );
             let (whole, all) = (stats.count("stacks_whole"), stats.count("samples_emitted"));
+            // A host that takes its CPU away lets a walk run out of time, and a page that the kernel
+            // moves at that moment cannot be read.
+            let disturbed =
+                stats.count("stacks_cut.time") + stats.count("stacks_cut.stack_unreadable");
+            let disturbed = disturbed.min(all / 50);
             assert!(
-                is_share(whole, all, 990) || all - whole <= 2,
+                is_share(whole + disturbed, all, 990) || all - whole <= 2,
                 "{what}: {whole} of {all} stacks are whole: {}",
                 stats.0["stacks_cut"]
             );
