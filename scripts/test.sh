@@ -24,14 +24,28 @@ scripts/dist.sh
 HOTFRAME_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/hotframe")
 HOTFRAME_DIST=$(realpath dist/hotframe)
 export HOTFRAME_BIN HOTFRAME_DIST
-# It records a live machine, where a build or a backup may get in the way: what fails is run once
-# more, loudly; what fails twice has failed.
+# It records a live machine, where a build or a backup may get in the way: a test that fails is run
+# once more, loudly; what fails twice has failed.
 live() { # what to say, arguments of cargo test
 	echo "live suite$1"
 	shift
-	$cargo test --locked -p hotframe-live "$@" -- --test-threads=1 && return
-	echo 'live suite: FAILED, and is run once more'
-	$cargo test --locked -p hotframe-live "$@" -- --test-threads=1
+	local said names
+	said=$(mktemp)
+	if $cargo test --locked -p hotframe-live "$@" -- --test-threads=1 2>&1 | tee "$said"; then
+		rm "$said"
+		return
+	fi
+	# The list at the end of each program's failures: four spaces and a name.
+	names=$(awk '/^failures:$/ { f = 1; next } /^test result/ { f = 0 }
+		f && /^    [A-Za-z0-9_:]+$/ { print $1 }' "$said" | sort -u)
+	rm "$said"
+	if [ -z "$names" ]; then
+		echo 'live suite: FAILED before any test did'
+		return 1
+	fi
+	echo "live suite: FAILED, and is run once more:" $names
+	# shellcheck disable=SC2086
+	$cargo test --locked -p hotframe-live "$@" -- --test-threads=1 --exact $names
 }
 # The fallbacks differ in the walk and its tables: that is what is run again for each.
 for force in tailcalls no-arena; do
