@@ -32,6 +32,9 @@ const BYTECODE: u64 = 128;
 struct Process {
     words: BTreeMap<u64, u64>,
     unmapped: Vec<std::ops::Range<u64>>,
+    /// Reads so far, and the one that fails: the kernel moves its page at that moment.
+    reads: usize,
+    failing: Option<usize>,
 }
 
 impl Process {
@@ -44,6 +47,10 @@ impl Process {
 impl ReadUser for Process {
     fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
         let end = addr.saturating_add(into.len() as u64);
+        self.reads += 1;
+        if self.failing == Some(self.reads) {
+            return false;
+        }
         if addr < 4096 || self.unmapped.iter().any(|gone| gone.start < end && addr < gone.end) {
             return false;
         }
@@ -220,6 +227,38 @@ fn a_loop_whose_rows_are_missed() {
         assert_eq!(text(&walk), "1:5 loop c 2:8 loop c start");
         assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
         assert!(!walk.has_lost_runtime());
+    }
+}
+
+/// One read that fails, whichever it is, moves no frame into another's run of the loop, and what is
+/// missing for it is counted.
+#[test]
+fn one_read_fails() {
+    let one = [Python(1, 4, 0), Python(2, 7, 0)];
+    let entered = [Python(1, 0, 0), Python(2, 1, 1), Python(3, 2, 0), Python(4, 3, 1)];
+    let shims = [Python(1, 4, 0), Python(0, 0, 3), Python(2, 7, 0), Python(0, 0, 3)];
+    for (activation, frames) in
+        [(HF_CPYTHON_ONE, &one[..]), (HF_CPYTHON_ENTRY, &entered), (HF_CPYTHON_SHIM, &shims)]
+    {
+        let proc = proc(activation);
+        let mut undisturbed = process(frames);
+        let (all, _) = walk(&mut undisturbed, &proc, &NESTED, false);
+        let all = text(&all);
+        let mut n_counted = 0;
+        for failing in 1..=undisturbed.reads {
+            let mut disturbed = process(frames);
+            disturbed.failing = Some(failing);
+            let (walk, stop) = walk(&mut disturbed, &proc, &NESTED, false);
+            let text = text(&walk);
+            let is_counted = walk.has_lost_runtime() || !matches!(stop, Stop::Ended { cut: 0, .. });
+            n_counted += usize::from(is_counted);
+            assert!(text == all || is_counted, "read {failing}: {text}, whole is {all}");
+            // Without some of the frames, and all others in their order.
+            let mut rest = all.split(' ');
+            let is_part = text.split(' ').all(|frame| rest.any(|of_all| of_all == frame));
+            assert!(is_part, "read {failing}: {text} is not of {all}");
+        }
+        assert!(n_counted > 4, "{n_counted} reads of {} matter", undisturbed.reads);
     }
 }
 
