@@ -35,14 +35,20 @@ live() { # what to say, arguments of cargo test
 		rm "$said"
 		return
 	fi
-	# The list at the end of each program's failures: four spaces and a name.
-	names=$(awk '/^failures:$/ { f = 1; next } /^test result/ { f = 0 }
-		f && /^    [A-Za-z0-9_:]+$/ { print $1 }' "$said" | sort -u)
+	# The list at the end of each program's failures: four spaces and a name. A program that ended
+	# without a result has none, and nothing else may hide that.
+	names=$(awk '/^ +(Running|Doc-tests) / { began++ }
+		/^test result: / { ended++; f = 0 }
+		/^failures:$/ { f = 1; next }
+		f && /^    [A-Za-z0-9_:]+$/ { print $1 }
+		END { if (began != ended) print "?" }' "$said" | sort -u)
 	rm "$said"
-	if [ -z "$names" ]; then
-		echo 'live suite: FAILED before any test did'
+	case $names in
+	'' | *\?*)
+		echo 'live suite: FAILED without a result'
 		return 1
-	fi
+		;;
+	esac
 	echo "live suite: FAILED, and is run once more:" $names
 	# shellcheck disable=SC2086
 	$cargo test --locked -p hotframe-live "$@" -- --test-threads=1 --exact $names

@@ -297,6 +297,17 @@ impl Folded {
         self.samples(|stack| stack.comm == comm)
     }
 
+    /// Frames without a name, by what stands there instead: `[unnamed: why]`.
+    pub fn unnamed(&self) -> BTreeMap<&str, u64> {
+        let mut unnamed = BTreeMap::new();
+        for stack in &self.stacks {
+            for name in stack.frames.iter().filter(|name| name.starts_with("[unnamed")) {
+                *unnamed.entry(name.as_str()).or_default() += stack.count;
+            }
+        }
+        unnamed
+    }
+
     /// Fails unless every stack of threads named `comm` that satisfies `which` holds `path`.
     pub fn assert_path<S: AsRef<str>>(
         &self,

@@ -871,7 +871,7 @@ fn gone_in_the_middle() {
         recording.assert_books();
         let what = home.display();
         // Only whole names and reasons, no wrong neighbour.
-        let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+        let reasons = recording.folded.unnamed();
         for stack in &recording.folded.stacks {
             // An unnamed frame hides a call.
             let is_ours =
@@ -883,9 +883,6 @@ fn gone_in_the_middle() {
                 let is_unsaid =
                     two.iter().any(|name| unsaid.iter().any(|part| name.contains(part)));
                 assert!(is_unsaid || truth.allows(two[0], two[1]), "{what}: {stack:?}");
-            }
-            for name in stack.frames.iter().filter(|name| name.starts_with("[unnamed")) {
-                *reasons.entry(name).or_default() += stack.count;
             }
             if stack.comm == "recursion" {
                 assert!(ours.is_empty(), "{what}: Java in another program: {stack:?}");
