@@ -25,6 +25,7 @@ use hotframe_runtime::{
     Attached, Executable, Frame, Layout, Memory, Outcome, RawFrame, Region, Runtime, Unusable, Why,
     elf,
 };
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -481,19 +482,24 @@ impl Runtimes {
             let raw = RawFrame { head: abi::FrameWord(head), data, told: None };
             // Of the frame's own process, whoever names it.
             let (runtime, store) = (raw.head.runtime(), &self.told);
-            let told = |frame| store.find(incarnation, runtime, frame);
-            let mut outcome = None;
-            for pid in &pids {
-                let Some(serving) = self.serving.get_mut(pid) else { continue };
-                let answer = serving.resolve(*pid, &raw, &told, &mappings, &open, &mut frames);
-                if answer == Outcome::Named {
-                    outcome = Some(answer);
-                    break;
-                }
-                // Its own process's reason is the one that counts.
-                outcome = outcome.or(Some(answer));
+            let was_told = Cell::new(false);
+            let mut ask = |uses_told: bool| {
+                let told = |frame| {
+                    let record = store.find(incarnation, runtime, frame);
+                    was_told.set(was_told.get() || record.is_some());
+                    record.filter(|_| uses_told)
+                };
+                ask_in_turn(&mut self.serving, &pids, |pid, serving| {
+                    serving.resolve(pid, &raw, &told, &mappings, &open, &mut frames)
+                })
+            };
+            // What was told has only the beginning of a table of lines: a relative that can be read
+            // knows all of it, and is asked first.
+            let has_relatives = pids.len() > 1;
+            let mut outcome = ask(!has_relatives);
+            if has_relatives && outcome != Outcome::Named && was_told.get() {
+                outcome = ask(true);
             }
-            let outcome = outcome.unwrap_or(Outcome::Unnamed(Why::ProcessGone));
             out(
                 at,
                 match outcome {
@@ -515,6 +521,26 @@ impl Runtimes {
         all.sort_by_key(|report| (report.pid, report.runtime));
         all
     }
+}
+
+/// The answer of the first process that names a frame, else that of the first that is served: its
+/// own process's reason is the one that counts.
+fn ask_in_turn(
+    serving: &mut HashMap<u32, Serving>,
+    pids: &[u32],
+    mut name: impl FnMut(u32, &mut Serving) -> Outcome,
+) -> Outcome {
+    let mut first = None;
+    for &pid in pids {
+        let Some(answer) = serving.get_mut(&pid).map(|serving| name(pid, serving)) else {
+            continue;
+        };
+        if answer == Outcome::Named {
+            return answer;
+        }
+        first = first.or(Some(answer));
+    }
+    first.unwrap_or(Outcome::Unnamed(Why::ProcessGone))
 }
 
 fn reports(pid: u32, serving: &Serving) -> impl Iterator<Item = Report> + '_ {
