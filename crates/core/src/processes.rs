@@ -64,7 +64,8 @@ pub struct Process {
     pub(crate) image_file: FileId,
     /// Where that was; zeros: its exec was not seen.
     pub(crate) cgroup: abi::hf_cgroup_ids,
-    parent: u32,
+    /// The process that forked it, if it has executed nothing since; 0: not known.
+    pub(crate) parent: u32,
     reread_at_ns: u64,
     reread_wait_ns: u64,
 }
@@ -108,7 +109,14 @@ impl Processes {
         self.processes.get(&pid)
     }
 
-    /// The same, to change; made if there is none.
+    /// The process that forked this one, if it is there and both run the same image still.
+    pub(crate) fn parent(&self, pid: u32) -> Option<u32> {
+        let process = self.get(pid).filter(|process| process.parent != 0)?;
+        let parent = self.get(process.parent)?;
+        (parent.image == process.image && parent.exited_ns.is_none()).then_some(process.parent)
+    }
+
+    /// A process to change; made if there is none.
     pub fn entry(&mut self, pid: u32) -> &mut Process {
         self.processes.entry(pid).or_insert_with(Process::new)
     }

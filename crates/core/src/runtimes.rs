@@ -459,8 +459,9 @@ impl Runtimes {
             **pid != incarnation.pid && image == Some(serving.image) && serving.is_attached()
         });
         let mut pids: Vec<u32> = relatives.map(|(&pid, _)| pid).collect();
-        // A parent is older than its children, and they may be gone as well.
-        pids.sort_unstable();
+        // The parent first: others are its children too, and may be gone as well.
+        let parent = process.map_or(0, |process| process.parent);
+        pids.sort_unstable_by_key(|&pid| (pid != parent, pid));
         pids.truncate(RELATIVES_MAX);
         if own.is_some() {
             pids.insert(0, incarnation.pid);

@@ -335,9 +335,17 @@ impl Session {
         let mut rest = asked.as_slice();
         while let Some(first) = rest.first() {
             let incarnation = first.incarnation;
-            if !self.runtimes.serves(incarnation.pid) {
-                // A fork inherited its parent's regions.
-                self.publish(incarnation.pid, now_ns);
+            // A fork inherited its parent's regions; and the parent, which may have slept ever since
+            // and so not been met, can be read when its children are gone.
+            let parent = self.processes.parent(incarnation.pid);
+            for pid in [Some(incarnation.pid), parent].into_iter().flatten() {
+                if self.runtimes.serves(pid) {
+                    continue;
+                }
+                if self.processes.get(pid).is_some_and(|process| !process.is_complete) {
+                    self.processes.refresh(pid, now_ns, &mut self.files);
+                }
+                self.publish(pid, now_ns);
             }
             let n = rest.iter().take_while(|asked| asked.incarnation == incarnation).count();
             let batch = rest.get(..n).unwrap_or_default();
