@@ -9,7 +9,7 @@
 //! program itself its distance from the thread pointer is fixed (local exec); in a library the
 //! dynamic linker wrote the distance (initial exec, resolved TLSDESC) or the module's number
 //! (general dynamic, whose block the dynamic thread vector leads to) into the library's global
-//! offset table, which is read from the process.
+//! offset table, which is read from the process. Without a symbol it is found by what it holds.
 //!
 //! A **key** is found by what it holds: no number is needed. In glibc a thread's first 32 slots lie
 //! in its descriptor, followed by pointers to all the blocks of 32, the first of which points back
@@ -29,7 +29,7 @@
 //! A variable: one pass over the relocations. A key: the pages of one thread's descriptor.
 
 use crate::Memory;
-use hotframe_objects::{ElfFile, ReadAt};
+use hotframe_objects::{ElfFile, ReadAt, Segment};
 
 /// Reads that a place takes at most.
 pub const MAX_READS: usize = 3;
@@ -117,11 +117,9 @@ fn glibc_key(memory: &Memory, tp: u64, blocks_at: u64, value: u64) -> Option<Pla
     None
 }
 
-/// A thread-local variable of a file, and the process that runs it.
+/// A file with thread-local variables as a process runs it.
 #[derive(Debug, Clone, Copy)]
-pub struct Variable {
-    /// Its offset in the file's thread-local segment (`st_value` of an `STT_TLS` symbol).
-    pub value: u64,
+pub struct Module {
     /// What is added to the file's addresses to get the process's.
     pub bias: u64,
     /// The process's dynamic linker is musl's, whose thread vector has slots of 8 bytes.
@@ -141,19 +139,77 @@ const R_X86_64_TPOFF64: u32 = 18;
 const R_X86_64_TLSDESC: u32 = 36;
 /// Largest table of relocations that is read: LLVM's largest library has 20 MB.
 const RELOCATIONS_MAX_BYTES: u64 = 64 << 20;
+/// As much of a segment is searched for variables.
+const SEARCH_MAX_BYTES: u64 = 64 << 10;
 /// Further from the thread pointer than this is no static thread-local segment.
 const STATIC_MAX_BYTES: i64 = 1 << 24;
 
-/// Where each thread has `variable` of the file `elf`. `memory` is the process's.
-pub fn variable<R: ReadAt>(elf: &ElfFile<R>, memory: &Memory, variable: Variable) -> Option<Place> {
-    let segment = |kind| elf.segments().iter().find(|segment| segment.kind == kind);
-    if elf.file_type() == ET_EXEC || segment(PT_INTERP).is_some() && is_program(elf) {
-        let tls = segment(PT_TLS)?;
-        let align = alignment(elf, tls.vaddr);
-        let size = tls.memsz.checked_next_multiple_of(align)?;
-        return Place::of(&[variable.value as i64 - size as i64]);
+/// Where a thread has a module's block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    /// At this distance from the thread pointer.
+    Static(i64),
+    /// Where the thread vector's slot at this offset leads to.
+    Dynamic(i64),
+}
+
+impl Block {
+    fn place(self, value: u64) -> Option<Place> {
+        let value = i64::try_from(value).ok()?;
+        match self {
+            Block::Static(at) => Place::of(&[at.checked_add(value)?]),
+            // The thread vector follows the first word of the descriptor in both libraries.
+            Block::Dynamic(slot) => Place::of(&[8, slot, value]),
+        }
     }
-    let mut module = None;
+}
+
+/// Where each thread has the variable at `value` (`st_value` of an `STT_TLS` symbol) of the file
+/// `elf`. `memory` is the process's.
+pub fn variable<R: ReadAt>(
+    elf: &ElfFile<R>,
+    memory: &Memory,
+    module: Module,
+    value: u64,
+) -> Option<Place> {
+    block(elf, memory, module)?.place(value)
+}
+
+/// The variables of the file `elf`, by their symbols or without them, that hold in each thread, given
+/// by its thread pointer, this word. Those first that do so in most of them; at most `n_max`.
+pub fn variables_holding<R: ReadAt>(
+    elf: &ElfFile<R>,
+    memory: &Memory,
+    module: Module,
+    threads: &[(u64, u64)],
+    n_max: usize,
+) -> Vec<Place> {
+    let size = segment(elf).map_or(0, |header| header.memsz.min(SEARCH_MAX_BYTES));
+    let Some(block) = block(elf, memory, module) else { return Vec::new() };
+    let places = (0..size / 8).filter_map(|word| block.place(word * 8));
+    let mut found: Vec<(usize, Place)> = places
+        .map(|place| {
+            let holds = |&&(tp, word): &&(u64, u64)| place.read(memory, tp) == Some(word);
+            (threads.iter().filter(holds).count(), place)
+        })
+        .filter(|(n, _)| *n > 0)
+        .collect();
+    found.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    found.into_iter().map(|(_, place)| place).take(n_max).collect()
+}
+
+fn segment<R: ReadAt>(elf: &ElfFile<R>) -> Option<&Segment> {
+    elf.segments().iter().find(|segment| segment.kind == PT_TLS)
+}
+
+fn block<R: ReadAt>(elf: &ElfFile<R>, memory: &Memory, module: Module) -> Option<Block> {
+    let has_interpreter = elf.segments().iter().any(|segment| segment.kind == PT_INTERP);
+    if elf.file_type() == ET_EXEC || has_interpreter && is_program(elf) {
+        let tls = segment(elf)?;
+        let size = tls.memsz.checked_next_multiple_of(alignment(elf, tls.vaddr))?;
+        return Some(Block::Static(-i64::try_from(size).ok()?));
+    }
+    let mut number = None;
     for section in elf.sections().iter().filter(|section| section.kind == SHT_RELA) {
         let Ok(bytes) = elf.section_bytes(section, RELOCATIONS_MAX_BYTES) else { continue };
         let symbols = elf.sections().get(section.link as usize);
@@ -167,34 +223,38 @@ pub fn variable<R: ReadAt>(elf: &ElfFile<R>, memory: &Memory, variable: Variable
             if !matches!(kind, R_X86_64_DTPMOD64 | R_X86_64_TPOFF64 | R_X86_64_TLSDESC) {
                 continue;
             }
-            let slot = slot.wrapping_add(variable.bias);
-            if kind == R_X86_64_DTPMOD64 {
-                module = module.or_else(|| memory.u64(slot)).filter(|&module| module != 0);
-                continue;
-            }
+            // Of a symbol of this file: another's may lie in another's block.
             let symbol = match info >> 32 {
                 0 => Some(0),
                 index => symbols.and_then(|table| {
-                    let at = table.offset.checked_add(index.checked_mul(SYMBOL_BYTES)? + 8)?;
-                    let mut value = [0; 8];
-                    (elf.reader().read_at(&mut value, at).ok()? == 8)
-                        .then(|| u64::from_le_bytes(value))
+                    let at = table.offset.checked_add(index.checked_mul(SYMBOL_BYTES)?)?;
+                    let mut symbol = [0; SYMBOL_BYTES as usize];
+                    if elf.reader().read_at(&mut symbol, at).ok()? != symbol.len() {
+                        return None;
+                    }
+                    // st_shndx and st_value; the former is 0 of what is not defined here.
+                    let (_, rest) = symbol.split_at(6);
+                    let (section, rest) = rest.split_at(2);
+                    let value = rest.get(..8)?.try_into().ok()?;
+                    (section != [0, 0]).then(|| u64::from_le_bytes(value))
                 }),
             };
-            if symbol.map(|value| value.wrapping_add(addend)) != Some(variable.value) {
+            let Some(symbol) = symbol else { continue };
+            let slot = slot.wrapping_add(module.bias);
+            if kind == R_X86_64_DTPMOD64 {
+                number = number.or_else(|| memory.u64(slot)).filter(|&number| number != 0);
                 continue;
             }
             let at = if kind == R_X86_64_TLSDESC { slot.wrapping_add(8) } else { slot };
             let Some(offset) = memory.u64(at).map(|offset| offset as i64) else { continue };
             if offset < 0 && offset > -STATIC_MAX_BYTES {
-                return Place::of(&[offset]);
+                let value = i64::try_from(symbol.wrapping_add(addend)).ok()?;
+                return Some(Block::Static(offset.checked_sub(value)?));
             }
         }
     }
-    // The thread vector follows the first word of the descriptor in both libraries.
-    let slot_bytes = if variable.is_musl { 8 } else { 16 };
-    let slot = i64::try_from(module?.checked_mul(slot_bytes)?).ok()?;
-    Place::of(&[8, slot, variable.value as i64])
+    let slot_bytes = if module.is_musl { 8 } else { 16 };
+    Some(Block::Dynamic(i64::try_from(number?.checked_mul(slot_bytes)?).ok()?))
 }
 
 const SHT_DYNAMIC: u32 = 6;

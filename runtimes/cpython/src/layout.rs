@@ -102,7 +102,7 @@ pub(crate) struct Offsets {
 }
 
 /// The newest minor version whose layout is known.
-pub(crate) const NEWEST_MINOR: u8 = 14;
+pub(crate) const NEWEST_MINOR: u8 = 15;
 /// The first that is.
 pub(crate) const OLDEST_MINOR: u8 = 6;
 
@@ -265,17 +265,19 @@ pub(crate) fn stated(bytes: &[u8]) -> Option<(Version, Offsets)> {
     if version.major != 3 || version.minor < 13 {
         return None;
     }
-    let is_14 = version.minor >= 14;
+    let (is_14, is_15) = (version.minor >= 14, version.minor >= 15);
     let is_free_threaded = word(2)? != 0;
-    // Structures follow one another; each begins with its size. What 3.14 inserted is counted in.
+    // Structures follow one another; each begins with its size. What later versions inserted
+    // is counted in.
     let runtime = 3;
     let interpreter = runtime + 3;
     let thread = interpreter + if is_14 { 16 } else { 13 };
-    let frame = thread + 9;
+    // From 3.15 on an exception's stack item follows, of one word without a size.
+    let frame = thread + if is_15 { 17 } else { 9 };
     let code = frame + if is_14 { 8 } else { 6 };
     let object = code + if is_14 { 11 } else { 10 };
     let types = object + 2;
-    let tuple = types + 4;
+    let tuple = types + if is_15 { 8 } else { 4 };
     let list = tuple + 3;
     let set = list + 3;
     let dict = set + if is_14 { 4 } else { 0 };
@@ -296,7 +298,7 @@ pub(crate) fn stated(bytes: &[u8]) -> Option<(Version, Offsets)> {
         thread_next: of(thread + 2)?,
         thread_interpreter: of(thread + 3)?,
         thread_frame: vec![of(thread + 4)? as i32],
-        thread_id: of(thread + 5)?,
+        thread_id: of(thread + if is_15 { 8 } else { 5 })?,
         frame_bytes: small(frame)?,
         frame_previous: small(frame + 1)?,
         frame_code: small(frame + 2)?,
@@ -305,8 +307,8 @@ pub(crate) fn stated(bytes: &[u8]) -> Option<(Version, Offsets)> {
         position: Position::Pointer,
         activation: Activation::Shim,
         mark: 3,
-        // FRAME_OWNED_BY_CSTACK, which in 3.14 is not the loop's.
-        skip_mark: if is_14 { 4 } else { 0 },
+        // FRAME_OWNED_BY_CSTACK, which in 3.14 is not the loop's; 3.15 has none.
+        skip_mark: if version.minor == 14 { 4 } else { 0 },
         code_filename: of(code + 1)?,
         code_name: of(code + 2)?,
         code_qualname: Some(of(code + 3)?),

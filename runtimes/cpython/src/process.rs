@@ -9,7 +9,8 @@
 //! thread-specific key of all thread states is found as the one that holds this state there
 //! (`hotframe_runtime::tls`): no offset of the key, and no code, has to be known. From 3.12 on the
 //! thread-local `_Py_tss_tstate` leads there too; it is empty while a thread has released the GIL, and
-//! so it is only second.
+//! so it is only second. 3.15 has no such key but one more thread-local variable. These are found, by
+//! symbols or without, as those that hold the state of the most threads.
 //!
 //! Up to 3.11 the key keeps leading to the first interpreter that a thread ran. Which one it runs now
 //! stands where the state of the lock's holder does, and so that goes first.
@@ -17,8 +18,8 @@
 //! What `PyCode_Type` says of its members goes before the version's own layout.
 
 use crate::abi::{
-    HF_CPYTHON_COOKIE_WORDS, HF_CPYTHON_ENTRY, HF_CPYTHON_MAX_READS, HF_CPYTHON_ONE,
-    HF_CPYTHON_SHIM, hf_cpython_chain, hf_cpython_gap, hf_cpython_proc,
+    HF_CPYTHON_COOKIE_WORDS, HF_CPYTHON_ENTRY, HF_CPYTHON_MAX_CHAINS, HF_CPYTHON_MAX_READS,
+    HF_CPYTHON_ONE, HF_CPYTHON_SHIM, hf_cpython_chain, hf_cpython_gap, hf_cpython_proc,
 };
 use crate::layout::{Activation, Offsets, Position, Table};
 use crate::recognise::File;
@@ -36,6 +37,9 @@ use zerocopy::{FromZeros as _, IntoBytes as _};
 /// Interpreters and threads that are looked at to find the key.
 const INTERPRETERS_MAX: usize = 16;
 const THREADS_MAX: usize = 64;
+/// The thread state stands in thread-local variables from 3.12 on (Python/pystate.c
+/// `_Py_tss_tstate` @ v3.12.0).
+const VARIABLES_SINCE: u8 = 12;
 /// Members of `PyCode_Type` that are read; it has some 20.
 const MEMBERS_MAX: u64 = 64;
 /// `PyTypeObject.tp_members`; `PyMemberDef`: name, offset, its size
@@ -99,38 +103,47 @@ impl File {
         states: &[u64],
     ) -> Result<Vec<tls::Place>, Unusable> {
         let memory = process.memory;
-        let mut places = Vec::new();
-        for &state in states {
-            let Some(tp) = memory.u64(state.wrapping_add(offsets.thread_id)) else { continue };
-            if tp == 0 || tp % 8 != 0 {
-                continue;
-            }
-            places.extend(tls::key_holding(memory, tp, state));
-            if !places.is_empty() {
-                break;
-            }
-        }
-        if let Some(value) = self.thread_state
-            && let Some(reader) = process
-                .mappings
-                .iter()
-                .find(|mapping| {
-                    self.parts.first().is_some_and(|part| {
-                        let at = part.start.wrapping_add(process.bias);
-                        mapping.start <= at && at < mapping.end
-                    })
-                })
-                .and_then(|mapping| (process.open)(mapping))
-            && let Ok(elf) = ElfFile::open(reader)
-        {
-            let is_musl = process.mappings.iter().any(|mapping| mapping.path.contains("/ld-musl-"));
-            let variable = tls::Variable { value, bias: process.bias, is_musl };
-            places.extend(tls::variable(&elf, memory, variable));
+        let threads: Vec<(u64, u64)> = states
+            .iter()
+            .filter_map(|&state| Some((memory.u64(state.wrapping_add(offsets.thread_id))?, state)))
+            .filter(|(tp, _)| *tp != 0 && tp % 8 == 0)
+            .collect();
+        let key = threads.iter().find_map(|&(tp, state)| tls::key_holding(memory, tp, state));
+        let mut places: Vec<tls::Place> = key.into_iter().collect();
+        if self.version.minor >= VARIABLES_SINCE {
+            places.extend(self.thread_state_variables(process, &threads));
+            places.dedup();
+            places.truncate(HF_CPYTHON_MAX_CHAINS as usize);
         }
         if places.is_empty() {
             return Err(Unusable::NotYet("no thread holds its thread state"));
         }
         Ok(places)
+    }
+
+    /// The thread-local variables that hold the thread state: by its symbol the one of whoever has the
+    /// lock, and what else is found to hold it, which from 3.15 on is one that stands for the key.
+    fn thread_state_variables(
+        &self,
+        process: &Process<'_>,
+        threads: &[(u64, u64)],
+    ) -> Vec<tls::Place> {
+        let (memory, mappings) = (process.memory, process.mappings);
+        let Some(part) = self.parts.first() else { return Vec::new() };
+        let at = part.start.wrapping_add(process.bias);
+        let mapping = mappings.iter().find(|mapping| mapping.start <= at && at < mapping.end);
+        let Some(Ok(elf)) = mapping.and_then(|mapping| (process.open)(mapping)).map(ElfFile::open)
+        else {
+            return Vec::new();
+        };
+        let is_musl = mappings.iter().any(|mapping| mapping.path.contains("/ld-musl-"));
+        let module = tls::Module { bias: process.bias, is_musl };
+        let n_max = HF_CPYTHON_MAX_CHAINS as usize;
+        let mut places = tls::variables_holding(&elf, memory, module, threads, n_max);
+        // Nobody may have the lock just now.
+        let named = self.thread_state.and_then(|value| tls::variable(&elf, memory, module, value));
+        places.extend(named.filter(|named| !places.contains(named)));
+        places
     }
 
     /// Where the state of the thread that holds the lock stands, if one of these interpreters' or

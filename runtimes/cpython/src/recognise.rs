@@ -201,10 +201,26 @@ fn find_parts(elf: &ElfFile<&dyn ReadAt>, file: &mut File, entry: u64) -> Result
         return Err(Unusable::Unknown("an evaluation loop above 4 MiB".into()));
     }
     let mut own = Vec::new();
-    for part in &file.parts {
-        let bytes = code(elf, part)?;
+    let mut todo = file.parts.clone();
+    while let Some(part) = todo.pop() {
+        let bytes = code(elf, &part)?;
         listing.add(part.start, &bytes, link_offset as u64);
         own.push((part.start, bytes));
+        for target in listing.jumps_out() {
+            if file.parts.iter().any(|part| part.contains(&target)) {
+                continue;
+            }
+            let Some(extent) = rows.extent_at(target) else { continue };
+            let total: u64 = file.parts.iter().map(|part| part.end - part.start).sum();
+            if is_function(&mut rows, extent.start)
+                || file.parts.len() >= LOOP_PARTS_MAX
+                || total.saturating_add(extent.end - extent.start) > LOOP_MAX_BYTES
+            {
+                continue;
+            }
+            file.parts.push(extent.clone());
+            todo.push(extent);
+        }
     }
     if !listing.has_dispatch()
         && let Some(found) = handlers::find(elf, &mut rows, &own, &listing, link_offset as u64)
@@ -214,17 +230,6 @@ fn find_parts(elf: &ElfFile<&dyn ReadAt>, file: &mut File, entry: u64) -> Result
         file.gaps_at_leaf = true;
         keep_longest(&mut file.gaps);
         return Ok(());
-    }
-    for target in listing.jumps_out() {
-        if file.parts.iter().any(|part| part.contains(&target)) {
-            continue;
-        }
-        let Some(extent) = rows.extent_at(target) else { continue };
-        if is_function(&mut rows, target) || extent.end - extent.start > LOOP_MAX_BYTES {
-            continue;
-        }
-        listing.add(extent.start, &code(elf, &extent)?, link_offset as u64);
-        file.parts.push(extent);
     }
     merge(&mut file.parts);
     file.gaps = listing.gaps(entry);
@@ -263,11 +268,16 @@ fn code<R: ReadAt>(elf: &ElfFile<R>, part: &Range<u64>) -> Result<Vec<u8>, Unusa
     Ok(bytes)
 }
 
-/// Does the frame of a function that was just called stand at `address`?
+/// Does a function begin at `address`? What was split off one begins with a frame that is built.
 fn is_function<R: ReadAt>(rows: &mut RowSource<R>, address: u64) -> bool {
     let Some(image) = address.checked_sub(rows.file().image_base()) else { return true };
     let Ok(block) = rows.block((image >> abi::HF_BLOCK_SHIFT) as u32) else { return true };
     let at = image as u16;
     let row = block.rows.iter().rfind(|row| row.pc <= at);
-    row.is_none_or(|row| u32::from(row.kind) != abi::HF_RULE_SP || row.cfa == 8)
+    row.is_none_or(|row| match u32::from(row.kind) & abi::HF_RULE_KIND_MASK {
+        abi::HF_RULE_SP => row.cfa == 8,
+        // Where frame pointers are kept, and where registers lie as no function's beginning has them.
+        abi::HF_RULE_FP | abi::HF_RULE_SIDE => false,
+        _ => true,
+    })
 }

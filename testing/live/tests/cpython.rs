@@ -375,11 +375,12 @@ versions! {
     python_3_12 12
     python_3_13 13
     python_3_14 14
+    python_3_15 15
 }
 
 /// The newest of what is installed that keeps no native frame for each Python frame.
 fn newest() -> Option<(u32, PathBuf)> {
-    (11..=14).rev().find_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
+    (11..=15).rev().find_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
 }
 
 /// 900 calls deep, in every version: whole, up to 3.10 too, where three or four native frames stand
@@ -387,7 +388,7 @@ fn newest() -> Option<(u32, PathBuf)> {
 #[test]
 fn recursion_900_comes_whole() {
     live!();
-    let found: Vec<(u32, PathBuf)> = (6..=14)
+    let found: Vec<(u32, PathBuf)> = (6..=15)
         .filter_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
         .collect();
     if found.is_empty() {
