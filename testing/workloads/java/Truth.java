@@ -37,23 +37,20 @@ public class Truth {
         return telling ? Math.min(n, 8) : n;
     }
 
-    static boolean isOurs(StackWalker.StackFrame frame) {
+    static boolean isOurs(StackTraceElement frame) {
         String name = frame.getClassName();
         return name.startsWith("Truth") || name.startsWith("Gen");
     }
 
-    static String nameOf(StackWalker.StackFrame frame) {
+    static String nameOf(StackTraceElement frame) {
         String name = frame.getClassName().replaceFirst("\\$\\$Lambda.*", "\\$\\$Lambda");
         return name + "." + frame.getMethodName();
     }
 
-    /** Tells the stack of the caller. */
+    /** Tells the stack of the caller, hidden frames too (-XX:+ShowHiddenFrames). */
     static void tell() {
-        List<StackWalker.StackFrame> frames = new ArrayList<>();
-        StackWalker.getInstance(StackWalker.Option.SHOW_HIDDEN_FRAMES)
-                .forEach(frames::add);
-        StackWalker.StackFrame callee = null;
-        for (StackWalker.StackFrame frame : frames) {
+        StackTraceElement callee = null;
+        for (StackTraceElement frame : new Throwable().getStackTrace()) {
             if (!isOurs(frame) || nameOf(frame).equals("Truth.tell")) continue;
             if (callee != null) {
                 said.add("call " + nameOf(frame) + " " + frame.getLineNumber() + " " + nameOf(callee));
@@ -334,7 +331,7 @@ public class Truth {
             if (template == null) {
                 try (InputStream in = Truth.class.getResourceAsStream("Gen0000.class")) {
                     ByteArrayOutputStream out = new ByteArrayOutputStream();
-                    in.transferTo(out);
+                    for (int b = in.read(); b >= 0; b = in.read()) out.write(b);
                     template = out.toByteArray();
                 }
             }
