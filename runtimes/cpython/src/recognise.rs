@@ -201,26 +201,10 @@ fn find_parts(elf: &ElfFile<&dyn ReadAt>, file: &mut File, entry: u64) -> Result
         return Err(Unusable::Unknown("an evaluation loop above 4 MiB".into()));
     }
     let mut own = Vec::new();
-    let mut todo = file.parts.clone();
-    while let Some(part) = todo.pop() {
-        let bytes = code(elf, &part)?;
+    for part in &file.parts {
+        let bytes = code(elf, part)?;
         listing.add(part.start, &bytes, link_offset as u64);
         own.push((part.start, bytes));
-        for target in listing.jumps_out() {
-            if file.parts.iter().any(|part| part.contains(&target)) {
-                continue;
-            }
-            let Some(extent) = rows.extent_at(target) else { continue };
-            let total: u64 = file.parts.iter().map(|part| part.end - part.start).sum();
-            if is_function(&mut rows, extent.start)
-                || file.parts.len() >= LOOP_PARTS_MAX
-                || total.saturating_add(extent.end - extent.start) > LOOP_MAX_BYTES
-            {
-                continue;
-            }
-            file.parts.push(extent.clone());
-            todo.push(extent);
-        }
     }
     if !listing.has_dispatch()
         && let Some(found) = handlers::find(elf, &mut rows, &own, &listing, link_offset as u64)
@@ -230,6 +214,26 @@ fn find_parts(elf: &ElfFile<&dyn ReadAt>, file: &mut File, entry: u64) -> Result
         file.gaps_at_leaf = true;
         keep_longest(&mut file.gaps);
         return Ok(());
+    }
+    // A part may jump into further ones.
+    loop {
+        let mut found = None;
+        for target in listing.jumps_out() {
+            if file.parts.iter().any(|part| part.contains(&target)) {
+                continue;
+            }
+            let Some(extent) = rows.extent_at(target) else { continue };
+            let total: u64 = file.parts.iter().map(|part| part.end - part.start).sum();
+            if !is_function(&mut rows, extent.start)
+                && total.saturating_add(extent.end - extent.start) <= LOOP_MAX_BYTES
+            {
+                found = Some(extent);
+                break;
+            }
+        }
+        let Some(extent) = found.filter(|_| file.parts.len() < LOOP_PARTS_MAX) else { break };
+        listing.add(extent.start, &code(elf, &extent)?, link_offset as u64);
+        file.parts.push(extent);
     }
     merge(&mut file.parts);
     file.gaps = listing.gaps(entry);
