@@ -10,6 +10,8 @@
 #     from the Go module github.com/kluctl/go-embed-python, which carries it; needs go;
 #   - CPython 3.14 and 3.15 of Debian's unstable release (gcc, frame pointers, stripped, with a JIT that
 #     PYTHON_JIT=1 turns on), which run in a tree of their own (scripts/debian-root.sh); needs apt;
+#   - CPython 3.14 without the lock (`--disable-gil`), built from its source, which Ubuntu's archive
+#     keeps, in some two minutes; needs curl and a C compiler;
 #   - pyperformance's programs, from PyPI; needs pip;
 #   - py-spy, from PyPI, whose shares of functions are compared with ours;
 #   - uWSGI, from PyPI, which is built around the python3 that is in PATH; needs a C compiler and
@@ -24,6 +26,8 @@ module_version=v0.0.0-3.14.6-20260610-1
 pyperformance=1.14.0
 py_spy=0.4.3
 uwsgi=2.0.31
+source=http://archive.ubuntu.com/ubuntu/pool/main/p/python3.14/python3.14_3.14.4.orig.tar.xz
+source_checksum=d923c51303e38e249136fc1bdf3568d56ecb03214efdef48516176d3d7faaef8
 mkdir -p "$folder"
 
 fetch_interpreter() {
@@ -57,6 +61,24 @@ fetch_interpreter() {
 	rm -rf "$scratch"
 }
 
+fetch_free_threaded() {
+	local to=$folder/python-3.14t scratch
+	[ ! -x "$to/bin/python3.14t" ] || return 0
+	[ "${NO_INSTALL:-}" != 1 ] && command -v curl >/dev/null && command -v cc >/dev/null || return 1
+	scratch=$(mktemp -d)
+	if curl --silent --show-error --fail --max-time 300 -o "$scratch/source.tar.xz" "$source" >&2 &&
+		echo "$source_checksum  $scratch/source.tar.xz" | sha256sum --check --quiet >&2 &&
+		tar -xf "$scratch/source.tar.xz" -C "$scratch" --strip-components=1 &&
+		(cd "$scratch" && ./configure --disable-gil --prefix="$to" && make -j"$(nproc)" &&
+			make install ENSUREPIP=no) >"$scratch/log" 2>&1; then
+		rm -rf "$scratch"
+		return 0
+	fi
+	tail -n 3 "$scratch/log" >&2 || true
+	rm -rf "$scratch" "$to"
+	return 1
+}
+
 fetch_programs() {
 	local to=$folder/pyperformance-$pyperformance
 	[ ! -d "$to/pyperformance" ] || return 0
@@ -80,6 +102,11 @@ fetch_uwsgi() {
 
 if fetch_interpreter; then
 	export HOTFRAME_PYTHONS=${HOTFRAME_PYTHONS:+$HOTFRAME_PYTHONS:}$folder/python-3.14/bin/python3.14
+fi
+if fetch_free_threaded; then
+	export HOTFRAME_PYTHONS=${HOTFRAME_PYTHONS:+$HOTFRAME_PYTHONS:}$folder/python-3.14t/bin/python3.14t
+else
+	echo "cpython 3.14 without the lock: skipped: it could not be fetched and built"
 fi
 debian=$folder/debian-python
 if "$root/scripts/debian-root.sh" "$debian" sid 'python3.14 python3.15' /usr/bin/python3.14 /usr/bin/python3.15 >&2; then

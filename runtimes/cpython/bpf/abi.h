@@ -94,6 +94,10 @@ struct hf_cpython_proc {
 	/* Not 0: code may be gone before it is read, so its names are told (struct
 	 * hf_cpython_told). */
 	__u16 tells;
+	/* Where threads other than the first run copies of the bytecode (3.14 without the
+	 * lock): the pointer to these in a code object, and which one a frame runs, an int. */
+	__u16 copies_off; /* 0: there are none */
+	__u16 copy_off;
 	__u16 reserved;
 	struct hf_cpython_gap gaps[HF_CPYTHON_MAX_GAPS];
 };

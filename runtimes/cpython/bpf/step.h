@@ -18,7 +18,8 @@
  * Where code objects are made and freed all the time, and in a process's first seconds, the step
  * tells what names a code object when it meets it (hf_cpython_tell).
  *
- * Cost: up to eight reads a walk; two reads a Python frame; three reads a name told.
+ * Cost: up to eight reads a walk; two reads a Python frame, three where its thread has a copy of
+ * the bytecode; three reads a name told.
  *
  * User half: ../src/process.rs, ../src/resolve.rs.
  */
@@ -167,6 +168,26 @@ static __always_inline __u64 hf_cpython_cookie(struct hf_walk *w,
 	return cookie & ((1ULL << HF_FRAME_N_DATA_SHIFT) - 1);
 }
 
+/* Where the bytecode begins that the frame runs: in the code object, which is in scratch, or a copy
+ * that its thread has (struct _PyCodeArray: a count, pointers). What is read takes the place of the
+ * frame's first word. */
+static __always_inline __u64 hf_cpython_bytecode(struct hf_walk *w,
+						 const struct hf_cpython_proc *proc, __u64 code)
+{
+	__u64 copy = 0;
+
+	if (proc->copies_off) {
+		copy = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->copy_off);
+		if (proc->copy_off & 4)
+			copy >>= 32;
+		copy = (__u32)copy;
+	}
+	if (copy == 0)
+		return code + proc->bytecode_off;
+	return hf_cpython_pointer(w, hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->copies_off) + 8 +
+					 copy * 8);
+}
+
 static __always_inline __u64 hf_cpython_position(struct hf_walk *w,
 						 const struct hf_cpython_proc *proc, __u64 code)
 {
@@ -180,7 +201,7 @@ static __always_inline __u64 hf_cpython_position(struct hf_walk *w,
 		position = proc->position_shift ? ((__u32)word + 2) >> 1 : (__u32)word + 1;
 		position = (__u32)position;
 	} else {
-		position = word - (code + proc->bytecode_off) + 2;
+		position = word - hf_cpython_bytecode(w, proc, code) + 2;
 		if (position >> 22)
 			return HF_CPYTHON_NO_POSITION;
 		position >>= 1;

@@ -87,8 +87,9 @@ pub struct hf_cpython_proc {
     pub cookie_offs: [__u16; 4usize],
     pub gaps_at_leaf: __u16,
     pub tells: __u16,
+    pub copies_off: __u16,
+    pub copy_off: __u16,
     pub reserved: __u16,
-    pub __bindgen_padding_0: [u8; 4usize],
     pub gaps: [hf_cpython_gap; 16usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -139,8 +140,12 @@ const _: () = {
         [::core::mem::offset_of!(hf_cpython_proc, gaps_at_leaf) - 126usize];
     ["Offset of field: hf_cpython_proc::tells"]
         [::core::mem::offset_of!(hf_cpython_proc, tells) - 128usize];
+    ["Offset of field: hf_cpython_proc::copies_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, copies_off) - 130usize];
+    ["Offset of field: hf_cpython_proc::copy_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, copy_off) - 132usize];
     ["Offset of field: hf_cpython_proc::reserved"]
-        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 130usize];
+        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 134usize];
     ["Offset of field: hf_cpython_proc::gaps"]
         [::core::mem::offset_of!(hf_cpython_proc, gaps) - 136usize];
 };

@@ -76,6 +76,10 @@ pub(crate) struct Offsets {
 
     /// `PyCodeObject`. `code_bytecode` is where the bytecode begins in it, from 3.11 on.
     pub code_bytecode: u16,
+    /// `co_tlbc`, and `tlbc_index` of a frame: threads' own copies of the bytecode (3.14 without the
+    /// lock); zeros: there are none.
+    pub code_copies: u16,
+    pub frame_copy: u16,
     pub code_argcount: u64,
     pub code_flags: u64,
     pub code_firstlineno: u64,
@@ -132,6 +136,8 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
         mark: 0,
         skip_mark: 0,
         code_bytecode: 0,
+        code_copies: 0,
+        frame_copy: 0,
         code_argcount: 16,
         code_flags: 32,
         code_firstlineno: 36,
@@ -316,6 +322,8 @@ pub(crate) fn stated(bytes: &[u8]) -> Option<(Version, Offsets)> {
         code_firstlineno: of(code + 5)?,
         code_argcount: of(code + 6)?,
         code_bytecode: small(code + 9)?,
+        code_copies: if is_14 && is_free_threaded { small(code + 10)? } else { 0 },
+        frame_copy: if is_14 && is_free_threaded { small(frame + 7)? } else { 0 },
         // Before the first of the counts, behind exceptiontable (Include/cpython/code.h).
         code_flags: of(code + 6)?.checked_sub(4)?,
         code_names: of(object + 1)?.checked_add(24)?,

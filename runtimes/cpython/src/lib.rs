@@ -19,17 +19,19 @@
 //! # Sources
 //! Include/cpython/{code,frameobject,pystate,unicodeobject}.h, Include/internal/pycore_{frame,
 //! interp,runtime,debug_offsets}.h, Python/ceval.c, Objects/{codeobject,lnotab_notes.txt,
-//! locations.md} @ v3.6.15, v3.7.16, v3.8.18, v3.9.18, v3.10.13, v3.11.7, v3.12.1, v3.13.0, v3.14.0.
+//! locations.md} @ v3.6.15, v3.7.16, v3.8.18, v3.9.18, v3.10.13, v3.11.7, v3.12.1, v3.13.0, v3.14.0,
+//! v3.15.2.
 //!
 //! # Versions
-//! 3.6 to 3.14 tested, 3.14 as python-build-standalone makes it (clang, one function an instruction,
-//! without symbols); newer ones are tried as the newest known, and marked so.
+//! 3.6 to 3.15 tested; 3.14 as python-build-standalone makes it (clang, one function an instruction,
+//! without symbols), as Debian does (gcc, frame pointers, without symbols), and without the lock
+//! (`--disable-gil`); newer ones are tried as the newest known, and marked so.
 //!
 //! # Not handled
 //! Qualified names before 3.11, where code objects have none: the plain name is shown. Code that
-//! 3.13's and later JIT compilers make. Names above some 110 characters, and lines of functions above some
-//! 50, where code is gone before it is read. Lines under free threading from 3.14 on, where each thread
-//! has its own bytecode. Interpreters that one thread runs within each other: up to 3.11 the frames of
+//! 3.13's and 3.14's JIT compilers make (`PYTHON_JIT=1`), which leaves no trace of the loop's frame: its
+//! stacks have no Python frames; 3.15's keeps frame pointers and is followed. Names above some 110
+//! characters, and lines of functions above some 50, where code is gone before it is read. Interpreters that one thread runs within each other: up to 3.11 the frames of
 //! the innermost and of the thread's first are there, of the first alone while the lock is released;
 //! from 3.12 on those of the innermost. Up to 3.9, where one thread made several states of one
 //! interpreter (uWSGI's for its threads), a thread's first interpreter alone. A stack that lacks the

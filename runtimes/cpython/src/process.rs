@@ -42,7 +42,7 @@ const THREADS_MAX: usize = 64;
 const VARIABLES_SINCE: u8 = 12;
 /// Members of `PyCode_Type` that are read; it has some 20.
 const MEMBERS_MAX: u64 = 64;
-/// `PyTypeObject.tp_members`; `PyMemberDef`: name, offset, its size
+/// `PyTypeObject.tp_members` where objects begin with two words; `PyMemberDef`: name, offset, its size
 /// (Include/cpython/object.h and Include/structmember.h @ v3.6.15 to v3.13.0).
 const TYPE_MEMBERS: u64 = 240;
 const MEMBER_OFFSET: u64 = 16;
@@ -65,7 +65,9 @@ impl Layout for File {
         let mut offsets = self.offsets.clone();
         let code_type = self.code_type.map(|at| at.wrapping_add(process.bias));
         if let Some(code_type) = code_type {
-            take_members(memory, code_type, &mut offsets);
+            // Objects without the lock begin with more.
+            let members = TYPE_MEMBERS.wrapping_add(offsets.object_type).wrapping_sub(8);
+            take_members(memory, code_type.wrapping_add(members), &mut offsets);
         }
         let states = self.thread_states(process, &offsets)?;
         let holder = self.holder(process, &offsets, &states);
@@ -288,18 +290,16 @@ impl File {
         (table.file_off, table.lines_off) =
             (offsets.code_filename as u16, offsets.code_table as u16);
         table.bytecode_off = offsets.code_bytecode;
+        (table.copies_off, table.copy_off) = (offsets.code_copies, offsets.frame_copy);
         table.cookie_offs = resolver.cookie_offs;
         table.gaps_at_leaf = self.gaps_at_leaf.into();
         Ok(table)
     }
 }
 
-/// Code objects' offsets, as their type lists them.
-fn take_members(memory: &Memory, code_type: u64, offsets: &mut Offsets) {
-    let Some(members) = memory.u64(code_type.wrapping_add(TYPE_MEMBERS)).filter(|&at| at != 0)
-    else {
-        return;
-    };
+/// Code objects' offsets, as their type lists them where `at` leads to.
+fn take_members(memory: &Memory, at: u64, offsets: &mut Offsets) {
+    let Some(members) = memory.u64(at).filter(|&members| members != 0) else { return };
     for n in 0..MEMBERS_MAX {
         let member = members.wrapping_add(n * MEMBER_BYTES);
         let Some(name) = memory.u64(member).filter(|&name| name != 0) else { break };

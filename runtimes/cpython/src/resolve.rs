@@ -82,6 +82,7 @@ impl Resolver {
                 word(offsets.code_table),
                 word(offsets.code_filename),
                 word(offsets.code_qualname.unwrap_or_default()),
+                word(offsets.code_copies.into()),
             ])
             .max()
             .unwrap_or_default()
