@@ -589,6 +589,40 @@ int hf_walk_tail(struct bpf_perf_event_data *ctx)
 	} while (0)
 #endif
 
+/* Of the ticks that a late one passed over those that say nothing but that the CPU stood idle, when
+ * it may have none until it wakes: the idle task has ended a run since the last tick, and they were
+ * due before the task arrived that runs now. Its time since then is known to the scheduler's last
+ * look at it, some milliseconds ago at most. */
+static __always_inline void hf_passed_over(struct hf_counters *counters,
+					   const struct task_struct *task, __u32 pid, __u64 now_ns,
+					   struct bpf_perf_event_data *ctx)
+{
+	__u64 period_ns = ctx->sample_period, since_ns = now_ns - counters->due_ns, ran_ns = 0;
+	struct bpf_perf_event_value value = {};
+	__u64 switches, n, before;
+
+	if (!bpf_core_field_exists(task->se.prev_sum_exec_runtime) ||
+	    !bpf_core_field_exists(task->se.cfs_rq) || !bpf_core_field_exists(task->se.cfs_rq->rq))
+		return;
+	switches = pid ? task->se.cfs_rq->rq->idle->nivcsw : ~0ULL;
+	/* The first of all: since the clock was started. */
+	if (since_ns == now_ns && !bpf_perf_prog_read_value(ctx, &value, sizeof(value)))
+		since_ns = value.counter;
+	n = since_ns / period_ns;
+	if (n > 1 && switches != counters->idle_switches) {
+		if (pid)
+			ran_ns = task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime;
+		before = ran_ns < since_ns ? (since_ns - ran_ns) / period_ns : 0;
+		counters->passed_over += before < n - 1 ? before : n - 1;
+	}
+	/* One that comes early shows that those before it were late. */
+	if (n == 0 || counters->due_ns == 0)
+		counters->due_ns = now_ns;
+	else
+		counters->due_ns += n * period_ns;
+	counters->idle_switches = switches;
+}
+
 SEC("perf_event")
 int hf_sample(struct bpf_perf_event_data *ctx)
 {
@@ -606,6 +640,7 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 		return 0;
 	counters->runs++;
 	id = bpf_get_current_pid_tgid();
+	hf_passed_over(counters, task, (__u32)id, t0, ctx);
 	if ((__u32)id == 0) {
 		filtered = HF_FILTERED_IDLE;
 		goto filtered;

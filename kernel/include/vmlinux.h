@@ -44,6 +44,12 @@ enum {
 	BPF_RB_RING_SIZE = 1,
 };
 
+struct bpf_perf_event_value {
+	__u64 counter; /* of a clock: nanoseconds */
+	__u64 enabled;
+	__u64 running;
+};
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 #if defined(__TARGET_ARCH_x86)
@@ -114,8 +120,21 @@ struct mm_struct {
 		unsigned long start_stack;
 	};
 };
+struct rq {
+	struct task_struct *idle;
+};
+struct cfs_rq {
+	struct rq *rq;
+};
+struct sched_entity {
+	struct cfs_rq *cfs_rq;
+	__u64 sum_exec_runtime;
+	__u64 prev_sum_exec_runtime;
+};
 struct task_struct {
 	unsigned int flags;
+	struct sched_entity se;
+	unsigned long nivcsw;
 	int pid;
 	int tgid;
 	struct mm_struct *mm;

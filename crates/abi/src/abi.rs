@@ -715,6 +715,9 @@ pub type hf_cost = ::core::ffi::c_uint;
 )]
 pub struct hf_counters {
     pub runs: __u64,
+    pub due_ns: __u64,
+    pub idle_switches: __u64,
+    pub passed_over: __u64,
     pub run_ns: __u64,
     pub taken: __u64,
     pub emitted: __u64,
@@ -740,49 +743,55 @@ pub struct hf_counters {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 328usize];
+    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 352usize];
     ["Alignment of hf_counters"][::core::mem::align_of::<hf_counters>() - 8usize];
     ["Offset of field: hf_counters::runs"][::core::mem::offset_of!(hf_counters, runs) - 0usize];
-    ["Offset of field: hf_counters::run_ns"][::core::mem::offset_of!(hf_counters, run_ns) - 8usize];
-    ["Offset of field: hf_counters::taken"][::core::mem::offset_of!(hf_counters, taken) - 16usize];
+    ["Offset of field: hf_counters::due_ns"][::core::mem::offset_of!(hf_counters, due_ns) - 8usize];
+    ["Offset of field: hf_counters::idle_switches"]
+        [::core::mem::offset_of!(hf_counters, idle_switches) - 16usize];
+    ["Offset of field: hf_counters::passed_over"]
+        [::core::mem::offset_of!(hf_counters, passed_over) - 24usize];
+    ["Offset of field: hf_counters::run_ns"]
+        [::core::mem::offset_of!(hf_counters, run_ns) - 32usize];
+    ["Offset of field: hf_counters::taken"][::core::mem::offset_of!(hf_counters, taken) - 40usize];
     ["Offset of field: hf_counters::emitted"]
-        [::core::mem::offset_of!(hf_counters, emitted) - 24usize];
+        [::core::mem::offset_of!(hf_counters, emitted) - 48usize];
     ["Offset of field: hf_counters::slices"]
-        [::core::mem::offset_of!(hf_counters, slices) - 32usize];
+        [::core::mem::offset_of!(hf_counters, slices) - 56usize];
     ["Offset of field: hf_counters::slices_refused"]
-        [::core::mem::offset_of!(hf_counters, slices_refused) - 40usize];
+        [::core::mem::offset_of!(hf_counters, slices_refused) - 64usize];
     ["Offset of field: hf_counters::filtered"]
-        [::core::mem::offset_of!(hf_counters, filtered) - 48usize];
-    ["Offset of field: hf_counters::lost"][::core::mem::offset_of!(hf_counters, lost) - 88usize];
+        [::core::mem::offset_of!(hf_counters, filtered) - 72usize];
+    ["Offset of field: hf_counters::lost"][::core::mem::offset_of!(hf_counters, lost) - 112usize];
     ["Offset of field: hf_counters::space_records_lost"]
-        [::core::mem::offset_of!(hf_counters, space_records_lost) - 112usize];
+        [::core::mem::offset_of!(hf_counters, space_records_lost) - 136usize];
     ["Offset of field: hf_counters::hook_runs"]
-        [::core::mem::offset_of!(hf_counters, hook_runs) - 120usize];
+        [::core::mem::offset_of!(hf_counters, hook_runs) - 144usize];
     ["Offset of field: hf_counters::frames"]
-        [::core::mem::offset_of!(hf_counters, frames) - 128usize];
+        [::core::mem::offset_of!(hf_counters, frames) - 152usize];
     ["Offset of field: hf_counters::audits"]
-        [::core::mem::offset_of!(hf_counters, audits) - 136usize];
-    ["Offset of field: hf_counters::told"][::core::mem::offset_of!(hf_counters, told) - 144usize];
+        [::core::mem::offset_of!(hf_counters, audits) - 160usize];
+    ["Offset of field: hf_counters::told"][::core::mem::offset_of!(hf_counters, told) - 168usize];
     ["Offset of field: hf_counters::told_refused"]
-        [::core::mem::offset_of!(hf_counters, told_refused) - 152usize];
+        [::core::mem::offset_of!(hf_counters, told_refused) - 176usize];
     ["Offset of field: hf_counters::told_window_ns"]
-        [::core::mem::offset_of!(hf_counters, told_window_ns) - 160usize];
+        [::core::mem::offset_of!(hf_counters, told_window_ns) - 184usize];
     ["Offset of field: hf_counters::told_window"]
-        [::core::mem::offset_of!(hf_counters, told_window) - 168usize];
+        [::core::mem::offset_of!(hf_counters, told_window) - 192usize];
     ["Offset of field: hf_counters::stack_seq"]
-        [::core::mem::offset_of!(hf_counters, stack_seq) - 176usize];
+        [::core::mem::offset_of!(hf_counters, stack_seq) - 200usize];
     ["Offset of field: hf_counters::slice_window_ns"]
-        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 184usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 208usize];
     ["Offset of field: hf_counters::slice_window_bytes"]
-        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 192usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 216usize];
     ["Offset of field: hf_counters::cost_samples"]
-        [::core::mem::offset_of!(hf_counters, cost_samples) - 200usize];
+        [::core::mem::offset_of!(hf_counters, cost_samples) - 224usize];
     ["Offset of field: hf_counters::cost_ns"]
-        [::core::mem::offset_of!(hf_counters, cost_ns) - 232usize];
+        [::core::mem::offset_of!(hf_counters, cost_ns) - 256usize];
     ["Offset of field: hf_counters::cost_frames"]
-        [::core::mem::offset_of!(hf_counters, cost_frames) - 264usize];
+        [::core::mem::offset_of!(hf_counters, cost_frames) - 288usize];
     ["Offset of field: hf_counters::cost_kernel_frames"]
-        [::core::mem::offset_of!(hf_counters, cost_kernel_frames) - 296usize];
+        [::core::mem::offset_of!(hf_counters, cost_kernel_frames) - 320usize];
 };
 pub const COST_NAMES: [&str; 4] = ["user", "kernel", "no_user", "slice"];
 pub const CUT_NAMES: [&str; 12] = [

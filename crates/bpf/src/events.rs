@@ -11,8 +11,10 @@
 //! perf_swevent_hrtimer). They are in the event's count, and no program ran. [`ticks_halted`]
 //! finds them by the idle time that the kernel accounts to the CPU. That does not hold what the idle
 //! task itself does, when an interrupt wakes it and on its way in and out: some microseconds each time,
-//! whose ticks count as missed where a CPU wakes thousands of times a second. What a late tick hits does
-//! not tell them apart: of 757 that a halted CPU passed over, none was made up for in the idle task.
+//! a tenth of it where a CPU wakes thousands of times a second. So the program counts, at each late
+//! tick, those passed over that were due before the task arrived that it hits, if the idle task has run
+//! since the tick before. What a late tick hits tells nothing: of 757 that a halted CPU passed over,
+//! none was made up for in the idle task.
 //!
 //! Sources: include/uapi/linux/perf_event.h, kernel/events/core.c, fs/proc/stat.c @ v6.12.
 
@@ -237,16 +239,20 @@ pub struct CpuTicks {
     pub ran_idle: u64,
     /// Idle time while the clock ran, as [`idle_ns`] has it.
     pub idle_ns: u64,
+    /// Ticks that late ones passed over while the CPU stood idle, as the program knows it.
+    pub passed_over: u64,
 }
 
 /// Ticks that were due while a CPU stood idle and that never ran the program: as many idle ticks
-/// as its idle time says and did not run, at most as many as are missing. Idle time is known to one
-/// clock tick: a difference within it says nothing, and one beyond it takes what lies within along.
+/// as its idle time says and did not run, or as late ticks passed over, at most as many as are missing.
+/// Idle time is known to one clock tick: a difference within it says nothing, and one beyond it takes
+/// what lies within along.
 pub fn ticks_halted(ticks: CpuTicks, period_ns: u64, clock_tick_ns: u64) -> u64 {
     let resolution = clock_tick_ns.div_ceil(period_ns.max(1));
     let missing = ticks.expected.saturating_sub(ticks.ran);
     let not_run = (ticks.idle_ns / period_ns.max(1)).saturating_sub(ticks.ran_idle);
-    if not_run > resolution { missing.min(not_run + resolution) } else { 0 }
+    let by_time = if not_run > resolution { not_run + resolution } else { 0 };
+    missing.min(by_time.max(ticks.passed_over))
 }
 
 fn parse_cpus(text: &str) -> Vec<u32> {
@@ -282,10 +288,13 @@ mod tests {
     /// idle time.
     #[test]
     fn halted_ticks() {
-        let halted = |expected, ran, ran_idle, idle_ms: u64| {
+        let passing = |expected, ran, ran_idle, idle_ms: u64, passed_over| {
             let idle_ns = idle_ms * 1_000_000;
-            ticks_halted(CpuTicks { expected, ran, ran_idle, idle_ns }, 10_000_000, 10_000_000)
+            let ticks = CpuTicks { expected, ran, ran_idle, idle_ns, passed_over };
+            ticks_halted(ticks, 10_000_000, 10_000_000)
         };
+        let halted =
+            |expected, ran, ran_idle, idle_ms| passing(expected, ran, ran_idle, idle_ms, 0);
         assert_eq!(halted(300, 0, 0, 2990), 300);
         assert_eq!(halted(300, 300, 300, 3000), 0);
         assert_eq!(halted(300, 100, 0, 2000), 200);
@@ -294,6 +303,10 @@ mod tests {
         // Never idle: nothing of it is halted, within the resolution either.
         assert_eq!(halted(300, 200, 0, 0), 0);
         assert_eq!(halted(300, 200, 0, 10), 0);
+        // What the idle task did on its way is no idle time: late ticks tell of it.
+        assert_eq!(halted(1000, 780, 200, 4000), 201);
+        assert_eq!(passing(1000, 780, 200, 4000, 215), 215);
+        assert_eq!(passing(1000, 780, 200, 4000, 300), 220);
     }
 
     /// CPU lists as the kernel prints them.

@@ -80,6 +80,9 @@ pub struct Kernel {
     sidebands: Vec<SidebandRing>,
     /// Counts of CPUs that went away are kept here.
     gone_ns: u64,
+    /// When the clocks were started and stopped.
+    started_ns: u64,
+    stopped_ns: u64,
     /// Idle time of each CPU when its clock started.
     idle_from_ns: HashMap<u32, u64>,
     /// Idle time of each CPU while its clock ran, once the clocks have stopped.
@@ -186,6 +189,8 @@ impl Kernel {
             clocks: Vec::new(),
             sidebands: Vec::new(),
             gone_ns: 0,
+            started_ns: 0,
+            stopped_ns: 0,
             idle_from_ns: HashMap::new(),
             idle_ns: HashMap::new(),
             period_ns: 1_000_000_000 / u64::from(config.hz),
@@ -336,14 +341,16 @@ impl Kernel {
         Ok(())
     }
 
-    /// Starts the clocks.
-    pub fn start(&mut self) -> Result<(), Error> {
+    /// Starts the clocks. `now_ns` is `CLOCK_MONOTONIC`.
+    pub fn start(&mut self, now_ns: u64) -> Result<(), Error> {
+        self.started_ns = now_ns;
         self.idle_from_ns = events::idle_ns()?;
         self.clocks.iter().try_for_each(Clock::enable)
     }
 
-    /// Stops the clocks; counts stay readable.
-    pub fn stop(&mut self) {
+    /// Stops the clocks; counts stay readable. `now_ns` is `CLOCK_MONOTONIC`.
+    pub fn stop(&mut self, now_ns: u64) {
+        self.stopped_ns = now_ns;
         self.clocks.iter().for_each(Clock::disable);
         // Without it no tick is known to be an idle one: then they count as missed.
         let mut idle_ns = events::idle_ns().unwrap_or_default();
@@ -372,6 +379,10 @@ impl Kernel {
                 ran: counters.runs,
                 ran_idle: counters.filtered[abi::HF_FILTERED_IDLE as usize],
                 idle_ns: *self.idle_ns.get(&clock.cpu)?,
+                // Those behind the last tick, too: no later one passed them over.
+                passed_over: counters.passed_over
+                    + self.stopped_ns.saturating_sub(counters.due_ns.max(self.started_ns))
+                        / self.period_ns,
             };
             Some(events::ticks_halted(ticks, self.period_ns, clock_tick_ns))
         };

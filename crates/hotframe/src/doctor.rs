@@ -21,6 +21,7 @@
 
 use crate::cli::Doctor as Options;
 use crate::record;
+use crate::record::now_ns;
 use crate::registry::RUNTIMES;
 use hotframe_abi as abi;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
@@ -373,7 +374,7 @@ impl Doctor {
             if fallbacks.tail_calls { "tail calls" } else { "bpf_loop" },
             if fallbacks.no_arena { "an array" } else { "an arena" },
         );
-        let sampled = kernel.start().and_then(|()| {
+        let sampled = kernel.start(now_ns()).and_then(|()| {
             let until = Instant::now() + TRIAL;
             while Instant::now() < until && kernel.counters()?.taken == 0 {
                 // Something must run to be sampled, and not in a system call of BPF's.
@@ -382,7 +383,7 @@ impl Doctor {
                     std::hint::spin_loop();
                 }
             }
-            kernel.stop();
+            kernel.stop(now_ns());
             kernel.counters()
         });
         match sampled {

@@ -261,12 +261,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .map_or(0, |since| since.as_nanos() as u64);
     hotframe_alloc::trim();
     recorder.measure();
-    recorder.kernel.start()?;
+    recorder.kernel.start(now_ns())?;
     if let Some(target) = &mut target {
         target.release()?;
     }
     recorder.run(options, start_ns, &mut target)?;
-    recorder.kernel.stop();
+    recorder.kernel.stop(now_ns());
     let duration_ns = now_ns() - start_ns;
     recorder.drain_all();
     drop(priority);

@@ -491,6 +491,9 @@ enum hf_cost {
 /* One per CPU. */
 struct hf_counters {
 	__u64 runs; /* entries of the sampling program */
+	__u64 due_ns; /* when the last tick was due */
+	__u64 idle_switches; /* from the CPU's idle task, until then */
+	__u64 passed_over; /* ticks due in between that a late one passed over (hf_passed_over) */
 	__u64 run_ns; /* of all programs, by our own clock */
 	__u64 taken;
 	__u64 emitted;

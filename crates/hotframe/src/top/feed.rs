@@ -238,7 +238,7 @@ impl Recorder {
         if !pids.is_empty() {
             filter::add_with_descendants(&kernel, pids)?;
         }
-        kernel.start()?;
+        kernel.start(now_ns())?;
         let mut session = Session::new(Tables::new(Box::new(memory)), None);
         let budget = Budget::new(limit_bytes);
         session.recording = Recording::new(&budget);
@@ -280,7 +280,7 @@ impl Recorder {
                 }
             }
         }
-        self.kernel.stop();
+        self.kernel.stop(now_ns());
         Ok(())
     }
 
