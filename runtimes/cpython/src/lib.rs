@@ -29,13 +29,13 @@
 //!
 //! # Not handled
 //! Qualified names before 3.11, where code objects have none: the plain name is shown. Code that
-//! 3.13's and 3.14's JIT compilers make (`PYTHON_JIT=1`), which leaves no trace of the loop's frame: its
-//! stacks have no Python frames; 3.15's keeps frame pointers and is followed. Names above some 110
-//! characters, and lines of functions above some 50, where code is gone before it is read. Interpreters that one thread runs within each other: up to 3.11 the frames of
-//! the innermost and of the thread's first are there, of the first alone while the lock is released;
-//! from 3.12 on those of the innermost. Up to 3.9, where one thread made several states of one
-//! interpreter (uWSGI's for its threads), a thread's first interpreter alone. A stack that lacks the
-//! others' is counted.
+//! 3.13's and 3.14's JIT compilers make (`PYTHON_JIT=1`), which leaves no trace of the loop's frame:
+//! its stacks have no Python frames, and are not counted; 3.15's keeps frame pointers and is followed.
+//! Names above some 110 characters, and lines of functions above some 50, where code is gone before it
+//! is read. Interpreters that one thread runs within each other: up to 3.11 the frames of the innermost
+//! and of the thread's first are there, of the first alone while the lock is released; from 3.12 on
+//! those of the innermost. Up to 3.9, where one thread made several states of one interpreter (uWSGI's
+//! for its threads), a thread's first interpreter alone. A stack that lacks the others' is counted.
 //!
 //! # Cost
 //! Recognising: one pass over the symbols and the evaluation loop's code, some milliseconds a file.
