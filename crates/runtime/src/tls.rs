@@ -26,7 +26,8 @@
 //! yet reads as nothing.
 //!
 //! # Cost
-//! A variable: one pass over the relocations. A key: the pages of one thread's descriptor.
+//! A variable: one pass over the relocations; without a symbol, reads of cached pages, at most
+//! 131,072. A key: the pages of one thread's descriptor.
 
 use crate::Memory;
 use hotframe_objects::{ElfFile, ReadAt, Segment};
@@ -139,8 +140,9 @@ const R_X86_64_TPOFF64: u32 = 18;
 const R_X86_64_TLSDESC: u32 = 36;
 /// Largest table of relocations that is read: LLVM's largest library has 20 MB.
 const RELOCATIONS_MAX_BYTES: u64 = 64 << 20;
-/// As much of a segment is searched for variables.
+/// As much of a segment is searched for variables, and as many threads are asked.
 const SEARCH_MAX_BYTES: u64 = 64 << 10;
+const SEARCH_MAX_THREADS: usize = 16;
 /// Further from the thread pointer than this is no static thread-local segment.
 const STATIC_MAX_BYTES: i64 = 1 << 24;
 
@@ -185,6 +187,7 @@ pub fn variables_holding<R: ReadAt>(
     n_max: usize,
 ) -> Vec<Place> {
     let size = segment(elf).map_or(0, |header| header.memsz.min(SEARCH_MAX_BYTES));
+    let threads = threads.get(..SEARCH_MAX_THREADS).unwrap_or(threads);
     let Some(block) = block(elf, memory, module) else { return Vec::new() };
     let places = (0..size / 8).filter_map(|word| block.place(word * 8));
     let mut found: Vec<(usize, Place)> = places
