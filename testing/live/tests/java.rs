@@ -120,6 +120,10 @@ impl Jvm {
     ) -> Jvm {
         let file = File::create(scratch.path("said.txt")).expect("a file for its output");
         let mut command = Command::new(home.join("bin/java"));
+        // Without debug information for each instruction a leaf belongs to the next call. Where the
+        // floor of the recursion is inlined, that may be one which the walk to it has not reached.
+        command.args(["-XX:CompileCommand=quiet"]);
+        command.args(["-XX:CompileCommand=dontinline,Truth$Recursion::bottom"]);
         // The truth has frames that stack traces leave out, and not every JVM has every mode.
         command.args(["-XX:+UnlockDiagnosticVMOptions", "-XX:+ShowHiddenFrames"]);
         command
