@@ -33,6 +33,9 @@ const SCENARIOS: [&str; 14] = [
     "handling",
     "forking",
 ];
+/// Versions 3.x that are looked for.
+const OLDEST_MINOR: u32 = 6;
+const NEWEST_MINOR: u32 = 15;
 const LOOP: &str = "_PyEval_EvalFrameDefault";
 /// Stacks with Python frames that make a recording long enough.
 const SAMPLES_ENOUGH: usize = 150;
@@ -380,7 +383,9 @@ versions! {
 
 /// The newest of what is installed that keeps no native frame for each Python frame.
 fn newest() -> Option<(u32, PathBuf)> {
-    (11..=15).rev().find_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
+    (11..=NEWEST_MINOR)
+        .rev()
+        .find_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
 }
 
 /// 900 calls deep, in every version: whole, up to 3.10 too, where three or four native frames stand
@@ -388,7 +393,7 @@ fn newest() -> Option<(u32, PathBuf)> {
 #[test]
 fn recursion_900_comes_whole() {
     live!();
-    let found: Vec<(u32, PathBuf)> = (6..=15)
+    let found: Vec<(u32, PathBuf)> = (OLDEST_MINOR..=NEWEST_MINOR)
         .filter_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
         .collect();
     if found.is_empty() {
@@ -561,7 +566,7 @@ fn gone_in_the_middle() {
     live!();
     let (later, next) = (program!("execlater.so"), program!("recursion"));
     let mut n = 0;
-    for minor in 6..=14 {
+    for minor in OLDEST_MINOR..=NEWEST_MINOR {
         let Some(interpreter) = interpreters(minor).into_iter().next() else { continue };
         n += 1;
         let scratch = Scratch::new();
@@ -774,7 +779,7 @@ fn agrees_with_py_spy() {
         return;
     };
     let mut n_compared = 0;
-    for minor in 6..=14 {
+    for minor in OLDEST_MINOR..=NEWEST_MINOR {
         let Some(interpreter) = interpreters(minor).into_iter().next() else { continue };
         n_compared += usize::from(compared_with_py_spy(minor, &interpreter, &py_spy));
     }
@@ -881,7 +886,7 @@ fn plain(name: &str) -> &str {
 #[test]
 fn embedded_and_with_interpreters_of_its_own() {
     live!();
-    for minor in 6..=14 {
+    for minor in OLDEST_MINOR..=NEWEST_MINOR {
         let Some(interpreter) = interpreters(minor).into_iter().next() else { continue };
         let scratch = Scratch::new();
         let service = scratch.path("service");

@@ -63,7 +63,13 @@ fn homes() -> Vec<PathBuf> {
 fn copyable_homes() -> Vec<PathBuf> {
     let is_program = |path: PathBuf| fs::read(path).is_ok_and(|file| file.starts_with(b"\x7fELF"));
     let mut homes = homes();
-    homes.retain(|home| home.join(LIBJVM[0]).is_file() && is_program(home.join("bin/java")));
+    homes.retain(|home| {
+        let is_copyable = home.join(LIBJVM[0]).is_file() && is_program(home.join("bin/java"));
+        if !is_copyable {
+            skipped(&format!("{}: a copy of it would not run", home.display()));
+        }
+        is_copyable
+    });
     homes
 }
 
@@ -122,8 +128,8 @@ impl Jvm {
         let mut command = Command::new(home.join("bin/java"));
         // Without debug information for each instruction a leaf belongs to the next call. Where the
         // floor of the recursion is inlined, that may be one which the walk to it has not reached.
-        command.args(["-XX:CompileCommand=quiet"]);
-        command.args(["-XX:CompileCommand=dontinline,Truth$Recursion::bottom"]);
+        let apart = "-XX:CompileCommand=dontinline,Truth$Recursion::bottom";
+        command.args(["-XX:CompileCommand=quiet", apart]);
         // The truth has frames that stack traces leave out, and not every JVM has every mode.
         command.args(["-XX:+UnlockDiagnosticVMOptions", "-XX:+ShowHiddenFrames"]);
         command
@@ -472,12 +478,15 @@ fn agrees_with_async_profiler() {
     if classes(&scratch).is_none() {
         return;
     }
-    // 8 loads no agent on request.
-    for home in homes().iter().filter(|home| home.join(LIBJVM[0]).is_file()) {
+    for home in homes() {
+        if !home.join(LIBJVM[0]).is_file() {
+            skipped(&format!("{}: 8 loads no agent on request", home.display()));
+            continue;
+        }
         let theirs = scratch.path("theirs.folded");
         let sections =
             ["inline", "recursion", "lambdas", "megamorphic", "exceptions", "locks", "osr"];
-        let jvm = Jvm::start(home, &scratch, &[&["Truth"][..], &sections].concat());
+        let jvm = Jvm::start(&home, &scratch, &[&["Truth"][..], &sections].concat());
         // It is loaded when the program has told, so that both see the same.
         let agent = |what: &str| {
             let pid = jvm.child.id().to_string();
