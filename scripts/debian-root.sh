@@ -32,7 +32,9 @@ site=$(apt-get indextargets --format '$(REPO_URI) $(LABEL) $(COMPONENT)' |
 	awk '$2 == "Debian" && $3 == "main" { print $1; exit }')
 site=${site:-http://deb.debian.org/debian}
 
-if [ ! -e "$folder/done" ]; then
+# What was fetched for other packages does not do.
+wanted="$release: $packages"
+if [ "$(cat "$folder/done" 2>/dev/null)" != "$wanted" ]; then
 	if [ "${NO_INSTALL:-}" = 1 ]; then
 		echo "debian-root: $folder has not been fetched (NO_INSTALL=1)" >&2
 		exit 1
@@ -53,7 +55,7 @@ if [ ! -e "$folder/done" ]; then
 		dpkg-deb --extract "$package" "$folder/root"
 	done
 	rm -rf "$folder/apt"
-	touch "$folder/done"
+	echo "$wanted" >"$folder/done"
 fi
 
 for program in "$@"; do

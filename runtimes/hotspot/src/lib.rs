@@ -24,8 +24,8 @@
 //! constMethod,constantPool,klass,symbol}.hpp, share/interpreter/interpreter.hpp, cpu/x86/.
 //!
 //! # Versions
-//! 8 to 26, see [`layout`]. 11, 17, 21 and 25 are recorded and run in the live suite, 8 and 26 run in it
-//! (`make test-runtimes`). Later ones are tried as 26.
+//! 8 to 27, see [`layout`]. 11, 17, 21 and 25 are recorded and run in the live suite, 8, 26 and 27 run in
+//! it (`make test-runtimes`). Later ones are tried as 27.
 //!
 //! # Bad input
 //! What libjvm says of itself is bounded before it is used: a stride, an offset or a size that no
