@@ -157,13 +157,14 @@ pub struct Record {
     /// `-` is stdout; repeatable [default: hotframe.html]
     #[arg(short, long, value_name = "FILE")]
     pub output: Vec<PathBuf>,
-    /// Format of what goes to stdout: html, pprof, folded, otlp, firefox, speedscope or svg
+    /// Format of what goes to stdout or has another name, or of ./hotframe.*: html, pprof, folded, otlp,
+    /// firefox, speedscope or svg
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Bound on all memory, the kernel's maps included: bytes, or with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "60M")]
     pub memory: String,
-    /// Write the books as JSON
+    /// Write the books as JSON; `-` is stdout
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
     /// Write the stacks as they came, with their names, for `make bench-frames STREAM=FILE`
@@ -322,9 +323,9 @@ pub struct Man {
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    match text.trim_end_matches('s').parse::<f64>() {
+    match text.strip_suffix('s').unwrap_or(text).parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 1e9 => Ok(seconds),
-        _ => Err("expected a number of seconds above 0".into()),
+        _ => Err("expected a number of seconds above 0, up to 1e9".into()),
     }
 }
 

@@ -2,21 +2,25 @@
 //!
 //! hotframe starts itself with [`GATE`] set; that process takes the user's ids, waits for a byte
 //! on a pipe, and becomes the command. So its pid is known before its first instruction, and
-//! nothing of it is missed.
+//! nothing of it is missed. If it cannot, it says so by another pipe, and nothing is written.
 
 use anyhow::Context as _;
+use nix::sys::signalfd::siginfo;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, User};
+use rustix::process::{PidfdFlags, Signal, pidfd_open};
 use std::ffi::{CString, OsString};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 
-/// Set in the environment of the process that waits: the pipe's number, `;`, and
-/// `UID:GID` or nothing.
+/// Set in the environment of the process that waits: the numbers of the pipe that lets it go and of
+/// the one that takes why it could not, and `UID:GID` or nothing, with `;` between.
 const GATE: &str = "HOTFRAME_GATE";
 
 /// A command that waits to be let go, or runs.
@@ -24,7 +28,29 @@ pub struct Target {
     child: Child,
     /// Its pid.
     pub pid: u32,
+    /// To send it signals by.
+    pub handle: Arc<Handle>,
     release: Option<std::io::PipeWriter>,
+    /// Has why it did not become the command; at its end once it did.
+    failure: std::io::PipeReader,
+}
+
+/// The process that is or becomes a command, and no later one of its pid.
+#[derive(Debug)]
+pub struct Handle(OwnedFd);
+
+/// `si_code` of signals that the kernel sends, a terminal's among them.
+const SI_KERNEL: i32 = 0x80;
+
+impl Handle {
+    /// Sends it a signal that came to us, unless it came to both: a terminal's does.
+    pub fn pass_on(&self, info: &siginfo) {
+        if info.ssi_code != SI_KERNEL
+            && let Some(signal) = Signal::from_named_raw(info.ssi_signo as i32)
+        {
+            let _ = rustix::process::pidfd_send_signal(&self.0, signal);
+        }
+    }
 }
 
 /// Finds a command as a shell would. Not found is 127, not executable 126.
@@ -41,12 +67,14 @@ pub fn find(name: &std::ffi::OsStr) -> anyhow::Result<PathBuf> {
             if nix::unistd::access(&candidate, nix::unistd::AccessFlags::X_OK).is_ok() {
                 return Ok(candidate);
             }
-            found = found.or(Some(candidate));
+            found = found.or(Some((candidate, "permission denied")));
+        } else if name.as_bytes().contains(&b'/') && candidate.is_dir() {
+            found = Some((candidate, "is a directory"));
         }
     }
     Err(match found {
-        Some(path) => {
-            crate::Exit { code: 126, message: format!("{}: permission denied", path.display()) }
+        Some((path, why)) => {
+            crate::Exit { code: 126, message: format!("{}: {why}", path.display()) }
         }
         None => crate::Exit {
             code: 127,
@@ -73,20 +101,27 @@ impl Target {
         };
         let gate = ids.map_or_else(String::new, |(uid, gid)| format!("{uid}:{gid}"));
         let (theirs, ours) = std::io::pipe().context("making a pipe")?;
+        let (failure, tells) = std::io::pipe().context("making a pipe")?;
         let exe = std::env::current_exe().context("finding our own executable")?;
-        // The command needs our standard input, so the pipe goes in by number.
-        nix::fcntl::fcntl(&theirs, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))
-            .context("keeping a descriptor open")?;
-        let number = theirs.as_raw_fd();
+        // The command needs our standard streams, so the pipes go in by number.
+        for end in [theirs.as_fd(), tells.as_fd()] {
+            nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))
+                .context("keeping a descriptor open")?;
+        }
+        let (go, told) = (theirs.as_raw_fd(), tells.as_raw_fd());
         let child = Command::new(exe)
-            .env(GATE, format!("{number};{gate}"))
+            .env(GATE, format!("{go};{told};{gate}"))
             .arg(&program)
             .args(command)
             .stdin(Stdio::inherit())
             .spawn()
             .context("starting a process")?;
-        drop(theirs);
-        Ok(Target { pid: child.id(), child, release: Some(ours) })
+        let pid = child.id();
+        let handle = rustix::process::Pid::from_raw(pid as i32)
+            .context("a process without a number")
+            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
+            .context("holding the command's process")?;
+        Ok(Target { child, pid, handle: Arc::new(Handle(handle)), release: Some(ours), failure })
     }
 
     /// Lets it run.
@@ -95,6 +130,14 @@ impl Target {
             pipe.write_all(b"go").context("starting the command")?;
         }
         Ok(())
+    }
+
+    /// Why it never became the command. Of a process that has ended: it is waited for otherwise.
+    pub fn failure(&mut self) -> Option<crate::Exit> {
+        let mut text = String::new();
+        let _ = std::io::Read::by_ref(&mut self.failure).take(4096).read_to_string(&mut text);
+        let (code, message) = text.split_once(';')?;
+        Some(crate::Exit { code: code.parse().ok()?, message: message.to_owned() })
     }
 
     /// Its exit code if it has ended: its own, or 128 + signal.
@@ -130,25 +173,49 @@ fn exit_code(status: nix::Result<WaitStatus>) -> Option<u8> {
 /// In the process that waits: becomes the command. `None` in any other.
 pub fn gate() -> Option<ExitCode> {
     let spec = std::env::var(GATE).ok()?;
-    match become_command(&spec) {
-        Ok(never) => Some(never),
+    let cause = match gate_of(&spec) {
+        Ok((go, mut tells, ids)) => match become_command(go, ids) {
+            Ok(never) => return Some(never),
+            Err(cause) => {
+                let _ = write!(tells, "{};{cause:#}", code_of(&cause));
+                cause
+            }
+        },
         Err(cause) => {
             eprintln!("hotframe: {cause:#}");
-            Some(ExitCode::from(cause.downcast_ref::<crate::Exit>().map_or(1, |exit| exit.code)))
+            cause
         }
-    }
+    };
+    Some(ExitCode::from(code_of(&cause)))
 }
 
-fn become_command(spec: &str) -> anyhow::Result<ExitCode> {
-    let (number, ids) = spec.split_once(';').context("a malformed gate")?;
-    let number: i32 = number.parse().context("a malformed gate")?;
-    // Opened anew by its path, while we may: after the change of ids it is not ours.
-    let mut pipe =
-        std::fs::File::open(format!("/proc/self/fd/{number}")).context("opening the pipe")?;
-    nix::unistd::close(number).context("closing a descriptor")?;
+fn code_of(cause: &anyhow::Error) -> u8 {
+    cause.downcast_ref::<crate::Exit>().map_or(1, |exit| exit.code)
+}
+
+/// The two pipes and the ids.
+fn gate_of(spec: &str) -> anyhow::Result<(File, File, &str)> {
+    let mut parts = spec.splitn(3, ';');
+    // Opened anew by their paths, while we may: after the change of ids they are not ours. And these
+    // the command does not inherit.
+    let mut open = |options: &std::fs::OpenOptions| {
+        let number: i32 =
+            parts.next().and_then(|it| it.parse().ok()).context("a malformed gate")?;
+        let file = options.open(format!("/proc/self/fd/{number}")).context("opening the pipe")?;
+        nix::unistd::close(number).context("closing a descriptor")?;
+        anyhow::Ok(file)
+    };
+    let go = open(std::fs::OpenOptions::new().read(true))?;
+    let tells = open(std::fs::OpenOptions::new().write(true))?;
+    Ok((go, tells, parts.next().context("a malformed gate")?))
+}
+
+fn become_command(mut go: File, ids: &str) -> anyhow::Result<ExitCode> {
+    let mut user = None;
     if let Some((uid, gid)) = ids.split_once(':') {
         let (uid, gid) = (Uid::from_raw(uid.parse()?), Gid::from_raw(gid.parse()?));
-        match User::from_uid(uid).ok().flatten().and_then(|user| CString::new(user.name).ok()) {
+        user = User::from_uid(uid).ok().flatten();
+        match user.as_ref().and_then(|user| CString::new(user.name.as_str()).ok()) {
             Some(name) => nix::unistd::initgroups(&name, gid),
             None => nix::unistd::setgroups(&[gid]),
         }
@@ -160,13 +227,17 @@ fn become_command(spec: &str) -> anyhow::Result<ExitCode> {
     let program = arguments.next().context("a malformed gate")?;
     let name = arguments.next().context("a malformed gate")?;
     let mut word = [0; 2];
-    if pipe.read_exact(&mut word).is_err() {
+    if go.read_exact(&mut word).is_err() {
         return Ok(ExitCode::from(1)); // hotframe is gone: the command is not started
     }
-    drop(pipe);
     // A process inherits the signals that its parent blocks; the command must not.
     nix::sys::signal::SigSet::all().thread_unblock().context("unblocking signals")?;
-    let cause = Command::new(&program).arg0(&name).args(arguments).env_remove(GATE).exec();
+    let mut command = Command::new(&program);
+    command.arg0(&name).args(arguments).env_remove(GATE);
+    if let Some(user) = user {
+        command.env("HOME", &user.dir).env("USER", &user.name).env("LOGNAME", &user.name);
+    }
+    let cause = command.exec();
     let code = if cause.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
     Err(crate::Exit { code, message: format!("{}: {cause}", Path::new(&program).display()) }.into())
 }

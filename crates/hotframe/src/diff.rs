@@ -31,13 +31,13 @@ const NOISE_LINES: usize = 3;
 /// # Errors
 /// A profile that cannot be read, a page that cannot be written.
 pub fn run(options: &cli::Diff) -> anyhow::Result<ExitCode> {
-    if let Some(path) = &options.output {
-        if Format::from_path(path) != Some(Format::Html) {
-            let path = path.display();
-            return Err(Exit::usage(format!("{path}: a comparison is written as .html only")));
-        }
-        output::probe(path)?;
+    if let Some(path) = &options.output
+        && Format::from_path(path) != Some(Format::Html)
+    {
+        let path = path.display();
+        return Err(Exit::usage(format!("{path}: a comparison is written as .html only")));
     }
+    let place = options.output.as_deref().map(output::Place::of).transpose()?;
     let dash = Path::new("-");
     if options.before == dash && options.after == dash {
         return Err(Exit::usage("only one of the two can come from stdin"));
@@ -63,8 +63,8 @@ pub fn run(options: &cli::Diff) -> anyhow::Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("writing to stdout")?;
     drop(stdout);
-    if let Some(path) = &options.output {
-        output::write_file(path, |mut out| Ok(html::write_comparison(&comparison, &mut out)?))?;
+    if let Some(place) = &place {
+        place.write(|mut out| Ok(html::write_comparison(&comparison, &mut out)?))?;
     }
     if options.view {
         let mut page = Vec::new();

@@ -3,14 +3,19 @@
 //! A file is written under a temporary name beside it and renamed when it is whole, so that nobody
 //! ever sees half of one. Under sudo it belongs to who called sudo. As root a link is never
 //! followed: the name itself is replaced, and the directory is opened once, with its links resolved
-//! as that user may.
+//! as that user may. A device or a pipe is written as it stands.
 
 use anyhow::Context as _;
 use hotframe_core::profile::Profile;
 use hotframe_formats::Format;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, geteuid, setfsgid, setfsuid, unlinkat};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// The formats that can be written, for messages.
@@ -36,22 +41,38 @@ pub fn of_name(name: &str) -> Option<Format> {
     Format::from_name(name).or_else(|| Format::from_path(Path::new(&format!("x.{name}"))))
 }
 
-/// One place to write to.
-#[derive(Debug, Clone)]
+/// A place to write to, checked.
+#[derive(Debug)]
+pub struct Place {
+    /// As it was given.
+    path: PathBuf,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Stdout,
+    /// A file of this name in this directory, which is made or replaced.
+    File {
+        directory: OwnedFd,
+        name: OsString,
+    },
+    /// A device or a pipe, open for writing: who reads a pipe would take a second opening's end for
+    /// the end.
+    Direct(File),
+}
+
+/// One output: where, and what.
+#[derive(Debug)]
 pub struct Output {
-    /// Path; `-` is stdout.
-    pub path: PathBuf,
+    /// Where to.
+    pub place: Place,
     /// What to write.
     pub format: Format,
 }
 
-impl Output {
-    fn is_stdout(&self) -> bool {
-        self.path == Path::new("-")
-    }
-}
-
-/// The outputs of a command line, checked.
+/// The outputs of a command line, checked. Without one it is `hotframe.html` here, or of the format
+/// that is asked for.
 pub fn choose(paths: &[PathBuf], format: Option<&str>) -> anyhow::Result<Vec<Output>> {
     let named = match format {
         Some(name) => Some(of_name(name).filter(|format| format.writes()).ok_or_else(|| {
@@ -59,9 +80,10 @@ pub fn choose(paths: &[PathBuf], format: Option<&str>) -> anyhow::Result<Vec<Out
         })?),
         None => None,
     };
-    let default = [PathBuf::from("hotframe.html")];
+    let extension = named.and_then(|format| format.extensions().first().copied());
+    let default = [PathBuf::from(format!("hotframe{}", extension.unwrap_or(".html")))];
     let paths = if paths.is_empty() { &default } else { paths };
-    let mut outputs = Vec::new();
+    let mut chosen = Vec::new();
     for path in paths {
         let format = if path == Path::new("-") {
             named.ok_or_else(|| {
@@ -77,88 +99,236 @@ pub fn choose(paths: &[PathBuf], format: Option<&str>) -> anyhow::Result<Vec<Out
                 ))
             })?
         };
-        let output = Output { path: path.clone(), format };
-        if output.is_stdout() {
-            if !format.is_text() && std::io::stdout().is_terminal() {
-                return Err(crate::Exit::usage("not writing binary data to a terminal"));
-            }
-        } else {
-            probe(path)?;
+        chosen.push((path, format));
+    }
+    if let (Some(named), Some((path, format))) = (named, chosen.first())
+        && chosen.iter().all(|&(_, format)| format != named)
+    {
+        return Err(crate::Exit::usage(format!(
+            "--format {}: {} is {} by its name",
+            named.name(),
+            path.display(),
+            format.name()
+        )));
+    }
+    let mut outputs = Vec::new();
+    for (path, format) in chosen {
+        let place = Place::of(path)?;
+        if !format.is_text() && place.is_terminal() {
+            return Err(crate::Exit::usage("not writing binary data to a terminal"));
         }
-        outputs.push(output);
+        outputs.push(Output { place, format });
     }
     Ok(outputs)
 }
 
-/// Can a file be made there? Found out before a recording is taken in vain.
-pub fn probe(path: &Path) -> anyhow::Result<()> {
-    if path.is_dir() {
-        anyhow::bail!("{}: is a directory", path.display());
+/// No two of them are one place: the second would take the first one's.
+pub fn distinct<'a>(places: impl IntoIterator<Item = &'a Place>) -> anyhow::Result<()> {
+    let mut taken = Vec::new();
+    for place in places {
+        let here = match &place.way {
+            Way::Stdout => None,
+            Way::File { directory, name } => {
+                let of = fstat(directory).with_context(|| place.said())?;
+                Some((of.st_dev, of.st_ino, name.as_os_str()))
+            }
+            Way::Direct(_) => continue,
+        };
+        if taken.contains(&here) {
+            return Err(crate::Exit::usage(format!(
+                "{}: two things cannot go there",
+                place.said()
+            )));
+        }
+        taken.push(here);
     }
-    let (temporary, _) = create(path)?;
-    std::fs::remove_file(&temporary).with_context(|| format!("removing {}", temporary.display()))
+    Ok(())
 }
 
-/// Makes the temporary file beside `path`.
-fn create(path: &Path) -> anyhow::Result<(PathBuf, File)> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let name = path
-        .file_name()
-        .with_context(|| format!("{}: not the name of a file", path.display()))?
-        .to_string_lossy();
-    let temporary = directory.join(format!(".{name}.{}.tmp", std::process::id()));
-    // O_EXCL never follows a link; one that is in the way is somebody else's.
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&temporary)
-        .with_context(|| format!("{}: cannot be written", path.display()))?;
-    if let Some((uid, gid)) = invoking_user() {
-        let _ = std::os::unix::fs::fchown(&file, Some(uid), Some(gid));
+impl Place {
+    /// Can it be written? Found out before a recording is taken in vain. `-` is stdout.
+    ///
+    /// # Errors
+    /// One line that says why not. A link is one of these if it leads to what is no file: it would be
+    /// replaced, and `/dev/stdout` is one.
+    pub fn of(path: &Path) -> anyhow::Result<Place> {
+        let path = path.to_path_buf();
+        if path == Path::new("-") {
+            return Ok(Place { path, way: Way::Stdout });
+        }
+        let shown = path.display();
+        let name = path.file_name().filter(|_| !ends_in_slash(&path));
+        let Some(name) = name.map(OsStr::to_os_string) else {
+            match path.is_dir() {
+                true => anyhow::bail!("{shown}: is a directory"),
+                false => anyhow::bail!("{shown}: not the name of a file"),
+            }
+        };
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        let directory = open_directory(parent.unwrap_or(Path::new(".")), &name)
+            .with_context(|| format!("{shown}: cannot be written"))?;
+        let here = fstatat(&directory, &*name, AtFlags::AT_SYMLINK_NOFOLLOW).ok();
+        let is_link = here.as_ref().is_some_and(|it| kind(it) == SFlag::S_IFLNK);
+        let there = if is_link { fstatat(&directory, &*name, AtFlags::empty()).ok() } else { here };
+        let way = match there.as_ref().map(kind) {
+            None | Some(SFlag::S_IFREG) => Way::File { directory, name },
+            Some(SFlag::S_IFDIR) => anyhow::bail!("{shown}: is a directory"),
+            Some(_) if is_link => {
+                anyhow::bail!("{shown}: is a link to what is no file: name that, or - for stdout")
+            }
+            Some(SFlag::S_IFCHR | SFlag::S_IFIFO) if there.as_ref().is_some_and(is_ours) => {
+                Way::Direct(
+                    open_direct(&directory, &name)
+                        .with_context(|| format!("{shown}: cannot be written"))?,
+                )
+            }
+            Some(_) => anyhow::bail!("{shown}: neither a file nor a device or pipe of this user"),
+        };
+        Ok(Place { path, way })
     }
-    Ok((temporary, file))
+
+    /// As it was given; `-` as stdout.
+    pub fn said(&self) -> String {
+        match self.way {
+            Way::Stdout => "stdout".into(),
+            _ => self.path.display().to_string(),
+        }
+    }
+
+    fn is_terminal(&self) -> bool {
+        match &self.way {
+            Way::Stdout => std::io::stdout().is_terminal(),
+            Way::File { .. } => false,
+            Way::Direct(file) => file.is_terminal(),
+        }
+    }
+
+    /// Writes by way of `write`; a file whole or not at all.
+    pub fn write(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let through = |to: &mut dyn Write| {
+            let mut out = BufWriter::with_capacity(64 << 10, to);
+            write(&mut out).and_then(|()| out.flush().map_err(Into::into))
+        };
+        let context = || format!("writing {}", self.path.display());
+        match &self.way {
+            Way::Stdout => through(&mut std::io::stdout().lock()).context("writing to stdout"),
+            Way::Direct(file) => through(&mut &*file).with_context(context),
+            Way::File { directory, name } => {
+                let (temporary, mut file) = create(directory, name)
+                    .with_context(|| format!("{}: cannot be written", self.path.display()))?;
+                if let Some((uid, gid)) = invoking_user() {
+                    let _ = std::os::unix::fs::fchown(&file, Some(uid), Some(gid));
+                }
+                let result = through(&mut file)
+                    .and_then(|()| {
+                        nix::fcntl::renameat(directory, &*temporary, directory, &**name)
+                            .map_err(Into::into)
+                    })
+                    .with_context(context);
+                if result.is_err() {
+                    let _ = unlinkat(directory, &*temporary, UnlinkatFlags::NoRemoveDir);
+                }
+                result
+            }
+        }
+    }
+}
+
+/// Makes the temporary file beside a file.
+fn create(directory: &OwnedFd, name: &OsStr) -> nix::Result<(OsString, File)> {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    // O_EXCL never follows a link; one that is in the way is somebody else's.
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let mode = Mode::from_bits_truncate(0o644);
+    let file = nix::fcntl::openat(directory, &*temporary, flags, mode)?;
+    Ok((temporary, file.into()))
+}
+
+fn ends_in_slash(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+fn kind(of: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(of.st_mode & SFlag::S_IFMT.bits())
+}
+
+/// Root's, ours, or that of who called sudo: a pipe that anybody else laid there would hold us up.
+fn is_ours(of: &FileStat) -> bool {
+    let caller = invoking_user().map(|(uid, _)| uid);
+    [Some(0), Some(geteuid().as_raw()), caller].contains(&Some(of.st_uid))
+}
+
+fn open_direct(directory: &OwnedFd, name: &OsStr) -> nix::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    // A pipe that nobody reads is refused and not waited for; one that is read is.
+    let file = nix::fcntl::openat(directory, name, flags | OFlag::O_NONBLOCK, Mode::empty())?;
+    nix::fcntl::fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok(file.into())
+}
+
+/// Opens a directory in which a file of this name can be made, unless a device or the like has it; under
+/// sudo as who called sudo, and where that may not, as root by no link.
+fn open_directory(path: &Path, name: &OsStr) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let usable = |directory: OwnedFd| {
+        let here = fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok();
+        if matches!(here.as_ref().map(kind), None | Some(SFlag::S_IFREG | SFlag::S_IFLNK)) {
+            let (temporary, _) = create(&directory, name)?;
+            unlinkat(&directory, &*temporary, UnlinkatFlags::NoRemoveDir)?;
+        }
+        Ok(directory)
+    };
+    let open = || nix::fcntl::open(path, flags, Mode::empty()).and_then(usable);
+    let Some((uid, gid)) = invoking_user() else { return open() };
+    let as_user = {
+        let _ids = FileIds::of(uid, gid);
+        open()
+    };
+    as_user.or_else(|why| {
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        match why {
+            Errno::EACCES => {
+                nix::fcntl::openat2(AT_FDCWD, path, how).map_err(|_| why).and_then(usable)
+            }
+            _ => Err(why),
+        }
+    })
+}
+
+/// This thread's ids for files are another's for as long as this lives.
+struct FileIds(Uid, Gid);
+
+impl FileIds {
+    fn of(uid: u32, gid: u32) -> FileIds {
+        let gid = setfsgid(Gid::from_raw(gid));
+        FileIds(setfsuid(Uid::from_raw(uid)), gid)
+    }
+}
+
+impl Drop for FileIds {
+    fn drop(&mut self) {
+        setfsuid(self.0);
+        setfsgid(self.1);
+    }
 }
 
 /// The user who called sudo, if that is how we run.
 pub fn invoking_user() -> Option<(u32, u32)> {
-    if !nix::unistd::geteuid().is_root() {
+    if !geteuid().is_root() {
         return None;
     }
     let id = |name| std::env::var(name).ok()?.parse().ok();
     Some((id("SUDO_UID")?, id("SUDO_GID")?))
 }
 
-/// Writes a file by way of `write`, whole or not at all.
-pub fn write_file(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let (temporary, file) = create(path)?;
-    let mut out = BufWriter::with_capacity(64 << 10, file);
-    let result = write(&mut out)
-        .and_then(|()| out.flush().map_err(Into::into))
-        .and_then(|()| std::fs::rename(&temporary, path).map_err(Into::into))
-        .with_context(|| format!("writing {}", path.display()));
-    if result.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    result
-}
-
 /// Writes a profile to an output.
 pub fn write(output: &Output, profile: &Profile, address_only: bool) -> anyhow::Result<()> {
-    if output.is_stdout() {
-        let mut out = BufWriter::new(std::io::stdout().lock());
-        render(output.format, profile, address_only, &mut out)
-            .and_then(|()| out.flush().map_err(Into::into))
-            .context("writing to stdout")
-    } else {
-        write_file(&output.path, |out| render(output.format, profile, address_only, out))
-    }
+    output.place.write(|out| render(output.format, profile, address_only, out))
 }
 
 fn render(
@@ -206,6 +376,10 @@ mod tests {
         assert!(said(&["a.txt"], None).ends_with(ends), "{}", said(&["a.txt"], None));
         assert!(said(&["-"], None).contains("--format html, pprof"));
         assert!(said(&["-"], Some("perf-script")).starts_with("unknown format"));
+        assert_eq!(
+            said(&["a.html"], Some("folded")),
+            "--format folded: a.html is html by its name"
+        );
     }
 
     /// A failure leaves the old file as it was and nothing beside it.
@@ -216,14 +390,15 @@ mod tests {
         std::fs::create_dir_all(&directory).expect("a directory");
         let path = directory.join("x.html");
         std::fs::write(&path, "old").expect("written");
-        let result = write_file(&path, |out| {
+        let place = Place::of(&path).expect("writable");
+        let result = place.write(|out| {
             out.write_all(b"half")?;
             anyhow::bail!("no more")
         });
         assert!(result.is_err());
         assert_eq!(std::fs::read_to_string(&path).expect("there"), "old");
         assert_eq!(std::fs::read_dir(&directory).expect("there").count(), 1);
-        write_file(&path, |out| Ok(out.write_all(b"new")?)).expect("written");
+        place.write(|out| Ok(out.write_all(b"new")?)).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("there"), "new");
         std::fs::remove_dir_all(&directory).expect("removed");
     }

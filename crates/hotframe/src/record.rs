@@ -4,9 +4,9 @@
 //! before anything is recorded; what was recorded is written even when one of the files cannot be.
 
 use crate::cli::Record as Options;
-use crate::command::Target;
+use crate::command::{Handle, Target};
 use crate::memory::{Counts, Ledger, Resident};
-use crate::output::Output;
+use crate::output::{Output, Place};
 use crate::stats::{Agent, Books, Document, Spilled};
 use crate::{Exit, audit, cli, doctor, filter, output, signals, summary};
 use anyhow::Context as _;
@@ -25,20 +25,22 @@ use hotframe_core::segments::{Losses, Segments};
 use hotframe_core::session::{self, PATIENCE, Session};
 use hotframe_core::tables::{OwnMemory, Tables};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zerocopy::FromZeros as _;
 
-/// Between two passes when nothing wakes the reader: side-band records and slices do.
-const PASS: Duration = Duration::from_millis(100);
 /// How long the last frames of runtimes may take to be named: the rest says that it was late.
 const PENDING_NAMES: Duration = Duration::from_secs(10);
+/// Between two passes when nothing wakes the reader: side-band records and slices do.
+const PASS: Duration = Duration::from_millis(100);
 /// And when the last pass had nothing to do: a sample of known code can wait, and whatever else comes
 /// wakes the reader.
 const IDLE_PASS: Duration = Duration::from_millis(500);
@@ -52,8 +54,6 @@ pub(crate) const CPUS_NS: u64 = 1_000_000_000;
 pub(crate) const SLICE_BYTES_PER_S: u64 = 16 << 20;
 /// Longest walk. A thousand cold frames take a fifth of it.
 pub(crate) const TIME_CAP_NS: u64 = 2_000_000;
-/// `si_code` of signals that the kernel sends, a terminal's among them.
-const SI_KERNEL: i32 = 0x80;
 
 /// How `--memory` is divided. Every share is in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,9 +182,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let began_ns = now_ns();
     let force = Force::from_env()?;
     let outputs = output::choose(&options.output, options.format.as_deref())?;
-    for path in options.stats.iter().chain(&options.capture) {
-        output::probe(path)?;
-    }
+    let place = |path: &Option<PathBuf>| path.as_deref().map(Place::of).transpose();
+    let (stats, capture) = (place(&options.stats)?, place(&options.capture)?);
+    output::distinct(outputs.iter().map(|it| &it.place).chain(&stats).chain(&capture))?;
     let machine = Machine::this()?;
     let (budget, mut shares) = memory_shares(&options.memory, machine, options.frequency)?;
     shares.ring = force.ring_bytes.unwrap_or(shares.ring);
@@ -194,13 +194,14 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.user.is_some() && options.command.is_empty() {
         return Err(Exit::usage("--user needs a command"));
     }
-    raise_descriptor_limit();
 
-    let signals = signals::descriptor(&[Signal::SIGCHLD])?;
+    let signals = Arc::new(signals::descriptor(&[Signal::SIGCHLD])?);
     let mut target = match options.command.is_empty() {
         true => None,
         false => Some(Target::start(&options.command, options.user.as_deref())?),
     };
+    // The command has its own.
+    raise_descriptor_limit();
     let mut settings = abi::hf_config::new_zeroed();
     settings.ns_inum = own_pid_namespace();
     settings.n_comms = n_comms;
@@ -253,6 +254,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         targets,
         follows_children: target.is_some(),
         exit_code: None,
+        is_interrupted: false,
         is_idle: false,
     };
     let start_ns = now_ns();
@@ -266,7 +268,17 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         target.release()?;
     }
     recorder.run(options, start_ns, &mut target)?;
+    abort_at_a_second_signal(
+        Arc::clone(&recorder.signals),
+        target.as_ref().map(|target| Arc::clone(&target.handle)),
+        recorder.is_interrupted,
+    );
     recorder.kernel.stop(now_ns());
+    if recorder.exit_code.is_some()
+        && let Some(failure) = target.as_mut().and_then(Target::failure)
+    {
+        return Err(failure.into());
+    }
     let duration_ns = now_ns() - start_ns;
     recorder.drain_all();
     drop(priority);
@@ -285,12 +297,15 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         ..Meta::default()
     };
     let exit_code = recorder.exit_code;
-    let failures = recorder.write(options, &outputs, meta, start_ns, began_ns, budget)?;
+    let places = Places { outputs, stats, capture };
+    let failures = recorder.write(options, &places, meta, start_ns, began_ns, budget)?;
     // With -d the command may still run: its code is ours.
     let code = match (&mut target, exit_code) {
         (Some(target), None) => Some(target.wait()),
         (_, code) => code,
     };
+    // Who reads our output has seen enough, as `| head` has.
+    let failures: Vec<_> = failures.iter().filter(|cause| !crate::is_broken_pipe(cause)).collect();
     for failure in &failures {
         eprintln!("hotframe: {failure:#}");
     }
@@ -330,17 +345,29 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// From here on a signal ends hotframe at once: while it names and writes, or waits for a command
-/// that does not end. A thread waits for it, since the signal may have been ignored by whoever
-/// started us, and its default action would then be nothing.
-fn abort_at_the_next_signal() {
-    std::thread::spawn(|| {
-        let mut set = SigSet::empty();
-        set.add(Signal::SIGINT);
-        set.add(Signal::SIGTERM);
-        if let Ok(signal) = set.wait() {
-            eprintln!("hotframe: aborted");
-            std::process::exit(128 + signal as i32);
+/// While hotframe names and writes, or waits for a command that does not end: the first signal of all,
+/// if there was none yet, goes to the command alone, for the recording has ended; the second ends
+/// hotframe at once. A thread waits for them, since a signal may have been ignored by whoever started us,
+/// and its default action would then be nothing.
+fn abort_at_a_second_signal(signals: Arc<SignalFd>, command: Option<Arc<Handle>>, had_one: bool) {
+    std::thread::spawn(move || {
+        let mut had_one = had_one;
+        loop {
+            let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            let _ = nix::poll::poll(&mut fds, PollTimeout::NONE);
+            while let Ok(Some(info)) = signals.read_signal() {
+                if info.ssi_signo == Signal::SIGCHLD as u32 {
+                    continue;
+                }
+                if had_one {
+                    eprintln!("hotframe: aborted");
+                    std::process::exit(128 + info.ssi_signo as i32);
+                }
+                had_one = true;
+                if let Some(command) = &command {
+                    command.pass_on(&info);
+                }
+            }
         }
     });
 }
@@ -423,13 +450,22 @@ pub(crate) fn explain(cause: hotframe_bpf::Error) -> anyhow::Error {
     }
     let exe = std::env::current_exe()
         .map_or_else(|_| "hotframe".into(), |path| path.display().to_string());
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).map(|it| quoted(&it)).collect();
     anyhow::anyhow!(
         "missing {}. Run it as root:\n  sudo {exe} {}\nor give it what it needs:\n  {}",
         missing.join(" and "),
         arguments.join(" "),
         doctor::setcap()
     )
+}
+
+/// An argument as a shell takes it for one word.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    match !argument.is_empty() && argument.chars().all(is_plain) {
+        true => argument.to_owned(),
+        false => format!("'{}'", argument.replace('\'', "'\\''")),
+    }
 }
 
 /// Says what each capability that is not held would buy.
@@ -493,19 +529,28 @@ pub(crate) fn ask_kernel(addresses: &[u64]) -> Option<Vec<Option<(String, String
     }
 }
 
+/// Where a recording goes.
+struct Places {
+    outputs: Vec<Output>,
+    stats: Option<Place>,
+    capture: Option<Place>,
+}
+
 /// A recording under way.
 struct Recorder {
     kernel: Kernel,
     ring: Ring,
     session: Session,
     ledger: Ledger,
-    signals: SignalFd,
+    signals: Arc<SignalFd>,
     /// Processes whose end ends the recording.
     targets: BTreeSet<u32>,
     /// With a command its descendants count too.
     follows_children: bool,
     /// The command's, once it has ended.
     exit_code: Option<u8>,
+    /// A signal ended the recording.
+    is_interrupted: bool,
     /// The last pass found nothing.
     is_idle: bool,
 }
@@ -588,7 +633,6 @@ impl Recorder {
 
     /// True: the recording ends.
     fn take_signals(&mut self, target: &mut Option<Target>) -> anyhow::Result<bool> {
-        let mut ends = false;
         while let Some(info) = self.signals.read_signal().context("reading signals")? {
             if info.ssi_signo == Signal::SIGCHLD as u32 {
                 if let Some(target) = target
@@ -598,20 +642,12 @@ impl Recorder {
                 }
                 continue;
             }
-            ends = true;
-            // A terminal sends it to the command as well; anybody else only to us.
-            if let Some(target) = target
-                && info.ssi_code != SI_KERNEL
-                && let Ok(signal) = Signal::try_from(info.ssi_signo as i32)
-            {
-                let pid = nix::unistd::Pid::from_raw(target.pid as i32);
-                let _ = nix::sys::signal::kill(pid, signal);
+            self.is_interrupted = true;
+            if let Some(target) = target {
+                target.handle.pass_on(&info);
             }
         }
-        if ends {
-            abort_at_the_next_signal();
-        }
-        Ok(ends)
+        Ok(self.is_interrupted)
     }
 
     /// All side-band records first, then the ring up to where it stood before them.
@@ -694,7 +730,7 @@ impl Recorder {
     fn write(
         mut self,
         options: &Options,
-        outputs: &[Output],
+        places: &Places,
         meta: Meta,
         start_ns: u64,
         began_ns: u64,
@@ -767,9 +803,9 @@ impl Recorder {
         }
         outcome.problems.extend(spilled.as_ref().and_then(|spilled| spilled.problem.clone()));
         let mut failures = Vec::new();
-        if let Some(path) = &options.capture {
+        if let Some(place) = &places.capture {
             let recording = &session.recording;
-            let result = output::write_file(path, |out| {
+            let result = place.write(|out| {
                 hotframe_core::capture::write(recording, &mut *out)?;
                 Ok(())
             });
@@ -821,9 +857,9 @@ impl Recorder {
         let text = serde_json::to_string(&document).context("the books")?;
         profile.stats = text;
         let mut written = Vec::new();
-        for output in outputs {
+        for output in &places.outputs {
             match output::write(output, &profile, options.address_only) {
-                Ok(()) => written.push(output.path.display().to_string()),
+                Ok(()) => written.push(output.place.said()),
                 Err(cause) => failures.push(cause),
             }
         }
@@ -831,9 +867,9 @@ impl Recorder {
         // Once more, so that naming and writing are in it.
         profile.stats = String::new();
         let books = stats(&agent(&ledger));
-        if let Some(path) = &options.stats {
+        if let Some(place) = &places.stats {
             let document = Document { books: &books, profile: &profile };
-            let result = output::write_file(path, |out| {
+            let result = place.write(|out| {
                 serde_json::to_writer_pretty(&mut *out, &document)?;
                 Ok(writeln!(out)?)
             });

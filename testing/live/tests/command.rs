@@ -51,7 +51,7 @@ fn quiet() {
     assert_eq!(recording.stderr, "words\n");
 }
 
-/// Without a terminal there is no progress line and no colour; NO_COLOR is not needed for that.
+/// Without a terminal there is no progress line and no colour.
 #[test]
 fn no_escapes_without_a_terminal() {
     live!();
@@ -134,9 +134,94 @@ fn second_interrupt_aborts() {
     std::thread::sleep(std::time::Duration::from_millis(300));
     send("INT", group);
     let recording = recorder.finish();
-    assert_ne!(recording.code(), 0, "{}", recording.stderr);
+    assert_eq!(recording.code(), 130, "{}", recording.stderr);
+    assert!(recording.stderr.contains("aborted"), "{}", recording.stderr);
     // The command ignores the signal; it goes with its group.
     let _ = Command::new("kill").args(["-s", "KILL", "--", &group.to_string()]).status();
+}
+
+/// Once `-d` is over the first signal is the command's, and the second ends hotframe.
+#[test]
+fn signals_after_the_recording() {
+    live!();
+    let scratch = Scratch::new();
+    let (ready, got) = (scratch.path("ready"), scratch.path("got"));
+    let after = |trap: &str| {
+        let _ = fs::remove_file(&ready);
+        let script = format!(
+            "exec >/dev/null 2>&1; trap '{trap}' TERM; touch {}; while :; do sleep 0.05; done",
+            ready.display()
+        );
+        let recorder = Recorder::start(["-d", "0.5", "--", "sh", "-c", &script]);
+        wait_for("the command to run", || ready.exists().then_some(()));
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        recorder
+    };
+    let recorder = after("exit 7");
+    send("TERM", i64::from(recorder.pid()));
+    let recording = recorder.finish();
+    assert_eq!(recording.code(), 7, "{}", recording.stderr);
+    recording.assert_books();
+
+    let recorder = after(&format!("echo more >>{}", got.display()));
+    send("TERM", i64::from(recorder.pid()));
+    wait_for("the command to get it", || got.exists().then_some(()));
+    send("TERM", i64::from(recorder.pid()));
+    let group = -i64::from(recorder.pid());
+    let recording = recorder.finish();
+    assert_eq!(recording.code(), 128 + 15, "{}", recording.stderr);
+    assert!(recording.stderr.contains("aborted"), "{}", recording.stderr);
+    assert_eq!(fs::read_to_string(&got).expect("it got one"), "more\n");
+    let _ = Command::new("kill").args(["-s", "KILL", "--", &group.to_string()]).status();
+}
+
+/// nohup: a hang-up that is ignored ends nothing.
+#[test]
+fn hang_up_under_nohup() {
+    live!();
+    let hotframe = hotframe_live::hotframe();
+    let nohup = format!(
+        "trap '' HUP; '{0}' record --quiet -d 2.5 -o - --format folded >/dev/null & sleep 1; \
+         kill -s HUP $!; sleep 0.5; kill -s 0 $! && echo goes on; wait $!; echo $?",
+        hotframe.display()
+    );
+    assert_eq!(run("sh", ["-c", &nohup]), "goes on\n0\n");
+}
+
+/// The command gets the limit of descriptors that hotframe got, and under another user's ids that
+/// user's name and home.
+#[test]
+fn environment_of_the_command() {
+    live!();
+    let limited = format!(
+        "ulimit -Sn 777; '{}' record --quiet -d 5 -o /dev/null --format folded -- sh -c 'ulimit -Sn'",
+        hotframe_live::hotframe().display()
+    );
+    assert_eq!(run("sh", ["-c", &limited]), "777\n");
+    let said = "echo $HOME $USER $LOGNAME";
+    let recording = Recorder::start(["-u", "nobody", "--", "sh", "-c", said]).finish();
+    let text = String::from_utf8_lossy(&recording.stdout);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(words.get(1..), Some(["nobody", "nobody"].as_slice()), "{text}");
+    assert_ne!(words.first(), Some(&"/root"), "{text}");
+}
+
+/// A command that is there but cannot become one: a shell's code for it, and nothing is written.
+#[test]
+fn command_that_does_not_run() {
+    live!();
+    let scratch = Scratch::new();
+    let script = scratch.path("script");
+    fs::write(&script, "#!/nonexistent/interpreter\n").expect("a script");
+    run("chmod", ["+x".as_ref(), script.as_os_str()]);
+    let text = scratch.path("text");
+    fs::write(&text, "words").expect("a file");
+    for (path, code) in [(&script, 127), (&text, 126), (&scratch.path("."), 126)] {
+        let recording = Recorder::start(["--".as_ref(), path.as_os_str()]).finish();
+        assert_eq!(recording.code(), code, "{}", recording.stderr);
+        assert_eq!(recording.stderr.lines().count(), 1, "{}", recording.stderr);
+        assert!(!recording.scratch.path("out.folded").exists(), "{}", recording.stderr);
+    }
 }
 
 /// A command that does not exist: 127, as in a shell, and nothing is written.
@@ -202,6 +287,125 @@ fn outputs_do_not_follow_links() {
     if recording.code() == 0 {
         assert!(fs::symlink_metadata(&link).expect("the output").is_file());
     }
+}
+
+/// Under sudo a directory's links are followed as far as who called it may.
+#[test]
+fn directories_are_the_callers() {
+    live!();
+    let scratch = Scratch::new();
+    let (roots, link) = (scratch.path("roots"), scratch.path("link"));
+    fs::create_dir(&roots).expect("a directory");
+    run("chmod", ["700".as_ref(), roots.as_os_str()]);
+    std::os::unix::fs::symlink(&roots, &link).expect("a link");
+    let to = |directory: &Path| {
+        let output = directory.join("x.folded");
+        let args = ["-d".as_ref(), "0.1".as_ref(), "-o".as_ref(), output.as_os_str()];
+        let recording = Recorder::with(args, |command| {
+            command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+        })
+        .finish();
+        (recording.code(), output.exists(), recording.stderr)
+    };
+    let (code, is_there, said) = to(&link);
+    assert!(code == 1 && !is_there, "{code} {is_there} {said}");
+    // By its own name it is what root was asked for.
+    let (code, is_there, said) = to(&roots);
+    assert!(code == 0 && is_there, "{code} {is_there} {said}");
+}
+
+/// Devices and pipes are written as they stand, and stay what they are; a link to one is refused, and so
+/// is a pipe that somebody else laid there.
+#[test]
+fn outputs_that_are_no_files() {
+    live!();
+    let scratch = Scratch::new();
+    let (null, pipe, link) = (scratch.path("null"), scratch.path("pipe"), scratch.path("link"));
+    run("mknod", [null.as_os_str(), "c".as_ref(), "1".as_ref(), "3".as_ref()]);
+    run("mkfifo", [pipe.as_os_str()]);
+    std::os::unix::fs::symlink("/proc/self/fd/1", &link).expect("a link");
+    let to = |output: &Path| {
+        let output = Command::new(hotframe_live::hotframe())
+            .args(["record", "--quiet", "-d", "0.3", "--format", "folded", "-o"])
+            .args([null.as_path(), "--stats".as_ref(), output])
+            .output()
+            .expect("hotframe runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said, output.stdout)
+    };
+    let (code, said, _) = to(&null);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(fs::metadata(&null).expect("still there").rdev(), 0x103);
+
+    let reader = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || fs::read_to_string(pipe).expect("text"))
+    };
+    // Who opens a pipe to read waits for a writer.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let (code, said, _) = to(&pipe);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(reader.join().expect("it read").contains("ticks_expected"));
+
+    let (code, said, _) = to(&pipe);
+    assert_eq!(code, Some(1), "nobody reads it: {said}");
+    run("chown", ["65534".as_ref(), pipe.as_os_str()]);
+    let (code, said, _) = to(&pipe);
+    assert!(code == Some(1) && said.contains("this user"), "{said}");
+    let (code, said, _) = to(&link);
+    assert!(code == Some(1) && said.contains("link"), "{said}");
+    assert!(fs::symlink_metadata(&link).expect("still there").is_symlink());
+
+    let (code, said, stdout) = to(Path::new("-"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(stdout.starts_with(b"{"), "the books are on stdout");
+}
+
+/// Two things cannot go to one place, by whatever names; and a format that no output has is no output.
+#[test]
+fn outputs_that_contradict_each_other() {
+    live!();
+    let scratch = Scratch::new();
+    let refused = |args: &[&str]| {
+        let output = Command::new(hotframe_live::hotframe())
+            .args(["record", "-d", "0.1"])
+            .args(args)
+            .current_dir(scratch.path(""))
+            .output()
+            .expect("hotframe runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        assert_eq!(fs::read_dir(scratch.path("")).expect("a directory").count(), 0, "{args:?}");
+    };
+    refused(&["-o", "a.html", "-o", "./a.html"]);
+    refused(&["-o", "a.html", "--stats", "a.html"]);
+    refused(&["-o", "-", "--format", "folded", "--stats", "-"]);
+    refused(&["-o", "a.html", "--format", "folded"]);
+    let output = Command::new(hotframe_live::hotframe())
+        .args(["record", "--quiet", "-d", "0.1", "--format", "folded"])
+        .current_dir(scratch.path(""))
+        .output()
+        .expect("hotframe runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(scratch.path("hotframe.folded").exists());
+}
+
+/// `| head`: who reads has seen enough, and nothing went wrong.
+#[test]
+fn a_reader_that_leaves() {
+    live!();
+    let line = format!(
+        "{{ '{}' record -d 0.5 --quiet -o - --format otlp; echo $? >&3; }} 3>&1 >/dev/full | cat",
+        hotframe_live::hotframe().display()
+    );
+    assert_eq!(run("sh", ["-c", &line]), "1\n", "a full disk is a failure");
+    let line = format!(
+        "{{ {{ '{}' record -d 0.5 -o - --format otlp 2>&4; echo $? >&3; }} | true; }} 3>&1 4>&1",
+        hotframe_live::hotframe().display()
+    );
+    let said = run("sh", ["-c", &line]);
+    assert!(said.ends_with("\n0\n") && !said.contains("roken pipe"), "{said}");
 }
 
 /// Whatever happens to the outputs, no temporary file stays beside them.
