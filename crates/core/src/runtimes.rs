@@ -8,7 +8,8 @@
 //! A file is looked at once, when it is opened: only one whose symbols or sections have a runtime's
 //! signs is asked about. A process is attached to when its mappings are published, so that its
 //! first sample already finds the regions; while a runtime is starting it is tried again after a
-//! time that doubles up to [`RETRY_MAX_NS`]. A frame is named from the memory of its process, off
+//! time that doubles up to [`RETRY_MAX_NS`], for [`LOADING_NS`] whatever was wrong. What is unloaded
+//! is taken back when the mappings that lack it are published. A frame is named from the memory of its process, off
 //! the walk, before the pass that brought it ends, as long as the pass has time.
 //!
 //! # Cost
@@ -33,6 +34,8 @@ use std::time::Instant;
 /// First and last wait before a runtime that was starting is tried again.
 const RETRY_MIN_NS: u64 = 2_000_000;
 const RETRY_MAX_NS: u64 = 1_000_000_000;
+/// How long after a file was met in a process nothing that is found there is final.
+const LOADING_NS: u64 = 5_000_000_000;
 /// A runtime is told of the time at most so often, to look for what changes without a mapping.
 const REFRESH_NS: u64 = 100_000_000;
 /// Processes of the same program that are asked for a name besides the frame's own.
@@ -86,7 +89,10 @@ struct Served {
     runtime: &'static dyn Runtime,
     /// `None`: the file was recognised but cannot be used.
     layout: Option<Arc<dyn Layout>>,
+    file: FileId,
     bias: u64,
+    /// When it was first seen there.
+    met_ns: u64,
     state: State,
     /// Until it is attached, if ever: what counts the stacks that lack its frames.
     stand_in: Option<StandIn>,
@@ -107,6 +113,16 @@ impl Served {
                 Some((attached.regions(), table.as_ref()?))
             }
         }
+    }
+}
+
+impl Served {
+    fn into_tables(self) -> impl Iterator<Item = Table> {
+        let own = match self.state {
+            State::Attached { table, .. } => table,
+            _ => None,
+        };
+        own.into_iter().chain(self.stand_in.and_then(|stand_in| stand_in.table))
     }
 }
 
@@ -291,6 +307,7 @@ impl Runtimes {
         if self.serving.get(&pid).is_some_and(|serving| serving.image != process.image) {
             self.forget(pid);
         }
+        self.drop_unloaded(pid, process, files);
         if calls.is_empty() {
             return;
         }
@@ -305,7 +322,8 @@ impl Runtimes {
         for (id, bias) in calls {
             for recognised in self.files.get(&id).into_iter().flatten() {
                 let is_known = |served: &Served| {
-                    served.bias == bias && served.runtime.id() == recognised.runtime.id()
+                    (served.file, served.bias) == (id, bias)
+                        && served.runtime.id() == recognised.runtime.id()
                 };
                 if !serving.served.iter().any(is_known) {
                     // One that cannot be used is kept for the report alone.
@@ -320,7 +338,9 @@ impl Runtimes {
                     serving.served.push(Served {
                         runtime: recognised.runtime,
                         layout: recognised.layout.as_ref().ok().cloned(),
+                        file: id,
                         bias,
+                        met_ns: now_ns,
                         state,
                         stand_in: None,
                     });
@@ -328,6 +348,28 @@ impl Runtimes {
             }
         }
         refresh(&mut self.met, pid, serving, process, files, tables, now_ns, true);
+    }
+
+    /// Takes back what serves a file that the process has not mapped any more (`dlclose`).
+    fn drop_unloaded(&mut self, pid: u32, process: &Process, files: &Files) {
+        let Some(serving) = self.serving.get_mut(&pid).filter(|_| process.is_complete) else {
+            return;
+        };
+        let mut mapped: Vec<FileId> = Vec::new();
+        for mapping in process.mappings.iter().filter(|mapping| mapping.file != 0) {
+            let id = files.actual(mapping.file);
+            if !mapped.contains(&id) {
+                mapped.push(id);
+            }
+        }
+        let is_unloaded = |served: &mut Served| !mapped.contains(&served.file);
+        let unloaded: Vec<Served> = serving.served.extract_if(.., is_unloaded).collect();
+        for served in unloaded {
+            if self.gone.len() < GONE_MAX {
+                self.gone.push(report(pid, &served));
+            }
+            serving.replaced.extend(served.into_tables());
+        }
     }
 
     /// Tries again what was starting, and tells all of the time. Returns processes whose regions or
@@ -383,12 +425,7 @@ impl Runtimes {
             self.gone.extend(reports(pid, &serving));
         }
         self.orphans.extend(serving.replaced);
-        for served in serving.served {
-            if let State::Attached { table: Some(table), .. } = served.state {
-                self.orphans.push(table);
-            }
-            self.orphans.extend(served.stand_in.and_then(|stand_in| stand_in.table));
-        }
+        self.orphans.extend(serving.served.into_iter().flat_map(Served::into_tables));
     }
 
     /// A sample says which program a process runs.
@@ -545,7 +582,11 @@ fn ask_in_turn(
 }
 
 fn reports(pid: u32, serving: &Serving) -> impl Iterator<Item = Report> + '_ {
-    serving.served.iter().map(move |served| Report {
+    serving.served.iter().map(move |served| report(pid, served))
+}
+
+fn report(pid: u32, served: &Served) -> Report {
+    Report {
         pid,
         runtime: served.runtime.name(),
         version: served.layout.as_ref().map_or_else(String::new, |layout| layout.version()),
@@ -554,7 +595,7 @@ fn reports(pid: u32, serving: &Serving) -> impl Iterator<Item = Report> + '_ {
             State::Starting { why, .. } => why.clone(),
             State::Unusable(why) => why.clone(),
         },
-    })
+    }
 }
 
 /// Brings a process's runtimes up to date. True if regions or tables changed.
@@ -625,7 +666,12 @@ fn refresh(
                         changed = true;
                         continue;
                     }
-                    Err(cause @ (Unusable::NotYet(_) | Unusable::Read { .. })) => {
+                    // The loader maps all of a file in one piece before it lays each part over its
+                    // place: what is read of its data meanwhile may be anything.
+                    Err(cause)
+                        if matches!(cause, Unusable::NotYet(_) | Unusable::Read { .. })
+                            || now_ns.saturating_sub(served.met_ns) < LOADING_NS =>
+                    {
                         tracing::debug!(pid, "{}: {cause}", served.runtime.name());
                         *why = cause.to_string();
                         *retry_at_ns = now_ns + *wait_ns;

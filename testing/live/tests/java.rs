@@ -12,6 +12,7 @@ use hotframe_live::{
     program, record, run, send, skipped, wait_for,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -395,6 +396,35 @@ fn compiled() {
     live!();
     let modes: [&[&str]; 3] = [&[], &["-XX:TieredStopAtLevel=1"], &["-XX:-SegmentedCodeCache"]];
     check_modes(&modes, &LASTING, 8, Some(995));
+}
+
+/// A JVM that the recording itself starts is met while it is being loaded, when libjvm's tables may be
+/// anything.
+#[test]
+fn started_by_record() {
+    live!();
+    let scratch = Scratch::new();
+    let Some(classes) = classes(&scratch) else { return };
+    for home in homes() {
+        let java = home.join("bin/java");
+        for n in 0..6 {
+            let options = ["-d", "1", "-F", "397", "--"].map(OsStr::new);
+            let command = [java.as_os_str(), "-cp".as_ref(), classes.as_os_str(), "Truth".as_ref()];
+            let sections = ["inline", "lambdas", "megamorphic"].map(OsStr::new);
+            let recorder = Recorder::start(options.iter().chain(&command).chain(&sections));
+            std::thread::sleep(Duration::from_millis(1800));
+            send("TERM", i64::from(recorder.pid()));
+            let recording = recorder.finish();
+            let stats = recording.stats();
+            let total = stats.count("frames.jvm.total");
+            let what = home.display();
+            assert!(
+                total >= 100,
+                "{what}, start {n}: {total} Java frames: {}",
+                stats.0["runtimes"]
+            );
+        }
+    }
 }
 
 /// Collectors with barriers of their own at method entries, other class pointers.
