@@ -40,7 +40,8 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
  * that the kernel allows this exceeds the 512 frames of that fallback. */
 #define HF_STEPS_PER_RUN 20
 _Static_assert((HF_COST_COUNT & (HF_COST_COUNT - 1)) == 0, "a mask bounds it");
-_Static_assert(33 * HF_STEPS_PER_RUN >= 512, "512 frames can be reached by tail calls");
+_Static_assert(33 * HF_STEPS_PER_RUN >= HF_MAX_FRAMES_BY_TAIL_CALLS,
+	       "so many frames can be reached");
 
 static __always_inline struct hf_counters *hf_my_counters(void)
 {

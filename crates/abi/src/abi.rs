@@ -48,6 +48,7 @@ pub const HF_SAMPLE_RUNTIME_LOST: u32 = 64;
 pub const HF_SAMPLE_URGENT: u32 = 128;
 pub const HF_COMM_BYTES: u32 = 16;
 pub const HF_MAX_FRAMES: u32 = 4096;
+pub const HF_MAX_FRAMES_BY_TAIL_CALLS: u32 = 512;
 pub const HF_MAX_STEPS: u32 = 8192;
 pub const HF_MAX_KERNEL_FRAMES: u32 = 127;
 pub const HF_MAX_WORDS: u32 = 3072;

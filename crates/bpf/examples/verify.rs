@@ -17,7 +17,6 @@ fn main() {
         ("array, tail calls", Fallbacks { tail_calls: true, no_arena: true }),
     ] {
         let mut settings = abi::hf_config::new_zeroed();
-        settings.max_frames = abi::HF_MAX_FRAMES;
         settings.time_cap_ns = 1_000_000;
         let config = Config {
             hz: 99,

@@ -46,7 +46,7 @@ pub struct Config {
     pub ring_bytes: u32,
     /// Pages of each CPU's side-band ring; a power of two.
     pub sideband_pages: usize,
-    /// The read-only settings of the kernel half.
+    /// The read-only settings of the kernel half; how many frames a walk may have follows from the kernel.
     pub settings: abi::hf_config,
     /// Fallbacks to force.
     pub force: Fallbacks,
@@ -171,11 +171,16 @@ impl Kernel {
                     Ok(true)
                 ),
         };
+        let mut config = config.clone();
+        config.settings.max_frames = match fallbacks.tail_calls {
+            true => abi::HF_MAX_FRAMES_BY_TAIL_CALLS,
+            false => abi::HF_MAX_FRAMES,
+        };
         let mut open = open(fallbacks)?;
-        Self::configure(&mut open, config, fallbacks)?;
+        Self::configure(&mut open, &config, fallbacks)?;
         let object = open.load().map_err(bpf("loading the kernel half"))?;
         put_walk(&object, &object, fallbacks)?;
-        let memory = Self::map_memory(&object, config, fallbacks)?;
+        let memory = Self::map_memory(&object, &config, fallbacks)?;
         let ring = Ring::new(map(&object, "hf_ring")?.as_fd(), config.ring_bytes)?;
         let mut links = Vec::new();
         for program in object.progs_mut() {
@@ -194,7 +199,7 @@ impl Kernel {
             idle_from_ns: HashMap::new(),
             idle_ns: HashMap::new(),
             period_ns: 1_000_000_000 / u64::from(config.hz),
-            config: config.clone(),
+            config,
             with_runtimes: None,
             refused: 0,
             fallbacks,

@@ -345,7 +345,6 @@ impl Doctor {
     fn trial(&mut self, topic: &str, force: Fallbacks, is_required: bool) -> Option<Fallbacks> {
         let mut settings = abi::hf_config::new_zeroed();
         settings.ns_inum = record::own_pid_namespace();
-        settings.max_frames = if force.tail_calls { 512 } else { abi::HF_MAX_FRAMES };
         settings.time_cap_ns = record::TIME_CAP_NS;
         let config = Config {
             hz: 199,

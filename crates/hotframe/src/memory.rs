@@ -135,8 +135,9 @@ impl Ledger {
     }
 
     /// Measures this process, after everything else was: what no owner accounts for is heap of its
-    /// own kind. Then sets what the recording may have.
-    pub fn settle(&mut self, kernel_bytes: u64) {
+    /// own kind. Then sets what the recording may have. Of the kernel's maps and rings `mapped_bytes` lie
+    /// in our address space and are in what is resident as far as they were touched, `other_bytes` do not.
+    pub fn settle(&mut self, mapped_bytes: u64, other_bytes: u64) {
         let mut resident = Resident::now();
         let live = hotframe_alloc::total_bytes();
         // What the system allocator holds between what is used is given back before it is much.
@@ -153,8 +154,8 @@ impl Ledger {
         let other = live.saturating_sub(in_heap + self.recording.used_bytes());
         self.measure("heap.other", other, Counts::default());
         self.measure("heap.allocator", resident.anonymous.saturating_sub(live), Counts::default());
-        self.measure("code", resident.mapped.saturating_sub(kernel_bytes), Counts::default());
-        let now = resident.anonymous + resident.mapped.max(kernel_bytes);
+        self.measure("code", resident.mapped.saturating_sub(mapped_bytes), Counts::default());
+        let now = resident.anonymous + resident.mapped.max(mapped_bytes) + other_bytes;
         self.peak_bytes = self.peak_bytes.max(now);
         self.recording.set_limit_bytes(self.room_bytes().min(self.share_bytes));
     }
@@ -319,13 +320,13 @@ mod tests {
     fn the_recording_has_what_is_left() {
         let mut ledger = Ledger::new(1 << 30, 512 << 20);
         ledger.measure("tables", 700 << 20, Counts::default());
-        ledger.settle(0);
+        ledger.settle(0, 0);
         let left = ledger.recording.limit_bytes();
         assert!(left < 300 << 20, "{left}");
         let mut charge = ledger.recording.owner("stacks").charge();
         assert!(charge.grow(310 << 20).is_err());
         ledger.measure("tables", 100 << 20, Counts::default());
-        ledger.settle(0);
+        ledger.settle(0, 0);
         assert_eq!(ledger.recording.limit_bytes(), 512 << 20);
         assert!(ledger.part_bytes() <= ledger.room_bytes() / 2);
         charge.grow(310 << 20).unwrap();

@@ -208,7 +208,6 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     settings.comms = comms;
     settings.filter_pids = (target.is_some() || !options.pid.is_empty()).into();
     filter::set_cgroups(&mut settings, &cgroups)?;
-    settings.max_frames = if force.fallbacks.tail_calls { 512 } else { abi::HF_MAX_FRAMES };
     settings.time_cap_ns = TIME_CAP_NS;
     settings.slice_bytes_per_s = SLICE_BYTES_PER_S;
     // On each CPU: a program may run on one alone. The auditor stops at so many in all.
@@ -718,7 +717,7 @@ impl Recorder {
         ledger.measure("processes", processes.heap_bytes() as u64, of(processes.len()));
         ledger.measure("files", session.files.heap_bytes() as u64, of(session.files.len()));
         ledger.measure("perf_maps", session.jit.heap_bytes() as u64, Counts::default());
-        ledger.settle(maps);
+        ledger.settle(maps - rest, rest);
         if let Some(segments) = &mut self.session.segments {
             segments.part_bytes = ledger.part_bytes();
         }

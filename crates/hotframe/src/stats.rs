@@ -39,7 +39,7 @@ pub struct Books<'a> {
 /// hotframe's own cost.
 #[derive(Debug, Clone, Default)]
 pub struct Agent {
-    /// User and system time, children included, in seconds.
+    /// User and system time, in seconds.
     pub cpu_seconds: (f64, f64),
     /// VmHWM.
     pub rss_peak_bytes: u64,

@@ -342,6 +342,7 @@ enum hf_origin {
 #define HF_COMM_BYTES 16
 /* 900 calls of Python 3.6 take 3,600 frames and 4,500 words. */
 #define HF_MAX_FRAMES 4096
+#define HF_MAX_FRAMES_BY_TAIL_CALLS 512 /* on kernels without bpf_loop */
 #define HF_MAX_STEPS 8192
 #define HF_MAX_KERNEL_FRAMES 127
 /* Frames of runtimes take up to four words. What a CPU holds of a walk may take

@@ -64,7 +64,7 @@ fn whole_machine() {
     let recording = record(["-d", "5"]);
     let stats = recording.stats();
     let (missed, expected) = (stats.count("ticks_missed"), stats.count("ticks_expected"));
-    assert!(missed * 100 <= expected, "more than 0.5 % missed: {missed} of {expected}");
+    assert!(missed * 100 <= expected, "more than 1 % missed: {missed} of {expected}");
     assert!(recording.folded.of("split") > 0);
     assert_eq!(stats.sum("samples_lost"), 0, "{}", stats.0["samples_lost"]);
     assert!(stats.count("agent.rss_peak_bytes") > 0);

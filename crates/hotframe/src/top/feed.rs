@@ -136,7 +136,6 @@ impl Feed {
         settings.comms = comms;
         settings.filter_pids = (!options.pid.is_empty()).into();
         filter::set_cgroups(&mut settings, &cgroups)?;
-        settings.max_frames = abi::HF_MAX_FRAMES;
         settings.time_cap_ns = record::TIME_CAP_NS;
         settings.slice_bytes_per_s = record::SLICE_BYTES_PER_S;
         let config = Config {
