@@ -468,12 +468,8 @@ fn a_debug_file_is_fetched_once() {
         asked
     });
     let mut context = alone(&files.stripped);
-    let mut service = Debuginfod {
-        urls: vec![url],
-        cache: files.directory.join("cache-a"),
-        max_bytes: 1 << 20,
-        time_max: std::time::Duration::from_secs(10),
-    };
+    let mut service = Debuginfod::new(vec![url], files.directory.join("cache-a"));
+    service.max_bytes = 1 << 20;
     context.debuginfod = Some(service.clone());
     files.check(&context, None);
     // The miss is remembered.

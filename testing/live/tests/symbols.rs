@@ -12,6 +12,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 const OUTER: [&str; 2] = ["main", "real_function"];
 const INLINED: [&str; 5] = ["main", "real_function", "inlined_one", "inlined_two", "inlined_three"];
@@ -154,8 +155,9 @@ fn build_id_tree() {
     expect(&recorded(&separated, &[]), &INLINED);
 }
 
-/// Serves one build id's debug file as a debuginfod does; counts the requests.
-fn debuginfod(build_id: &str, debug: Vec<u8>) -> (String, Arc<AtomicUsize>) {
+/// Serves one build id's debug file as a debuginfod does, in eight pieces with a pause before each; counts
+/// the requests.
+fn debuginfod(build_id: &str, debug: Vec<u8>, pause: Duration) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let wanted = format!("/buildid/{build_id}/debuginfo");
@@ -185,7 +187,10 @@ fn debuginfod(build_id: &str, debug: Vec<u8>) -> (String, Arc<AtomicUsize>) {
                 "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
                 body.len()
             );
-            let _ = stream.write_all(body);
+            for piece in body.chunks(body.len().div_ceil(8).max(1)) {
+                std::thread::sleep(pause);
+                let _ = stream.write_all(piece);
+            }
         }
     });
     (url, served)
@@ -198,7 +203,7 @@ fn debuginfod_server() {
     let separated = separated(&program!("inlines"));
     let debug = fs::read(&separated.debug).expect("the names");
     fs::remove_file(&separated.debug).expect("only the server has them now");
-    let (url, served) = debuginfod(&separated.build_id, debug);
+    let (url, served) = debuginfod(&separated.build_id, debug, Duration::ZERO);
     let cache = separated.scratch.path("cache").display().to_string();
     let environment = [("DEBUGINFOD_URLS", url), ("DEBUGINFOD_CACHE_PATH", cache)];
     expect(&recorded(&separated, &environment), &INLINED);
@@ -226,6 +231,46 @@ fn debuginfod_server_that_is_not_there() {
         [("DEBUGINFOD_URLS", format!("http://{port}")), ("DEBUGINFOD_CACHE_PATH", cache)];
     let recording = recorded(&separated, &environment);
     assert!(recording.folded.of("separated") > 0);
+}
+
+/// A slow server is waited for as long as it goes on.
+#[test]
+fn debuginfod_server_that_is_slow() {
+    live!();
+    let separated = separated(&program!("inlines"));
+    let debug = fs::read(&separated.debug).expect("the names");
+    fs::remove_file(&separated.debug).expect("only the server has them now");
+    let (url, _) = debuginfod(&separated.build_id, debug, Duration::from_millis(400));
+    let cache = separated.scratch.path("cache").display().to_string();
+    let environment = [
+        ("DEBUGINFOD_URLS", url),
+        ("DEBUGINFOD_CACHE_PATH", cache),
+        ("DEBUGINFOD_TIMEOUT", "2".to_owned()),
+    ];
+    expect(&recorded(&separated, &environment), &INLINED);
+}
+
+/// A server that takes connections and never answers costs its wait once, not once a file.
+#[test]
+fn debuginfod_server_that_never_answers() {
+    live!();
+    let separated = separated(&program!("inlines"));
+    fs::remove_file(&separated.debug).expect("nobody has the names");
+    // Whoever connects waits in its queue.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let cache = separated.scratch.path("cache").display().to_string();
+    let mut environment = vec![("DEBUGINFOD_URLS", url), ("DEBUGINFOD_CACHE_PATH", cache)];
+    // By default, and as the variable says.
+    for most in [30, 15] {
+        let began = Instant::now();
+        let recording = recorded(&separated, &environment);
+        assert!(began.elapsed() < Duration::from_secs(most), "{:?}", began.elapsed());
+        assert!(recording.folded.of("separated") > 0);
+        let problems = recording.stats().0["problems"].to_string();
+        assert_eq!(problems.matches("this server is asked no more").count(), 1, "{problems}");
+        environment.push(("DEBUGINFOD_TIMEOUT", "1".to_owned()));
+    }
 }
 
 /// A process that died during the recording keeps its names.
