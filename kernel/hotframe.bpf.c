@@ -837,17 +837,21 @@ int BPF_PROG(hf_on_fork, struct task_struct *parent, struct task_struct *child)
 			hf_read_letter(space);
 			inherited = *space;
 			inherited.space_id = __sync_fetch_and_add(&hf_next_space_id, 1);
-			hf_put_space(&child_mm, &inherited);
-		} else if (!bpf_map_delete_elem(&hf_spaces, &child_mm)) {
-			__sync_fetch_and_add(&hf_spaces_changes, 1);
+			space = hf_put_space(&child_mm, &inherited) ? NULL : space;
+			if (!space && counters)
+				counters->spaces_refused++;
 		}
+		/* What had this address before is not the child's. */
+		if (!space && !bpf_map_delete_elem(&hf_spaces, &child_mm))
+			__sync_fetch_and_add(&hf_spaces_changes, 1);
 	}
 	if (hf_config.filter_pids && BPF_CORE_READ(child, pid) == BPF_CORE_READ(child, tgid)) {
 		__u32 from = hf_tgid_nr(parent), to = hf_tgid_nr(child);
 		__u8 one = 1;
 
-		if (from && to && bpf_map_lookup_elem(&hf_pids, &from))
-			bpf_map_update_elem(&hf_pids, &to, &one, BPF_ANY);
+		if (from && to && bpf_map_lookup_elem(&hf_pids, &from) &&
+		    bpf_map_update_elem(&hf_pids, &to, &one, BPF_ANY) && counters)
+			counters->pids_refused++;
 	}
 	if (counters) {
 		counters->hook_runs++;
@@ -892,8 +896,10 @@ int BPF_PROG(hf_on_exec, struct task_struct *task, int old_pid, struct linux_bin
 		bpf_core_read(&css, sizeof(css), &set->subsys[at & 15]);
 		record.cgroup.memory = BPF_CORE_READ(css, cgroup, kn, id);
 	}
-	if (hf_put_space(&mm, &space))
+	if (hf_put_space(&mm, &space)) {
+		counters->spaces_refused++;
 		goto out;
+	}
 	if (bpf_ringbuf_output(&hf_ring, &record, sizeof(record), BPF_RB_NO_WAKEUP))
 		counters->space_records_lost++;
 out:

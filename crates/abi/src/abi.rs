@@ -58,6 +58,8 @@ pub const HF_STACK_PAGE_SHIFT: u32 = 12;
 pub const HF_STACK_PAGE_BYTES: u32 = 4096;
 pub const HF_STACK_MAX_PAGES: u32 = 16;
 pub const HF_MAX_COMMS: u32 = 16;
+pub const HF_MAX_PIDS: u32 = 16384;
+pub const HF_MAX_CGROUPS: u32 = 64;
 pub const HF_KSYMS: u32 = 256;
 pub const HF_KSYM_BYTES: u32 = 192;
 pub type __s8 = ::core::ffi::c_schar;
@@ -727,6 +729,8 @@ pub struct hf_counters {
     pub filtered: [__u64; 5usize],
     pub lost: [__u64; 3usize],
     pub space_records_lost: __u64,
+    pub spaces_refused: __u64,
+    pub pids_refused: __u64,
     pub hook_runs: __u64,
     pub frames: __u64,
     pub audits: __u64,
@@ -744,7 +748,7 @@ pub struct hf_counters {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 352usize];
+    ["Size of hf_counters"][::core::mem::size_of::<hf_counters>() - 368usize];
     ["Alignment of hf_counters"][::core::mem::align_of::<hf_counters>() - 8usize];
     ["Offset of field: hf_counters::runs"][::core::mem::offset_of!(hf_counters, runs) - 0usize];
     ["Offset of field: hf_counters::due_ns"][::core::mem::offset_of!(hf_counters, due_ns) - 8usize];
@@ -766,33 +770,37 @@ const _: () = {
     ["Offset of field: hf_counters::lost"][::core::mem::offset_of!(hf_counters, lost) - 112usize];
     ["Offset of field: hf_counters::space_records_lost"]
         [::core::mem::offset_of!(hf_counters, space_records_lost) - 136usize];
+    ["Offset of field: hf_counters::spaces_refused"]
+        [::core::mem::offset_of!(hf_counters, spaces_refused) - 144usize];
+    ["Offset of field: hf_counters::pids_refused"]
+        [::core::mem::offset_of!(hf_counters, pids_refused) - 152usize];
     ["Offset of field: hf_counters::hook_runs"]
-        [::core::mem::offset_of!(hf_counters, hook_runs) - 144usize];
+        [::core::mem::offset_of!(hf_counters, hook_runs) - 160usize];
     ["Offset of field: hf_counters::frames"]
-        [::core::mem::offset_of!(hf_counters, frames) - 152usize];
+        [::core::mem::offset_of!(hf_counters, frames) - 168usize];
     ["Offset of field: hf_counters::audits"]
-        [::core::mem::offset_of!(hf_counters, audits) - 160usize];
-    ["Offset of field: hf_counters::told"][::core::mem::offset_of!(hf_counters, told) - 168usize];
+        [::core::mem::offset_of!(hf_counters, audits) - 176usize];
+    ["Offset of field: hf_counters::told"][::core::mem::offset_of!(hf_counters, told) - 184usize];
     ["Offset of field: hf_counters::told_refused"]
-        [::core::mem::offset_of!(hf_counters, told_refused) - 176usize];
+        [::core::mem::offset_of!(hf_counters, told_refused) - 192usize];
     ["Offset of field: hf_counters::told_window_ns"]
-        [::core::mem::offset_of!(hf_counters, told_window_ns) - 184usize];
+        [::core::mem::offset_of!(hf_counters, told_window_ns) - 200usize];
     ["Offset of field: hf_counters::told_window"]
-        [::core::mem::offset_of!(hf_counters, told_window) - 192usize];
+        [::core::mem::offset_of!(hf_counters, told_window) - 208usize];
     ["Offset of field: hf_counters::stack_seq"]
-        [::core::mem::offset_of!(hf_counters, stack_seq) - 200usize];
+        [::core::mem::offset_of!(hf_counters, stack_seq) - 216usize];
     ["Offset of field: hf_counters::slice_window_ns"]
-        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 208usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_ns) - 224usize];
     ["Offset of field: hf_counters::slice_window_bytes"]
-        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 216usize];
+        [::core::mem::offset_of!(hf_counters, slice_window_bytes) - 232usize];
     ["Offset of field: hf_counters::cost_samples"]
-        [::core::mem::offset_of!(hf_counters, cost_samples) - 224usize];
+        [::core::mem::offset_of!(hf_counters, cost_samples) - 240usize];
     ["Offset of field: hf_counters::cost_ns"]
-        [::core::mem::offset_of!(hf_counters, cost_ns) - 256usize];
+        [::core::mem::offset_of!(hf_counters, cost_ns) - 272usize];
     ["Offset of field: hf_counters::cost_frames"]
-        [::core::mem::offset_of!(hf_counters, cost_frames) - 288usize];
+        [::core::mem::offset_of!(hf_counters, cost_frames) - 304usize];
     ["Offset of field: hf_counters::cost_kernel_frames"]
-        [::core::mem::offset_of!(hf_counters, cost_kernel_frames) - 320usize];
+        [::core::mem::offset_of!(hf_counters, cost_kernel_frames) - 336usize];
 };
 pub const COST_NAMES: [&str; 4] = ["user", "kernel", "no_user", "slice"];
 pub const CUT_NAMES: [&str; 12] = [

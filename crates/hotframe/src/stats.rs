@@ -204,6 +204,8 @@ impl Books<'_> {
             "told": kernel.told,
             "told_refused": kernel.told_refused,
             "sideband_lost": self.sideband_lost,
+            "pids_refused": kernel.pids_refused,
+            "spaces_refused": kernel.spaces_refused,
             "frames": frames,
             PROCESSES: null,
             "runtimes": runtimes,

@@ -129,6 +129,14 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
         percent(named, frames),
         number(&stats["ticks_missed"]),
     );
+    let refused = number(&stats["pids_refused"]);
+    if refused > 0 {
+        let max = abi::HF_MAX_PIDS;
+        let _ = writeln!(
+            out,
+            "{refused} children were not recorded, nor theirs: the filter holds {max} processes at a time"
+        );
+    }
     let agent = &stats["agent"];
     let float = |value: &Value| value.as_f64().unwrap_or(0.0);
     let _ = writeln!(
@@ -175,6 +183,17 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    /// Children that the filter had no room for are said, and nothing is where it had.
+    #[test]
+    fn refused_children() {
+        let text = |books| summary(&Profile::default(), &books);
+        let said = "7 children were not recorded, nor theirs: the filter holds 16384 processes";
+        assert!(text(serde_json::json!({"pids_refused": 7})).contains(said));
+        assert!(!text(serde_json::json!({"pids_refused": 0})).contains("not recorded"));
+    }
+
     /// Names that would move the cursor are shown as text, and long ones are cut.
     #[test]
     fn clean_names() {

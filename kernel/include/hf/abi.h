@@ -445,6 +445,9 @@ struct hf_space_record {
 /* ---------------------------------------------------------- configuration */
 
 #define HF_MAX_COMMS 16
+/* Processes that the filter holds at a time, and cgroups. */
+#define HF_MAX_PIDS 16384
+#define HF_MAX_CGROUPS 64
 /* Read-only to the kernel half, written once before it is loaded. */
 struct hf_config {
 	__u32 ns_inum; /* inode of hotframe's pid namespace; 0: the initial one */
@@ -503,6 +506,9 @@ struct hf_counters {
 	__u64 filtered[HF_FILTERED_COUNT];
 	__u64 lost[HF_LOST_COUNT];
 	__u64 space_records_lost;
+	__u64
+	    spaces_refused; /* address spaces of forks and execs that found no room in hf_spaces */
+	__u64 pids_refused; /* children to be recorded that found no room in hf_pids */
 	__u64 hook_runs;
 	__u64 frames;
 	__u64 audits;

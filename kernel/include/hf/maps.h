@@ -25,7 +25,7 @@ struct {
 /* Processes to record, by pid in hotframe's namespace. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, HF_MAX_PIDS);
 	__type(key, __u32);
 	__type(value, __u8);
 } hf_pids SEC(".maps");
@@ -33,7 +33,7 @@ struct {
 /* cgroups to record with all below them, by inode. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
+	__uint(max_entries, HF_MAX_CGROUPS);
 	__type(key, __u64);
 	__type(value, __u8);
 } hf_cgroups SEC(".maps");
