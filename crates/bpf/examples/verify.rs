@@ -43,7 +43,7 @@ fn main() {
                 let all = (1 << abi::HF_RUNTIME_COUNT) - 2;
                 if let Err(cause) = kernel.enable_runtimes(all) {
                     failed = true;
-                    println!("{name:<28} with runtimes: {cause}");
+                    println!("{name:<28} with runtimes: {}", cause.chain());
                 }
                 let ms = began.elapsed().as_secs_f64() * 1e3;
                 for facts in kernel.program_facts().iter().skip(native.len()) {
@@ -52,7 +52,7 @@ fn main() {
             }
             Err(cause) => {
                 failed = true;
-                println!("{name:<28} {cause}");
+                println!("{name:<28} {}", cause.chain());
             }
         }
     }

@@ -432,9 +432,10 @@ impl Kernel {
 
     /// Adds a process to the pid filter.
     pub fn add_pid(&self, pid: u32) -> Result<(), Error> {
-        map(&self.object, "hf_pids")?
-            .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
-            .map_err(bpf("adding a process to the filter"))
+        let pids = map(&self.object, "hf_pids")?;
+        let full = Error::FilterFull { what: "processes", max: abi::HF_MAX_PIDS };
+        pids.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
+            .map_err(|cause| full_or(&pids, full, bpf("adding a process to the filter")(cause)))
     }
 
     /// Takes a process that ended out of the pid filter.
@@ -455,9 +456,11 @@ impl Kernel {
 
     /// Adds a cgroup, by inode, to the cgroup filter.
     pub fn add_cgroup(&self, inode: u64) -> Result<(), Error> {
-        map(&self.object, "hf_cgroups")?
+        let cgroups = map(&self.object, "hf_cgroups")?;
+        let full = Error::FilterFull { what: "cgroups", max: abi::HF_MAX_CGROUPS };
+        cgroups
             .update(&inode.to_ne_bytes(), &[1], MapFlags::ANY)
-            .map_err(bpf("adding a cgroup to the filter"))
+            .map_err(|cause| full_or(&cgroups, full, bpf("adding a cgroup to the filter")(cause)))
     }
 
     /// Bytes of the side-band's rings.
@@ -545,6 +548,11 @@ fn map<'o>(object: &'o Object, name: &'static str) -> Result<libbpf_rs::Map<'o>,
     object.maps().find(|map| map.name() == name).ok_or(Error::Missing(name))
 }
 
+/// Why nothing more could be put into a map: the kernel's E2BIG says too little.
+fn full_or(map: &libbpf_rs::Map<'_>, full: Error, other: Error) -> Error {
+    if map.keys().count() >= map.max_entries() as usize { full } else { other }
+}
+
 fn fdinfo_memlock(fd: i32) -> u64 {
     std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
         .ok()
@@ -552,4 +560,76 @@ fn fdinfo_memlock(fd: i32) -> u64 {
             text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
         })
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros as _;
+
+    /// The cause of a failure stands once in what is printed.
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let said = cause().to_string();
+        for error in [
+            Error::Bpf { what: "loading", cause: cause().into(), log: "a line".into() },
+            Error::PerfOpen { cpu: 1, cause: cause() },
+            Error::Os { what: "mapping", cause: cause() },
+        ] {
+            let text = error.chain();
+            assert_eq!(text.matches(&said).count(), 1, "{text}");
+            assert!(text.ends_with(&said), "{text}");
+        }
+    }
+
+    /// Children that find no room in the filter are counted; whoever adds more of anything than fits
+    /// is told how many do. Needs root.
+    #[test]
+    fn full_filters() {
+        let mut settings = abi::hf_config::new_zeroed();
+        settings.filter_pids = 1;
+        settings.max_frames = abi::HF_MAX_FRAMES;
+        let config = Config {
+            hz: 99,
+            memory_bytes: 8 << 20,
+            ring_bytes: 1 << 20,
+            sideband_pages: 16,
+            settings,
+            force: Fallbacks::default(),
+        };
+        let (kernel, _memory, _ring) = match Kernel::load(&config) {
+            Ok(loaded) => loaded,
+            Err(why) => {
+                eprintln!("full filters: SKIPPED: {} (root?)", why.chain());
+                return;
+            }
+        };
+        let refused = || kernel.counters().expect("counters").pids_refused;
+        let fork = || {
+            let status = std::process::Command::new("true").status().expect("a child");
+            assert!(status.success());
+        };
+        let own = std::process::id();
+        kernel.add_pid(own).expect("room for one");
+        fork();
+        assert_eq!(refused(), 0);
+        // No process has such pids (PID_MAX_LIMIT, include/linux/threads.h @ v6.12).
+        let mut pids = (1 << 22)..;
+        let full = loop {
+            if let Err(full) = kernel.add_pid(pids.next().expect("one more")) {
+                break full.to_string();
+            }
+        };
+        assert!(full.contains("16384 processes"), "{full}");
+        fork();
+        assert_eq!(refused(), 1);
+        let mut cgroups = 1..;
+        let full = loop {
+            if let Err(full) = kernel.add_cgroup(cgroups.next().expect("one more")) {
+                break full.to_string();
+            }
+        };
+        assert!(full.contains("64 cgroups"), "{full}");
+    }
 }

@@ -160,7 +160,7 @@ mod tests {
         let named = match name(&addresses) {
             Ok(named) => named,
             Err(why) => {
-                eprintln!("names of the kernel: SKIPPED: {why}");
+                eprintln!("names of the kernel: SKIPPED: {}", why.chain());
                 return;
             }
         };

@@ -15,7 +15,8 @@ mod map;
 
 pub use kernel::{Config, Fallbacks, Kernel};
 
-/// What can go wrong at the border.
+/// What can go wrong at the border. The text of none has its source's: whoever prints one prints the
+/// chain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -25,7 +26,7 @@ pub enum Error {
     )]
     NoBtf,
     /// libbpf refused something; `log` has the line that matters.
-    #[error("{what}: {cause}{}", if .log.is_empty() { String::new() } else { format!(" ({})", .log) })]
+    #[error("{what}{}", if .log.is_empty() { String::new() } else { format!(" ({})", .log) })]
     Bpf {
         /// What was being done.
         what: &'static str,
@@ -38,8 +39,16 @@ pub enum Error {
     /// The object lacks a part: cannot happen in a binary that was built whole.
     #[error("the BPF object has no {0}")]
     Missing(&'static str),
+    /// A map of a filter is full.
+    #[error("the filter holds {max} {what}, and there are more")]
+    FilterFull {
+        /// What it holds.
+        what: &'static str,
+        /// How many.
+        max: u32,
+    },
     /// perf_event_open failed.
-    #[error("opening a perf event on CPU {cpu}: {cause}")]
+    #[error("opening a perf event on CPU {cpu}")]
     PerfOpen {
         /// Logical CPU.
         cpu: u32,
@@ -48,7 +57,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// A system call failed.
-    #[error("{what}: {cause}")]
+    #[error("{what}")]
     Os {
         /// What was being done.
         what: &'static str,
@@ -61,6 +70,13 @@ pub enum Error {
 impl Error {
     pub(crate) fn os(what: &'static str) -> Error {
         Error::Os { what, cause: std::io::Error::last_os_error() }
+    }
+
+    /// With its causes, as a person reads it.
+    pub fn chain(&self) -> String {
+        let first: &dyn std::error::Error = self;
+        let all = std::iter::successors(Some(first), |error| error.source());
+        all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
     /// The kernel said that the caller may not do this.

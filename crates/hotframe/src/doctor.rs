@@ -360,7 +360,7 @@ impl Doctor {
         let loaded = match Kernel::load(&config) {
             Ok(loaded) => loaded,
             Err(cause) => {
-                let finding = self.say(topic, bad, cause.to_string());
+                let finding = self.say(topic, bad, cause.chain());
                 finding.fix = if is_required { refusal(&cause) } else { None };
                 return None;
             }
@@ -402,7 +402,7 @@ impl Doctor {
                     Some("please report this with the output of hotframe doctor --json".into());
             }
             Err(cause) => {
-                let finding = self.say(topic, bad, cause.to_string());
+                let finding = self.say(topic, bad, cause.chain());
                 finding.fix = refusal(&cause);
             }
         }

@@ -510,7 +510,7 @@ pub(crate) fn enable_runtimes(kernel: &mut Kernel, session: &mut Session) {
     if wanted & !kernel.runtimes() != 0
         && let Err(why) = kernel.enable_runtimes(wanted)
     {
-        eprintln!("hotframe: a runtime's frames are missing: {why}");
+        eprintln!("hotframe: a runtime's frames are missing: {}", why.chain());
         session.runtimes.refuse(kernel.refused_runtimes());
     }
 }
@@ -522,7 +522,7 @@ pub(crate) fn ask_kernel(addresses: &[u64]) -> Option<Vec<Option<(String, String
             Some(named.into_iter().map(|name| name.map(|it| (it.name, it.module))).collect())
         }
         Err(why) => {
-            tracing::debug!("kernel names: {why}");
+            tracing::debug!("kernel names: {}", why.chain());
             None
         }
     }
