@@ -16,14 +16,26 @@ pub struct Cgroup {
     pub controller: Option<String>,
 }
 
-/// Are these processes there?
+/// Are these processes there? A thread has a directory in `/proc` too, but is none.
 pub fn check_pids(pids: &[u32]) -> anyhow::Result<()> {
     for &pid in pids {
         if pid == 0 || !Path::new(&format!("/proc/{pid}")).exists() {
             anyhow::bail!("no process with pid {pid}");
         }
+        if let Some((process, name)) = process_of(pid).filter(|&(process, _)| process != pid) {
+            anyhow::bail!("{pid} is a thread of process {process} ({name}): give -p {process}");
+        }
     }
     Ok(())
+}
+
+/// The process that a thread belongs to, and its name.
+fn process_of(tid: u32) -> Option<(u32, String)> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let process =
+        status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())?;
+    let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    Some((process, crate::summary::clean(name.trim_end(), 20)))
 }
 
 /// Puts processes and all their descendants into the filter; forks that happen meanwhile are
@@ -97,6 +109,10 @@ pub fn cgroups(names: &[String]) -> anyhow::Result<Vec<Cgroup>> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
+    let max = abi::HF_MAX_CGROUPS;
+    if names.len() > max as usize {
+        return Err(crate::Exit::usage(format!("--cgroup: at most {max} cgroups")));
+    }
     let mounts = mounts()?;
     if mounts.is_empty() {
         anyhow::bail!("--cgroup: no cgroup file system is mounted");
@@ -152,11 +168,21 @@ fn cgroup(name: &str, mounts: &[Mount]) -> anyhow::Result<Cgroup> {
             }
         }
     }
+    if name.len() < PREFIX_MIN && is_hex(name) {
+        return Err(crate::Exit::usage(format!(
+            "--cgroup {name}: no cgroup has this name, and of a container's id at least \
+             {PREFIX_MIN} digits are needed"
+        )));
+    }
     anyhow::bail!("no cgroup or container {name}")
 }
 
-/// Directories named by a container id: `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`, or a
-/// plain name.
+/// Least digits of a container's id, and of its beginning that is given.
+const ID_MIN: usize = 12;
+const PREFIX_MIN: usize = 4;
+
+/// Directories named by a container id: `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`,
+/// `libpod-ID.scope`, or a plain name.
 fn find_by_id(directory: &Path, prefix: &str, depth: usize, matches: &mut Vec<PathBuf>) {
     if depth > 12 || matches.len() > 1 {
         return;
@@ -183,11 +209,19 @@ fn is_match(name: &str, prefix: &str) -> bool {
     if name == prefix {
         return true;
     }
-    let id = name.strip_suffix(".scope").unwrap_or(name).rsplit('-').next().unwrap_or(name);
-    id.len() >= 12
-        && prefix.len() >= 4
+    let unit = name.strip_suffix(".scope").unwrap_or(name);
+    let (kind, id) = unit.rsplit_once('-').unwrap_or(("", unit));
+    // `libpod-conmon-ID.scope`, `crio-conmon-ID.scope`: podman's and CRI-O's monitor, beside its container.
+    let is_monitor = kind == "conmon" || kind.ends_with("-conmon");
+    id.len() >= ID_MIN
+        && prefix.len() >= PREFIX_MIN
         && id.starts_with(prefix)
-        && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && is_hex(id)
+        && !is_monitor
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -204,6 +238,51 @@ mod tests {
         assert!(!is_match(&format!("docker-{id}.scope"), "1234"));
         assert!(is_match("box", "box"));
         assert!(!is_match("boxes", "box"));
+        for engine in ["libpod", "crio"] {
+            assert!(is_match(&format!("{engine}-{id}.scope"), "0123"));
+            assert!(is_match(&format!("{engine}-{id}"), "0123"));
+            assert!(!is_match(&format!("{engine}-conmon-{id}.scope"), "0123"));
+            assert!(!is_match(&format!("{engine}-conmon-{id}"), "0123"));
+        }
+        assert!(is_match("libpod-conmon-0123.scope", "libpod-conmon-0123.scope"), "by its name");
+    }
+
+    /// Too many cgroups, and too little of an id, are wrong usage and say what is allowed.
+    #[test]
+    fn cgroups_that_cannot_be() {
+        let usage = |names: &[String]| {
+            let cause = cgroups(names).expect_err("refused");
+            assert_eq!(cause.downcast_ref::<crate::Exit>().map(|exit| exit.code), Some(2));
+            format!("{cause:#}")
+        };
+        let many = vec!["box".to_owned(); abi::HF_MAX_CGROUPS as usize + 1];
+        assert_eq!(usage(&many), "--cgroup: at most 64 cgroups");
+        let mount = Mount { point: "/nonexistent".into(), controller: None };
+        for (name, code) in [("3f2", Some(2)), ("3f2a", None), ("box", None)] {
+            let cause = cgroup(name, std::slice::from_ref(&mount)).expect_err("there is none");
+            assert_eq!(cause.downcast_ref::<crate::Exit>().map(|exit| exit.code), code, "{cause}");
+        }
+    }
+
+    /// A thread that is not its process's first is no process, and whose it is is said.
+    #[test]
+    fn threads_are_not_processes() {
+        let own = std::process::id();
+        check_pids(&[own]).expect("a process");
+        let (ended, wait) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            let link = std::fs::read_link("/proc/thread-self").expect("a link");
+            let _ = tell.send(link);
+            let _ = wait.recv();
+        });
+        let link = told.recv().expect("a link");
+        let tid = link.file_name().and_then(|tid| tid.to_str()?.parse().ok());
+        let cause = check_pids(&[tid.expect("a tid")]).expect_err("a thread").to_string();
+        assert!(cause.contains(&format!("a thread of process {own} (")), "{cause}");
+        assert!(cause.ends_with(&format!("give -p {own}")), "{cause}");
+        drop(ended);
+        other.join().expect("it ended");
     }
 
     /// Names are cut to what the kernel keeps.

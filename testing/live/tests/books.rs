@@ -6,7 +6,7 @@ use hotframe_live::{
     Scratch, Workload, has_program, live, program, record, record_until, run, skipped,
 };
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The largest difference between sampled and used processor time, as a share.
@@ -169,46 +169,112 @@ fn filter_by_comm() {
     drop(workload);
 }
 
+/// A cgroup that is removed with the test.
+struct Group(PathBuf);
+
+impl Group {
+    fn make(path: PathBuf) -> Group {
+        fs::create_dir(&path).expect("a cgroup");
+        Group(path)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // A cgroup can go only when its last process has.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while fs::remove_dir(&self.0).is_err() && std::time::Instant::now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+}
+
+/// A cgroup of our own in the unified hierarchy, if that is mounted.
+fn own_group(name: &str) -> Option<Group> {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    let root = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&"cgroup2"))
+        .and_then(|fields| fields.get(1).map(|path| PathBuf::from(*path)));
+    let Some(root) = root else {
+        skipped("needs a mounted cgroup2");
+        return None;
+    };
+    Some(Group::make(root.join(format!("hotframe-{name}-{}", std::process::id()))))
+}
+
+/// Records what `cgroup` says: samples must be of `inside` alone.
+fn check_cgroup(cgroup: &str, inside: &Workload, outside: &Workload) {
+    let recording =
+        record_until(&["--cgroup", cgroup], |recording| recording.folded.of("split") >= 50);
+    let pids: Vec<u32> = recording.stats().processes().iter().map(|process| process.pid).collect();
+    assert_eq!(pids, [inside.pid()], "{cgroup}: not {}", outside.pid());
+    assert!(recording.stats().count("samples_filtered.cgroup") > 0);
+}
+
 /// A cgroup and those below it.
 #[test]
 fn filter_by_cgroup() {
     live!();
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
-    let Some(root) = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find(|fields| fields.get(2) == Some(&"cgroup2"))
-        .and_then(|fields| fields.get(1).map(|path| std::path::PathBuf::from(*path)))
-    else {
-        skipped("needs a mounted cgroup2");
-        return;
-    };
-    struct Group(std::path::PathBuf);
-    impl Drop for Group {
-        fn drop(&mut self) {
-            // A cgroup can go only when its last process has.
-            let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
-            while fs::remove_dir(&self.0).is_err() && std::time::Instant::now() < until {
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-        }
-    }
-    let outer = Group(root.join(format!("hotframe-live-{}", std::process::id())));
-    fs::create_dir(&outer.0).expect("a cgroup");
-    let inner = Group(outer.0.join("inner"));
-    fs::create_dir(&inner.0).expect("a cgroup below it");
+    let Some(outer) = own_group("live") else { return };
+    let inner = Group::make(outer.0.join("inner"));
     let split = program!("split");
     let inside = Workload::start(&split, [""; 0]);
     let outside = Workload::start(&split, [""; 0]);
     fs::write(inner.0.join("cgroup.procs"), inside.pid().to_string()).expect("it moves");
-    let path = outer.0.to_string_lossy().into_owned();
-    let recording =
-        record_until(&["--cgroup", &path], |recording| recording.folded.of("split") >= 50);
-    let pids: Vec<u32> = recording.stats().processes().iter().map(|process| process.pid).collect();
-    assert_eq!(pids, [inside.pid()], "not {}", outside.pid());
-    assert!(recording.stats().count("samples_filtered.cgroup") > 0);
+    check_cgroup(&outer.0.to_string_lossy(), &inside, &outside);
     drop(inside);
     drop(inner);
+}
+
+/// The beginning of a container's id means the container's cgroup, not its monitor's beside it, as
+/// podman and CRI-O make them under systemd.
+#[test]
+fn filter_by_container() {
+    live!();
+    let Some(slice) = own_group("containers") else { return };
+    let split = program!("split");
+    // Nobody else's container has these beginnings.
+    let id = |n: u32| format!("{n:x}{:08x}", std::process::id()) + &"a7".repeat(27);
+    for (n, engine) in ["libpod", "crio"].into_iter().enumerate() {
+        let id = id(n as u32 + 1);
+        let monitor = Group::make(slice.0.join(format!("{engine}-conmon-{id}.scope")));
+        let container = Group::make(slice.0.join(format!("{engine}-{id}.scope")));
+        let inside = Workload::start(&split, [""; 0]);
+        let outside = Workload::start(&split, [""; 0]);
+        for (group, process) in [(&container, &inside), (&monitor, &outside)] {
+            fs::write(group.0.join("cgroup.procs"), process.pid().to_string()).expect("it moves");
+        }
+        check_cgroup(&id[..12], &inside, &outside);
+        drop((inside, outside));
+    }
+}
+
+/// A child that is forked, works, executes nothing and ends is of its parent's program and cgroup: of a
+/// parent whose beginning was seen, and of one that was there before.
+#[test]
+fn children_that_execute_nothing() {
+    live!();
+    let script = "n=0; while [ $n -lt 150 ]; do n=$((n+1)); \
+                  (i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done); done";
+    let forks = ["-F", "997", "--", "sh", "-c", script];
+    let workload =
+        Workload::spawn(Command::new("sh").args(["-c", &format!("while :; do {script}; done")]));
+    let pid = workload.pid().to_string();
+    for recording in [record(forks), record(["-F", "997", "-d", "3", "-p", &pid])] {
+        let stats = recording.stats();
+        let processes = stats.0["processes"].as_array().expect("processes");
+        let of = |key: &str| {
+            let known = |entry: &&serde_json::Value| entry[key].as_str().is_some_and(|it| it != "");
+            processes.iter().filter(known).count()
+        };
+        assert!(processes.len() >= 50, "{} processes", processes.len());
+        // Of the last one the parent may be gone, too, when its samples are gone through.
+        let (exes, cgroups) = (of("exe"), of("cgroup"));
+        assert!(exes + 2 >= processes.len(), "{exes} of {} have a program", processes.len());
+        assert!(cgroups + 2 >= processes.len(), "{cgroups} of {} have a cgroup", processes.len());
+    }
 }
 
 /// The recording ends when the last target does.

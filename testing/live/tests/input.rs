@@ -30,6 +30,21 @@ fn unknown_pid() {
     assert_eq!(recording.stderr.trim().lines().count(), 1, "{}", recording.stderr);
 }
 
+/// A thread's id where a process's belongs: one line says whose thread it is.
+#[test]
+fn thread_for_a_process() {
+    live!();
+    let workload = hotframe_live::Workload::start(&program!("threads"), [""; 0]);
+    let process = workload.pid().to_string();
+    let tid = hotframe_live::wait_for("a second thread", || {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+        let names = tasks.filter_map(|task| task.ok()?.file_name().into_string().ok());
+        names.into_iter().find(|tid| *tid != process)
+    });
+    let recording = refused(&["-p", &tid, "-d", "1"], 1, &[&tid, &format!("give -p {process}")]);
+    assert_eq!(recording.stderr.trim().lines().count(), 1, "{}", recording.stderr);
+}
+
 /// Words where numbers belong, and options that do not exist, are wrong usage.
 #[test]
 fn wrong_usage() {
@@ -85,6 +100,21 @@ fn unknown_cgroup() {
         1,
         &["nonexistent-group"],
     );
+}
+
+/// More cgroups than the filter holds, and too little of a container's id: one line says what is
+/// allowed.
+#[test]
+fn cgroups_that_cannot_be() {
+    live!();
+    let mut many = vec!["-d", "1"];
+    many.extend(["--cgroup", "/"].repeat(65));
+    for (args, words) in
+        [(many, "at most 64 cgroups"), (vec!["-d", "1", "--cgroup", "3f2"], "at least 4 digits")]
+    {
+        let recording = refused(&args, 2, &[words]);
+        assert_eq!(recording.stderr.trim().lines().count(), 1, "{}", recording.stderr);
+    }
 }
 
 /// A full disk is an error that says so; the other outputs are written.
