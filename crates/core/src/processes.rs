@@ -23,6 +23,8 @@ const REREAD_MIN_NS: u64 = 100_000_000;
 const REREAD_MAX_NS: u64 = 25_600_000_000;
 /// How long the mappings of a process that ended are kept for samples still on their way.
 const KEEP_EXITED_NS: u64 = 2_000_000_000;
+/// Processes that ended, each forked by the next, that are gone through for one that is there.
+const ANCESTORS_MAX: usize = 16;
 /// Longest maps file that is read.
 const MAPS_MAX_BYTES: u64 = 64 << 20;
 
@@ -62,7 +64,8 @@ pub struct Process {
     pub(crate) image: u64,
     /// The file that was executed, as it is mapped before its loader; 0: not known.
     pub(crate) image_file: FileId,
-    /// Where that was; zeros: its exec was not seen.
+    /// Where that was, by the process itself or by the one that it was forked from; zeros: the exec was
+    /// not seen.
     pub(crate) cgroup: abi::hf_cgroup_ids,
     /// The process that forked it, if it has executed nothing since; 0: not known.
     pub(crate) parent: u32,
@@ -114,6 +117,22 @@ impl Processes {
         let process = self.get(pid).filter(|process| process.parent != 0)?;
         let parent = self.get(process.parent)?;
         (parent.image == process.image && parent.exited_ns.is_none()).then_some(process.parent)
+    }
+
+    /// The nearest process that this one descends from by forks alone and that is there: what it runs,
+    /// and where, is the same of both.
+    pub(crate) fn ancestor(&self, pid: u32) -> Option<u32> {
+        let process = self.get(pid)?;
+        let mut at = process.parent;
+        // A pid may have become another's, so that there might be no end.
+        for _ in 0..ANCESTORS_MAX {
+            let ancestor = self.get(at).filter(|it| at != 0 && it.image == process.image)?;
+            if ancestor.exited_ns.is_none() {
+                return Some(at);
+            }
+            at = ancestor.parent;
+        }
+        None
     }
 
     /// A process to change; made if there is none.
@@ -183,7 +202,6 @@ impl Processes {
                     child.parent = *parent_pid;
                     child.space_id = 0;
                     child.blob = None;
-                    child.cgroup = NO_CGROUP; // the parent may have moved since
                     child.exited_ns = None;
                     let old = self.processes.insert(*pid, child);
                     self.dropped_blobs.extend(old.and_then(|old| old.blob));
@@ -385,10 +403,21 @@ pub struct Facts {
     pub cgroup: String,
 }
 
-/// [`Facts`] of a live process; what is known already is not read.
-pub fn read_facts(pid: u32, comm: Option<String>, exe: Option<String>, cgroup: String) -> Facts {
+/// [`Facts`] of a live process; what is known already is not read. Of one that is gone the program is
+/// that of its ancestor ([`Processes::ancestor`]).
+pub fn read_facts(
+    pid: u32,
+    ancestor: Option<u32>,
+    comm: Option<String>,
+    exe: Option<String>,
+    cgroup: String,
+) -> Facts {
     let read_exe = || {
-        let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let path = [Some(pid), ancestor]
+            .into_iter()
+            .flatten()
+            .find_map(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok())
+            .unwrap_or_default();
         let path = path.to_string_lossy();
         path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
     };
@@ -412,6 +441,23 @@ pub struct Cgroups {
 const CGROUPS_MAX: usize = 1024;
 
 impl Cgroups {
+    /// The cgroup of a process that was forked and has executed nothing since. It began where its parent
+    /// was, which may have moved since that was executed, in `ids`; so the processes are asked first.
+    pub fn of_forked(
+        &mut self,
+        pid: u32,
+        ancestor: Option<u32>,
+        ids: abi::hf_cgroup_ids,
+    ) -> String {
+        for pid in [Some(pid), ancestor].into_iter().flatten() {
+            let path = self.of(pid, NO_CGROUP);
+            if !path.is_empty() {
+                return path;
+            }
+        }
+        self.by_id.get(&(ids.unified, ids.memory)).cloned().unwrap_or_default()
+    }
+
     /// The cgroup of a process that was executed in these (zeros: not known); empty: it has ended
     /// and nobody knows.
     pub fn of(&mut self, pid: u32, ids: abi::hf_cgroup_ids) -> String {
@@ -552,6 +598,52 @@ mod tests {
             return;
         }
         assert_eq!(cgroups.of(u32::MAX, ids), path);
+    }
+
+    /// A child that ended has the program and the cgroup of the process that forked it, also where
+    /// another that ended stands in between; of one that executes something else nothing is taken.
+    #[test]
+    fn a_child_that_is_gone() {
+        let own = std::process::id();
+        let (mut files, mut processes) = (Files::default(), Processes::default());
+        let mut apply = |event| processes.apply(1, &event, &mut files);
+        let exec = |pid| Event::Comm { pid, tid: pid, exec: true, comm: "it".into() };
+        let fork = |parent_pid, pid| Event::Fork { pid, tid: pid, parent_pid };
+        // No process has these pids.
+        let (child, grandchild) = (u32::MAX - 1, u32::MAX);
+        for event in [exec(own), fork(own, child), fork(child, grandchild)] {
+            apply(event);
+        }
+        apply(Event::Exit { pid: child, tid: child });
+        assert_eq!(processes.ancestor(child), Some(own));
+        assert_eq!(processes.ancestor(grandchild), Some(own));
+        assert_eq!(processes.ancestor(own), None);
+        let ancestor = processes.ancestor(grandchild);
+        let mut cgroups = Cgroups::default();
+        let cgroup = cgroups.of_forked(grandchild, ancestor, NO_CGROUP);
+        assert_eq!(cgroup, cgroups.of(own, NO_CGROUP));
+        assert!(cgroup.starts_with('/'));
+        let facts = read_facts(grandchild, ancestor, None, None, cgroup);
+        let exe = std::env::current_exe().expect("a path");
+        assert_eq!(facts.exe, exe.to_string_lossy());
+        // Its parent was executed there, and is gone.
+        let ids = abi::hf_cgroup_ids { unified: 5, memory: 6 };
+        cgroups.by_id.insert((5, 6), "/box".into());
+        assert_eq!(cgroups.of_forked(grandchild, None, ids), "/box");
+        assert_eq!(cgroups.of_forked(own, None, ids), cgroups.of(own, NO_CGROUP), "it moved");
+        processes.apply(2, &exec(own), &mut files);
+        assert_eq!(processes.ancestor(grandchild), None);
+    }
+
+    /// A fork takes over where its parent was executed.
+    #[test]
+    fn a_fork_inherits_the_cgroup() {
+        let (mut files, mut processes) = (Files::default(), Processes::default());
+        let ids = abi::hf_cgroup_ids { unified: 5, memory: 6 };
+        processes.entry(1).cgroup = ids;
+        processes.apply(1, &Event::Fork { pid: 2, tid: 2, parent_pid: 1 }, &mut files);
+        let cgroup = processes.get(2).expect("a child").cgroup;
+        assert_eq!((cgroup.unified, cgroup.memory), (5, 6));
     }
 
     /// The unified cgroup counts, unless only an older hierarchy says anything.

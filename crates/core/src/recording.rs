@@ -76,13 +76,23 @@ pub struct Exe {
     pub path: String,
     /// The process's exec was seen. Else it is the first file by address, a guess for who is gone.
     pub is_certain: bool,
-    /// The cgroups in which it was executed; zeros: not known.
+    /// The cgroups in which that was executed; zeros: not known.
     pub cgroup: abi::hf_cgroup_ids,
+    /// By a process that it was forked from, and not by itself.
+    pub is_forked: bool,
+    /// Such a process that is there, to be asked when this one is gone.
+    pub ancestor: Option<u32>,
 }
 
 impl Default for Exe {
     fn default() -> Exe {
-        Exe { path: String::new(), is_certain: false, cgroup: NO_CGROUP }
+        Exe {
+            path: String::new(),
+            is_certain: false,
+            cgroup: NO_CGROUP,
+            is_forked: false,
+            ancestor: None,
+        }
     }
 }
 
@@ -314,8 +324,11 @@ impl Recording {
         let exe = exe();
         let known_exe = exe.is_certain.then(|| exe.path.clone());
         let known_comm = (head.tgid == head.tid).then(|| comm_text(&head.comm));
-        let cgroup = self.cgroups.of(head.tgid, exe.cgroup);
-        let mut facts = read_facts(head.tgid, known_comm, known_exe, cgroup);
+        let cgroup = match exe.is_forked {
+            true => self.cgroups.of_forked(head.tgid, exe.ancestor, exe.cgroup),
+            false => self.cgroups.of(head.tgid, exe.cgroup),
+        };
+        let mut facts = read_facts(head.tgid, exe.ancestor, known_comm, known_exe, cgroup);
         if facts.exe.is_empty() {
             facts.exe = exe.path;
         }

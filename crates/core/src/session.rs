@@ -705,7 +705,9 @@ impl Session {
             let path = file.and_then(|id| files.get(id)).map(|file| file.path.clone());
             let is_certain = executed != 0 && path.is_some();
             let cgroup = process.map_or(NO_CGROUP, |process| process.cgroup);
-            Exe { path: path.unwrap_or_default(), is_certain, cgroup }
+            let is_forked = process.is_some_and(|process| process.parent != 0);
+            let ancestor = processes.ancestor(head.tgid);
+            Exe { path: path.unwrap_or_default(), is_certain, cgroup, is_forked, ancestor }
         });
         if u32::from(cut) != abi::HF_CUT_NONE {
             tracing::trace!(
