@@ -99,6 +99,18 @@ struct hf_cpython_proc {
 	__u16 copies_off; /* 0: there are none */
 	__u16 copy_off;
 	__u16 reserved;
+	/* From 3.12 on, where one interpreter called another: the list of interpreters, behind
+	 * which the main one stands, and in an interpreter the next one and its threads' states.
+	 * 0: unknown. */
+	__u64 interpreters;
+	__u32 interpreter_next_off;
+	__u32 interpreter_threads_off;
+	/* In a thread's state, within its first HF_CPYTHON_BLOCK_BYTES; the frame is found by one
+	 * read more where there is something between. */
+	__u16 thread_next_off;
+	__u16 thread_id_off;
+	__u16 thread_frame_off;
+	__u16 frame_is_behind;
 	struct hf_cpython_gap gaps[HF_CPYTHON_MAX_GAPS];
 };
 

@@ -10,16 +10,19 @@
  * The innermost frame is found once a walk, from the thread pointer or the
  * lock's holder (hf_cpython_proc.chains); from there on each frame names the next.
  * Where that interpreter has no more frames and the holder was not what the key
- * leads to, the rest are those of the key's: one interpreter called another. Where the
- * loop has not linked its frame yet, or has unlinked it, no frame is its own
- * (gaps): without this, its callers' frames would all stand one run too far
+ * leads to, the rest are those of the key's: one interpreter called another. From 3.12 on
+ * the states of all interpreters are looked through for the frames of such a run of the
+ * loop (hf_cpython_search). Where the loop has not linked its frame yet, or has unlinked it, no
+ * frame is its own (gaps): without this, its callers' frames would all stand one run too far
  * inside.
  *
  * Where code objects are made and freed all the time, and in a process's first seconds, the step
  * tells what names a code object when it meets it (hf_cpython_tell).
  *
  * Cost: up to eight reads a walk; two reads a Python frame, three where its thread has a copy of
- * the bytecode; three reads a name told.
+ * the bytecode; three reads a name told. Where interpreters call each other from 3.12 on, one read
+ * more a frame of those that called, two an interpreter and one a thread's state, for each of its
+ * runs of the loop.
  *
  * User half: ../src/process.rs, ../src/resolve.rs.
  */
@@ -38,6 +41,17 @@
 /* And where the stack pointer was when a run of the loop had all of its frames: a
  * walk that misses rows there comes again. */
 #define HF_CPYTHON_DONE_AT 1
+/* And where the loop's own frame lay of the run that was done last; above it, how often other
+ * interpreters were looked at for frames. Word 2 is another runtime's. */
+#define HF_CPYTHON_LOOKED 3
+#define HF_CPYTHON_LOOKED_SHIFT 48
+/* Looks at a state, or at a frame of it, in a walk. A thousand take some 0.2 ms. */
+#define HF_CPYTHON_MAX_LOOKS 1024
+/* The next frame is being looked for: no frame is at this address. */
+#define HF_CPYTHON_LOOKING (HF_CPYTHON_WITHIN | HF_CPYTHON_NO_MORE | HF_CPYTHON_LAST)
+_Static_assert(HF_RUNTIME_HOTSPOT == 2 && HF_CPYTHON_LOOKED < HF_RUNTIME_STATE_WORDS,
+	       "runtimes' words are their own");
+_Static_assert(HF_CPYTHON_MAX_LOOKS < HF_MAX_STEPS, "a walk does not end by looking");
 
 /* The frame and the code object, in w->scratch. */
 #define HF_CPYTHON_FRAME_AT 0
@@ -261,13 +275,140 @@ static __always_inline int hf_cpython_lost(struct hf_walk *w)
 {
 	w->sample.flags |= HF_SAMPLE_RUNTIME_LOST;
 	w->runtime_state[HF_CPYTHON_STATE] = HF_CPYTHON_NO_MORE | HF_CPYTHON_LAST;
+	w->runtime_state[HF_CPYTHON_LOOKED] = (__u64)HF_CPYTHON_MAX_LOOKS
+					      << HF_CPYTHON_LOOKED_SHIFT;
 	return HF_STEP_NATIVE;
+}
+
+/* A search under way, in w->scratch, which stays as it is while the same registers come again. */
+struct hf_cpython_search {
+	/* Where the loop's native frame ends. */
+	__u64 end;
+	/* How many interpreters were begun with, and the last one; the next state of it. */
+	__u64 n_interpreters, interpreter, thread;
+	/* A frame of a state, and the innermost one of the same run of the loop. */
+	__u64 frame, run;
+};
+_Static_assert(HF_CPYTHON_TOLD_AT + sizeof(struct hf_cpython_search) <= HF_SCRATCH_BYTES,
+	       "it fits the scratch");
+
+/* Where the native frame ends whose pc is the walk's: its caller's stack pointer. 0: its rule does
+ * not say. */
+static __always_inline __u64 hf_cpython_frame_end(struct hf_walk *w)
+{
+	switch (w->row.kind & HF_RULE_KIND_MASK) {
+	case HF_RULE_SP:
+		return w->sp + (__s64)w->row.cfa;
+	case HF_RULE_FP:
+		return w->fp + (__s64)w->row.cfa;
+	default:
+		return 0;
+	}
+}
+
+/*
+ * Looks for the frames of a run of the loop of which the thread's state knows nothing: another
+ * interpreter's, which called the one that runs. Each interpreter has a state of its own for the
+ * thread. One look a call: at an interpreter, a state, or a frame.
+ *
+ * From 3.12 on a run's outermost frame is the loop's own, a variable of that function (entry_frame,
+ * Python/ceval.c @ v3.12.1, v3.13.0; entry, Python/ceval.c @ v3.14.0). So it lies in the native
+ * frame of the run that it belongs to and in no other: which state it was found by does not matter,
+ * and what another thread changes meanwhile, or left behind, is not taken.
+ */
+HF_STEP_FN int hf_cpython_search(struct hf_walk *w)
+{
+	const struct hf_cpython_proc *proc;
+	struct hf_cpython_search *search;
+	__u64 frame, state;
+	__u8 mark;
+
+	if (!w)
+		return HF_STEP_NATIVE;
+	proc = hf_mem(w->runtime_off, sizeof(*proc));
+	if (!proc)
+		return HF_STEP_NATIVE;
+	search = (struct hf_cpython_search *)(w->scratch + HF_CPYTHON_TOLD_AT);
+	if (w->late ||
+	    w->runtime_state[HF_CPYTHON_LOOKED] >> HF_CPYTHON_LOOKED_SHIFT >= HF_CPYTHON_MAX_LOOKS)
+		return hf_cpython_lost(w);
+	state = w->runtime_state[HF_CPYTHON_STATE];
+	if (state != HF_CPYTHON_LOOKING) {
+		/* The native rules will miss it too. */
+		if (hf_find_row(w, (__u32)(w->pc - w->pc_is_return - w->last.image)))
+			return HF_STEP_NATIVE;
+		search->end = hf_cpython_frame_end(w);
+		search->n_interpreters = 0;
+		search->interpreter = 0;
+		search->thread = 0;
+		/* The caller's of what was found last, mostly. */
+		search->run = state & HF_CPYTHON_NO_MORE ? 0 : state & ~7ULL;
+		search->frame = search->run;
+		w->runtime_state[HF_CPYTHON_STATE] = HF_CPYTHON_LOOKING;
+	}
+	w->runtime_state[HF_CPYTHON_LOOKED] += 1ULL << HF_CPYTHON_LOOKED_SHIFT;
+	frame = search->frame;
+	if (frame) {
+		search->frame = 0;
+		if (hf_cpython_block(w, HF_CPYTHON_FRAME_AT, proc->frame_bytes, frame))
+			return HF_STEP_AGAIN;
+		mark = hf_cpython_byte(w, HF_CPYTHON_FRAME_AT, proc->mark_off);
+		state = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->previous_off) & ~7ULL;
+		if (mark == proc->mark) {
+			/* The runs of one state lie in the order in which they were called. */
+			if (frame >= search->end)
+				return HF_STEP_AGAIN;
+			if (frame >= w->sp) {
+				w->runtime_state[HF_CPYTHON_STATE] =
+				    search->run | HF_CPYTHON_WITHIN | HF_CPYTHON_LAST;
+				return HF_STEP_AGAIN;
+			}
+			search->run = state;
+		}
+		search->frame = state;
+		return HF_STEP_AGAIN;
+	}
+	state = search->thread;
+	if (state) {
+		search->thread = 0;
+		if (hf_cpython_block(w, HF_CPYTHON_CODE_AT, HF_CPYTHON_BLOCK_BYTES, state))
+			return HF_STEP_AGAIN;
+		search->thread = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->thread_next_off);
+		frame = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->thread_frame_off);
+		/* 3.12 runs the state that an interpreter has, whichever thread made it
+		 * (_run_script_in_interpreter, Modules/_xxsubinterpretersmodule.c @ v3.12.1); there
+		 * it leads into the native frame of its innermost run (cframe). */
+		if (hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->thread_id_off) != w->tp &&
+		    (!proc->frame_is_behind || frame < w->sp || frame >= search->end))
+			return HF_STEP_AGAIN;
+		if (frame && proc->frame_is_behind)
+			frame = hf_cpython_pointer(w, frame);
+		search->frame = frame & ~7ULL;
+		search->run = search->frame;
+		return HF_STEP_AGAIN;
+	}
+	/* The main one first: mostly it is that which called, and it is the last of the list. */
+	switch (search->n_interpreters++) {
+	case 0:
+		state = hf_cpython_pointer(w, proc->interpreters + 8);
+		break;
+	case 1:
+		state = hf_cpython_pointer(w, proc->interpreters);
+		break;
+	default:
+		state = hf_cpython_pointer(w, search->interpreter + proc->interpreter_next_off);
+	}
+	if (state == 0)
+		return hf_cpython_lost(w);
+	search->interpreter = state;
+	search->thread = hf_cpython_pointer(w, state + proc->interpreter_threads_off);
+	return HF_STEP_AGAIN;
 }
 
 HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 {
 	const struct hf_cpython_proc *proc;
-	__u64 state, frame, code, cookie, previous, done = 0;
+	__u64 state, frame, code, cookie, previous, looked, done = 0;
 	__u32 first = 0;
 	__u8 mark;
 	int where;
@@ -281,14 +422,28 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	state = w->runtime_state[HF_CPYTHON_STATE];
 	if (state != HF_CPYTHON_UNKNOWN && w->runtime_state[HF_CPYTHON_DONE_AT] == w->sp)
 		return HF_STEP_NATIVE;
+	if (state == HF_CPYTHON_LOOKING)
+		return hf_cpython_search(w);
+	looked = w->runtime_state[HF_CPYTHON_LOOKED];
+	/* The last run's own frame lies in this one's native frame or beyond: its frames were this
+	 * one's, or another's further out. A thread that went back to a state that it had left for
+	 * another interpreter's has that one's run of the loop between its own. */
+	if (proc->interpreters && !(state & HF_CPYTHON_WITHIN) &&
+	    (looked << 16 >> 16) - w->sp < HF_FP_MAX_DISTANCE)
+		return hf_cpython_lost(w);
+	looked >>= HF_CPYTHON_LOOKED_SHIFT;
 	/* A run of the loop of which the thread's state knows nothing: that of another
 	 * interpreter's, which called this one. The key's, if that was not it. */
 	if (state & HF_CPYTHON_NO_MORE) {
-		if ((state & HF_CPYTHON_LAST) || w->late)
+		if (w->late || ((state & HF_CPYTHON_LAST) && !proc->interpreters))
 			return hf_cpython_lost(w);
-		done = hf_cpython_innermost(w, proc, 0, 1);
-		first = 1;
-		state = HF_CPYTHON_UNKNOWN;
+		if (state & HF_CPYTHON_LAST) {
+			looked = 1;
+		} else {
+			done = hf_cpython_innermost(w, proc, 0, 1);
+			first = 1;
+			state = HF_CPYTHON_UNKNOWN;
+		}
 	}
 	if (!(state & HF_CPYTHON_WITHIN)) {
 		where = HF_CPYTHON_LINKED;
@@ -298,14 +453,23 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 			return HF_STEP_NATIVE;
 		if (where == HF_CPYTHON_IN_LIMBO)
 			return hf_cpython_lost(w);
+		/* Once one interpreter has called another, no run is taken for this one's because
+		 * it is the next. */
+		if (looked)
+			return hf_cpython_search(w);
 		if (state == HF_CPYTHON_UNKNOWN) {
 			state = w->late ? 0 : hf_cpython_innermost(w, proc, first, 0);
-			if (state == 0 || ((state ^ done) & ~7ULL) == 0)
+			if (state == 0 && proc->interpreters && !w->late)
+				state = HF_CPYTHON_NO_MORE | HF_CPYTHON_LAST;
+			else if (state == 0 || ((state ^ done) & ~7ULL) == 0)
 				return hf_cpython_lost(w);
 			/* It is the caller's, whose run of the loop comes next. */
 			if (proc->gaps_at_leaf &&
 			    hf_cpython_where(proc, w->regs[HF_REG_PC(w)]) == HF_CPYTHON_IN_GAP)
 				return hf_cpython_done(w, state);
+			/* The interpreter that runs has no frames yet. */
+			if (state & HF_CPYTHON_NO_MORE)
+				return hf_cpython_search(w);
 		}
 	}
 	/* Frames lie in memory that is used anew with every call. */
@@ -317,8 +481,18 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		previous = HF_CPYTHON_NO_MORE;
 	previous |= state & HF_CPYTHON_LAST;
 	mark = hf_cpython_byte(w, HF_CPYTHON_FRAME_AT, proc->mark_off);
-	if (proc->activation == HF_CPYTHON_SHIM && mark == proc->mark)
+	if (proc->activation == HF_CPYTHON_SHIM && mark == proc->mark) {
+		/* From 3.15 on a state has such a frame too, behind all of its runs (base_frame,
+		 * Include/internal/pycore_tstate.h): that is none of this run's. */
+		if (proc->interpreters && !(state & HF_CPYTHON_WITHIN) &&
+		    (previous & HF_CPYTHON_NO_MORE)) {
+			w->runtime_state[HF_CPYTHON_STATE] = previous | HF_CPYTHON_LAST;
+			return hf_cpython_search(w);
+		}
+		looked = w->runtime_state[HF_CPYTHON_LOOKED] >> HF_CPYTHON_LOOKED_SHIFT;
+		w->runtime_state[HF_CPYTHON_LOOKED] = looked << HF_CPYTHON_LOOKED_SHIFT | frame;
 		return hf_cpython_done(w, previous);
+	}
 	if (proc->skip_mark == 0 || mark != proc->skip_mark) {
 		/* From 3.14 on the low bits are a tag. */
 		code = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->code_off) & ~7ULL;

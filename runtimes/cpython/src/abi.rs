@@ -90,11 +90,18 @@ pub struct hf_cpython_proc {
     pub copies_off: __u16,
     pub copy_off: __u16,
     pub reserved: __u16,
+    pub interpreters: __u64,
+    pub interpreter_next_off: __u32,
+    pub interpreter_threads_off: __u32,
+    pub thread_next_off: __u16,
+    pub thread_id_off: __u16,
+    pub thread_frame_off: __u16,
+    pub frame_is_behind: __u16,
     pub gaps: [hf_cpython_gap; 16usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 392usize];
+    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 416usize];
     ["Alignment of hf_cpython_proc"][::core::mem::align_of::<hf_cpython_proc>() - 8usize];
     ["Offset of field: hf_cpython_proc::runtime"]
         [::core::mem::offset_of!(hf_cpython_proc, runtime) - 0usize];
@@ -146,8 +153,22 @@ const _: () = {
         [::core::mem::offset_of!(hf_cpython_proc, copy_off) - 132usize];
     ["Offset of field: hf_cpython_proc::reserved"]
         [::core::mem::offset_of!(hf_cpython_proc, reserved) - 134usize];
+    ["Offset of field: hf_cpython_proc::interpreters"]
+        [::core::mem::offset_of!(hf_cpython_proc, interpreters) - 136usize];
+    ["Offset of field: hf_cpython_proc::interpreter_next_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, interpreter_next_off) - 144usize];
+    ["Offset of field: hf_cpython_proc::interpreter_threads_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, interpreter_threads_off) - 148usize];
+    ["Offset of field: hf_cpython_proc::thread_next_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, thread_next_off) - 152usize];
+    ["Offset of field: hf_cpython_proc::thread_id_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, thread_id_off) - 154usize];
+    ["Offset of field: hf_cpython_proc::thread_frame_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, thread_frame_off) - 156usize];
+    ["Offset of field: hf_cpython_proc::frame_is_behind"]
+        [::core::mem::offset_of!(hf_cpython_proc, frame_is_behind) - 158usize];
     ["Offset of field: hf_cpython_proc::gaps"]
-        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 136usize];
+        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 160usize];
 };
 #[repr(C)]
 #[derive(

@@ -12,9 +12,11 @@
 //! ([`process`]); up to 3.11 the state of the lock's holder goes before it, which is that of the
 //! interpreter that runs. The kernel half then finds a thread's innermost Python frame by itself, and
 //! each time that the walk comes through the evaluation loop it emits the frames that this run of the
-//! loop has. Names and lines are read later ([`resolve`]), and only if the code object is still what
-//! it was. In a process's first five seconds, and for a minute after code was found gone, the step tells
-//! names with the sample: `exec`, `eval` and templates make code that is collected at once.
+//! loop has. Where these end before the native stack does, another interpreter called the one that runs;
+//! from 3.12 on its frames are found in its own state, by a frame of the loop's that lies on the native
+//! stack. Names and lines are read later ([`resolve`]), and only if the code object is still what it was.
+//! In a process's first five seconds, and for a minute after code was found gone, the step tells names
+//! with the sample: `exec`, `eval` and templates make code that is collected at once.
 //!
 //! # Sources
 //! Include/cpython/{code,frameobject,pystate,unicodeobject}.h, Include/internal/pycore_{frame,
@@ -33,14 +35,19 @@
 //! its stacks have no Python frames, and are not counted; 3.15's keeps frame pointers and is followed.
 //! Names above some 110 characters, and lines of functions above some 50, where code is gone before it
 //! is read. Interpreters that one thread runs within each other: up to 3.11 the frames of the innermost
-//! and of the thread's first are there, of the first alone while the lock is released; from 3.12 on
-//! those of the innermost. Up to 3.9, where one thread made several states of one interpreter (uWSGI's
-//! for its threads), a thread's first interpreter alone. A stack that lacks the others' is counted.
+//! and of the thread's first are there, of the first alone while the lock is released. From 3.12 on all
+//! are there, but for what an embedding program may do: where it goes back to a state within another
+//! interpreter's (`PyThreadState_Swap`), the outer run's frames stand too far inside; from 3.13 on those
+//! of a state that another thread made lack. Up to 3.9, where one thread made several states of one
+//! interpreter (uWSGI's for its threads), a thread's first interpreter alone. All of these stacks are
+//! counted.
 //!
 //! # Cost
 //! Recognising: one pass over the symbols and the evaluation loop's code, some milliseconds a file.
-//! Attaching: some 20 reads. A new frame: 3 reads. A name that the step tells: 3 reads in the kernel and
-//! 512 bytes, once a second and code object while it runs. Nothing is cached: the frame store is.
+//! Attaching: some 20 reads. A new frame: 3 reads. A run of the loop of an interpreter that called another:
+//! a read for each of its frames, two for each interpreter and one for each thread's state, 1,024 a walk.
+//! A name that the step tells: 3 reads in the kernel and 512 bytes, once a second and code object while it
+//! runs. Nothing is cached: the frame store is.
 #![forbid(unsafe_code)]
 
 #[allow(nonstandard_style, missing_docs)]

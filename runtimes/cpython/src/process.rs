@@ -18,8 +18,9 @@
 //! What `PyCode_Type` says of its members goes before the version's own layout.
 
 use crate::abi::{
-    HF_CPYTHON_COOKIE_WORDS, HF_CPYTHON_ENTRY, HF_CPYTHON_MAX_CHAINS, HF_CPYTHON_MAX_READS,
-    HF_CPYTHON_ONE, HF_CPYTHON_SHIM, hf_cpython_chain, hf_cpython_gap, hf_cpython_proc,
+    HF_CPYTHON_BLOCK_BYTES, HF_CPYTHON_COOKIE_WORDS, HF_CPYTHON_ENTRY, HF_CPYTHON_MAX_CHAINS,
+    HF_CPYTHON_MAX_READS, HF_CPYTHON_ONE, HF_CPYTHON_SHIM, hf_cpython_chain, hf_cpython_gap,
+    hf_cpython_proc,
 };
 use crate::layout::{Activation, Offsets, Position, Table};
 use crate::recognise::File;
@@ -293,7 +294,36 @@ impl File {
         (table.copies_off, table.copy_off) = (offsets.code_copies, offsets.frame_copy);
         table.cookie_offs = resolver.cookie_offs;
         table.gaps_at_leaf = self.gaps_at_leaf.into();
+        self.take_interpreters(bias, offsets, &mut table);
         Ok(table)
+    }
+
+    /// Where the step looks for the interpreter that called another; before 3.12 nothing says which run of
+    /// the loop a frame belongs to.
+    fn take_interpreters(&self, bias: u64, offsets: &Offsets, table: &mut hf_cpython_proc) {
+        let Some(runtime) = self.runtime.filter(|_| offsets.activation == Activation::Shim) else {
+            return;
+        };
+        let in_block = |offset: u64| {
+            let offset = u16::try_from(offset).ok()?;
+            (u32::from(offset) + 8 <= HF_CPYTHON_BLOCK_BYTES).then_some(offset)
+        };
+        // The second read, if there is one, is of the first word there.
+        let (first, is_behind) = match offsets.thread_frame[..] {
+            [first] => (first, 0),
+            [first, 0] => (first, 1),
+            _ => return,
+        };
+        let (Some(next), Some(id), Some(frame)) =
+            (in_block(offsets.thread_next), in_block(offsets.thread_id), in_block(first as u64))
+        else {
+            return;
+        };
+        (table.thread_next_off, table.thread_id_off, table.thread_frame_off) = (next, id, frame);
+        table.frame_is_behind = is_behind;
+        table.interpreter_next_off = offsets.interpreter_next as u32;
+        table.interpreter_threads_off = offsets.interpreter_threads as u32;
+        table.interpreters = runtime.wrapping_add(bias).wrapping_add(offsets.runtime_interpreters);
     }
 }
 

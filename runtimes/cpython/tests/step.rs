@@ -403,6 +403,150 @@ fn the_holder_goes_before_the_key() {
     check(&proc, idle, &NESTED, "c 2:8 loop c loop c start", true);
 }
 
+/// From 3.12 on each interpreter has a state for a thread that runs it. Where one called another, a run of
+/// the loop has the frames whose outermost one lies in its native frame, whichever state leads there.
+#[test]
+fn interpreters_within_each_other() {
+    const INTERPRETERS: u64 = 0x6000_0000;
+    const MAIN: u64 = 0x6100_0000;
+    const SECOND: u64 = 0x6200_0000;
+    const CALLERS: u64 = 0x6300_0000;
+    let mut proc = proc(HF_CPYTHON_SHIM);
+    proc.interpreters = INTERPRETERS;
+    (proc.interpreter_next_off, proc.interpreter_threads_off) = (0x1000, 0x2000);
+    (proc.thread_next_off, proc.thread_id_off, proc.thread_frame_off) = (8, 64, 24);
+    // Three runs of the loop; each one's own frame lies in its native frame.
+    let pcs = [C_CODE, LOOP + 0x80, C_CODE, LOOP + 0x80, C_CODE, LOOP + 0x80, C_CODE, START + 1];
+    let shim = |run: u64| STACK + (1 + 2 * run) * 64 + 16;
+    // The main interpreter, the last of the list, and the second; of each the states of two threads.
+    let state = |interpreter: u64, n: u64| interpreter + 0x1_0000 + n * 0x1000;
+    let interpreters = |process: &mut Process| {
+        process.put(INTERPRETERS, SECOND);
+        process.put(INTERPRETERS + 8, MAIN);
+        process.put(SECOND + 0x1000, MAIN);
+        for interpreter in [MAIN, SECOND] {
+            process.put(interpreter + 0x2000, state(interpreter, 0));
+            process.put(state(interpreter, 0) + 8, state(interpreter, 1));
+            process.put(state(interpreter, 0) + 64, TP + 0x1000);
+            process.put(state(interpreter, 1) + 64, TP);
+        }
+    };
+    let frame = |process: &mut Process, at: u64, Python(code, position, mark): Python, previous| {
+        let code = CODES + code * 256;
+        process.put(at, code);
+        process.put(at + 8, previous);
+        process.put(at + 16, code + BYTECODE + position * 2);
+        process.put(at + 24, mark.into());
+        process.put(code + 16, code ^ 0x55);
+    };
+    // Puts a run of two frames at `at`, whose own frame lies at `end`.
+    let run = |process: &mut Process, at: u64, code: u64, end: u64, previous: u64| {
+        frame(process, at, Python(code, 1, 0), at + 64);
+        frame(process, at + 64, Python(code + 1, 2, 0), end);
+        frame(process, end, Python(0, 0, 3), previous);
+    };
+    // The innermost interpreter's, which the thread's variable leads to.
+    let innermost = |at_shim: u64| {
+        let mut process = process(&[]);
+        interpreters(&mut process);
+        run(&mut process, FRAMES, 1, at_shim, 0);
+        process
+    };
+    let check = |process: &Process, expected: &str, is_lost: bool| {
+        let (walk, stop) = walk(&mut process.clone(), &proc, &pcs, false);
+        assert_eq!(text(&walk), expected);
+        assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+        assert_eq!(walk.has_lost_runtime(), is_lost, "{expected}");
+    };
+    let whole = "c 1:2 2:3 loop c 3:2 4:3 loop c 5:2 6:3 loop c start";
+
+    // The main one called the second, and that a third one; or itself, twice, the other.
+    let mut two = innermost(shim(0));
+    run(&mut two, CALLERS, 3, shim(1), 0);
+    run(&mut two, CALLERS + 0x100, 5, shim(2), 0);
+    two.put(state(SECOND, 1) + 24, CALLERS);
+    two.put(state(MAIN, 1) + 24, CALLERS + 0x100);
+    check(&two, whole, false);
+    let mut one = innermost(shim(0));
+    run(&mut one, CALLERS, 3, shim(1), CALLERS + 0x100);
+    run(&mut one, CALLERS + 0x100, 5, shim(2), 0);
+    one.put(state(SECOND, 1) + 24, CALLERS);
+    check(&one, whole, false);
+    // The main one's again within the second's: its state leads to both of its runs.
+    let mut again = innermost(shim(0));
+    frame(&mut again, shim(0), Python(0, 0, 3), CALLERS + 0x100);
+    again.put(STATE + 24, 0);
+    again.put(TP + 0x338, state(MAIN, 1));
+    again.put(state(MAIN, 1) + 24, FRAMES);
+    run(&mut again, CALLERS, 3, shim(1), 0);
+    run(&mut again, CALLERS + 0x100, 5, shim(2), 0);
+    again.put(state(SECOND, 1) + 24, CALLERS);
+    // FIXME: the outer run's frames stand in the second's run.
+    check(&again, "c 1:2 2:3 loop c 5:2 6:3 loop c loop c start", true);
+
+    // The one that runs has no frames yet.
+    let mut entering = two.clone();
+    entering.put(STATE + 24, 0);
+    run(&mut entering, CALLERS + 0x200, 1, shim(0), CALLERS);
+    entering.put(state(SECOND, 1) + 24, CALLERS + 0x200);
+    check(&entering, whole, false);
+
+    // 3.15 has a frame behind a state's runs that is marked as theirs and is none.
+    let mut based = two.clone();
+    let bases = CALLERS + 0x300;
+    for (n, run) in [shim(0), shim(1), shim(2)].into_iter().enumerate() {
+        let base = bases + n as u64 * 64;
+        frame(&mut based, run, Python(0, 0, 3), base);
+        frame(&mut based, base, Python(0, 0, 3), 0);
+    }
+    check(&based, whole, false);
+    let mut entering = entering.clone();
+    entering.put(STATE + 24, bases);
+    frame(&mut entering, bases, Python(0, 0, 3), 0);
+    check(&entering, whole, false);
+
+    // Another thread's frames and those that a run left behind lie elsewhere: none is taken for another's.
+    let lost = "c 1:2 2:3 loop c loop c loop c start";
+    for (state, end) in [
+        (state(MAIN, 0), shim(1)),
+        (state(MAIN, 1), shim(1) - 64),
+        (state(MAIN, 1), shim(1) + 64),
+        (state(MAIN, 1), shim(2)),
+        (state(MAIN, 1), STACK - 64),
+        (state(MAIN, 1), STACK + 0x10_0000),
+    ] {
+        let mut stale = innermost(shim(0));
+        run(&mut stale, CALLERS, 3, end, 0);
+        stale.put(state + 24, CALLERS);
+        check(&stale, lost, true);
+    }
+    // Before its own frame something cannot be read.
+    let mut unreadable = two.clone();
+    unreadable.unmapped.push(CALLERS + 64..CALLERS + 128);
+    check(&unreadable, lost, true);
+    // What leads in circles is left.
+    let mut circle = two.clone();
+    circle.put(CALLERS + 64 + 8, CALLERS);
+    check(&circle, lost, true);
+    let mut circle = innermost(shim(0));
+    circle.put(state(MAIN, 1) + 8, state(MAIN, 0));
+    circle.put(SECOND + 0x1000, SECOND);
+    check(&circle, lost, true);
+
+    // 3.12 runs whichever state there is, and it leads into the native frame of its run.
+    proc.frame_is_behind = 1;
+    let mut other = two.clone();
+    for (interpreter, run) in [(SECOND, 1), (MAIN, 2)] {
+        let cframe = shim(run) + 8 * 5;
+        other.put(cframe, CALLERS + 0x100 * (run - 1));
+        other.put(state(interpreter, 0) + 24, cframe);
+        other.put(state(interpreter, 1) + 24, 0);
+    }
+    let (walk, _) = walk(&mut other, &proc, &pcs, false);
+    assert_eq!(text(&walk), whole);
+    assert!(!walk.has_lost_runtime());
+}
+
 /// Until the interpreter is found in a process, its table leads nowhere: that is counted.
 #[test]
 fn an_interpreter_that_is_not_found_is_counted() {

@@ -881,8 +881,7 @@ fn plain(name: &str) -> &str {
 
 /// A program of another name that has the interpreter in it, with several interpreters: the file is
 /// known by its symbols, and frames of the interpreter that a thread runs have their names. Where one
-/// interpreter calls another both are there up to 3.11; from 3.12 on no way leads to the caller's, and
-/// each stack that lacks them is counted.
+/// interpreter calls another both are there.
 #[test]
 fn embedded_and_with_interpreters_of_its_own() {
     live!();
@@ -922,9 +921,7 @@ fn embedded_and_with_interpreters_of_its_own() {
             alone + without <= lost + cut + unlinked,
             "3.{minor}: {alone}, {without} of {lost}"
         );
-        if minor <= 11 {
-            assert!(lost * 20 <= stacks.len() as u64, "3.{minor}: {lost} of {}", stacks.len());
-        }
+        assert!(lost * 20 <= stacks.len() as u64, "3.{minor}: {lost} of {}", stacks.len());
         for stack in &stacks {
             let python: Vec<_> = stack.iter().filter(|frame| frame.is_python()).collect();
             for pair in python.windows(2) {
@@ -951,6 +948,79 @@ fn embedded_and_with_interpreters_of_its_own() {
             }
         }
     }
+}
+
+/// Interpreters that threads run within each other, three deep, with C functions between their own frames:
+/// all of their frames are there, each in its place.
+#[test]
+fn interpreters_within_each_other() {
+    live!();
+    let mut n_run = 0;
+    for minor in 12..=NEWEST_MINOR {
+        for interpreter in interpreters(minor) {
+            interpreters_within(minor, &interpreter);
+            n_run += 1;
+        }
+    }
+    if n_run == 0 {
+        skipped("CPython 3.12 or later is not installed");
+    }
+}
+
+fn interpreters_within(minor: u32, interpreter: &Path) {
+    let scratch = Scratch::new();
+    let written = scratch.path("paths");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/python/nested.py");
+    let mut command = Command::new(interpreter);
+    command.args(["-W", "ignore"]).arg(source).arg(&written);
+    let workload = Workload::spawn(&mut command);
+    wait_for("the program to write its paths", || written.is_file().then_some(()));
+    let text = std::fs::read_to_string(&written).expect("the paths");
+    let paths: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+    let names = |stack: &[Frame]| -> Vec<String> {
+        stack.iter().filter(|frame| frame.is_python()).map(|frame| frame.name.clone()).collect()
+    };
+    let n_whole = |stacks: &[Vec<Frame>]| -> Vec<usize> {
+        let whole = |path: &Vec<&str>| stacks.iter().filter(|stack| names(stack) == *path).count();
+        paths.iter().map(whole).collect()
+    };
+    let (recording, stacks) =
+        recorded_pid(workload.pid(), 199, 4, |stacks| n_whole(stacks).iter().all(|&n| n >= 10));
+    let n = n_whole(&stacks);
+    let (mut missing, mut parts) = (Vec::new(), 0);
+    for stack in &stacks {
+        let names = names(stack);
+        if paths
+            .iter()
+            .any(|path| path.starts_with(&names.iter().map(String::as_str).collect::<Vec<_>>()))
+        {
+            // Of no path, where it is in the evaluation loop.
+            if names.is_empty() && stack.iter().any(Frame::is_loop) {
+                missing.push(show(stack));
+            }
+            continue;
+        }
+        // Without some of a path's frames, and all others in their order.
+        let is_part = |path: &Vec<&str>| {
+            let mut rest = path.iter();
+            names.iter().all(|name| rest.any(|of_path| of_path == name))
+        };
+        assert!(paths.iter().any(is_part), "3.{minor}: {}", show(stack));
+        missing.push(show(stack));
+        parts += 1;
+    }
+    let stats = recording.stats();
+    let (lost, cut) = (stats.count("stacks_without_runtime"), stats.sum("stacks_cut"));
+    eprintln!(
+        "{}: {n:?} whole of each path, {} of {} stacks lack frames, {parts} some of them; {lost} are counted",
+        interpreter.display(),
+        missing.len(),
+        stacks.len()
+    );
+    assert!(n.iter().all(|&n| n >= 10), "3.{minor} {n:?}: {}", recording.folded.summary());
+    assert!(missing.len() as u64 <= lost + cut, "3.{minor}: {lost}, {cut}: {missing:#?}");
+    // What is finished when the process has gone on has none at all, and is counted.
+    assert!(parts * 50 <= stacks.len(), "3.{minor}: {parts}: {missing:#?}");
 }
 
 /// uWSGI, which has the interpreter in it: processes and threads of its own making, and an interpreter for
