@@ -405,6 +405,105 @@ HF_STEP_FN int hf_cpython_search(struct hf_walk *w)
 	return HF_STEP_AGAIN;
 }
 
+/* Words of the stack in which a call of jitted code is looked for: an instruction of Python's saves
+ * one or two registers there, or has a few variables. */
+#define HF_CPYTHON_JIT_WORDS 16
+/* What is read of the shim: before the return address of its call, and behind it. */
+#define HF_CPYTHON_SHIM_BEFORE 14
+#define HF_CPYTHON_SHIM_BYTES 32
+
+/* Does the shim's call return by way of this slot of the stack? How far its caller's stack pointer
+ * is above the slot then; 0: it does not. */
+HF_STEP_FN __u32 hf_cpython_jit_shim(struct hf_walk *w, __u64 slot)
+{
+	const __u8 *at;
+	__u64 ra;
+
+	if (!w)
+		return 0;
+	at = w->scratch;
+	if (hf_stack_u64(w, slot, &ra) || ra < 4096 || ra >> 47 || hf_find_mapping(w, ra - 1) ||
+	    w->last.file_off || w->last.runtime_off != w->runtime_off ||
+	    hf_read_lasting(w, w->scratch, HF_CPYTHON_SHIM_BYTES, ra - HF_CPYTHON_SHIM_BEFORE))
+		return 0;
+	/* mov r12, rdi; mov r13, rsi; mov r14, rdx; call rel32 */
+	if (*(__u64 *)at != 0x8949f58949fc8949ULL || at[8] != 0xd6 || at[9] != 0xe8)
+		return 0;
+	at += HF_CPYTHON_SHIM_BEFORE;
+	/* pop rbx; pop r12; pop r13; pop r14; pop r15; ret */
+	if (*(__u64 *)at == 0x415e415d415c415bULL && at[8] == 0x5f && at[9] == 0xc3)
+		return 56;
+	/* add rsp, 8; the same; pop rbp; ret */
+	if (*(__u32 *)at == 0x08c48348 && *(__u64 *)(at + 4) == 0x415e415d415c415bULL &&
+	    at[12] == 0x5f && at[13] == 0x5d && at[14] == 0xc3)
+		return 72;
+	return 0;
+}
+
+/* Does a frame pointer lead to a caller of the loop, which has its frame above `sp`? */
+HF_STEP_FN int hf_cpython_is_fp(struct hf_walk *w, __u64 sp, __u64 fp)
+{
+	__u64 next, ra;
+
+	if (!w)
+		return 0;
+	return !(fp & 7) && fp - sp < HF_CPYTHON_LOOP_BYTES && !hf_stack_u64(w, fp, &next) &&
+	       !hf_stack_u64(w, fp + 8, &ra) && ra >= 4096 && !(ra >> 47) &&
+	       !hf_find_mapping(w, ra - 1) && w->last.file_off;
+}
+
+/*
+ * Code that the JIT compiler made (3.14): from it to the loop that called it. Its instructions jump
+ * from one to the next, also into what was compiled elsewhere, without a frame of their own; the
+ * first was called by a shim, which has one (_ENTRY, Tools/jit/shim.c @ v3.14.0). Where the frame
+ * pointer is not kept it may be the loop's still, or an instruction has put it on the stack.
+ */
+HF_STEP_FN int hf_cpython_jitted(struct hf_walk *w)
+{
+	__u64 slot = 0, ra, fp = 0, word;
+	__u32 up = 0;
+	int i;
+
+	if (!w)
+		return HF_STEP_NATIVE;
+	for (i = 0; i < HF_CPYTHON_JIT_WORDS; i++) {
+		slot = w->sp + 8 * i;
+		up = hf_cpython_jit_shim(w, slot);
+		if (up)
+			break;
+	}
+	/* The native rules may step over the loop: no frames are taken for another run's. */
+	if (up == 0 || hf_stack_u64(w, slot + up - 8, &ra))
+		return hf_cpython_lost(w);
+	if (up == 72) {
+		if (hf_stack_u64(w, slot + up - 16, &fp))
+			fp = 0;
+	} else if (hf_cpython_is_fp(w, slot + up, w->fp)) {
+		fp = w->fp;
+	} else {
+		for (i = 0; i < 4; i++) {
+			word = w->sp + 8 * i;
+			if (word >= slot || hf_stack_u64(w, word, &word))
+				break;
+			if (hf_cpython_is_fp(w, slot + up, word)) {
+				fp = word;
+				break;
+			}
+		}
+	}
+	if (hf_push(w, hf_word(HF_FRAME_USER_PC,
+			       (w->pc_is_return ? HF_FRAME_RETURN_ADDR : 0) |
+				   (w->heuristic_next ? HF_FRAME_HEURISTIC : 0),
+			       w->pc))) {
+		hf_cut(w, HF_CUT_TOO_DEEP);
+		return HF_STEP_ENDED;
+	}
+	w->n_frames++;
+	w->heuristic_next = 0;
+	w->row.kind = HF_RULE_NONE;
+	return hf_to_caller(w, slot + up, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
+}
+
 HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 {
 	const struct hf_cpython_proc *proc;
@@ -419,6 +518,8 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	proc = hf_mem(w->runtime_off, sizeof(*proc));
 	if (!proc)
 		return HF_STEP_NATIVE;
+	if (!w->last.file_off)
+		return hf_cpython_jitted(w);
 	state = w->runtime_state[HF_CPYTHON_STATE];
 	if (state != HF_CPYTHON_UNKNOWN && w->runtime_state[HF_CPYTHON_DONE_AT] == w->sp)
 		return HF_STEP_NATIVE;

@@ -14,15 +14,17 @@
 //! each time that the walk comes through the evaluation loop it emits the frames that this run of the
 //! loop has. Where these end before the native stack does, another interpreter called the one that runs;
 //! from 3.12 on its frames are found in its own state, by a frame of the loop's that lies on the native
-//! stack. Names and lines are read later ([`resolve`]), and only if the code object is still what it was.
-//! In a process's first five seconds, and for a minute after code was found gone, the step tells names
-//! with the sample: `exec`, `eval` and templates make code that is collected at once.
+//! stack. Code that the JIT compiler made has no frame: 3.14's is followed by the shim that called it,
+//! whose bytes are known; 3.15's by its frame pointers. Names and lines are read later ([`resolve`]), and
+//! only if the code object is still what it was. In a process's first five seconds, and for a minute after
+//! code was found gone, the step tells names with the sample: `exec`, `eval` and templates make code that
+//! is collected at once.
 //!
 //! # Sources
 //! Include/cpython/{code,frameobject,pystate,unicodeobject}.h, Include/internal/pycore_{frame,
 //! interp,runtime,debug_offsets}.h, Python/ceval.c, Objects/{codeobject,lnotab_notes.txt,
 //! locations.md} @ v3.6.15, v3.7.16, v3.8.18, v3.9.18, v3.10.13, v3.11.7, v3.12.1, v3.13.0, v3.14.0,
-//! v3.15.2.
+//! v3.15.2. Tools/jit/shim.c @ v3.14.0, and what clang makes of it.
 //!
 //! # Versions
 //! 3.6 to 3.15 tested; 3.14 as python-build-standalone makes it (clang, one function an instruction,
@@ -31,10 +33,10 @@
 //!
 //! # Not handled
 //! Qualified names before 3.11, where code objects have none: the plain name is shown. Code that
-//! 3.13's and 3.14's JIT compilers make (`PYTHON_JIT=1`), which leaves no trace of the loop's frame:
-//! its stacks have no Python frames, and are not counted; 3.15's keeps frame pointers and is followed.
-//! Names above some 110 characters, and lines of functions above some 50, where code is gone before it
-//! is read. Interpreters that one thread runs within each other: up to 3.11 the frames of the innermost
+//! 3.13's JIT compiler makes (`PYTHON_JIT=1`), and 3.14's on arm64 or with a shim of other bytes than
+//! Debian's and python-build-standalone's: its stacks may lack Python frames, and are not counted. Names
+//! above some 110 characters, and lines of functions above some 50, where code is gone before it is
+//! read. Interpreters that one thread runs within each other: up to 3.11 the frames of the innermost
 //! and of the thread's first are there, of the first alone while the lock is released. From 3.12 on all
 //! are there, but for what an embedding program may do: where it goes back to a state within another
 //! interpreter's (`PyThreadState_Swap`), the outer run's frames stand too far inside; from 3.13 on those

@@ -41,6 +41,11 @@ const THREADS_MAX: usize = 64;
 /// The thread state stands in thread-local variables from 3.12 on (Python/pystate.c
 /// `_Py_tss_tstate` @ v3.12.0).
 const VARIABLES_SINCE: u8 = 12;
+/// The version whose JIT compiler's code is entered by a shim of its own. 3.13's is another; 3.15's is
+/// called by a function of the file.
+const WITH_SHIM: u8 = 14;
+/// Pieces of anonymous code that are looked at.
+const JITTED_MAX: usize = 512;
 /// Members of `PyCode_Type` that are read; it has some 20.
 const MEMBERS_MAX: u64 = 64;
 /// `PyTypeObject.tp_members` where objects begin with two words; `PyMemberDef`: name, offset, its size
@@ -76,7 +81,10 @@ impl Layout for File {
         let resolver = Resolver::new(offsets, code_type);
         let table = self.table(process.bias, &resolver, holder, &places)?;
         let regions = self.regions(process.bias);
-        Ok(Box::new(CPythonProcess::new(regions, table, resolver)))
+        let has_jit = self.version.minor == WITH_SHIM;
+        let mut attached = CPythonProcess::new(regions, table, resolver, has_jit);
+        attached.look_for_jitted(process);
+        Ok(Box::new(attached))
     }
 
     /// A table without a way to the thread's state: the step finds none, and counts that.
@@ -85,7 +93,7 @@ impl Layout for File {
         table.runtime = abi::HF_RUNTIME_CPYTHON;
         let resolver = Resolver::new(self.offsets.clone(), None);
         let regions = self.regions(process.bias);
-        Some(Box::new(CPythonProcess::new(regions, table, resolver)))
+        Some(Box::new(CPythonProcess::new(regions, table, resolver, false)))
     }
 }
 
@@ -364,7 +372,12 @@ const TELLS_FIRST: Duration = Duration::from_secs(5);
 const TELLS_FOR: Duration = Duration::from_secs(60);
 
 struct CPythonProcess {
+    /// The loop's, and code that the JIT compiler made.
     regions: Vec<Region>,
+    n_loop: usize,
+    has_jit: bool,
+    /// Anonymous code that was looked at for the compiler's.
+    anonymous: Vec<Region>,
     table: hf_cpython_proc,
     resolver: Resolver,
     /// Names are told until then.
@@ -372,10 +385,57 @@ struct CPythonProcess {
 }
 
 impl CPythonProcess {
-    fn new(regions: Vec<Region>, mut table: hf_cpython_proc, resolver: Resolver) -> CPythonProcess {
+    fn new(
+        regions: Vec<Region>,
+        mut table: hf_cpython_proc,
+        resolver: Resolver,
+        has_jit: bool,
+    ) -> CPythonProcess {
         table.tells = 1;
-        CPythonProcess { regions, table, resolver, tells_until: Instant::now() + TELLS_FIRST }
+        CPythonProcess {
+            n_loop: regions.len(),
+            regions,
+            has_jit,
+            anonymous: Vec::new(),
+            table,
+            resolver,
+            tells_until: Instant::now() + TELLS_FIRST,
+        }
     }
+
+    /// Takes what the JIT compiler made since. True if there is other code of its.
+    fn look_for_jitted(&mut self, process: &Process<'_>) -> bool {
+        if !self.has_jit {
+            return false;
+        }
+        let anonymous = process.mappings.iter().filter(|mapping| mapping.path.is_empty());
+        let anonymous: Vec<Region> = anonymous
+            .map(|mapping| Region { start: mapping.start, end: mapping.end })
+            .take(JITTED_MAX)
+            .collect();
+        if anonymous == self.anonymous {
+            return false;
+        }
+        let before = self.regions.split_off(self.n_loop);
+        self.regions.extend(
+            anonymous.iter().filter(|region| {
+                before.contains(region) || is_jitted(process.memory, region.start)
+            }),
+        );
+        self.anonymous = anonymous;
+        self.regions[self.n_loop..] != before
+    }
+}
+
+/// Does code that the JIT compiler made begin here? It begins with its shim, whose only call follows
+/// `mov r12, rdi; mov r13, rsi; mov r14, rdx` (Tools/jit/shim.c @ v3.14.0, as clang compiles it).
+fn is_jitted(memory: &Memory, start: u64) -> bool {
+    let words: Vec<u8> = (0..5)
+        .filter_map(|n| memory.u64(start.wrapping_add(n * 8)))
+        .flat_map(u64::to_le_bytes)
+        .collect();
+    let sign = [0x49, 0x89, 0xfc, 0x49, 0x89, 0xf5, 0x49, 0x89, 0xd6, 0xe8];
+    words.windows(sign.len()).any(|bytes| bytes == sign)
 }
 
 impl Attached for CPythonProcess {
@@ -387,9 +447,10 @@ impl Attached for CPythonProcess {
         self.table.as_bytes()
     }
 
-    fn refresh(&mut self, _process: &Process<'_>) -> bool {
+    fn refresh(&mut self, process: &Process<'_>) -> bool {
         let tells = u16::from(Instant::now() < self.tells_until);
-        std::mem::replace(&mut self.table.tells, tells) != tells
+        let is_other = self.look_for_jitted(process);
+        std::mem::replace(&mut self.table.tells, tells) != tells || is_other
     }
 
     fn told_key(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {

@@ -19,6 +19,9 @@ const LOOP: u64 = IMAGE + 0x4000;
 const LOOP_END: u64 = IMAGE + 0x5000;
 const START: u64 = IMAGE + 0x8000;
 const END: u64 = IMAGE + 0x9000;
+/// Code that the JIT compiler made.
+const JIT: u64 = 0x4000_0000;
+const JIT_END: u64 = JIT + 0x1000;
 
 const STACK: u64 = 0x7fff_0000_0000;
 const TP: u64 = 0x7f00_0000_1000;
@@ -128,6 +131,12 @@ fn walk(process: &mut Process, proc: &hf_cpython_proc, pcs: &[u64], late: bool) 
                 mapping(IMAGE, LOOP, 0),
                 mapping(LOOP, LOOP_END, table.off),
                 mapping(LOOP_END, END, 0),
+                abi::hf_mapping {
+                    image: JIT,
+                    file_id: 0,
+                    file_off: 0,
+                    ..mapping(JIT, JIT_END, table.off)
+                },
             ],
             0,
         )
@@ -169,6 +178,8 @@ fn text(walk: &Walk) -> String {
             let code = data >> HF_CPYTHON_POSITION_BITS << 3;
             let position = data & u64::from(HF_CPYTHON_NO_POSITION);
             text.push(format!("{}:{position}", (code - CODES) / 256));
+        } else if word.kind() == abi::HF_FRAME_USER_PC {
+            text.push("jitted".to_owned());
         } else {
             let at = IMAGE + u64::from(word.image_offset());
             let is_loop = (LOOP..LOOP_END).contains(&at);
@@ -545,6 +556,57 @@ fn interpreters_within_each_other() {
     let (walk, _) = walk(&mut other, &proc, &pcs, false);
     assert_eq!(text(&walk), whole);
     assert!(!walk.has_lost_runtime());
+}
+
+/// Jitted code has no frame. The shim that called the first of it has, and leads to the loop, whose frame
+/// pointer is in its register, on the stack, or saved by the shim.
+#[test]
+fn jitted_code_leads_to_its_loop() {
+    // As Debian's 3.14.10 and python-build-standalone's 3.14.6 have it.
+    let plain = [
+        0x41, 0x57, 0x41, 0x56, 0x41, 0x55, 0x41, 0x54, 0x53, 0x49, 0x89, 0xfc, 0x49, 0x89, 0xf5,
+        0x49, 0x89, 0xd6, 0xe8, 0x0a, 0x00, 0x00, 0x00, 0x5b, 0x41, 0x5c, 0x41, 0x5d, 0x41, 0x5e,
+        0x41, 0x5f, 0xc3, 0x90,
+    ];
+    let framed = [
+        0x55, 0x48, 0x89, 0xe5, 0x41, 0x57, 0x41, 0x56, 0x41, 0x55, 0x41, 0x54, 0x53, 0x50, 0x49,
+        0x89, 0xfc, 0x49, 0x89, 0xf5, 0x49, 0x89, 0xd6, 0xe8, 0x0f, 0x00, 0x00, 0x00, 0x48, 0x83,
+        0xc4, 0x08, 0x5b, 0x41, 0x5c, 0x41, 0x5d, 0x41, 0x5e, 0x41, 0x5f, 0x5d, 0xc3, 0x90,
+    ];
+    let frames = [Python(1, 4, 0), Python(0, 0, 3), Python(2, 7, 0), Python(0, 0, 3)];
+    let with = |shim: &[u8], stack: &[(u64, u64)]| {
+        let mut process = process(&frames);
+        for (at, bytes) in (JIT..).step_by(8).zip(shim.chunks(8)) {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            process.put(at, u64::from_le_bytes(word));
+        }
+        stack.iter().for_each(|&(at, word)| process.put(STACK + at, word));
+        process
+    };
+    let check = |mut process: Process, pcs: &[u64], is_lost: bool| {
+        let (walk, _) = walk(&mut process, &proc(HF_CPYTHON_SHIM), pcs, false);
+        assert_eq!(walk.has_lost_runtime(), is_lost, "{}", text(&walk));
+        text(&walk)
+    };
+    let whole = "jitted 1:5 loop c 2:8 loop c start";
+    let (leaf, ra) = (JIT + 0x80, JIT + 0x17);
+    // The shim's call, five registers, the loop's.
+    let rest = [C_CODE, LOOP + 0x80, C_CODE, START + 1];
+    let pcs = |first: &[u64]| first.iter().chain(&rest).copied().collect::<Vec<_>>();
+    let stack = [(0, ra), (48, LOOP + 0x80)];
+    assert_eq!(check(with(&plain, &stack), &pcs(&[leaf]), false), whole);
+    // An instruction has saved the register and uses it.
+    let stack = [(0, STACK + 128), (8, ra), (56, LOOP + 0x80)];
+    assert_eq!(check(with(&plain, &stack), &pcs(&[leaf, 0]), false), whole);
+    let stack = [(8, JIT + 0x1c)];
+    assert_eq!(check(with(&framed, &stack), &pcs(&[leaf, LOOP + 0x80]), false), whole);
+    // Without a shim, or with another's code in its place: no frames, and counted.
+    let lost = check(with(&plain, &[]), &pcs(&[leaf]), true);
+    assert!(lost.starts_with("jitted") && !lost.contains(':'), "{lost}");
+    let other: Vec<u8> = plain.iter().map(|&byte| if byte == 0xfc { 0xfd } else { byte }).collect();
+    let lost = check(with(&other, &[(0, ra), (48, LOOP + 0x80)]), &pcs(&[leaf]), true);
+    assert!(lost.starts_with("jitted") && !lost.contains(':'), "{lost}");
 }
 
 /// Until the interpreter is found in a process, its table leads nowhere: that is counted.

@@ -388,6 +388,52 @@ fn newest() -> Option<(u32, PathBuf)> {
         .find_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
 }
 
+/// With the JIT compiler (3.14 and later, where it is built in): the same program, and its stacks are as true.
+#[test]
+fn jitted_code() {
+    live!();
+    let mut n_run = 0;
+    for minor in 14..=NEWEST_MINOR {
+        for interpreter in interpreters(minor) {
+            let asked = Command::new(&interpreter)
+                .args(["-c", "import sys; print(sys._jit.is_enabled())"])
+                .env("PYTHON_JIT", "1")
+                .output();
+            if !asked.is_ok_and(|asked| asked.stdout.starts_with(b"True")) {
+                continue;
+            }
+            n_run += 1;
+            let running = start_with(&interpreter, &SCENARIOS, |command| {
+                command.env("PYTHON_JIT", "1");
+            });
+            let (recording, stacks) = recorded(&running, 8);
+            let verdict = judge(&stacks, &running.truth, minor);
+            let is_jitted = |stack: &&Vec<Frame>| {
+                stack.iter().any(|frame| frame.name.starts_with("[anonymous]"))
+            };
+            let jitted = stacks.iter().filter(is_jitted).count();
+            let without =
+                |stack: &&Vec<Frame>| is_jitted(stack) && !stack.iter().any(Frame::is_python);
+            let without = stacks.iter().filter(without).count() as u64;
+            let lost = recording.stats().count("stacks_without_runtime");
+            eprintln!(
+                "{}: {jitted} of {} stacks have jitted code, {without} of these no Python, {lost} are counted; \
+                 {} edges, {} lines wrong",
+                interpreter.display(),
+                stacks.len(),
+                verdict.edges,
+                verdict.wrong_lines.len()
+            );
+            assert!(jitted >= 50, "{jitted}: {}", recording.folded.summary());
+            assert!(without <= lost, "{without} without Python, {lost} counted");
+            assert_true(&verdict, &recording);
+        }
+    }
+    if n_run == 0 {
+        skipped("no CPython with a JIT compiler is installed");
+    }
+}
+
 /// 900 calls deep, in every version: whole, up to 3.10 too, where three or four native frames stand
 /// for each call, unless the time that a walk may take was not enough for them.
 #[test]
