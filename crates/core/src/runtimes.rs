@@ -620,7 +620,7 @@ fn refresh(
     serving.refreshed_ns = now_ns;
     serving.memory.forget();
     let make = || view_mappings(process, files);
-    let mappings = hotframe_runtime::Mappings::new(&make);
+    let mappings = hotframe_runtime::Mappings::new(&make).changed(mappings_changed);
     let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
     let mut changed = false;
     for served in &mut serving.served {

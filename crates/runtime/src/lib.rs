@@ -107,12 +107,25 @@ pub struct Process<'a> {
 pub struct Mappings<'a> {
     list: std::cell::OnceCell<Vec<Mapping>>,
     make: &'a dyn Fn() -> Vec<Mapping>,
+    are_changed: bool,
 }
 
 impl<'a> Mappings<'a> {
     /// What `make` gives, sorted, once.
     pub fn new(make: &'a dyn Fn() -> Vec<Mapping>) -> Mappings<'a> {
-        Mappings { list: std::cell::OnceCell::new(), make }
+        Mappings { list: std::cell::OnceCell::new(), make, are_changed: true }
+    }
+
+    /// The same, which may be other than at the last refresh or are not.
+    #[must_use]
+    pub fn changed(self, are_changed: bool) -> Mappings<'a> {
+        Mappings { are_changed, ..self }
+    }
+
+    /// Whether they may be other than at the last refresh. A refresh that only looks at mappings need not
+    /// where they are not: it comes ten times a second for each process.
+    pub fn are_changed(&self) -> bool {
+        self.are_changed
     }
 }
 

@@ -405,7 +405,7 @@ impl CPythonProcess {
 
     /// Takes what the JIT compiler made since. True if there is other code of its.
     fn look_for_jitted(&mut self, process: &Process<'_>) -> bool {
-        if !self.has_jit {
+        if !self.has_jit || !process.mappings.are_changed() {
             return false;
         }
         let anonymous = process.mappings.iter().filter(|mapping| mapping.path.is_empty());
