@@ -98,7 +98,8 @@ struct hf_cpython_proc {
 	 * lock): the pointer to these in a code object, and which one a frame runs, an int. */
 	__u16 copies_off; /* 0: there are none */
 	__u16 copy_off;
-	__u16 reserved;
+	/* Regions without a file are code that the JIT compiler made. */
+	__u16 has_jit;
 	/* From 3.12 on, where one interpreter called another: the list of interpreters, behind
 	 * which the main one stands, and in an interpreter the next one and its threads' states.
 	 * 0: unknown. */
@@ -111,6 +112,10 @@ struct hf_cpython_proc {
 	__u16 thread_id_off;
 	__u16 thread_frame_off;
 	__u16 frame_is_behind;
+	/* What the type of a code object is, at type_off in it; 0: unknown. */
+	__u64 code_type;
+	__u16 type_off;
+	__u16 reserved[3];
 	struct hf_cpython_gap gaps[HF_CPYTHON_MAX_GAPS];
 };
 

@@ -518,7 +518,7 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	proc = hf_mem(w->runtime_off, sizeof(*proc));
 	if (!proc)
 		return HF_STEP_NATIVE;
-	if (!w->last.file_off)
+	if (!w->last.file_off && proc->has_jit)
 		return hf_cpython_jitted(w);
 	state = w->runtime_state[HF_CPYTHON_STATE];
 	if (state != HF_CPYTHON_UNKNOWN && w->runtime_state[HF_CPYTHON_DONE_AT] == w->sp)
@@ -598,6 +598,11 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		/* From 3.14 on the low bits are a tag. */
 		code = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->code_off) & ~7ULL;
 		cookie = hf_cpython_cookie(w, proc, code);
+		/* Where a thread's state was once there may be anything, even what leads to itself.
+		 * The innermost frame alone may be one that is being made. */
+		if ((state & HF_CPYTHON_WITHIN) && proc->code_type && cookie &&
+		    hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->type_off) != proc->code_type)
+			return hf_cpython_lost(w);
 		if (hf_push_dynamic(w, HF_RUNTIME_CPYTHON, 0, cookie, 1,
 				    code >> 3 << HF_CPYTHON_POSITION_BITS |
 					hf_cpython_position(w, proc, code),

@@ -89,7 +89,7 @@ pub struct hf_cpython_proc {
     pub tells: __u16,
     pub copies_off: __u16,
     pub copy_off: __u16,
-    pub reserved: __u16,
+    pub has_jit: __u16,
     pub interpreters: __u64,
     pub interpreter_next_off: __u32,
     pub interpreter_threads_off: __u32,
@@ -97,11 +97,14 @@ pub struct hf_cpython_proc {
     pub thread_id_off: __u16,
     pub thread_frame_off: __u16,
     pub frame_is_behind: __u16,
+    pub code_type: __u64,
+    pub type_off: __u16,
+    pub reserved: [__u16; 3usize],
     pub gaps: [hf_cpython_gap; 16usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 416usize];
+    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 432usize];
     ["Alignment of hf_cpython_proc"][::core::mem::align_of::<hf_cpython_proc>() - 8usize];
     ["Offset of field: hf_cpython_proc::runtime"]
         [::core::mem::offset_of!(hf_cpython_proc, runtime) - 0usize];
@@ -151,8 +154,8 @@ const _: () = {
         [::core::mem::offset_of!(hf_cpython_proc, copies_off) - 130usize];
     ["Offset of field: hf_cpython_proc::copy_off"]
         [::core::mem::offset_of!(hf_cpython_proc, copy_off) - 132usize];
-    ["Offset of field: hf_cpython_proc::reserved"]
-        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 134usize];
+    ["Offset of field: hf_cpython_proc::has_jit"]
+        [::core::mem::offset_of!(hf_cpython_proc, has_jit) - 134usize];
     ["Offset of field: hf_cpython_proc::interpreters"]
         [::core::mem::offset_of!(hf_cpython_proc, interpreters) - 136usize];
     ["Offset of field: hf_cpython_proc::interpreter_next_off"]
@@ -167,8 +170,14 @@ const _: () = {
         [::core::mem::offset_of!(hf_cpython_proc, thread_frame_off) - 156usize];
     ["Offset of field: hf_cpython_proc::frame_is_behind"]
         [::core::mem::offset_of!(hf_cpython_proc, frame_is_behind) - 158usize];
+    ["Offset of field: hf_cpython_proc::code_type"]
+        [::core::mem::offset_of!(hf_cpython_proc, code_type) - 160usize];
+    ["Offset of field: hf_cpython_proc::type_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, type_off) - 168usize];
+    ["Offset of field: hf_cpython_proc::reserved"]
+        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 170usize];
     ["Offset of field: hf_cpython_proc::gaps"]
-        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 160usize];
+        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 176usize];
 };
 #[repr(C)]
 #[derive(

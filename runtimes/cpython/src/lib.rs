@@ -41,8 +41,9 @@
 //! are there, but for what an embedding program may do: where it goes back to a state within another
 //! interpreter's (`PyThreadState_Swap`), the outer run's frames stand too far inside; from 3.13 on those
 //! of a state that another thread made lack. Up to 3.9, where one thread made several states of one
-//! interpreter (uWSGI's for its threads), a thread's first interpreter alone. All of these stacks are
-//! counted.
+//! interpreter (uWSGI's for its threads), a thread's first interpreter alone. A process that ends its
+//! interpreter and begins another keeps the place where the first one's state was found. All of these stacks
+//! are counted.
 //!
 //! # Cost
 //! Recognising: one pass over the symbols and the evaluation loop's code, some milliseconds a file.

@@ -81,8 +81,7 @@ impl Layout for File {
         let resolver = Resolver::new(offsets, code_type);
         let table = self.table(process.bias, &resolver, holder, &places)?;
         let regions = self.regions(process.bias);
-        let has_jit = self.version.minor == WITH_SHIM;
-        let mut attached = CPythonProcess::new(regions, table, resolver, has_jit);
+        let mut attached = CPythonProcess::new(regions, table, resolver);
         attached.look_for_jitted(process);
         Ok(Box::new(attached))
     }
@@ -93,7 +92,7 @@ impl Layout for File {
         table.runtime = abi::HF_RUNTIME_CPYTHON;
         let resolver = Resolver::new(self.offsets.clone(), None);
         let regions = self.regions(process.bias);
-        Some(Box::new(CPythonProcess::new(regions, table, resolver, false)))
+        Some(Box::new(CPythonProcess::new(regions, table, resolver)))
     }
 }
 
@@ -302,6 +301,8 @@ impl File {
         (table.copies_off, table.copy_off) = (offsets.code_copies, offsets.frame_copy);
         table.cookie_offs = resolver.cookie_offs;
         table.gaps_at_leaf = self.gaps_at_leaf.into();
+        table.has_jit = (self.version.minor == WITH_SHIM).into();
+        (table.code_type, table.type_off) = resolver.code_type();
         self.take_interpreters(bias, offsets, &mut table);
         Ok(table)
     }
@@ -375,7 +376,6 @@ struct CPythonProcess {
     /// The loop's, and code that the JIT compiler made.
     regions: Vec<Region>,
     n_loop: usize,
-    has_jit: bool,
     /// Anonymous code that was looked at for the compiler's.
     anonymous: Vec<Region>,
     table: hf_cpython_proc,
@@ -385,17 +385,11 @@ struct CPythonProcess {
 }
 
 impl CPythonProcess {
-    fn new(
-        regions: Vec<Region>,
-        mut table: hf_cpython_proc,
-        resolver: Resolver,
-        has_jit: bool,
-    ) -> CPythonProcess {
+    fn new(regions: Vec<Region>, mut table: hf_cpython_proc, resolver: Resolver) -> CPythonProcess {
         table.tells = 1;
         CPythonProcess {
             n_loop: regions.len(),
             regions,
-            has_jit,
             anonymous: Vec::new(),
             table,
             resolver,
@@ -405,7 +399,7 @@ impl CPythonProcess {
 
     /// Takes what the JIT compiler made since. True if there is other code of its.
     fn look_for_jitted(&mut self, process: &Process<'_>) -> bool {
-        if !self.has_jit || !process.mappings.are_changed() {
+        if self.table.has_jit == 0 || !process.mappings.are_changed() {
             return false;
         }
         let anonymous = process.mappings.iter().filter(|mapping| mapping.path.is_empty());

@@ -201,6 +201,14 @@ impl Resolver {
     }
 
     /// A program that was linked against the library at a fixed address may hold a copy of the type.
+    /// The type of code objects, and where an object has its type; 0: unknown.
+    pub(crate) fn code_type(&self) -> (u64, u16) {
+        match (self.code_type, u16::try_from(self.offsets.object_type)) {
+            (Some(at), Ok(off)) if off + 8 <= self.code_bytes => (at, off),
+            _ => (0, 0),
+        }
+    }
+
     fn is_code_type(&self, address: u64, memory: &Memory) -> bool {
         self.code_type == Some(address)
             || memory

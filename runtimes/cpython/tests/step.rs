@@ -585,7 +585,9 @@ fn jitted_code_leads_to_its_loop() {
         process
     };
     let check = |mut process: Process, pcs: &[u64], is_lost: bool| {
-        let (walk, _) = walk(&mut process, &proc(HF_CPYTHON_SHIM), pcs, false);
+        let mut proc = proc(HF_CPYTHON_SHIM);
+        proc.has_jit = 1;
+        let (walk, _) = walk(&mut process, &proc, pcs, false);
         assert_eq!(walk.has_lost_runtime(), is_lost, "{}", text(&walk));
         text(&walk)
     };
@@ -649,6 +651,26 @@ fn a_cycle_ends() {
     let (walk, stop) = walk(&mut process, &proc(HF_CPYTHON_SHIM), &NESTED, false);
     assert!(matches!(stop, Stop::Ended { cut, .. } if u32::from(cut) == abi::HF_CUT_TOO_DEEP));
     assert!(walk.words().len() <= abi::HF_MAX_STACK_WORDS as usize);
+}
+
+/// What leads to no code object is no frame: an object that came to lie where a thread's state was, and
+/// leads to itself, costs the Python frames and not the stack.
+#[test]
+fn what_is_no_code_ends_the_chain() {
+    const TYPE: u64 = 0x7777_0000;
+    let mut proc = proc(HF_CPYTHON_SHIM);
+    (proc.code_type, proc.type_off) = (TYPE, 8);
+    let frames = [Python(1, 0, 0), Python(2, 3, 0), Python(0, 0, 3)];
+    let mut sound = process(&frames);
+    (1..3).for_each(|code| sound.put(CODES + code * 256 + 8, TYPE));
+    let (found, _) = walk(&mut sound, &proc, &NESTED, false);
+    assert!(text(&found).starts_with("c 1:1 2:4 loop c loop"), "{}", text(&found));
+    let mut process = process(&[Python(1, 0, 0)]);
+    process.put(FRAMES + 8, FRAMES);
+    let (walk, stop) = walk(&mut process, &proc, &NESTED, false);
+    assert_eq!(text(&walk), "c 1:1 loop c loop c start");
+    assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+    assert!(walk.has_lost_runtime());
 }
 
 /// Whatever stands in the table and in the process, every walk ends.

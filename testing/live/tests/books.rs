@@ -266,7 +266,8 @@ fn children_that_execute_nothing() {
         let stats = recording.stats();
         let processes = stats.0["processes"].as_array().expect("processes");
         let of = |key: &str| {
-            let known = |entry: &&serde_json::Value| entry[key].as_str().is_some_and(|it| !it.is_empty());
+            let known =
+                |entry: &&serde_json::Value| entry[key].as_str().is_some_and(|it| !it.is_empty());
             processes.iter().filter(known).count()
         };
         assert!(processes.len() >= 50, "{} processes", processes.len());
