@@ -589,7 +589,12 @@ fn report(pid: u32, served: &Served) -> Report {
     Report {
         pid,
         runtime: served.runtime.name(),
-        version: served.layout.as_ref().map_or_else(String::new, |layout| layout.version()),
+        version: match (&served.state, &served.layout) {
+            (State::Attached { attached, .. }, Some(layout)) => {
+                attached.version().unwrap_or_else(|| layout.version())
+            }
+            (_, layout) => layout.as_ref().map_or_else(String::new, |layout| layout.version()),
+        },
         problem: match &served.state {
             State::Attached { .. } => String::new(),
             State::Starting { why, .. } => why.clone(),

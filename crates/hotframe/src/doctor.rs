@@ -959,10 +959,12 @@ fn unwound_in(
         mappings: &hotframe_runtime::Mappings::new(&make),
         open: &open,
     };
-    Some(Unwound {
-        version: layout.version(),
-        problem: layout.attach(&process).err().map(|why| why.to_string()),
-    })
+    // Some say their version only in a process.
+    let (version, problem) = match layout.attach(&process) {
+        Ok(attached) => (attached.version(), None),
+        Err(why) => (None, Some(why.to_string())),
+    };
+    Some(Unwound { version: version.unwrap_or_else(|| layout.version()), problem })
 }
 
 fn names_of(sources: &symbols::Sources) -> Names {

@@ -70,7 +70,8 @@ pub struct Executable<'a> {
 
 /// What one file says of its runtime: shared by all processes that run it.
 pub trait Layout: Send + Sync {
-    /// The runtime's version, and how sure it is, as a user reads it (`3.11.2`, `26 (guessed)`).
+    /// The runtime's version, and how sure it is, as a user reads it (`3.11.2`, `26 (guessed)`), or
+    /// why the file alone does not say it.
     fn version(&self) -> String;
 
     /// Takes up a process that runs the file.
@@ -161,6 +162,11 @@ pub struct Region {
 
 /// A runtime in one process. Dropping it ends its service.
 pub trait Attached: Send {
+    /// Its version as this process says it, if the file does not ([`Layout::version`]).
+    fn version(&self) -> Option<String> {
+        None
+    }
+
     /// Where its step is called. They do not overlap.
     fn regions(&self) -> &[Region];
 

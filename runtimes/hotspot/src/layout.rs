@@ -1,6 +1,7 @@
 //! Offsets: what of HotSpot's structures is read, and under which name each version publishes it.
 //!
-//! In: [`VmStructs`]. Out: [`Offsets`], checked for sense, shared by all processes of one libjvm.
+//! In: [`VmStructs`]. Out: [`Offsets`], checked for sense, believed of that process alone: [`crate::recognise`] keeps
+//! equal ones once.
 //!
 //! # How it works
 //! Every offset comes from libjvm itself. Versions differ in where a fact stands, so that each is
@@ -31,6 +32,12 @@ use hotframe_runtime::{Memory, Unusable};
 pub const NEWEST: u32 = 27;
 /// No offset in an object is as great.
 const OFFSET_MAX: u64 = 4096;
+
+/// `java.lang.Object` among the classes that the VM knows, from 16 on and before.
+const OBJECT_CLASS: [&str; 2] = [
+    "vmClasses._klasses[static_cast<int>(vmClassID::Object_klass_knum)]",
+    "SystemDictionary._well_known_klasses[SystemDictionary::Object_klass_knum]",
+];
 
 /// Where a code blob's code begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,6 +199,22 @@ pub struct Offsets {
     pub archive_top: Option<u64>,
     /// Entries of stubs by name.
     pub stubs: Vec<(String, u64)>,
+
+    /// Where the class `java.lang.Object` is, and its methods: by them it is tried whether names can
+    /// be read (see [`crate::resolve`]).
+    pub object_class: Option<u64>,
+    pub class_methods: Option<ClassMethods>,
+}
+
+/// Where a class's methods are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassMethods {
+    /// `InstanceKlass::_methods`.
+    pub methods: u16,
+    /// `Array<int>::_length`.
+    pub len: u16,
+    /// `Array<Method*>::_data`.
+    pub data: u16,
 }
 
 /// Where the code heaps are.
@@ -320,7 +343,7 @@ impl Offsets {
         };
         let blob_frame_complete = small(&["CodeBlob._frame_complete_offset"])?;
         let blob_header = maybe(&["CodeBlob._header_size"]);
-        let all = Offsets {
+        let mut all = Offsets {
             major,
             release,
             excludes_zero: major >= 20,
@@ -390,7 +413,14 @@ impl Offsets {
                     Some((name.to_owned(), address.wrapping_sub(bias)))
                 })
                 .collect(),
+            object_class: OBJECT_CLASS.into_iter().find_map(fixed),
+            class_methods: maybe(&["InstanceKlass._methods"])
+                .zip(maybe(&["Array<int>._length"]))
+                .zip(maybe(&["Array<Method*>._data"]))
+                .map(|((methods, len), data)| ClassMethods { methods, len, data }),
         };
+        // Tables are hashed: in which order they are gone through is each process's own.
+        all.stubs.sort_unstable();
         all.check()?;
         Ok(all)
     }

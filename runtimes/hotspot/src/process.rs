@@ -86,12 +86,8 @@ impl Jvm {
             unloaded: None,
         };
         jvm.look(process.memory)?;
+        jvm.resolver.try_names(process.memory)?;
         Ok(jvm)
-    }
-
-    /// The version, as users read it.
-    pub fn version(&self) -> String {
-        self.offsets.version()
     }
 
     /// Looks for all that a JVM that starts may not have. True if the table changed.
@@ -230,6 +226,10 @@ impl Offsets {
 }
 
 impl Attached for Jvm {
+    fn version(&self) -> Option<String> {
+        Some(self.offsets.version())
+    }
+
     fn regions(&self) -> &[Region] {
         &self.regions
     }

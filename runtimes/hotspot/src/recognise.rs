@@ -9,7 +9,7 @@ use crate::process;
 use crate::structs::Exported;
 use hotframe_runtime::elf::{self, Tables};
 use hotframe_runtime::{Attached, Executable, Layout, Process, Runtime, Signs, Unusable};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The table of structures.
 const LAYOUT: &str = "gHotSpotVMStructs";
@@ -24,8 +24,23 @@ pub struct Hotspot;
 #[derive(Debug)]
 struct Libjvm {
     exported: Exported,
-    /// From the first process that had them filled.
-    offsets: OnceLock<Arc<Offsets>>,
+    /// Those of the processes that run it, to be shared by those that say the same.
+    known: Mutex<Vec<Weak<Offsets>>>,
+}
+
+impl Libjvm {
+    /// Offsets that a process said, as one that said the very same has them. What a process says is
+    /// believed of itself alone: its owner may write what he likes into its memory.
+    fn shared(&self, offsets: Offsets) -> Arc<Offsets> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|one| one.strong_count() > 0);
+        let same = known.iter().filter_map(Weak::upgrade).find(|one| **one == offsets);
+        same.unwrap_or_else(|| {
+            let new = Arc::new(offsets);
+            known.push(Arc::downgrade(&new));
+            new
+        })
+    }
 }
 
 impl Runtime for Hotspot {
@@ -53,24 +68,38 @@ impl Runtime for Hotspot {
             }
             return Ok(None);
         };
-        Ok(Some(Arc::new(Libjvm { exported, offsets: OnceLock::new() })))
+        Ok(Some(Arc::new(Libjvm { exported, known: Mutex::default() })))
     }
 }
 
 impl Layout for Libjvm {
     fn version(&self) -> String {
-        self.offsets.get().map_or_else(|| "not known before it runs".into(), |o| o.version())
+        "not known before it runs".into()
     }
 
     fn attach(&self, process: &Process<'_>) -> Result<Box<dyn Attached>, Unusable> {
-        let offsets = match self.offsets.get() {
-            Some(offsets) => offsets.clone(),
-            None => {
-                let structs = self.exported.read(process.memory, process.bias)?;
-                let offsets = Arc::new(Offsets::new(&structs, process.memory, process.bias)?);
-                self.offsets.get_or_init(|| offsets).clone()
-            }
-        };
-        Ok(Box::new(process::Jvm::attach(offsets, process)?))
+        let structs = self.exported.read(process.memory, process.bias)?;
+        let offsets = Offsets::new(&structs, process.memory, process.bias)?;
+        Ok(Box::new(process::Jvm::attach(self.shared(offsets), process)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::tests::jdk17;
+
+    /// Processes that say the same share it, one that says something else keeps it to itself, and
+    /// nothing is left of those that ended.
+    #[test]
+    fn shared_by_equality() {
+        let libjvm = Libjvm { exported: Exported::NOWHERE, known: Mutex::default() };
+        let first = libjvm.shared(Offsets { klass_name: 32, ..jdk17() });
+        let (a, b) = (libjvm.shared(jdk17()), libjvm.shared(jdk17()));
+        assert_eq!((first.klass_name, a.klass_name), (32, 24));
+        assert!(Arc::ptr_eq(&a, &b));
+        drop((first, a, b));
+        let last = libjvm.shared(jdk17());
+        assert_eq!(libjvm.known.lock().expect("nobody panicked").len(), 1, "{last:?}");
     }
 }

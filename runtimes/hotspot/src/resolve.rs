@@ -34,7 +34,7 @@ use crate::unsigned5::Reader;
 use hotframe_abi as shared;
 use hotframe_objects::ElfFile;
 use hotframe_runtime::memory::PAGE_BYTES;
-use hotframe_runtime::{Frame, Memory, Outcome, Process, RawFrame, Why};
+use hotframe_runtime::{Frame, Memory, Outcome, Process, RawFrame, Unusable, Why};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -100,6 +100,55 @@ impl Resolver {
             seen: HashMap::new(),
             stubs: Stubs::default(),
         }
+    }
+
+    /// Reads the methods of `java.lang.Object` as those of frames are read: a layout by which they are
+    /// not there would name others wrong.
+    ///
+    /// # Errors
+    /// [`Unusable::Unknown`] if something else is there; [`Unusable::NotYet`] before the VM has its
+    /// classes.
+    pub(crate) fn try_names(&self, memory: &Memory) -> Result<(), Unusable> {
+        const METHODS_MAX: u32 = 64;
+        const WANTED: &[u8] = b"hashCode";
+        let o = &*self.offsets;
+        // A recorded process may be without the VM's variable; no live one is.
+        let Some(slot) = o.object_class.map(|at| at.wrapping_add(self.bias)) else { return Ok(()) };
+        let Some(class) = memory.u64(slot) else { return Ok(()) };
+        if class == 0 {
+            return Err(Unusable::NotYet("no java.lang.Object"));
+        }
+        let found = || -> Option<bool> {
+            let pointer = memory.u64(class.wrapping_add(o.klass_name.into()))?;
+            if symbol(o, memory, pointer)? != b"java/lang/Object" {
+                return Some(false);
+            }
+            let Some(list) = o.class_methods else { return Some(true) };
+            let methods = memory.u64(class.wrapping_add(list.methods.into()))?;
+            let n = memory.u32(methods.wrapping_add(list.len.into()))?;
+            let data = methods.wrapping_add(list.data.into());
+            for n in 0..n.min(METHODS_MAX) {
+                let address = memory.u64(data.wrapping_add(u64::from(n) * 8))?;
+                let method = self.method(memory, address)?;
+                if method.holder != class {
+                    return Some(false);
+                }
+                if method.name.strip_prefix(b"java.lang.Object.") == Some(WANTED) {
+                    return Some(true);
+                }
+            }
+            Some(false)
+        };
+        if found() == Some(true) {
+            return Ok(());
+        }
+        // One that ended, or became another program, is not to blame.
+        let mut still = [0; 8];
+        if !memory.read_fresh(slot, &mut still) || u64::from_le_bytes(still) != class {
+            return Err(Unusable::Read { address: slot, len_bytes: still.len() });
+        }
+        let why = "java.lang.Object.hashCode is not where this libjvm's layout says";
+        Err(Unusable::Unknown(why.into()))
     }
 
     pub(crate) fn resolve(
@@ -609,6 +658,8 @@ fn hash(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::ClassMethods;
+    use crate::layout::tests::jdk17;
     use hotframe_core::testing::Random;
 
     /// Lines apply from their bytecode index up; entries need not be sorted.
@@ -681,6 +732,53 @@ mod tests {
         assert_eq!(name(late, 2, START..START + 0x100), stale);
     }
 
+    /// A layout by which `java.lang.Object.hashCode` is not found names nothing.
+    #[test]
+    fn names_are_tried() {
+        const START: u64 = 0x10_0000;
+        const SLOT: u64 = START + 0x300;
+        let mut bytes = vec![0; 0x400];
+        let mut put = |at: u64, value: &[u8]| {
+            bytes[at as usize..at as usize + value.len()].copy_from_slice(value);
+        };
+        // A class with its name and its methods, the methods as in `without_cookies`.
+        put(0x210 + 4, &16u16.to_le_bytes());
+        put(0x210 + 6, b"java/lang/Object");
+        put(0x240 + 24, &(START + 0x210).to_le_bytes());
+        put(0x240 + 64, &(START + 0x2c0).to_le_bytes());
+        put(0x2c0, &2u32.to_le_bytes());
+        for (n, name) in [&b"wait"[..], b"hashCode"].into_iter().enumerate() {
+            let (method, constant) = (START + 0x10 * n as u64, START + 0x40 + 0x60 * n as u64);
+            put(0x2c0 + 8 + 8 * n as u64, &method.to_le_bytes());
+            put(method - START + 8, &constant.to_le_bytes());
+            put(constant - START + 8, &(START + 0x100).to_le_bytes());
+            put(constant - START + 34, &(n as u16).to_le_bytes());
+            let symbol = 0x1a0 + 0x20 * n as u64;
+            put(0x100 + 72 + 8 * n as u64, &(START + symbol).to_le_bytes());
+            put(symbol + 4, &(name.len() as u16).to_le_bytes());
+            put(symbol + 6, name);
+        }
+        put(0x100 + 24, &(START + 0x240).to_le_bytes());
+        put(0x300, &(START + 0x240).to_le_bytes());
+        let class_methods = Some(ClassMethods { methods: 64, len: 0, data: 8 });
+        let good = || Offsets { object_class: Some(SLOT), class_methods, ..jdk17() };
+        let check = |offsets: Offsets, bytes: &[u8]| {
+            let memory = Memory::recorded(vec![(START, bytes.to_vec())]);
+            let tried = Resolver::new(Arc::new(offsets), 0).try_names(&memory);
+            tried.err().map(|why| why.to_string()).unwrap_or_default()
+        };
+        assert_eq!(check(good(), &bytes), "");
+        assert_eq!(check(Offsets { class_methods: None, ..good() }, &bytes), "");
+        let wrong = "java.lang.Object.hashCode is not where this libjvm's layout says";
+        assert_eq!(check(Offsets { klass_name: 32, ..good() }, &bytes), wrong);
+        assert_eq!(check(Offsets { method_const: 16, ..good() }, &bytes), wrong);
+        assert_eq!(check(Offsets { const_name: 36, ..good() }, &bytes), wrong);
+        assert_eq!(check(Offsets { pool_holder: 16, ..good() }, &bytes), wrong);
+        assert_eq!(check(Offsets { symbol_body: 8, ..good() }, &bytes), wrong);
+        bytes[0x300..0x308].fill(0);
+        assert_eq!(check(good(), &bytes), "not started: no java.lang.Object");
+    }
+
     /// A method whose class is gone when it is read has the name and the line that the step told; a
     /// record that is cut off or lies about its lengths tells nothing.
     #[test]
@@ -732,7 +830,7 @@ mod tests {
         let mut random = Random(6);
         let open = |_: &hotframe_runtime::Mapping| None;
         let mut named = 0;
-        use crate::layout::tests::{jdk8, jdk17, jdk25};
+        use crate::layout::tests::{jdk8, jdk25};
         for offsets in [jdk8(), jdk17(), jdk25()] {
             let offsets = Arc::new(offsets);
             for _ in 0..300 {

@@ -58,6 +58,12 @@ pub struct VmStructs {
 }
 
 impl Exported {
+    #[cfg(test)]
+    pub(crate) const NOWHERE: Exported = Exported {
+        structs: Array { pointer: 0, stride: 0, columns: [0; 5] },
+        types: Array { pointer: 0, stride: 0, columns: [0; 2] },
+    };
+
     /// Finds the variables in a file's dynamic symbols, or, where libjvm is linked into a program,
     /// in its others; `None` if some are missing.
     pub fn find<R: ReadAt>(file: &ElfFile<R>) -> Option<Exported> {
