@@ -142,18 +142,31 @@ static __always_inline int hf_step_runtime(struct hf_walk *w)
 }
 
 /* Before a slice is sent: what cannot be known any more when its walk is finished
- * goes with it, in w->runtime_state. */
+ * goes with it, in w->runtime_state. Asked is the runtime of the table that says so
+ * (Attached::has_moment). */
 static __always_inline void hf_moment(struct hf_walk *w)
 {
+	const struct hf_runtime_table *table;
 	const struct hf_blob *blob;
+	__u32 table_off;
 
 	if (!w->blob_id)
 		return;
 	blob = hf_mem(w->blob_off, sizeof(*blob));
 	if (!blob || blob->blob_id != w->blob_id || !blob->moment_off)
 		return;
-	if (HF_HAS_RUNTIME(HF_RUNTIME_HOTSPOT))
-		hf_hotspot_moment(w, blob->moment_off);
+	table_off = blob->moment_off;
+	table = hf_mem(table_off, sizeof(*table));
+	if (!table)
+		return;
+	switch (table->runtime) {
+	case HF_RUNTIME_HOTSPOT:
+		if (HF_HAS_RUNTIME(HF_RUNTIME_HOTSPOT))
+			hf_hotspot_moment(w, table_off);
+		return;
+	default: /* The others have none. */
+		return;
+	}
 }
 
 #endif /* HF_RUNTIME_H */
