@@ -4,8 +4,9 @@
 //! `.dynsym` and `.symtab`.
 //!
 //! # How it works
-//! Nearly no file has any of the names, so the table of names is searched first, and the symbols are gone through only if one was there: which symbol has it is then a
-//! matter of comparing offsets. Both tables pass by in pieces of 64 KiB.
+//! Nearly no file has any of the names, so the table of names is searched first, and the symbols are
+//! gone through only if one was there: which symbol has it is then a matter of comparing offsets. Both
+//! tables pass by in pieces of 64 KiB.
 //!
 //! Formats: `Elf64_Sym`, `SHT_SYMTAB`, `SHT_DYNSYM`, string tables (System V ABI, chapter 4, "Symbol
 //! Table", "String Table"). A name may be the end of another one: linkers share them.
