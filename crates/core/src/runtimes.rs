@@ -23,8 +23,8 @@ use crate::told::Told;
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt};
 use hotframe_runtime::{
-    Attached, Executable, Frame, Layout, Memory, Outcome, RawFrame, Region, Runtime, Unusable, Why,
-    elf,
+    Attached, Executable, Frame, Layout, Memory, Naming, Outcome, RawFrame, Region, Runtime,
+    Unusable, Why, elf,
 };
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -147,6 +147,7 @@ struct Serving {
     /// Known from its first sample on.
     incarnation: Option<Incarnation>,
     memory: Memory,
+    naming: Naming,
     served: Vec<Served>,
     refreshed_ns: u64,
     /// Tables that the blob published last may still name.
@@ -186,6 +187,7 @@ impl Serving {
                 pid,
                 bias: served.bias,
                 memory: &self.memory,
+                naming: self.naming,
                 mappings,
                 open,
             };
@@ -217,6 +219,7 @@ pub struct Report {
 #[derive(Default)]
 pub struct Runtimes {
     registry: &'static [&'static dyn Runtime],
+    naming: Naming,
     files: HashMap<FileId, Vec<Recognised>>,
     serving: HashMap<u32, Serving>,
     met: Met,
@@ -251,6 +254,12 @@ impl Runtimes {
     /// Those of a registry; nobody is served.
     pub fn new(registry: &'static [&'static dyn Runtime]) -> Runtimes {
         Runtimes { registry, ..Runtimes::default() }
+    }
+
+    /// Names are written like this.
+    #[must_use]
+    pub fn naming(self, naming: Naming) -> Runtimes {
+        Runtimes { naming, ..self }
     }
 
     /// The kernel half has not the steps of these runtimes: their code is left to the native rules.
@@ -315,6 +324,7 @@ impl Runtimes {
             image: process.image,
             incarnation: None,
             memory: Memory::of(pid),
+            naming: self.naming,
             served: Vec::new(),
             refreshed_ns: 0,
             replaced: Vec::new(),
@@ -634,6 +644,7 @@ fn refresh(
             pid,
             bias: served.bias,
             memory: &serving.memory,
+            naming: serving.naming,
             mappings: &mappings,
             open: &open,
         };

@@ -2,6 +2,7 @@
 //! shows as an example is in `transcripts/`, as it ran.
 
 use clap::{Args, Parser, Subcommand};
+use hotframe_runtime::Naming;
 use std::path::PathBuf;
 
 /// A whole-system profiler: kernel and native frames of every process in one stack, named on the
@@ -176,6 +177,9 @@ pub struct Record {
     /// Run the command as this user [default: who called sudo]
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
+    /// How names are written.
+    #[command(flatten)]
+    pub names: Names,
     /// Leave frames that lie in files unnamed in .pb.gz, for other tools to name
     #[arg(long, hide = true)]
     pub address_only: bool,
@@ -296,6 +300,28 @@ pub struct Top {
     /// Bound on all memory, the kernel's maps included: bytes, or with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "60M")]
     pub memory: String,
+    /// How names are written.
+    #[command(flatten)]
+    pub names: Names,
+}
+
+/// How names are written, by all that record.
+#[derive(Debug, Args)]
+pub struct Names {
+    /// Name Java's methods with the types of their parameters
+    #[arg(long)]
+    pub java_signatures: bool,
+    /// Leave Java's lambdas, proxies and hidden classes their numbers and addresses: a name for each
+    #[arg(long)]
+    pub java_raw_names: bool,
+}
+
+impl Names {
+    /// As the runtimes are told.
+    pub fn naming(&self) -> Naming {
+        let Names { java_signatures, java_raw_names } = *self;
+        Naming { java_signatures, java_raw_names }
+    }
 }
 
 /// Options of `hotframe doctor`.

@@ -28,7 +28,7 @@ use hotframe_bpf::{Config, Fallbacks, Kernel};
 use hotframe_core::runtimes::Recognised;
 use hotframe_jitmap as jitmap;
 use hotframe_objects::{ElfFile, ReadAt};
-use hotframe_runtime::Memory;
+use hotframe_runtime::{Memory, Naming};
 use hotframe_symbols as symbols;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -956,6 +956,7 @@ fn unwound_in(
         pid,
         bias: image.wrapping_sub(elf.image_base()),
         memory: &Memory::of(pid),
+        naming: Naming::default(),
         mappings: &hotframe_runtime::Mappings::new(&make),
         open: &open,
     };

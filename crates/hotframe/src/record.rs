@@ -243,7 +243,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         outputs.iter().map(|output| output.format.writing_percent()).max().unwrap_or(0);
     session.recording = Recording::new(&ledger.recording);
     session.segments = Some(Segments::default());
-    session.runtimes = Runtimes::new(crate::registry::RUNTIMES);
+    session.runtimes = Runtimes::new(crate::registry::RUNTIMES).naming(options.names.naming());
     let mut recorder = Recorder {
         kernel,
         ring,

@@ -7,7 +7,8 @@
 //! Three nouns, one per lifetime. A [`Runtime`] knows the signs by which a file is recognised. A
 //! [`Layout`] is what one file says: version, offsets, addresses; all processes that run the file
 //! share it. An [`Attached`] is one process: the table that the kernel half's step reads, and the
-//! resolver, which reads the process's memory.
+//! resolver, which reads the process's memory. What is read of a process's memory holds for that
+//! process alone: its owner may have written it.
 //!
 //! ```text
 //! file opened ─ recognise ─▶ Layout ─ attach ─▶ Attached ── regions, table ──▶ kernel half
@@ -68,7 +69,8 @@ pub struct Executable<'a> {
     pub elf: &'a ElfFile<&'a dyn ReadAt>,
 }
 
-/// What one file says of its runtime: shared by all processes that run it.
+/// What one file says of its runtime: shared by all processes that run it, and nothing that one of
+/// them says of itself.
 pub trait Layout: Send + Sync {
     /// The runtime's version, and how sure it is, as a user reads it (`3.11.2`, `26 (guessed)`), or
     /// why the file alone does not say it.
@@ -97,10 +99,21 @@ pub struct Process<'a> {
     pub bias: u64,
     /// Its memory.
     pub memory: &'a Memory,
+    /// How whoever reads the names wants them.
+    pub naming: Naming,
     /// Its executable mappings, sorted.
     pub mappings: &'a Mappings<'a>,
     /// Opens the file behind a mapping, for those who need another one than the recognised.
     pub open: &'a dyn Fn(&Mapping) -> Option<Arc<dyn ReadAt + Send + Sync>>,
+}
+
+/// How names are written: the same for all processes, from the beginning of a recording to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Naming {
+    /// Java methods have the types of their parameters.
+    pub java_signatures: bool,
+    /// Classes that Java makes at run time keep their numbers and addresses: a name for each.
+    pub java_raw_names: bool,
 }
 
 /// The executable mappings of a process, put together when they are first looked at: most calls

@@ -2,7 +2,7 @@
 
 use hotframe_cpython::{RUNTIME, abi::hf_cpython_proc};
 use hotframe_objects::{ElfFile, ReadAt};
-use hotframe_runtime::{Executable, Mapping, Mappings, Memory, Process, Runtime as _};
+use hotframe_runtime::{Executable, Mapping, Mappings, Memory, Naming, Process, Runtime as _};
 use std::sync::Arc;
 use zerocopy::FromBytes as _;
 
@@ -37,7 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let bias = image.wrapping_sub(elf.image_base());
         let make = || mappings.clone();
         let view = Mappings::new(&make);
-        let process = Process { pid, bias, memory: &memory, mappings: &view, open: &open };
+        let naming = Naming::default();
+        let process = Process { pid, bias, memory: &memory, naming, mappings: &view, open: &open };
         let began = std::time::Instant::now();
         let attached = layout.attach(&process)?;
         println!("attached in {:?}, {} reads", began.elapsed(), memory.reads());

@@ -1,7 +1,7 @@
 //! Offsets: what of HotSpot's structures is read, and under which name each version publishes it.
 //!
-//! In: [`VmStructs`]. Out: [`Offsets`], checked for sense, believed of that process alone: [`crate::recognise`] keeps
-//! equal ones once.
+//! In: [`VmStructs`]. Out: [`Offsets`], checked for sense, believed of that process alone:
+//! [`crate::recognise`] keeps equal ones once.
 //!
 //! # How it works
 //! Every offset comes from libjvm itself. Versions differ in where a fact stands, so that each is
@@ -11,7 +11,8 @@
 //! # Versions
 //! | change | at |
 //! |---|---|
-//! | one code heap → an array of them; absolute addresses in `CodeBlob`; a further slot in interpreter frames; `CompiledMethod` | 9 |
+//! | one code heap → an array of them; absolute addresses in `CodeBlob` | 9 |
+//! | a further slot in interpreter frames; `CompiledMethod` | 9 |
 //! | `Symbol::_length` 16 → upper half of 32 bits → 16 beside a hash | 12, 16 |
 //! | source file: `InstanceKlass` → `ConstantPool` | 15 |
 //! | `GenericGrowableArray` → `GrowableArrayBase` | 16 |
@@ -185,6 +186,7 @@ pub struct Offsets {
     pub const_flags: u16,
     pub const_code_size: u16,
     pub const_name: u16,
+    pub const_signature: Option<u16>,
     pub pool_bytes: u16,
     pub pool_holder: u16,
     pub source_file: SourceFile,
@@ -390,6 +392,7 @@ impl Offsets {
             const_flags: small(&["ConstMethod._flags", "ConstMethod._flags._flags"])?,
             const_code_size: small(&["ConstMethod._code_size"])?,
             const_name: small(&["ConstMethod._name_index"])?,
+            const_signature: maybe(&["ConstMethod._signature_index"]),
             pool_bytes: bytes("ConstantPool")?,
             pool_holder: small(&["ConstantPool._pool_holder"])?,
             source_file: if let Some(at) = maybe(&["ConstantPool._source_file_name_index"]) {

@@ -24,14 +24,15 @@
 //! constMethod,constantPool,klass,symbol}.hpp, share/interpreter/interpreter.hpp, cpu/x86/.
 //!
 //! # Versions
-//! 8 to 27, see [`layout`]. 11, 17, 21 and 25 are recorded and run in the live suite, 8, 26 and 27 run in
-//! it (`make test-runtimes`). Later ones are tried as 27.
+//! 8 to 27, see [`layout`]. 11, 17, 21 and 25 are recorded and run in the live suite, 8, 26 and 27
+//! run in it (`make test-runtimes`). Later ones are tried as 27.
 //!
 //! # Bad input
 //! What libjvm says of itself is bounded before it is used: a stride, an offset or a size that no
-//! version has makes the process one without Java frames, with the reason in its report. A process that
-//! ends or is replaced while it is read leaves frames without names, not with others'. Layouts are
-//! shared by files with one build id, and read of the first process that runs one.
+//! version has makes the process one without Java frames, with the reason in its report; so does a
+//! layout by which `java.lang.Object.hashCode` is not found. A process that ends or is replaced while
+//! it is read leaves frames without names, not with others'. Each process's tables are read, and
+//! believed of it alone: those who say the same share one copy.
 //!
 //! # Not handled
 //! arm64: the step leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled.
@@ -42,9 +43,10 @@
 //! stay unnamed, and so may a method whose class's name is longer than 192 bytes.
 //!
 //! # Cost
-//! Attaching some 200 reads, once. A frame that is new: two reads of a page, and up to eight for
-//! each method in it. Kept are 16 bytes for each method that was seen, at most 256 KiB a process. A
-//! name that the step tells: 16 reads at most; eight names a walk, 4,096 a second and CPU; `told` and `told_refused` of `--stats` count them.
+//! Attaching some 200 reads and 2 ms, once a process. A frame that is new: two reads of a page, and up
+//! to eight for each method in it. Kept are 16 bytes for each method that was seen, at most 256 KiB a
+//! process, and some 8 KiB for each layout that differs. A name that the step tells: 16 reads at most;
+//! eight names a walk, 4,096 a second and CPU; `told` and `told_refused` of `--stats` count them.
 #![forbid(unsafe_code)]
 
 #[allow(missing_docs, non_camel_case_types, clippy::all)]

@@ -85,6 +85,7 @@ impl Jvm {
             queue_end: 0,
             unloaded: None,
         };
+        jvm.resolver.naming = process.naming;
         jvm.look(process.memory)?;
         jvm.resolver.try_names(process.memory)?;
         Ok(jvm)

@@ -16,10 +16,11 @@
 //! unloaded since the sample (the epoch); if one was, only if its class was seen at the same place
 //! before the sample, too, or lies in the archive of classes that is mapped at start (CDS), whose
 //! memory is never anything else's. What is not believed is named by what the step told of that very
-//! method in that very epoch, if it did. A walk that was finished late, while classes are being unloaded,
-//! has the epoch of its sample; if that stands no more, those are named whose class was seen before, and
-//! the archive's. One that has not even the epoch (of the first samples) has names of the archive's alone, without lines. While classes are being unloaded the
-//! kernel half wakes the reader for each sample, so that little time passes in between.
+//! method in that very epoch, if it did. A walk that was finished late, while classes are being
+//! unloaded, has the epoch of its sample; if that stands no more, those are named whose class was seen
+//! before, and the archive's. One that has not even the epoch (of the first samples) has names of the
+//! archive's alone, without lines. While classes are being unloaded the kernel half wakes the reader
+//! for each sample, so that little time passes in between.
 //!
 //! # Sources
 //! `ScopeDesc::decode_body`, `nmethod::scopes_pcs_begin` (share/code), `CompressedLineNumberReadStream`,
@@ -34,7 +35,7 @@ use crate::unsigned5::Reader;
 use hotframe_abi as shared;
 use hotframe_objects::ElfFile;
 use hotframe_runtime::memory::PAGE_BYTES;
-use hotframe_runtime::{Frame, Memory, Outcome, Process, RawFrame, Unusable, Why};
+use hotframe_runtime::{Frame, Memory, Naming, Outcome, Process, RawFrame, Unusable, Why};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ const SEEN_MAX: usize = 8192;
 pub(crate) struct Resolver {
     offsets: Arc<Offsets>,
     bias: u64,
+    pub naming: Naming,
     /// Where the number of unloaded classes is; 0: nowhere.
     pub epoch_addr: u64,
     /// The archive of classes; empty: none.
@@ -95,6 +97,7 @@ impl Resolver {
         Resolver {
             offsets,
             bias,
+            naming: Naming::default(),
             epoch_addr: 0,
             archive: 0..0,
             seen: HashMap::new(),
@@ -110,7 +113,7 @@ impl Resolver {
     /// classes.
     pub(crate) fn try_names(&self, memory: &Memory) -> Result<(), Unusable> {
         const METHODS_MAX: u32 = 64;
-        const WANTED: &[u8] = b"hashCode";
+        const WANTED: &[u8] = b"java.lang.Object.hashCode";
         let o = &*self.offsets;
         // A recorded process may be without the VM's variable; no live one is.
         let Some(slot) = o.object_class.map(|at| at.wrapping_add(self.bias)) else { return Ok(()) };
@@ -133,7 +136,7 @@ impl Resolver {
                 if method.holder != class {
                     return Some(false);
                 }
-                if method.name.strip_prefix(b"java.lang.Object.") == Some(WANTED) {
+                if method.name.starts_with(WANTED) {
                     return Some(true);
                 }
             }
@@ -257,7 +260,8 @@ impl Resolver {
         let lines = told.lines.get(..told.lines_bytes.into())?;
         let line = |bci| line(lines, bci, self.offsets.excludes_zero).unwrap_or(0);
         frames.push(Frame {
-            name: names::method(class, name),
+            // What is told has no room for a signature.
+            name: names::method(class, name, None, self.naming),
             file: file.to_vec(),
             line: if bci < abi::HF_HOTSPOT_BCI_NONE { line(bci) } else { 0 },
             start_line: line(0),
@@ -415,7 +419,9 @@ impl Resolver {
         let lines = (field(o.const_flags)? & HAS_LINES != 0)
             .then_some(constant.wrapping_add(u64::from(o.const_bytes) + field(o.const_code_size)?));
         let holder_hash = hash(&class) ^ hash(&pool.to_le_bytes());
-        let name = names::method(&class, &own);
+        let signature = o.const_signature.filter(|_| self.naming.java_signatures);
+        let signature = signature.and_then(|at| symbol_at(field(at)?));
+        let name = names::method(&class, &own, signature.as_deref(), self.naming);
         Some(Method { holder, holder_hash, name, file, constant, lines })
     }
 
@@ -704,6 +710,7 @@ mod tests {
             pid: 1,
             bias: 0,
             memory: &memory,
+            naming: Naming::default(),
             mappings: &hotframe_runtime::Mappings::new(&Vec::new),
             open: &open,
         };
@@ -790,6 +797,7 @@ mod tests {
             pid: 1,
             bias: 0,
             memory: &memory,
+            naming: Naming::default(),
             mappings: &hotframe_runtime::Mappings::new(&Vec::new),
             open: &open,
         };
@@ -851,6 +859,7 @@ mod tests {
                     pid: 1,
                     bias: START - 0x1000,
                     memory: &memory,
+                    naming: Naming::default(),
                     mappings: &hotframe_runtime::Mappings::new(&Vec::new),
                     open: &open,
                 };

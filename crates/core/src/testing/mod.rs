@@ -744,6 +744,7 @@ impl<'a> RecordedRuntimes<'a> {
             pid: 0,
             bias,
             memory: &self.memory,
+            naming: hotframe_runtime::Naming::default(),
             mappings: &hotframe_runtime::Mappings::new(&make),
             open: &open,
         })

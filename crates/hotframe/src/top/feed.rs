@@ -20,6 +20,7 @@ use hotframe_core::session::{AnnouncedSymbol, Session};
 use hotframe_core::tables::Tables;
 use hotframe_frames::{Budget, FrameInfo, FunctionInfo};
 use hotframe_jitmap::{Sources, Wanted};
+use hotframe_runtime::Naming;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
@@ -148,6 +149,7 @@ impl Feed {
         };
         // Stacks on one side, names on the other.
         let limit_bytes = shares.profile / 2;
+        let naming = options.names.naming();
         let stop = Arc::new(AtomicBool::new(false));
         let (raw_in, raw_out) = sync_channel(QUEUE);
         let (news_in, news) = mpsc::channel();
@@ -155,7 +157,7 @@ impl Feed {
         let recorder = {
             let (stop, pids, news) = (stop.clone(), options.pid.clone(), news_in.clone());
             std::thread::Builder::new().name("hf-record".into()).spawn(move || {
-                let started = Recorder::start(&config, &pids, &cgroups, limit_bytes);
+                let started = Recorder::start(&config, &pids, &cgroups, limit_bytes, naming);
                 match started {
                     Ok(mut recorder) => {
                         let _ = ready_in.send(Ok(()));
@@ -229,6 +231,7 @@ impl Recorder {
         pids: &[u32],
         cgroups: &[filter::Cgroup],
         limit_bytes: u64,
+        naming: Naming,
     ) -> Result<Recorder, hotframe_bpf::Error> {
         let (mut kernel, memory, ring) = Kernel::load(config)?;
         for cgroup in cgroups {
@@ -241,7 +244,7 @@ impl Recorder {
         let mut session = Session::new(Tables::new(Box::new(memory)), None);
         let budget = Budget::new(limit_bytes);
         session.recording = Recording::new(&budget);
-        session.runtimes = Runtimes::new(crate::registry::RUNTIMES);
+        session.runtimes = Runtimes::new(crate::registry::RUNTIMES).naming(naming);
         Ok(Recorder {
             kernel,
             ring,
