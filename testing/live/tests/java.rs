@@ -8,8 +8,8 @@
 //! another profiler, whose shares are compared. `make test-runtimes` fetches JVMs and that.
 
 use hotframe_live::{
-    Folded, Frame, Recorder, Recording, Scratch, Stack, Stats, firefox_stacks, has_program, live,
-    program, record, run, send, skipped, wait_for,
+    Folded, Frame, Recorder, Recording, Scratch, Stack, Stats, firefox_stacks, has_program,
+    hotframe, live, program, record, run, send, skipped, wait_for,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -863,9 +863,37 @@ fn variable(jvm: &Jvm, home: &Path, name: &str) -> u64 {
     u64::from_str_radix(start, 16).expect("an address") + address.expect("an address")
 }
 
-/// `VMStructs` that a process overwrote with zero and with absurd strides.
+/// Where the offset of a field is that libjvm publishes: what a JVM's memory says of the entry.
+fn published_offset(jvm: &Jvm, home: &Path, memory: &File, kind: &str, field: &str) -> u64 {
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        memory.read_exact_at(&mut bytes, at).expect("its memory");
+        u64::from_le_bytes(bytes)
+    };
+    let is_text = |at: u64, text: &str| {
+        let mut bytes = vec![0; text.len() + 1];
+        memory.read_exact_at(&mut bytes, at).is_ok() && bytes == [text.as_bytes(), b"\0"].concat()
+    };
+    let of = |name: &str| word(variable(jvm, home, name));
+    let (first, stride) = (of("gHotSpotVMStructs"), of("gHotSpotVMStructEntryArrayStride"));
+    let kind_at = of("gHotSpotVMStructEntryTypeNameOffset");
+    let field_at = of("gHotSpotVMStructEntryFieldNameOffset");
+    let offset_at = of("gHotSpotVMStructEntryOffsetOffset");
+    (0..4096)
+        .map(|n| first + n * stride)
+        .take_while(|&entry| word(entry + kind_at) != 0)
+        .find(|entry| {
+            is_text(word(entry + kind_at), kind) && is_text(word(entry + field_at), field)
+        })
+        .map(|entry| entry + offset_at)
+        .unwrap_or_else(|| panic!("libjvm does not publish {kind}.{field}"))
+}
+
+/// `VMStructs` that a process overwrote with zero, with absurd strides, and with offsets that lead to
+/// something else: it has no Java frames, and says so; another one of the same file has all of its
+/// own, named right.
 #[test]
-fn absurd_strides() {
+fn overwritten_tables() {
     live!();
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
@@ -875,24 +903,122 @@ fn absurd_strides() {
         return skipped("needs nm");
     }
     let Some(home) = copyable_homes().into_iter().next() else { return };
-    // What a libjvm publishes is read of the first process that runs it.
-    let alone = with_libjvm(&home, &scratch, "alone", |file| change_build_id(file));
+    let start = |sections: &[&str]| {
+        let jvm = Jvm::start(&home, &scratch, sections);
+        let memory = File::options().read(true).write(true);
+        let memory = memory.open(format!("/proc/{}/mem", jvm.pid())).expect("its memory");
+        (jvm, memory)
+    };
+    // Which of two is looked at first is not known: one that is met on either side of the untouched one.
+    let (first, first_memory) = start(&["Truth", "native", "churn", "inline"]);
     let other = Jvm::start(&home, &scratch, &["Truth", "osr"]);
-    let jvm = Jvm::start(&alone, &scratch, &["Truth", "native", "churn", "inline"]);
-    let memory = File::options().write(true).open(format!("/proc/{}/mem", jvm.pid()));
-    let memory = memory.expect("its memory");
-    let stride = variable(&jvm, &home, "gHotSpotVMStructEntryArrayStride");
-    for (value, why) in [
-        (0u64, "libjvm's tables are empty"),
-        (8, "a stride of 8"),
-        (1 << 40, "a stride of 1099511627776"),
-        (u64::MAX, "a stride of 18446744073709551615"),
+    let (last, last_memory) = start(&["Truth", "native", "churn", "inline"]);
+    let truth = Truth::parse(&other.said);
+    let stride = |jvm: &Jvm, _: &File| variable(jvm, &home, "gHotSpotVMStructEntryArrayStride");
+    let class_name =
+        |jvm: &Jvm, memory: &File| published_offset(jvm, &home, memory, "Klass", "_name");
+    let method =
+        |jvm: &Jvm, memory: &File| published_offset(jvm, &home, memory, "Method", "_constMethod");
+    let pools = |jvm: &Jvm, memory: &File| {
+        published_offset(jvm, &home, memory, "ConstMethod", "_constants")
+    };
+    let untrue = "java.lang.Object.hashCode is not where";
+    type Place<'a> = &'a dyn Fn(&Jvm, &File) -> u64;
+    for (what, place, value, why) in [
+        ("class name", &class_name as Place<'_>, 32u64, untrue),
+        ("method", &method, 16, untrue),
+        ("constants", &pools, 16, untrue),
+        ("stride", &stride, 0, "libjvm's tables are empty"),
+        ("stride", &stride, 8, "a stride of 8"),
+        ("stride", &stride, 1 << 40, "a stride of 1099511627776"),
+        ("stride", &stride, u64::MAX, "a stride of 18446744073709551615"),
     ] {
-        memory.write_all_at(&value.to_le_bytes(), stride).expect("written");
-        let recording = record_two(&jvm, &other, 4);
-        check_unusable(&jvm, &recording, why);
+        let mut restore = Vec::new();
+        for (jvm, memory) in [(&first, &first_memory), (&last, &last_memory)] {
+            let at = place(jvm, memory);
+            let mut before = [0; 8];
+            memory.read_exact_at(&mut before, at).expect("its memory");
+            memory.write_all_at(&value.to_le_bytes(), at).expect("written");
+            restore.push((memory, at, before));
+        }
+        let pids = [&first, &other, &last].map(|jvm| jvm.pid().to_string());
+        let [a, b, c] = pids.each_ref().map(String::as_str);
+        let recording = record(["-p", a, "-p", b, "-p", c, "-d", "4"]);
+        for (memory, at, before) in restore {
+            memory.write_all_at(&before, at).expect("written");
+        }
+        check_unusable(&first, &recording, why);
+        check_unusable(&last, &recording, why);
         check_unaffected(&other, &recording, "Truth$Osr.loop");
+        let samples = truth.check(&recording.folded, what);
+        let java = recording.stats().count("frames.jvm.total");
+        let named = recording.stats().count("frames.jvm.named");
+        assert!(is_share(named, java, 995), "{what} {value}: {named} of {java} are named");
+        println!("{what} {value}: {samples} samples of Java, {named} of {java} frames named");
     }
+}
+
+/// Names are written as the user wants them: with signatures, and with the numbers and addresses of
+/// what is made at run time.
+#[test]
+fn names_as_wanted() {
+    live!();
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    for home in homes() {
+        let what = home.display();
+        for mode in [&["-Xint"][..], &[]] {
+            let jvm = Jvm::start(&home, &scratch, &[mode, &["Truth", "lambdas"]].concat());
+            let names = |args: &[&str]| -> BTreeSet<String> {
+                let recording = jvm.record_with(4, args);
+                recording.assert_books();
+                let stacks = recording.folded.stacks.iter();
+                stacks.flat_map(|stack| stack.frames.iter().cloned()).collect()
+            };
+            let has = |names: &BTreeSet<String>, name: &str| {
+                assert!(names.contains(name), "{what}: no {name} in {names:#?}");
+            };
+            let plain = names(&[]);
+            has(&plain, "Truth.work");
+            has(&plain, "Truth$Lambdas$$Lambda.applyAsInt");
+            let (lambda, made) = ("Truth$Lambdas.lambda$total$0", "Truth$Lambdas$$Lambda");
+            has(&plain, lambda);
+            let signed = names(&["--java-signatures"]);
+            has(&signed, "Truth.work(int, int)");
+            has(&signed, "Truth.main(java.lang.String[])");
+            has(&signed, &format!("{lambda}(int)"));
+            has(&signed, &format!("{made}.applyAsInt(int)"));
+            let raw = names(&["--java-raw-names"]);
+            has(&raw, "Truth.work");
+            let own = raw.iter().filter(|name| name.starts_with(made));
+            let own: Vec<_> = own.filter(|name| name.ends_with(".applyAsInt")).collect();
+            assert!(!own.is_empty(), "{what}: no {made} in {raw:#?}");
+            assert!(own.iter().all(|name| name.contains("/0x")), "{what}: {own:?}");
+            println!("{what} {mode:?}: {} names, {own:?}", plain.len());
+        }
+    }
+}
+
+/// What doctor says of a JVM that runs: its version, and that its frames are named.
+#[test]
+fn doctor_knows_the_version() {
+    live!();
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let Some(home) = homes().into_iter().next() else { return };
+    let jvm = Jvm::start(&home, &scratch, &["Truth", "inline"]);
+    let output = Command::new(hotframe()).arg("doctor").output().expect("doctor runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let of_it = format!("({})", jvm.pid());
+    let line = said.lines().find(|line| line.contains(&of_it)).expect("a line of the JVM");
+    let version = line.split("): ").nth(1).unwrap_or_default();
+    assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{line}");
+    assert!(line.contains("its frames are unwound and named"), "{line}");
+    println!("{}", line.trim());
 }
 
 /// JVMs that end, or become another program, in the middle of whatever is done with them: what is
