@@ -235,3 +235,123 @@ const _: () = assert!(
             * 8,
     "no padding: the C structure has the same fields"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::{OwnMemory, Tables};
+
+    const CODE: u64 = 0x10_0000;
+    const CODE_BYTES: u64 = 0x1000;
+    const STACK: u64 = 0x7fff_0000_0000;
+    /// Where each call's return address is, and the first word of its caller's stack.
+    const SLOT: u64 = STACK + 64;
+    /// Behind a call in the code, with an epilogue of its own that ends the walk: nothing called it.
+    const CALLER: u64 = CODE + 0x802;
+
+    /// Code that no file is behind, of which all but what is put there is zeros, and a stack.
+    struct Generated {
+        code: Vec<u8>,
+        stack: Vec<u64>,
+    }
+
+    impl ReadUser for Generated {
+        fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
+            let stack: Vec<u8> = self.stack.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let part = |bytes: &[u8], start: u64| {
+                let at = usize::try_from(addr.checked_sub(start)?).ok()?;
+                Some(bytes.get(at..at.checked_add(into.len())?)?.to_vec())
+            };
+            let found = part(&self.code, CODE).or_else(|| part(&stack, STACK));
+            found.map(|bytes| into.copy_from_slice(&bytes)).is_some()
+        }
+    }
+
+    /// The frames found from a pc in `code` put at an offset, and where the walk was cut.
+    fn walked(at: u64, code: &[u8], skip: u64, is_return: bool, sp: u64, fp: u64) -> Vec<u64> {
+        let mut tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
+        let mapping = abi::hf_mapping {
+            start: CODE,
+            end: CODE + CODE_BYTES,
+            image: 0,
+            file_id: 0,
+            file_off: 0,
+            runtime_off: 0,
+            reserved: 0,
+        };
+        let blob = tables.add_blob(&[mapping], 0).expect("room");
+        let mut process = Generated { code: vec![0; CODE_BYTES as usize], stack: vec![0; 512] };
+        process.code[at as usize..][..code.len()].copy_from_slice(code);
+        // call rcx
+        process.code[0x800..0x802].copy_from_slice(&[0xff, 0xd1]);
+        process.stack[(SLOT - STACK) as usize / 8] = CALLER;
+        // What a wrong rule would come upon: addresses that are behind no call, and a chain of frame
+        // pointers that leads past the caller.
+        process.stack[(SLOT - STACK) as usize / 8 + 1] = CODE + 0x900;
+        process.stack[(SLOT - STACK) as usize / 8 - 1] = STACK + 256;
+        process.stack[32] = 0;
+        process.stack[33] = CODE + 0x702;
+        process.code[0x700..0x702].copy_from_slice(&[0xff, 0xd1]);
+        let mut regs = [0; abi::HF_NREGS as usize];
+        regs[abi::HF_X86_PC as usize] = CODE + at + skip;
+        regs[abi::HF_X86_RSP as usize] = sp;
+        regs[abi::HF_X86_RBP as usize] = fp;
+        let mut walk = Walk::new(false, &regs, !is_return, is_return, &[], 0);
+        let stop = walk.run(tables.memory(), blob.off, &mut process);
+        assert!(matches!(stop, Stop::Ended { .. }), "{stop:?}");
+        let pcs: Vec<u64> =
+            walk.words()[1..].iter().map(|&word| abi::FrameWord(word).payload()).collect();
+        // What an epilogue says is no guess.
+        let is_guess = walk
+            .words()
+            .get(1)
+            .is_some_and(|&word| abi::FrameWord(word).flags() & abi::HF_FRAME_HEURISTIC != 0);
+        assert!(!is_return || is_guess != (pcs.first() == Some(&CALLER)));
+        pcs
+    }
+
+    /// A call returns into generated code of which only the epilogue is left: its caller is found without
+    /// a frame pointer, and not by way of one that leads past it. What is not all epilogue is not one.
+    #[test]
+    fn epilogues_of_generated_code() {
+        let found =
+            |code: &[u8], below: u64| walked(0x100, code, 0, true, SLOT - below, STACK + 256);
+        // add rsp, 8; ret (CPython's trampoline), and all else that is known.
+        assert_eq!(found(b"\x48\x83\xc4\x08\xc3", 8).first(), Some(&CALLER));
+        assert_eq!(found(b"\x48\x81\xc4\x10\0\0\0\x41\x5f\x5b\xc3", 32).first(), Some(&CALLER));
+        assert_eq!(found(b"\x5d\xc3", 8).first(), Some(&CALLER));
+        assert_eq!(
+            found(b"\x48\x83\xc4\x08\x5b\x5d\x41\x5c\x41\x5d\x41\x5e\x41\x5f\xc3", 56).first(),
+            Some(&CALLER)
+        );
+        let leave = walked(0x100, b"\xc9\xc3", 0, true, STACK + 8, SLOT - 8);
+        assert_eq!(leave.first(), Some(&CALLER));
+        // The last bytes of what is mapped.
+        let last = walked(CODE_BYTES - 8, b"\x48\x83\xc4\x08\xc3", 0, true, SLOT - 8, STACK + 256);
+        assert_eq!(last.first(), Some(&CALLER));
+        for other in [
+            // jmp; a pop of rsp; a sum below zero; one more than is read; no ret; another call.
+            &b"\x48\x83\xc4\x08\xeb\x01\xc3"[..],
+            b"\x5c\xc3",
+            b"\x48\x83\xc4\xf8\xc3",
+            b"\x48\x81\xc4\x08\0\0\0\x48\x81\xc4\x08\0\0\0\x41\x5f\xc3",
+            b"\x48\x83\xc4\x08",
+            b"\x48\x83\xc4\x08\xff\xd1\xc3",
+        ] {
+            // By the frame pointer, as all code of which nothing is known.
+            assert_eq!(found(other, 8).first(), Some(&(CODE + 0x702)), "{other:x?}");
+        }
+        // Nothing that is behind a call: the stack pointer was a guess.
+        assert_eq!(found(b"\x48\x83\xc4\x08\xc3", 0).first(), Some(&(CODE + 0x702)));
+    }
+
+    /// CPython's trampoline, interrupted at each of its instructions.
+    #[test]
+    fn a_trampoline_that_is_interrupted() {
+        let code = b"\xf3\x0f\x1e\xfa\x48\x83\xec\x08\xff\xd1\x48\x83\xc4\x08\xc3";
+        for (at, below) in [(0, 0), (4, 0), (8, 8), (10, 8), (14, 0)] {
+            let found = walked(0x100, code, at, false, SLOT - below, STACK + 256);
+            assert_eq!(found.first(), Some(&CALLER), "at {at}");
+        }
+    }
+}

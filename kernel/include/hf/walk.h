@@ -31,7 +31,8 @@
  * behind a frame pointer also another one, if no call of this function left its
  * mark below the frame. Generated code is walked by frame pointers, and where
  * its own is not set up (hf_edge_slot) by the top of the stack. Each such frame
- * is marked.
+ * is marked. What of generated code is all epilogue up to its ret says itself
+ * where its caller is (hf_epilogue), and is no guess.
  */
 #ifndef HF_WALK_H
 #define HF_WALK_H
@@ -42,6 +43,12 @@
 /* Where a function without rows and symbols may begin before a pc in it. */
 #define HF_NEAR_CALL_BYTES 2048
 #define HF_SCRATCH_BYTES 1024
+/* Of hf_edge_slot's reading, in scratch: the code at pc is behind so many bytes. */
+#define HF_EDGE_BACK 12
+/* Of an epilogue: bytes of code, and instructions. A sum, pops of rbx, rbp, r12 to r15 and the
+ * ret are 8 instructions in 15 bytes. */
+#define HF_EPILOGUE_BYTES 16
+#define HF_EPILOGUE_INSNS 8
 /* A frame pointer further above the stack pointer than this is not one. */
 #define HF_FP_MAX_DISTANCE (1U << 20)
 
@@ -151,6 +158,7 @@ struct hf_walk {
 	/* The stack pointer of a caller without a frame of its own; 0: there is none. */
 	__u64 bare_sp;
 	__u64 code_is_direct; /* the call found by hf_behind_call is a direct one */
+	__u64 code_at, code_end; /* of the epilogue that is followed, in scratch */
 	/* Code bytes before a candidate return address. */
 	__u8 code[8];
 	__u8 scratch[HF_SCRATCH_BYTES]; /* of whichever runtime's step runs */
@@ -656,6 +664,16 @@ static __always_inline int hf_calls_for_frame(const __u8 *at)
 	return at[0] == 0x49 && at[1] == 0xbc && at[10] == 0xe8;
 }
 
+/* sub rsp, n; call r; add rsp, n; ret? A function that only calls another: Python/asm_trampoline.S
+ * @ CPython 3.12, without a frame pointer. The two sums being one, the callee leaves the stack as
+ * it was. */
+static __always_inline int hf_is_trampoline(const __u8 *at)
+{
+	return at[0] == 0x48 && at[1] == 0x83 && at[2] == 0xec && at[3] < 0x80 && at[4] == 0xff &&
+	       (at[5] & 0xf8) == 0xd0 && at[6] == 0x48 && at[7] == 0x83 && at[8] == 0xc4 &&
+	       at[9] == at[3] && at[10] == 0xc3;
+}
+
 /* Generated code that was interrupted before its frame stands, or after it is gone: where its
  * return address is then, 0 if nothing says so. The frame pointer is the caller's there, and would
  * lead past it. The signs: push rbp; mov rbp, rsp ahead (V8 checks a few things before it: 110
@@ -664,7 +682,7 @@ static __always_inline int hf_calls_for_frame(const __u8 *at)
  * behind. */
 HF_RARE __u64 hf_edge_slot(struct hf_walk *w)
 {
-	const int back = 12, ahead = 112;
+	const int back = HF_EDGE_BACK, ahead = 112;
 	__u64 here, other, ahead_is = 0, behind_is = 0;
 	__u32 at;
 	int i;
@@ -678,6 +696,11 @@ HF_RARE __u64 hf_edge_slot(struct hf_walk *w)
 		return 0;
 	}
 	at = *(__u32 *)(w->scratch + back);
+	if (hf_is_trampoline(w->scratch + back) ||
+	    (at == 0xfa1e0ff3 && hf_is_trampoline(w->scratch + back + 4))) /* endbr64 */
+		return w->sp;
+	if (hf_is_trampoline(w->scratch + back - 4))
+		return w->sp + w->scratch[back - 1];
 	if (w->scratch[back - 1] == 0x55 &&
 	    ((at & 0xffffff) == 0xe58948 || (at & 0xffffff) == 0xec8b48))
 		return w->sp + 8;
@@ -718,7 +741,7 @@ static __always_inline int hf_drops_arguments(const __u8 *at)
  * hf_edge_slot, which read the code. */
 static __always_inline __u32 hf_popped_register(struct hf_walk *w)
 {
-	const __u8 *pc = w->scratch + 12;
+	const __u8 *pc = w->scratch + HF_EDGE_BACK;
 
 	if (HF_IS_ARM64(w) || !w->regs_valid || w->pc_is_return)
 		return 0;
@@ -728,6 +751,96 @@ static __always_inline __u32 hf_popped_register(struct hf_walk *w)
 		return 8 + (pc[-1] & 7);
 	if (hf_drops_arguments(pc - 6))
 		return 8 + (pc[-5] & 7);
+	return 0;
+}
+
+/* One instruction of an epilogue, at w->code_at: what it makes of the stack pointer, in guess_cfa,
+ * and of the frame pointer, in guess_fp. 0: it was followed; 1: it is the ret; 2: it is none of
+ * these. */
+HF_RARE int hf_epilogue_insn(struct hf_walk *w)
+{
+	__u64 at, sp;
+	__u32 code;
+
+	if (!w)
+		return 2;
+	at = w->code_at;
+	if (at >= w->code_end)
+		return 2;
+	hf_barrier(at);
+	at &= 31;
+	code = *(__u32 *)(w->scratch + at);
+	sp = w->guess_cfa;
+	if ((code & 0xff) == 0xc3)
+		return 1;
+	if ((code & 0xffffff) == 0xc48348 && !(code >> 31)) { /* add rsp, imm8 */
+		w->guess_cfa = sp + (code >> 24);
+		at += 4;
+	} else if ((code & 0xffffff) == 0xc48148) { /* add rsp, imm32 */
+		code = *(__u32 *)(w->scratch + at + 3);
+		if (code >= HF_FP_MAX_DISTANCE)
+			return 2;
+		w->guess_cfa = sp + code;
+		at += 7;
+	} else if ((code & 0xff) == 0x5d) { /* pop rbp */
+		if (hf_stack_u64(w, sp, &w->guess_fp))
+			return 2;
+		w->guess_cfa = sp + 8;
+		at += 1;
+	} else if ((code & 0xf8) == 0x58 && (code & 7) != 4) { /* pop, but of rsp */
+		w->guess_cfa = sp + 8;
+		at += 1;
+	} else if ((code & 0xf8ff) == 0x5841) { /* pop r8 to r15 */
+		w->guess_cfa = sp + 8;
+		at += 2;
+	} else if ((code & 0xff) == 0xc9) { /* leave */
+		sp = w->guess_fp;
+		if ((sp & 7) || sp < w->guess_cfa || sp - w->guess_cfa >= HF_FP_MAX_DISTANCE ||
+		    hf_stack_u64(w, sp, &w->guess_fp))
+			return 2;
+		w->guess_cfa = sp + 8;
+		at += 1;
+	} else {
+		return 2;
+	}
+	w->code_at = at;
+	return 0;
+}
+
+/* Generated code of which nothing but the epilogue is left from pc on: it says itself where its
+ * return address is, whether it has a frame pointer or not. Only if every instruction up to the ret
+ * is known, and what it would return to is behind a call: pc may have been found by a guess. 1:
+ * guess_cfa, guess_ra and guess_fp are the caller's. To be called after hf_edge_slot, which read
+ * the code if pc was interrupted. */
+HF_RARE int hf_epilogue(struct hf_walk *w)
+{
+	__u64 ra;
+	int i, is = 0;
+
+	if (!w)
+		return 0;
+	if (HF_IS_ARM64(w) || !(w->pc_is_return || w->regs_valid))
+		return 0;
+	w->code_at = w->pc_is_return ? 0 : HF_EDGE_BACK;
+	w->code_end = w->code_at + HF_EPILOGUE_BYTES;
+	if (w->pc_is_return && hf_read_user(w, w->scratch, HF_EPILOGUE_BYTES, w->pc)) {
+		/* The last page of a mapping may end behind the ret. */
+		w->code_end = 8;
+		if (hf_read_user(w, w->scratch, 8, w->pc))
+			return 0;
+	}
+	w->guess_cfa = w->sp;
+	w->guess_fp = w->fp;
+	for (i = 0; i < HF_EPILOGUE_INSNS && !is; i++)
+		is = hf_epilogue_insn(w);
+	if (is == 1 && !hf_stack_u64(w, w->guess_cfa, &ra) && ra >= 4096 && !(ra >> 47) &&
+	    /* Of what is not mapped yet, user space is asked when it is the pc. */
+	    (hf_find_mapping(w, ra - 1) || hf_behind_call(w, ra) || w->code_is_direct)) {
+		w->guess_cfa += 8;
+		w->guess_ra = ra;
+		return 1;
+	}
+	w->guess_cfa = 0;
 	return 0;
 }
 
@@ -778,6 +891,8 @@ HF_RARE int hf_guess(struct hf_walk *w)
 			w->sample.flags |= HF_SAMPLE_HEURISTIC;
 			return hf_to_caller(w, w->sp + 8, ra, fp);
 		}
+		if (w->bare_sp != w->sp && hf_epilogue(w))
+			return hf_to_caller(w, w->guess_cfa, w->guess_ra, w->guess_fp);
 	}
 	if (!(fp & 7) && fp >= w->sp && fp - w->sp < HF_FP_MAX_DISTANCE &&
 	    !hf_stack_u64(w, fp, &next_fp) && !hf_stack_u64(w, fp + 8, &ra)) {
