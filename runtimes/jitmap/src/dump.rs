@@ -194,7 +194,8 @@ impl Dump<'_> {
         if word(4)? != 1 {
             return Err(Bad::Header("unknown version"));
         }
-        if word(12)? != OWN_MACHINE {
+        // CPython 3.13 does not say (Python/perf_jit_trampoline.c).
+        if ![0, OWN_MACHINE].contains(&word(12)?) {
             return Err(Bad::Header("code of another machine"));
         }
         let length = u64::from(word(8)?);
