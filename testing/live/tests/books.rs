@@ -257,7 +257,7 @@ fn filter_by_container() {
 fn children_that_execute_nothing() {
     live!();
     let script = "n=0; while [ $n -lt 150 ]; do n=$((n+1)); \
-                  (i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done); done";
+                  (i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done); done; sleep 1";
     let forks = ["-F", "997", "--", "sh", "-c", script];
     let workload =
         Workload::spawn(Command::new("sh").args(["-c", &format!("while :; do {script}; done")]));
@@ -270,8 +270,8 @@ fn children_that_execute_nothing() {
                 |entry: &&serde_json::Value| entry[key].as_str().is_some_and(|it| !it.is_empty());
             processes.iter().filter(known).count()
         };
-        assert!(processes.len() >= 50, "{} processes", processes.len());
-        // Of the last one the parent may be gone, too, when its samples are gone through.
+        assert!(processes.len() >= 20, "{} processes", processes.len());
+        // A child that was there before the recording may be gone when its first sample comes.
         let (exes, cgroups) = (of("exe"), of("cgroup"));
         assert!(exes + 2 >= processes.len(), "{exes} of {} have a program", processes.len());
         assert!(cgroups + 2 >= processes.len(), "{cgroups} of {} have a cgroup", processes.len());
