@@ -74,7 +74,7 @@ impl Runtime for Hotspot {
 
 impl Layout for Libjvm {
     fn version(&self) -> String {
-        "not known before it runs".into()
+        "unknown".into()
     }
 
     fn attach(&self, process: &Process<'_>) -> Result<Box<dyn Attached>, Unusable> {
