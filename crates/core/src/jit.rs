@@ -12,14 +12,16 @@
 //! once each.
 //!
 //! # Bounds
-//! Those of [`SOURCES_MAX`] processes are kept open, [`PLACES_MAX`] frames are remembered, 80 bytes
-//! each; what does not fit stays unnamed. A process that leaves nothing is asked again after a time
-//! that doubles up to [`RETRY_MAX_NS`]; what was refused is said of it in the end.
+//! Those of [`SOURCES_MAX`] processes are kept open, [`PLACES_MAX`] frames are remembered, 96 bytes
+//! each; what does not fit stays unnamed, and is counted for its process. What a process did not leave
+//! is looked for again after a time that doubles up to [`RETRY_MAX_NS`]; a map that is written anew or
+//! removed is noticed in the pass after; what was refused is said of it in the end.
 
 use crate::recording::Incarnation;
 use hotframe_abi as abi;
-use hotframe_jitmap::{MapLength, Named, Report, Seen, Sources, Wanted};
+use hotframe_jitmap::{MapLength, Mark, Named, Report, Seen, Sources, Wanted};
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// Processes whose files are kept open.
@@ -40,9 +42,86 @@ const WITHOUT_MAX: usize = 4096;
 #[derive(Debug)]
 enum State {
     /// What it leaves, how long the map was, and what was seen.
-    Open { sources: Arc<Sources>, lengths: Lengths, places: HashMap<abi::FrameWord, Place> },
-    /// It had none; it is looked for again then, and after that wait.
-    Without { retry_at_ns: u64, wait_ns: u64, refused: Option<String> },
+    Open(Open),
+    /// It had none; it is looked for again then.
+    Without { retry: Retry, refused: Option<String> },
+}
+
+#[derive(Debug)]
+struct Open {
+    sources: Arc<Sources>,
+    lengths: Lengths,
+    places: HashMap<abi::FrameWord, Place>,
+    /// Frames in stacks that were not remembered.
+    n_forgotten: u64,
+    /// Of what is not there.
+    retry: Retry,
+    mark: Mark,
+    was_removed: bool,
+}
+
+/// When something is looked for again, and the wait after that.
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    at_ns: u64,
+    wait_ns: u64,
+}
+
+impl Retry {
+    const NOW: Retry = Retry { at_ns: 0, wait_ns: RETRY_MIN_NS };
+
+    /// It was in vain.
+    fn later(&mut self, time_ns: u64) {
+        self.at_ns = time_ns.saturating_add(self.wait_ns);
+        self.wait_ns = (self.wait_ns * 2).min(RETRY_MAX_NS);
+    }
+}
+
+impl Open {
+    /// Looks once a pass what became of the map.
+    fn look(&mut self, pid: u32, time_ns: u64, pass_ns: u64) {
+        if self.lengths.pass_ns == pass_ns && !self.lengths.all.is_empty() {
+            return;
+        }
+        self.lengths.pass_ns = pass_ns;
+        let is_removed = self.sources.is_map_removed();
+        if is_removed && !std::mem::replace(&mut self.was_removed, is_removed) {
+            self.retry = Retry::NOW;
+        }
+        if time_ns >= self.retry.at_ns && self.sources.is_incomplete() {
+            let text = self.sources.map_length().text;
+            match self.sources.again(pid) {
+                Some(sources) => {
+                    if sources.map_length().text != text {
+                        self.mark = Mark::default();
+                        self.was_removed = false;
+                    }
+                    self.sources = Arc::new(sources);
+                    self.retry = Retry::NOW;
+                }
+                None => self.retry.later(time_ns),
+            }
+        }
+        if !self.sources.look(&mut self.mark) {
+            self.sources = Arc::new(self.sources.rewritten());
+        }
+        self.lengths.add(self.sources.map_length());
+    }
+
+    /// What there is when names are wanted: the map may have been written anew since the last pass, and
+    /// what was not there may have come.
+    fn at_last(&self, pid: u32) -> Arc<Sources> {
+        let mut sources = Arc::clone(&self.sources);
+        if !sources.look(&mut self.mark.clone()) {
+            sources = Arc::new(sources.rewritten());
+        }
+        if sources.is_incomplete()
+            && let Some(more) = sources.again(pid)
+        {
+            sources = Arc::new(more);
+        }
+        sources
+    }
 }
 
 /// How long a map was, pass by pass.
@@ -54,26 +133,25 @@ struct Lengths {
 }
 
 impl Lengths {
-    /// Looks how long it is, once a pass.
-    fn look(&mut self, sources: &Sources, pass_ns: u64) {
-        if self.pass_ns != pass_ns || self.all.is_empty() {
-            self.pass_ns = pass_ns;
-            if self.all.len() >= LENGTHS_MAX {
-                self.all.pop_front();
-            }
-            self.all.push_back(sources.map_length());
+    fn add(&mut self, length: MapLength) {
+        if self.all.len() >= LENGTHS_MAX {
+            self.all.pop_front();
         }
+        self.all.push_back(length);
     }
 
-    /// Bytes that it had then at least.
-    fn least(&self, time_ns: u64) -> u64 {
+    /// What it had then at least.
+    fn least(&self, time_ns: u64) -> Seen {
         let known = |length: &&MapLength| length.read_ns.min(length.since_ns) <= time_ns;
-        self.all.iter().rev().find(known).map_or(0, |length| length.bytes)
+        let oldest = self.all.front().map(|first| MapLength { bytes: 0, ..*first });
+        let length = self.all.iter().rev().find(known).copied().or(oldest).unwrap_or_default();
+        Seen { time_ns, text: length.text, map_bytes: length.bytes }
     }
 
-    /// Bytes that it had at most in all samples so far.
-    fn most(&self) -> u64 {
-        self.all.back().map_or(0, |length| length.bytes)
+    /// What it had at most in all samples so far.
+    fn most(&self, time_ns: u64) -> Seen {
+        let length = self.all.back().copied().unwrap_or_default();
+        Seen { time_ns, text: length.last_text, map_bytes: length.bytes }
     }
 }
 
@@ -102,56 +180,71 @@ impl Jit {
         let incarnation =
             Incarnation { pid: head.tgid, exec_id: head.exec_id, start_ns: head.start_ns };
         if !self.processes.contains_key(&incarnation) && self.processes.len() >= WITHOUT_MAX {
-            self.processes.retain(|_, state| matches!(state, State::Open { .. }));
+            self.processes.retain(|_, state| matches!(state, State::Open(_)));
         }
-        let state = self.processes.entry(incarnation).or_insert(State::Without {
-            retry_at_ns: 0,
-            wait_ns: RETRY_MIN_NS,
-            refused: None,
-        });
-        if let State::Without { retry_at_ns, wait_ns, refused } = state {
-            if head.time_ns < *retry_at_ns || self.n_open >= SOURCES_MAX {
+        let state = self
+            .processes
+            .entry(incarnation)
+            .or_insert(State::Without { retry: Retry::NOW, refused: None });
+        if let State::Without { retry, refused } = state {
+            if head.time_ns < retry.at_ns {
                 return;
             }
             match Sources::open(head.tgid) {
+                Ok(_) if self.n_open >= SOURCES_MAX => {
+                    *refused =
+                        Some(format!("it has no names: those of {SOURCES_MAX} processes are open"));
+                    retry.later(head.time_ns);
+                    return;
+                }
                 Ok(sources) => {
                     self.n_open += 1;
-                    *state = State::Open {
+                    *state = State::Open(Open {
                         sources: Arc::new(sources),
                         lengths: Lengths::default(),
                         places: HashMap::new(),
-                    };
+                        n_forgotten: 0,
+                        retry: Retry {
+                            at_ns: head.time_ns.saturating_add(RETRY_MIN_NS),
+                            ..Retry::NOW
+                        },
+                        mark: Mark::default(),
+                        was_removed: false,
+                    });
                 }
                 Err(why) => {
                     tracing::debug!(pid = head.tgid, "no perf map: {why}");
                     if !why.is_absence() {
                         *refused = Some(why.to_string());
                     }
-                    *retry_at_ns = head.time_ns.saturating_add(*wait_ns);
-                    *wait_ns = (*wait_ns * 2).min(RETRY_MAX_NS);
+                    retry.later(head.time_ns);
                     return;
                 }
             }
         }
-        let State::Open { sources, lengths, places } = state else { return };
-        let (time_ns, known) = (head.time_ns, places.get_mut(&word));
-        if known.is_none() && self.n_places >= PLACES_MAX {
+        let State::Open(open) = state else { return };
+        let time_ns = head.time_ns;
+        if self.n_places >= PLACES_MAX && !open.places.contains_key(&word) {
+            open.n_forgotten += u64::from(head.weight);
             return;
         }
-        lengths.look(sources, pass_ns);
-        let first = Seen { time_ns, map_bytes: lengths.least(time_ns) };
-        let last = Seen { time_ns, map_bytes: lengths.most() };
-        match known {
+        open.look(head.tgid, time_ns, pass_ns);
+        let (first, last) = (open.lengths.least(time_ns), open.lengths.most(time_ns));
+        match open.places.get_mut(&word) {
             // CPUs' samples do not come in the order of their times.
             Some(place) => {
                 if time_ns < place.first.time_ns {
                     place.first = first;
                 }
-                place.last.time_ns = place.last.time_ns.max(time_ns);
-                place.last.map_bytes = place.last.map_bytes.max(last.map_bytes);
+                let length = |seen: Seen| (seen.text, seen.map_bytes);
+                let time_ns = place.last.time_ns.max(time_ns);
+                if length(last) > length(place.last) {
+                    place.last = last;
+                }
+                place.last.time_ns = time_ns;
             }
             None => {
-                places.insert(word, Place { first, last });
+                open.places.insert(word, Place { first, last });
                 self.n_places += 1;
             }
         }
@@ -163,10 +256,8 @@ impl Jit {
         incarnation: Incarnation,
         word: abi::FrameWord,
     ) -> Option<(&Arc<Sources>, Wanted)> {
-        let State::Open { sources, places, .. } = self.processes.get(&incarnation)? else {
-            return None;
-        };
-        Some((sources, wanted(word, *places.get(&word)?)))
+        let State::Open(open) = self.processes.get(&incarnation)? else { return None };
+        Some((&open.sources, wanted(word, *open.places.get(&word)?)))
     }
 
     /// Nothing more is remembered.
@@ -174,23 +265,25 @@ impl Jit {
         self.n_places >= PLACES_MAX || self.n_open >= SOURCES_MAX
     }
 
-    /// Names everything that can be. `problem` hears what went wrong.
+    /// Names everything that can be. `problem` hears what went wrong in which process.
     pub fn names(
         &self,
-        problem: &mut dyn FnMut(String),
+        problem: &mut dyn FnMut(u32, String),
     ) -> HashMap<(Incarnation, abi::FrameWord), Named> {
         let mut names = HashMap::new();
-        let mut n_problems = 0;
-        let mut tell = |pid: u32, text: &dyn std::fmt::Display| {
+        let (mut n_problems, mut n_untold) = (0, 0_u64);
+        let mut tell = |pid: u32, text: &dyn Display| {
             n_problems += 1;
             if n_problems <= PROBLEMS_MAX {
-                problem(format!("generated code of {pid}: {text}"));
+                problem(pid, format!("generated code of {pid}: {text}"));
+            } else {
+                n_untold += 1;
             }
         };
         for (&incarnation, state) in &self.processes {
             let pid = incarnation.pid;
-            let (sources, places) = match state {
-                State::Open { sources, places, .. } => (sources, places),
+            let (Open { places, n_forgotten, .. }, sources) = match state {
+                State::Open(open) => (open, open.at_last(pid)),
                 State::Without { refused, .. } => {
                     if let Some(why) = refused {
                         tell(pid, why);
@@ -212,26 +305,38 @@ impl Jit {
             for why in &report.problems {
                 tell(pid, why);
             }
-            let Report { bad_records, unread_bytes, ambiguous, .. } = report;
-            tracing::debug!(pid, bad_records, unread_bytes, ambiguous, "named generated code");
-            if bad_records > 0 {
-                tell(pid, &format_args!("{bad_records} entries cannot be understood"));
+            let Report { bad_records, unread_bytes, ambiguous, overwritten, .. } = report;
+            tracing::debug!(
+                pid,
+                bad_records,
+                unread_bytes,
+                ambiguous,
+                overwritten,
+                "named generated code"
+            );
+            let counted: [(u64, &str); 5] = [
+                (bad_records, "entries cannot be understood"),
+                (report.beyond_bytes, "bytes of its map or dump are not read: it is too large"),
+                (ambiguous, "addresses have no name: their code changed while sampled"),
+                (
+                    overwritten,
+                    "addresses have no name: the map of the time was overwritten while sampled",
+                ),
+                (*n_forgotten, "frames of samples have no name: too many addresses were sampled"),
+            ];
+            for (n, what) in counted.into_iter().filter(|(n, _)| *n > 0) {
+                tell(pid, &format_args!("{n} {what}"));
             }
-            if ambiguous > 0 {
-                tell(
-                    pid,
-                    &format_args!(
-                        "{ambiguous} addresses have no name: their code changed while sampled"
-                    ),
-                );
-            }
+        }
+        if n_untold > 0 {
+            problem(0, format!("generated code: {n_untold} more problems"));
         }
         names
     }
 
     /// Bytes of heap held.
     pub fn heap_bytes(&self) -> usize {
-        self.processes.capacity() * size_of::<(Incarnation, State)>() + self.n_places * 80
+        self.processes.capacity() * size_of::<(Incarnation, State)>() + self.n_places * 96
     }
 }
 
@@ -264,7 +369,7 @@ mod tests {
             pcs.iter().for_each(|&pc| jit.saw(head, word(pc), pass));
         };
         saw(&mut jit, &head, &[0x1000]);
-        assert!(jit.names(&mut |_| {}).is_empty());
+        assert!(jit.names(&mut |_, _| {}).is_empty());
         std::fs::write(&path, "1000 10 first\n2000 10 lasting\n").expect("written");
         // Not before its time.
         saw(&mut jit, &head, &[0x1000]);
@@ -290,7 +395,7 @@ mod tests {
         let mut other = head;
         other.tgid = std::process::id();
         saw(&mut jit, &other, &[0x1008]);
-        let names = jit.names(&mut |_| {});
+        let names = jit.names(&mut |_, _| {});
         let _ = child.kill();
         let _ = child.wait();
         std::fs::remove_file(&path).expect("removed");
@@ -301,5 +406,83 @@ mod tests {
         assert_eq!((name(0x1004), name(0x1008)), (None, None), "the second or the third");
         assert_eq!(name(0x100c), Some("third"));
         assert_eq!(names.len(), 3);
+    }
+
+    /// A process with a map, as a sample tells of it.
+    fn process() -> (std::process::Child, String, abi::hf_sample) {
+        let child = std::process::Command::new("sleep").arg("60").spawn().expect("a process");
+        let mut head = abi::hf_sample::new_zeroed();
+        (head.tgid, head.weight) = (child.id(), 1);
+        let path = format!("/tmp/perf-{}.map", child.id());
+        (child, path, head)
+    }
+
+    /// What was sampled while a text stood that was overwritten, or that another file took the place of,
+    /// has no name of the new one.
+    #[test]
+    fn texts_that_follow_each_other() {
+        let word = |pc: u64| {
+            abi::FrameWord(u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | pc)
+        };
+        let pause = || std::thread::sleep(std::time::Duration::from_millis(60));
+        for is_removed in [false, true] {
+            let (mut child, path, mut head) = process();
+            std::fs::write(&path, "1000 10 old\n2000 10 old\n").expect("written");
+            pause();
+            let mut jit = Jit::default();
+            let mut saw = |pcs: &[u64], pass: u64| {
+                head.time_ns = hotframe_jitmap::now_ns();
+                pause();
+                pcs.iter().for_each(|&pc| jit.saw(&head, word(pc), pass));
+            };
+            saw(&[0x1000, 0x1001], 1);
+            pause();
+            if is_removed {
+                std::fs::remove_file(&path).expect("removed");
+            }
+            std::fs::write(&path, "1000 10 new\n2000 10 new\n").expect("written");
+            pause();
+            saw(&[0x1001, 0x1002], 2);
+            pause();
+            saw(&[0x1003], 3);
+            let mut problems = Vec::new();
+            let names = jit.names(&mut |_, problem| problems.push(problem));
+            let _ = child.kill();
+            let _ = child.wait();
+            std::fs::remove_file(&path).expect("removed");
+            let incarnation = Incarnation { pid: head.tgid, exec_id: 0, start_ns: 0 };
+            let name = |pc| names.get(&(incarnation, word(pc))).map(|found| found.name.as_str());
+            let old = is_removed.then_some("old");
+            assert_eq!((name(0x1000), name(0x1001)), (old, None), "{problems:?}");
+            assert_eq!((name(0x1002), name(0x1003)), (Some("new"), Some("new")), "{problems:?}");
+            let told = if is_removed { "1 addresses" } else { "2 addresses" };
+            assert!(problems.len() == 1 && problems[0].contains(told), "{problems:?}");
+        }
+    }
+
+    /// What finds no room is told of its process.
+    #[test]
+    fn what_has_no_room_is_told() {
+        let (mut child, path, mut head) = process();
+        std::fs::write(&path, "1000 10 a\n").expect("written");
+        head.time_ns = hotframe_jitmap::now_ns();
+        let word =
+            abi::FrameWord(u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | 0x1000);
+        let mut full = Jit { n_open: SOURCES_MAX, ..Jit::default() };
+        full.saw(&head, word, 1);
+        let mut crowded = Jit { n_places: PLACES_MAX, ..Jit::default() };
+        crowded.saw(&head, word, 1);
+        crowded.saw(&head, word, 1);
+        let told = |jit: &Jit| {
+            let mut told = Vec::new();
+            jit.names(&mut |pid, problem| told.push((pid, problem)));
+            told
+        };
+        let (full, crowded) = (told(&full), told(&crowded));
+        let _ = child.kill();
+        let _ = child.wait();
+        std::fs::remove_file(&path).expect("removed");
+        assert!(full[0].0 == head.tgid && full[0].1.contains("512 processes"), "{full:?}");
+        assert!(crowded[0].0 == head.tgid && crowded[0].1.contains("2 frames"), "{crowded:?}");
     }
 }

@@ -45,6 +45,8 @@ pub struct Outcome {
     pub frames: BTreeMap<&'static str, (u64, u64)>,
     /// What went wrong, by file: short sentences.
     pub problems: Vec<String>,
+    /// Of those, what concerns one process, by its pid.
+    pub of_processes: BTreeMap<u32, Vec<String>>,
     /// Places whose names found no room.
     pub names_refused: u64,
 }
@@ -82,7 +84,11 @@ pub fn name(
         namer.store.unnamed_words(usize::MAX).into_iter().map(abi::FrameWord).collect();
     namer.name_static(&words, input, progress);
     let mut problems = std::mem::take(&mut namer.problems);
-    let generated = input.jit.names(&mut |problem| problems.push(problem));
+    let mut of_processes: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    let generated = input.jit.names(&mut |pid, problem| {
+        problems.push(problem.clone());
+        of_processes.entry(pid).or_default().push(problem);
+    });
     for ((incarnation, word), name) in generated {
         if let Some(&incarnation) = by_incarnation.get(&incarnation) {
             namer.name_generated(incarnation, word, &name);
@@ -90,7 +96,7 @@ pub fn name(
     }
     namer.name_own_rest();
     let names_refused = namer.refused;
-    Outcome { frames: BTreeMap::new(), problems, names_refused }
+    Outcome { frames: BTreeMap::new(), problems, of_processes, names_refused }
 }
 
 /// Names static code before any stack of it is in the store, by function: see [`ByFunction`].

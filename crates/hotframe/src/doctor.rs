@@ -850,7 +850,7 @@ impl Survey {
             generated_bytes,
             has_perf_map: left.is_ok(),
             problem: match left {
-                Ok(sources) => sources.refused().first().map(ToString::to_string),
+                Ok(sources) => sources.refused().next().map(ToString::to_string),
                 Err(why) if why.is_absence() => None,
                 Err(why) => Some(why.to_string()),
             },

@@ -852,7 +852,7 @@ impl Recorder {
             .json()
         };
         let books = stats(&agent(&ledger));
-        let document = Document { books: &books, profile: &profile };
+        let document = Document { books: &books, profile: &profile, outcome: &outcome };
         let text = serde_json::to_string(&document).context("the books")?;
         profile.stats = text;
         let mut written = Vec::new();
@@ -867,7 +867,7 @@ impl Recorder {
         profile.stats = String::new();
         let books = stats(&agent(&ledger));
         if let Some(place) = &places.stats {
-            let document = Document { books: &books, profile: &profile };
+            let document = Document { books: &books, profile: &profile, outcome: &outcome };
             let result = place.write(|out| {
                 serde_json::to_writer_pretty(&mut *out, &document)?;
                 Ok(writeln!(out)?)

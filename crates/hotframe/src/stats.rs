@@ -77,6 +77,8 @@ pub struct Document<'a> {
     pub books: &'a Value,
     /// Whose processes they are.
     pub profile: &'a Profile,
+    /// What of them concerns one process.
+    pub outcome: &'a Outcome,
 }
 
 impl Serialize for Document<'_> {
@@ -84,7 +86,7 @@ impl Serialize for Document<'_> {
         let books = self.books.as_object().into_iter().flatten();
         to.collect_map(books.map(|(key, value)| {
             let value = match key.as_str() {
-                PROCESSES => Part::Processes(self.profile),
+                PROCESSES => Part::Processes(self.profile, self.outcome),
                 _ => Part::Value(value),
             };
             (key, value)
@@ -94,15 +96,16 @@ impl Serialize for Document<'_> {
 
 enum Part<'a> {
     Value(&'a Value),
-    Processes(&'a Profile),
+    Processes(&'a Profile, &'a Outcome),
 }
 
 impl Serialize for Part<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let profile = match self {
+        let (profile, outcome) = match self {
             Part::Value(value) => return value.serialize(to),
-            Part::Processes(profile) => profile,
+            Part::Processes(profile, outcome) => (profile, outcome),
         };
+        let problems = |pid| outcome.of_processes.get(&pid).map_or(&[][..], Vec::as_slice);
         let text = |id| profile.strings.get(id);
         to.collect_seq(profile.processes.iter().map(|process| {
             json!({
@@ -113,6 +116,7 @@ impl Serialize for Part<'_> {
                 "samples": process.samples,
                 "whole": process.whole,
                 "cut": by_name(&abi::CUT_NAMES, &process.cut, 1),
+                "problems": problems(process.pid),
             })
         }))
     }

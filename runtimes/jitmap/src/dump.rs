@@ -55,6 +55,7 @@ pub(crate) fn name(
 ) -> io::Result<Vec<Option<Named>>> {
     let end = file_bytes.min(MAX_DUMP_BYTES);
     report.unread_bytes += file_bytes - end;
+    report.beyond_bytes += file_bytes - end;
     let mut dump = Dump { window: Window::new(read_at), end, own_pid, header: Header::default() };
     match dump.header() {
         Ok(header) => dump.header = header,

@@ -75,7 +75,7 @@ impl Writer {
 }
 
 fn at(address: u64, first_ns: u64, last_ns: u64) -> Wanted {
-    let seen = |time_ns| Seen { time_ns, map_bytes: 0 };
+    let seen = |time_ns| Seen { time_ns, ..Seen::default() };
     Wanted { address, first: seen(first_ns), last: seen(last_ns) }
 }
 

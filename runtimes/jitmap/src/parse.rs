@@ -13,10 +13,26 @@ const WINDOW_BYTES: usize = 256 << 10;
 
 /// What was found for an address.
 #[derive(Debug, Clone, Default)]
-struct Found {
-    name: Option<String>,
+pub(crate) struct Found {
+    pub(crate) name: Option<String>,
     /// Different code lay there while it was sampled.
-    is_ambiguous: bool,
+    pub(crate) is_ambiguous: bool,
+}
+
+impl Found {
+    /// What another text of the map has as well.
+    pub(crate) fn merge(&mut self, other: Found) {
+        let differs = other.name.is_some() && self.name.is_some() && other.name != self.name;
+        self.is_ambiguous |= other.is_ambiguous || differs;
+        self.name = self.name.take().or(other.name);
+    }
+
+    /// The name, if there is one without doubt.
+    pub(crate) fn into_named(self, report: &mut Report) -> Option<Named> {
+        report.ambiguous += u64::from(self.is_ambiguous);
+        let name = self.name.filter(|_| !self.is_ambiguous)?;
+        Some(Named { name, file: None, line: 0 })
+    }
 }
 
 /// Names the sorted `wanted`, reading by `read_at(buffer, offset)`.
@@ -25,6 +41,16 @@ pub(crate) fn name(
     wanted: &[Wanted],
     report: &mut Report,
 ) -> io::Result<Vec<Option<Named>>> {
+    let found = find(read_at, wanted, report)?;
+    Ok(found.into_iter().map(|found| found.into_named(report)).collect())
+}
+
+/// The same, with what has no name for sure.
+pub(crate) fn find(
+    read_at: ReadAt<'_>,
+    wanted: &[Wanted],
+    report: &mut Report,
+) -> io::Result<Vec<Found>> {
     let mut found = vec![Found::default(); wanted.len()];
     let mut buffer = vec![0; WINDOW_BYTES];
     let mut have = 0;
@@ -63,14 +89,7 @@ pub(crate) fn name(
             buffer.copy_within(rest, 0);
         }
     }
-    Ok(found
-        .into_iter()
-        .map(|found| {
-            report.ambiguous += u64::from(found.is_ambiguous);
-            let name = found.name.filter(|_| !found.is_ambiguous)?;
-            Some(Named { name, file: None, line: 0 })
-        })
-        .collect())
+    Ok(found)
 }
 
 /// Entries come in order: the last one before the first sample counts, else the first behind it.
@@ -119,7 +138,7 @@ mod tests {
     use crate::Seen;
 
     fn at(address: u64, map_bytes: u64) -> Wanted {
-        let seen = Seen { time_ns: 0, map_bytes };
+        let seen = Seen { map_bytes, ..Seen::default() };
         Wanted { address, first: seen, last: seen }
     }
 
@@ -130,8 +149,8 @@ mod tests {
         let map = b"100 10 first\n100 10 second\n200 10 f\n200 10 f\n";
         let wanted = |address, first, last| Wanted {
             address,
-            first: Seen { time_ns: 0, map_bytes: first },
-            last: Seen { time_ns: 0, map_bytes: last },
+            first: Seen { map_bytes: first, ..Seen::default() },
+            last: Seen { map_bytes: last, ..Seen::default() },
         };
         let mut report = Report::default();
         let mut names = |one: Wanted| {

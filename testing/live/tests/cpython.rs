@@ -381,6 +381,76 @@ versions! {
     python_3_15 15
 }
 
+/// For perf CPython calls each function through a trampoline, generated code without a frame pointer:
+/// stacks are whole, every call is one of the program's, and the trampolines have the names that it
+/// writes, to a map or a jitdump.
+#[test]
+fn trampolines_are_followed() {
+    live!();
+    let mut n_tried = 0;
+    for (minor, variable) in (12..=NEWEST_MINOR)
+        .flat_map(|minor| [(minor, "PYTHONPERFSUPPORT"), (minor, "PYTHON_PERF_JIT_SUPPORT")])
+    {
+        if minor < 13 && variable == "PYTHON_PERF_JIT_SUPPORT" {
+            continue;
+        }
+        for interpreter in interpreters(minor) {
+            let can =
+                "import sys; sys.exit(not getattr(sys, 'is_stack_trampoline_active', bool)())";
+            if !Command::new(&interpreter)
+                .args(["-c", can])
+                .env(variable, "1")
+                .status()
+                .is_ok_and(|status| status.success())
+            {
+                continue;
+            }
+            // Children would leave files, too.
+            let scenarios: Vec<&str> =
+                SCENARIOS.into_iter().filter(|&scenario| scenario != "forking").collect();
+            let running = start_with(&interpreter, &scenarios, |command| {
+                command.env(variable, "1");
+            });
+            let pid = running.workload.pid();
+            let (recording, mut stacks) = recorded(&running, 6);
+            for file in [format!("/tmp/perf-{pid}.map"), format!("/tmp/jit-{pid}.dump")] {
+                let _ = std::fs::remove_file(file);
+            }
+            recording.assert_books();
+            let of_generated = |wanted: fn(&Frame) -> bool| {
+                stacks.iter().flatten().filter(|&frame| wanted(frame)).count()
+            };
+            let n_named = of_generated(|frame| frame.name.starts_with("py::"));
+            let n_unnamed = of_generated(|frame| frame.name.starts_with("[anonymous]"));
+            // Between the loops they are what C is.
+            for frame in stacks.iter_mut().flatten().filter(|frame| frame.name.starts_with("py::"))
+            {
+                frame.file.clear();
+            }
+            let verdict = judge(&stacks, &running.truth, minor);
+            let (whole, cut) =
+                (recording.stats().count("stacks_whole"), recording.stats().sum("stacks_cut"));
+            eprintln!(
+                "{} {variable}: {whole} whole, {cut} cut, {} edges, {n_named} trampolines, {n_unnamed} \
+                 unnamed",
+                interpreter.display(),
+                verdict.edges,
+            );
+            assert_true(&verdict, &recording);
+            assert!(cut * 100 <= whole + cut, "{cut} cut, {whole} whole");
+            assert!(
+                n_named > 100 && n_unnamed * 100 <= n_named,
+                "{:?}",
+                recording.folded.summary()
+            );
+            n_tried += 1;
+        }
+    }
+    if n_tried == 0 {
+        skipped("no CPython from 3.12 on that has trampolines for perf");
+    }
+}
+
 /// The newest of what is installed that keeps no native frame for each Python frame.
 fn newest() -> Option<(u32, PathBuf)> {
     (11..=NEWEST_MINOR)

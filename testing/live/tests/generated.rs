@@ -220,6 +220,58 @@ fn lines_are_true() {
     assert!(n_wrong * 100 <= n_right + n_wrong, "{n_right} right, {wrong:?}");
 }
 
+/// A map that is written anew, in its file or in another, or that comes after a dump; a dump after a map;
+/// a map too large to be read: each name is the one of its time, none is another's, and what has none is
+/// counted in its process's report.
+#[test]
+fn names_that_change_and_come_late() {
+    live!();
+    if !cfg!(target_arch = "x86_64") || !has_program("python3") {
+        return skipped("no python3, or another machine");
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/python/maps.py");
+    let script = script.canonicalize().expect("the workload is there");
+    let overwritten = "addresses have no name: the map of the time was overwritten";
+    for (way, expect, problem) in [
+        ("rewritten", &["new_second"][..], overwritten),
+        ("recreated", &["old_first", "new_second"], ""),
+        ("map_after_dump", &["late_first", "late_second"], ""),
+        ("dump_after_map", &["late_first", "late_second"], ""),
+        ("too_large", &[], "bytes of its map or dump are not read"),
+    ] {
+        let directory = Scratch::new();
+        let inside = format!(
+            "cd {} && {{ python3 {} {way} 8 & }} && wait $!; code=$?; rm -f /tmp/perf-$!.map; exit $code",
+            directory.path("").display(),
+            script.display(),
+        );
+        let recording = record(["-F", "199", "--", "sh", "-c", &inside]);
+        recording.assert_books();
+        let mut generated: BTreeMap<&str, u64> = BTreeMap::new();
+        for stack in &recording.folded.stacks {
+            for frame in stack.annotated.iter().filter_map(|frame| frame.strip_suffix("_[j]")) {
+                *generated.entry(frame).or_default() += stack.count;
+            }
+        }
+        let enough: Vec<&str> =
+            generated.iter().filter(|(_, n)| **n > 50).map(|(name, _)| *name).collect();
+        let mut expect = expect.to_vec();
+        expect.sort_unstable();
+        assert_eq!(enough, expect, "{way}: {generated:?}");
+        assert_eq!(generated.len(), expect.len(), "{way}: {generated:?}");
+        let stats = recording.stats.as_ref().expect("books");
+        let told: Vec<String> = stats.0["processes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|process| process["problems"].as_array().is_some_and(|all| !all.is_empty()))
+            .map(|process| process["problems"].to_string())
+            .collect();
+        assert_eq!(told.is_empty(), problem.is_empty(), "{way}: {told:?}");
+        assert!(told.iter().all(|told| told.contains(problem)), "{way}: {told:?}");
+    }
+}
+
 /// What somebody put where the map should be costs its names, which is said, and nothing else.
 #[test]
 fn maps_that_were_put_there_to_hurt() {

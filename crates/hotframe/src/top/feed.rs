@@ -683,7 +683,9 @@ impl Namer {
         for (incarnation, mut sought) in by_process {
             sought.sort_by_key(|one| one.wanted);
             let wanted: Vec<Wanted> = sought.iter().map(|one| one.wanted).collect();
-            let Some(from) = sought.first().map(|one| one.from.clone()) else { continue };
+            // The newest has all texts of the map.
+            let newest = sought.iter().max_by_key(|one| one.wanted.last.text);
+            let Some(from) = newest.map(|one| one.from.clone()) else { continue };
             let (names, report) = from.name(&wanted);
             for why in report.problems {
                 tracing::debug!(pid = incarnation.pid, "generated code: {why}");
