@@ -10,8 +10,8 @@ fuzz_target!(|data: &[u8]| {
         .chunks(4)
         .map(|bytes| {
             let byte = |at: usize| u64::from(bytes.get(at).copied().unwrap_or(0));
-            let first = Seen { time_ns: 0, map_bytes: byte(1) << 4 };
-            let last = Seen { time_ns: 0, map_bytes: (byte(1) + byte(2)) << 4 };
+            let first = Seen { map_bytes: byte(1) << 4, ..Seen::default() };
+            let last = Seen { map_bytes: (byte(1) + byte(2)) << 4, ..Seen::default() };
             Wanted { address: byte(0) << byte(3).min(56), first, last }
         })
         .collect();
