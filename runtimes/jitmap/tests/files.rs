@@ -52,7 +52,7 @@ fn outlives_its_process() {
     let _ = sleeper.child.wait();
     std::fs::remove_file(&sleeper.path).expect("removed");
     let wanted = [10, 20].map(|map_bytes| {
-        let seen = Seen { time_ns: 0, map_bytes };
+        let seen = Seen { map_bytes, ..Seen::default() };
         Wanted { address: 0x1008, first: seen, last: seen }
     });
     let names = map.name(&wanted, &mut Report::default()).expect("readable");
@@ -72,7 +72,7 @@ fn huge() {
     std::os::unix::fs::FileExt::write_all_at(&file, b"\n2000 10 b\n", MAX_BYTES).expect("written");
     let map = sleeper.open().expect("a map");
     assert_eq!(map.len_bytes(), MAX_BYTES);
-    let seen = Seen { time_ns: 0, map_bytes: MAX_BYTES };
+    let seen = Seen { map_bytes: MAX_BYTES, ..Seen::default() };
     let wanted = [0x1008, 0x2008].map(|address| Wanted { address, first: seen, last: seen });
     let mut report = Report::default();
     let names = map.name(&wanted, &mut report).expect("readable");
@@ -196,8 +196,9 @@ fn foreign_dump() {
         assert!(matches!(sources, Err(Error::ForeignOwner { owner: 12345, .. })), "{sources:?}");
         std::fs::write(&jit.path, "1000 10 a\n").expect("written");
         let sources = Sources::open(pid).expect("a map");
-        assert!(matches!(sources.refused(), [Error::ForeignOwner { .. }]));
-        assert_eq!(sources.map_bytes(), 10);
+        let refused: Vec<&Error> = sources.refused().collect();
+        assert!(matches!(refused[..], [Error::ForeignOwner { .. }]));
+        assert_eq!(sources.map_length().bytes, 10);
     }
     drop(jit);
     std::fs::remove_dir_all(&directory).expect("removed");
