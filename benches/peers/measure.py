@@ -228,6 +228,7 @@ def recording(tool, seconds, where, progress):
     figures = {
         "cpu_seconds": total,
         "elapsed_seconds": elapsed,
+        "after_seconds": max(elapsed - seconds, 0),
         "rss_peak_mb": watch.rss / 1e6,
         "map_mb": watch.maps / 1e6,
     }

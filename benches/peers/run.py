@@ -12,6 +12,8 @@ What is measured, the same way for all:
   first10  processor time of the profiler and its children, % of one CPU, in its first 10 s
   steady   the same from 10 s on, until the recording's end
   finish   processor seconds from there until the result is a file with names (perf: `perf script`)
+  after    seconds by the clock from the recording's end until the profiler ends, its start
+           included: its files are complete then (perf's have no names yet)
   BPF us   mean time of a run of its BPF programs (kernel.bpf_stats_enabled), and BPF % of one CPU.
            perf walks stacks in the kernel without BPF: that cost shows only in `load`
   RSS      VmHWM of its process, looked at until it ends; maps: `memlock` of its BPF maps
@@ -92,6 +94,7 @@ COLUMNS = [
     ("first10 %", "cpu_first10_percent", "{:.2f}"),
     ("steady %", "cpu_steady_percent", "{:.2f}"),
     ("finish s", "finish_cpu_seconds", "{:.2f}"),
+    ("after s", "after_seconds", "{:.2f}"),
     ("BPF us", "bpf_us_per_run", "{:.1f}"),
     ("BPF %", "bpf_percent", "{:.2f}"),
     ("RSS MB", "rss_peak_mb", "{:.0f}"),

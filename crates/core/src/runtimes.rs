@@ -268,6 +268,12 @@ impl Runtimes {
         self.refused |= mask;
     }
 
+    /// Bytes of heap that what is known of files takes: an entry for each file that was ever opened.
+    pub fn heap_bytes(&self) -> usize {
+        let known = self.files.values().map(|found| found.capacity() * size_of::<Recognised>());
+        self.files.capacity() * size_of::<(FileId, Vec<Recognised>)>() + known.sum::<usize>()
+    }
+
     /// Bits `1 << HF_RUNTIME_*` of the steps that the kernel half needs.
     pub fn wanted(&self) -> u32 {
         self.met.wanted

@@ -715,7 +715,8 @@ impl Recorder {
         let session = &self.session;
         let processes = &session.processes;
         ledger.measure("processes", processes.heap_bytes() as u64, of(processes.len()));
-        ledger.measure("files", session.files.heap_bytes() as u64, of(session.files.len()));
+        let files_bytes = session.files.heap_bytes() + session.runtimes.heap_bytes();
+        ledger.measure("files", files_bytes as u64, of(session.files.len()));
         ledger.measure("perf_maps", session.jit.heap_bytes() as u64, Counts::default());
         ledger.settle(maps - rest, rest);
         if let Some(segments) = &mut self.session.segments {

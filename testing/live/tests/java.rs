@@ -387,7 +387,7 @@ fn check_homes(
 #[test]
 fn interpreted() {
     live!();
-    check_modes(&[&["-Xint"]], &LASTING, 8, Some(995));
+    check_modes(&[&["-Xint"]], &LASTING, 6, Some(995));
 }
 
 /// Compiled by both compilers, by C1 alone, with one code heap: the same.
@@ -395,7 +395,7 @@ fn interpreted() {
 fn compiled() {
     live!();
     let modes: [&[&str]; 3] = [&[], &["-XX:TieredStopAtLevel=1"], &["-XX:-SegmentedCodeCache"]];
-    check_modes(&modes, &LASTING, 8, Some(995));
+    check_modes(&modes, &LASTING, 6, Some(995));
 }
 
 /// A JVM that the recording itself starts is met while it is being loaded, when libjvm's tables may be
@@ -407,7 +407,7 @@ fn started_by_record() {
     let Some(classes) = classes(&scratch) else { return };
     for home in homes() {
         let java = home.join("bin/java");
-        for n in 0..6 {
+        for n in 0..4 {
             let options = ["-d", "1", "-F", "397", "--"].map(OsStr::new);
             let command = [java.as_os_str(), "-cp".as_ref(), classes.as_os_str(), "Truth".as_ref()];
             let sections = ["inline", "lambdas", "megamorphic"].map(OsStr::new);
@@ -461,10 +461,10 @@ fn compact_object_headers() {
 #[test]
 fn unloaded_classes_have_no_wrong_names() {
     live!();
-    check_modes(&[&[], &["-Xint"]], &["churn", "lambdas"], 15, Some(995));
+    check_modes(&[&[], &["-Xint"]], &["churn", "lambdas"], 10, Some(995));
 }
 
-/// Real code that compiles while it is looked at, from its first second on: javac.
+/// Real code that compiles while it is looked at: javac.
 #[test]
 fn javac() {
     live!();
@@ -588,7 +588,7 @@ fn many_methods_inside_the_budget() {
     let Some(home) = homes().into_iter().next() else { return };
     let jvm = Jvm::start(&home, &scratch, &["-Xint", "ManyMethods", "30000", "40"]);
     let pid = jvm.child.id().to_string();
-    let recording = record(["-p", pid.as_str(), "-d", "60", "-F", "2000"]);
+    let recording = record(["-p", pid.as_str(), "-d", "40", "-F", "2000"]);
     let stats = recording.stats();
     let mut methods = BTreeSet::new();
     for stack in &recording.folded.stacks {
@@ -608,8 +608,8 @@ fn many_methods_inside_the_budget() {
         methods.len(),
         held / f64::from(1 << 20)
     );
-    assert!(methods.len() >= 5000, "only {} methods were met", methods.len());
-    assert!(is_share(named, total, 990), "{named} of {total} frames are named");
+    assert!(methods.len() >= 8_000, "only {} methods were met", methods.len());
+    assert!(is_share(named, total, 995), "{named} of {total} frames are named");
     assert!(held <= stats.number("agent.budget_bytes"), "{held} bytes");
 }
 
@@ -791,9 +791,11 @@ fn check_unusable(jvm: &Jvm, recording: &Recording, why: &str) {
         let of_java = |name: &String| name.starts_with("Java_java_util_zip_Deflater_deflateB");
         if let Some(at) = stack.frames.iter().position(of_java) {
             natives += stack.count;
-            // JNI's functions are libjvm's, which has no symbols.
+            // JNI's functions are libjvm's, whose symbols may be missing.
             let callee = stack.frames.get(at + 1);
-            let is_known = |name: &String| name == "deflate" || name.starts_with("libjvm.so+");
+            let is_known = |name: &String| {
+                name == "deflate" || ["jni_", "libjvm.so+"].iter().any(|it| name.starts_with(it))
+            };
             assert!(callee.is_none_or(is_known), "{stack:?}");
         }
     }
