@@ -105,6 +105,8 @@ struct Verdict {
     /// Stacks whose Python frames do not begin where a program or a thread does, or that have an
     /// evaluation loop and no Python frame.
     missing: Vec<String>,
+    /// Stacks with a run of the loop that has no frame although it called another.
+    ended: Vec<String>,
     wrong: Vec<String>,
     wrong_lines: Vec<String>,
 }
@@ -134,10 +136,14 @@ fn judge(stacks: &[Vec<Frame>], truth: &Truth, minor: u32) -> Verdict {
         if !is_rooted && !is_unnamed {
             verdict.missing.push(show(stack));
         }
-        // Each loop has its frames, but the innermost may not have begun or may have ended.
+        // Each loop has its frames, but the innermost may not have begun or may have ended. Where each
+        // call of a function is a run of its own (trampolines), one that has ended may call another still:
+        // what it clears has callbacks.
         for pair in loops.windows(2).filter(|_| is_rooted && !is_unnamed) {
             let n = python.iter().filter(|(at, _)| (pair[0]..pair[1]).contains(at)).count();
-            if n == 0 || (minor <= 10 && n != 1) {
+            if n == 0 && minor > 10 {
+                verdict.ended.push(show(stack));
+            } else if n == 0 || (minor <= 10 && n != 1) {
                 verdict.wrong.push(format!("{n} Python frames in one loop: {}", show(stack)));
             }
         }
@@ -296,6 +302,8 @@ fn assert_true(verdict: &Verdict, recording: &Recording) {
     let (wrong, lines) = (&verdict.wrong, &verdict.wrong_lines);
     assert!(verdict.python >= 50, "too few samples: {verdict:?}");
     assert!(wrong.is_empty(), "{} wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(5)]);
+    let ended = &verdict.ended;
+    assert!(ended.len() as u64 * 200 <= verdict.python, "{} ended: {ended:#?}", ended.len());
     assert!(
         lines.len() as u64 * 100 <= verdict.edges,
         "{} lines of {} wrong: {:#?}",
