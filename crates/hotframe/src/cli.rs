@@ -142,18 +142,9 @@ pub struct Record {
     /// Stop after so many seconds
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<f64>,
-    /// Samples a second and CPU
-    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=20000))]
-    pub frequency: u32,
-    /// Record this process with its threads and descendants; repeatable
-    #[arg(short, long, value_name = "PID")]
-    pub pid: Vec<u32>,
-    /// Record what runs below this cgroup: a path, or the beginning of a container's id; repeatable
-    #[arg(long, value_name = "PATH|ID")]
-    pub cgroup: Vec<String>,
-    /// Record threads of this name (its first 15 bytes, exact); repeatable
-    #[arg(long, value_name = "NAME")]
-    pub comm: Vec<String>,
+    /// What is sampled.
+    #[command(flatten)]
+    pub sampled: Sampled,
     /// Write here; .html, .pb.gz, .folded, .otlp, .firefox.json, .speedscope.json or .svg;
     /// `-` is stdout; repeatable [default: hotframe.html]
     #[arg(short, long, value_name = "FILE")]
@@ -162,9 +153,6 @@ pub struct Record {
     /// firefox, speedscope or svg
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
-    /// Bound on all memory, the kernel's maps included: bytes, or with K, M or G
-    #[arg(long, value_name = "SIZE", default_value = "60M")]
-    pub memory: String,
     /// Write the books as JSON; `-` is stdout
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
@@ -285,24 +273,33 @@ pub struct Top {
     /// Show the last so many seconds
     #[arg(short, long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub window: u32,
+    /// What is sampled.
+    #[command(flatten)]
+    pub sampled: Sampled,
+    /// How names are written.
+    #[command(flatten)]
+    pub names: Names,
+}
+
+/// What is sampled and what that may hold, by all that record. Of one option any value is enough, of
+/// different ones each has to hold.
+#[derive(Debug, Args)]
+pub struct Sampled {
     /// Samples a second and CPU
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=20000))]
     pub frequency: u32,
-    /// Show this process with its threads and descendants; repeatable
+    /// Only this process with its threads and descendants; repeatable
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
-    /// Show what runs below this cgroup: a path, or the beginning of a container's id; repeatable
+    /// Only what runs below this cgroup: a path, or the beginning of a container's id; repeatable
     #[arg(long, value_name = "PATH|ID")]
     pub cgroup: Vec<String>,
-    /// Show threads of this name (its first 15 bytes, exact); repeatable
+    /// Only threads of this name (its first 15 bytes, exact); repeatable
     #[arg(long, value_name = "NAME")]
     pub comm: Vec<String>,
     /// Bound on all memory, the kernel's maps included: bytes, or with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "60M")]
     pub memory: String,
-    /// How names are written.
-    #[command(flatten)]
-    pub names: Names,
 }
 
 /// How names are written, by all that record.

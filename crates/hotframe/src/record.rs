@@ -186,11 +186,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (stats, capture) = (place(&options.stats)?, place(&options.capture)?);
     output::distinct(outputs.iter().map(|it| &it.place).chain(&stats).chain(&capture))?;
     let machine = Machine::this()?;
-    let (budget, mut shares) = memory_shares(&options.memory, machine, options.frequency)?;
+    let (budget, mut shares) =
+        memory_shares(&options.sampled.memory, machine, options.sampled.frequency)?;
     shares.ring = force.ring_bytes.unwrap_or(shares.ring);
-    let (comms, n_comms) = filter::comms(&options.comm)?;
-    filter::check_pids(&options.pid)?;
-    let cgroups = filter::cgroups(&options.cgroup)?;
+    let (comms, n_comms) = filter::comms(&options.sampled.comm)?;
+    filter::check_pids(&options.sampled.pid)?;
+    let cgroups = filter::cgroups(&options.sampled.cgroup)?;
     if options.user.is_some() && options.command.is_empty() {
         return Err(Exit::usage("--user needs a command"));
     }
@@ -206,14 +207,14 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     settings.ns_inum = own_pid_namespace();
     settings.n_comms = n_comms;
     settings.comms = comms;
-    settings.filter_pids = (target.is_some() || !options.pid.is_empty()).into();
+    settings.filter_pids = (target.is_some() || !options.sampled.pid.is_empty()).into();
     filter::set_cgroups(&mut settings, &cgroups)?;
     settings.time_cap_ns = TIME_CAP_NS;
     settings.slice_bytes_per_s = SLICE_BYTES_PER_S;
     // On each CPU: a program may run on one alone. The auditor stops at so many in all.
     settings.audits = options.audit;
     let config = Config {
-        hz: options.frequency,
+        hz: options.sampled.frequency,
         memory_bytes: shares.tables,
         ring_bytes: shares.ring,
         sideband_pages: shares.sideband_pages,
@@ -285,7 +286,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let meta = Meta {
         start_unix_ns,
         duration_ns,
-        period_ns: 1_000_000_000 / u64::from(options.frequency),
+        period_ns: 1_000_000_000 / u64::from(options.sampled.frequency),
         host: nix::unistd::gethostname()
             .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
         kernel: uname(|name| name.release().to_string_lossy().into_owned()),
@@ -425,9 +426,9 @@ fn start(
         kernel.add_pid(target.pid)?;
         targets.insert(target.pid);
     }
-    if !options.pid.is_empty() {
-        filter::add_with_descendants(&kernel, &options.pid)?;
-        targets.extend(&options.pid);
+    if !options.sampled.pid.is_empty() {
+        filter::add_with_descendants(&kernel, &options.sampled.pid)?;
+        targets.extend(&options.sampled.pid);
     }
     Ok((kernel, memory, ring, targets))
 }

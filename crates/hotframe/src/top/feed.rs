@@ -126,21 +126,22 @@ impl Feed {
     /// Starts recording. Returns when the first tick may come, or says why none will.
     pub fn start(options: &Options) -> anyhow::Result<Feed> {
         let machine = record::Machine::this()?;
-        let (_, shares) = record::memory_shares(&options.memory, machine, options.frequency)?;
-        let (comms, n_comms) = filter::comms(&options.comm)?;
-        filter::check_pids(&options.pid)?;
-        let cgroups = filter::cgroups(&options.cgroup)?;
+        let (_, shares) =
+            record::memory_shares(&options.sampled.memory, machine, options.sampled.frequency)?;
+        let (comms, n_comms) = filter::comms(&options.sampled.comm)?;
+        filter::check_pids(&options.sampled.pid)?;
+        let cgroups = filter::cgroups(&options.sampled.cgroup)?;
         record::raise_descriptor_limit();
         let mut settings = abi::hf_config::new_zeroed();
         settings.ns_inum = record::own_pid_namespace();
         settings.n_comms = n_comms;
         settings.comms = comms;
-        settings.filter_pids = (!options.pid.is_empty()).into();
+        settings.filter_pids = (!options.sampled.pid.is_empty()).into();
         filter::set_cgroups(&mut settings, &cgroups)?;
         settings.time_cap_ns = record::TIME_CAP_NS;
         settings.slice_bytes_per_s = record::SLICE_BYTES_PER_S;
         let config = Config {
-            hz: options.frequency,
+            hz: options.sampled.frequency,
             memory_bytes: shares.tables,
             ring_bytes: shares.ring,
             sideband_pages: shares.sideband_pages,
@@ -155,7 +156,7 @@ impl Feed {
         let (news_in, news) = mpsc::channel();
         let (ready_in, ready) = mpsc::channel();
         let recorder = {
-            let (stop, pids, news) = (stop.clone(), options.pid.clone(), news_in.clone());
+            let (stop, pids, news) = (stop.clone(), options.sampled.pid.clone(), news_in.clone());
             std::thread::Builder::new().name("hf-record".into()).spawn(move || {
                 let started = Recorder::start(&config, &pids, &cgroups, limit_bytes, naming);
                 match started {

@@ -65,7 +65,7 @@ fn show(
     loop {
         if is_changed {
             terminal
-                .draw(|frame| screen::draw(frame, &mut model, &modes, options.frequency))
+                .draw(|frame| screen::draw(frame, &mut model, &modes, options.sampled.frequency))
                 .context("drawing")?;
             feed.show(model.unnamed_shown());
         }
