@@ -589,7 +589,6 @@ mod tests {
     fn full_filters() {
         let mut settings = abi::hf_config::new_zeroed();
         settings.filter_pids = 1;
-        settings.max_frames = abi::HF_MAX_FRAMES;
         let config = Config {
             hz: 99,
             memory_bytes: 8 << 20,

@@ -9,8 +9,8 @@
 //! signs is asked about. A process is attached to when its mappings are published, so that its
 //! first sample already finds the regions; while a runtime is starting it is tried again after a
 //! time that doubles up to [`RETRY_MAX_NS`], for [`LOADING_NS`] whatever was wrong. What is unloaded
-//! is taken back when the mappings that lack it are published. A frame is named from the memory of its process, off
-//! the walk, before the pass that brought it ends, as long as the pass has time.
+//! is taken back when the mappings that lack it are published. A frame is named from the memory of its
+//! process, off the walk, before the pass that brought it ends, as long as the pass has time.
 //!
 //! # Cost
 //! A look at `.dynsym` a file. Attaching is the runtime's: some tens of reads.
@@ -114,9 +114,7 @@ impl Served {
             }
         }
     }
-}
 
-impl Served {
     fn into_tables(self) -> impl Iterator<Item = Table> {
         let own = match self.state {
             State::Attached { table, .. } => table,

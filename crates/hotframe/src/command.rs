@@ -177,7 +177,7 @@ pub fn gate() -> Option<ExitCode> {
         Ok((go, mut tells, ids)) => match become_command(go, ids) {
             Ok(never) => return Some(never),
             Err(cause) => {
-                let _ = write!(tells, "{};{cause:#}", code_of(&cause));
+                let _ = write!(tells, "{};{cause:#}", crate::Exit::code_of(&cause));
                 cause
             }
         },
@@ -186,11 +186,7 @@ pub fn gate() -> Option<ExitCode> {
             cause
         }
     };
-    Some(ExitCode::from(code_of(&cause)))
-}
-
-fn code_of(cause: &anyhow::Error) -> u8 {
-    cause.downcast_ref::<crate::Exit>().map_or(1, |exit| exit.code)
+    Some(ExitCode::from(crate::Exit::code_of(&cause)))
 }
 
 /// The two pipes and the ids.

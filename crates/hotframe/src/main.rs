@@ -61,8 +61,7 @@ fn main() -> ExitCode {
         Err(cause) if is_broken_pipe(&cause) => ExitCode::SUCCESS,
         Err(cause) => {
             eprintln!("hotframe: {cause:#}");
-            let code = cause.downcast_ref::<Exit>().map_or(1, |exit| exit.code);
-            ExitCode::from(code)
+            ExitCode::from(Exit::code_of(&cause))
         }
     }
 }
@@ -85,6 +84,11 @@ pub struct Exit {
 }
 
 impl Exit {
+    /// The code for a failure: its own, or 1.
+    pub fn code_of(cause: &anyhow::Error) -> u8 {
+        cause.downcast_ref::<Exit>().map_or(1, |exit| exit.code)
+    }
+
     /// Wrong usage: 2.
     pub fn usage(message: impl Into<String>) -> anyhow::Error {
         Exit { code: 2, message: message.into() }.into()

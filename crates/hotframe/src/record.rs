@@ -51,17 +51,17 @@ const LEARNING: Duration = Duration::from_millis(10);
 /// How often CPUs coming and going are looked for.
 pub(crate) const CPUS_NS: u64 = 1_000_000_000;
 /// Bytes of stacks that one CPU may send in a second.
-pub(crate) const SLICE_BYTES_PER_S: u64 = 16 << 20;
+const SLICE_BYTES_PER_S: u64 = 16 << 20;
 /// Longest walk. A thousand cold frames take a fifth of it.
 pub(crate) const TIME_CAP_NS: u64 = 2_000_000;
 
 /// How `--memory` is divided. Every share is in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shares {
-    pub(crate) tables: u32,
-    pub(crate) ring: u32,
-    pub(crate) sideband_pages: usize,
-    pub(crate) profile: u64,
+struct Shares {
+    tables: u32,
+    ring: u32,
+    sideband_pages: usize,
+    profile: u64,
 }
 
 /// What of a machine decides how much is needed.
@@ -186,12 +186,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (stats, capture) = (place(&options.stats)?, place(&options.capture)?);
     output::distinct(outputs.iter().map(|it| &it.place).chain(&stats).chain(&capture))?;
     let machine = Machine::this()?;
-    let (budget, mut shares) =
-        memory_shares(&options.sampled.memory, machine, options.sampled.frequency)?;
-    shares.ring = force.ring_bytes.unwrap_or(shares.ring);
-    let (comms, n_comms) = filter::comms(&options.sampled.comm)?;
-    filter::check_pids(&options.sampled.pid)?;
-    let cgroups = filter::cgroups(&options.sampled.cgroup)?;
+    let Prepared { budget, profile_bytes, cgroups, mut config } =
+        Prepared::of(&options.sampled, machine, force.fallbacks)?;
+    config.ring_bytes = force.ring_bytes.unwrap_or(config.ring_bytes);
     if options.user.is_some() && options.command.is_empty() {
         return Err(Exit::usage("--user needs a command"));
     }
@@ -203,24 +200,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     // The command has its own.
     raise_descriptor_limit();
-    let mut settings = abi::hf_config::new_zeroed();
-    settings.ns_inum = own_pid_namespace();
-    settings.n_comms = n_comms;
-    settings.comms = comms;
-    settings.filter_pids = (target.is_some() || !options.sampled.pid.is_empty()).into();
-    filter::set_cgroups(&mut settings, &cgroups)?;
-    settings.time_cap_ns = TIME_CAP_NS;
-    settings.slice_bytes_per_s = SLICE_BYTES_PER_S;
+    config.settings.filter_pids |= u8::from(target.is_some());
     // On each CPU: a program may run on one alone. The auditor stops at so many in all.
-    settings.audits = options.audit;
-    let config = Config {
-        hz: options.sampled.frequency,
-        memory_bytes: shares.tables,
-        ring_bytes: shares.ring,
-        sideband_pages: shares.sideband_pages,
-        settings,
-        force: force.fallbacks,
-    };
+    config.settings.audits = options.audit;
     let priority = Priority::raise();
     let started = start(&config, options, &cgroups, &mut target);
     let (kernel, memory, ring, targets) = match started {
@@ -239,7 +221,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Tables::new(Box::new(memory)),
         (options.audit > 0).then(|| audit::auditor(options.audit)).flatten(),
     );
-    let mut ledger = Ledger::new(budget, shares.profile);
+    let mut ledger = Ledger::new(budget, profile_bytes);
     ledger.writing_percent =
         outputs.iter().map(|output| output.format.writing_percent()).max().unwrap_or(0);
     session.recording = Recording::new(&ledger.recording);
@@ -316,11 +298,44 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-pub(crate) fn memory_shares(
-    text: &str,
-    machine: Machine,
-    hz: u32,
-) -> anyhow::Result<(u64, Shares)> {
+/// What all that record begin with, checked.
+pub(crate) struct Prepared {
+    /// Bytes in all, and of these the profile's.
+    pub(crate) budget: u64,
+    pub(crate) profile_bytes: u64,
+    pub(crate) cgroups: Vec<filter::Cgroup>,
+    pub(crate) config: Config,
+}
+
+impl Prepared {
+    pub(crate) fn of(
+        sampled: &cli::Sampled,
+        machine: Machine,
+        force: Fallbacks,
+    ) -> anyhow::Result<Prepared> {
+        let (budget, shares) = memory_shares(&sampled.memory, machine, sampled.frequency)?;
+        let mut settings = abi::hf_config::new_zeroed();
+        settings.ns_inum = own_pid_namespace();
+        (settings.comms, settings.n_comms) = filter::comms(&sampled.comm)?;
+        filter::check_pids(&sampled.pid)?;
+        settings.filter_pids = (!sampled.pid.is_empty()).into();
+        let cgroups = filter::cgroups(&sampled.cgroup)?;
+        filter::set_cgroups(&mut settings, &cgroups)?;
+        settings.time_cap_ns = TIME_CAP_NS;
+        settings.slice_bytes_per_s = SLICE_BYTES_PER_S;
+        let config = Config {
+            hz: sampled.frequency,
+            memory_bytes: shares.tables,
+            ring_bytes: shares.ring,
+            sideband_pages: shares.sideband_pages,
+            settings,
+            force,
+        };
+        Ok(Prepared { budget, profile_bytes: shares.profile, cgroups, config })
+    }
+}
+
+fn memory_shares(text: &str, machine: Machine, hz: u32) -> anyhow::Result<(u64, Shares)> {
     let budget = cli::size(text).ok_or_else(|| {
         Exit::usage(format!("--memory {text}: expected bytes, or a number with K, M or G"))
     })?;

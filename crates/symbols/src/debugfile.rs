@@ -116,7 +116,8 @@ impl Debuginfod {
 
     /// The debug file of a build id, from the cache or a server.
     fn fetch(&self, build_id: &[u8], report: &mut Report) -> Option<(File, PathBuf)> {
-        let directory = self.cache.join(hex(build_id));
+        let id = hex(build_id);
+        let directory = self.cache.join(&id);
         let path = directory.join("debuginfo");
         if let Ok(file) = File::open(&path) {
             let metadata = report.note(file.metadata().map_err(Error::from))?;
@@ -128,18 +129,12 @@ impl Debuginfod {
                 return None;
             }
         }
-        let file = self.ask(build_id, &directory, &path, report)?;
+        let file = self.ask(&id, &directory, &path, report)?;
         Some((file, path))
     }
 
     /// Asks the servers. What each failed by is said once for each that is given up.
-    fn ask(
-        &self,
-        build_id: &[u8],
-        directory: &Path,
-        path: &Path,
-        report: &mut Report,
-    ) -> Option<File> {
+    fn ask(&self, id: &str, directory: &Path, path: &Path, report: &mut Report) -> Option<File> {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all_have_not = true;
         for base in &self.urls {
@@ -150,7 +145,7 @@ impl Debuginfod {
                 all_have_not = false;
                 continue;
             }
-            let url = format!("{}/buildid/{}/debuginfo", base.trim_end_matches('/'), hex(build_id));
+            let url = format!("{}/buildid/{id}/debuginfo", base.trim_end_matches('/'));
             let began = Instant::now();
             let left = self.time_max.saturating_sub(learnt.spent);
             let answer = self.download(&url, directory, path, left);

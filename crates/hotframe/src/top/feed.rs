@@ -5,7 +5,7 @@
 use super::model::{Batch, Frame, Function, LATER, LATER_KERNEL, Stack, WINDOW_MAX};
 use crate::cli::Top as Options;
 use crate::filter;
-use crate::record::{self, CPUS_NS, now_ns};
+use crate::record::{self, CPUS_NS, Prepared, now_ns};
 use hotframe_abi as abi;
 use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
@@ -28,7 +28,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use zerocopy::FromZeros as _;
 
 /// Longest time between two passes.
 const PASS_MS: u16 = 100;
@@ -126,30 +125,11 @@ impl Feed {
     /// Starts recording. Returns when the first tick may come, or says why none will.
     pub fn start(options: &Options) -> anyhow::Result<Feed> {
         let machine = record::Machine::this()?;
-        let (_, shares) =
-            record::memory_shares(&options.sampled.memory, machine, options.sampled.frequency)?;
-        let (comms, n_comms) = filter::comms(&options.sampled.comm)?;
-        filter::check_pids(&options.sampled.pid)?;
-        let cgroups = filter::cgroups(&options.sampled.cgroup)?;
+        let Prepared { profile_bytes, cgroups, config, .. } =
+            Prepared::of(&options.sampled, machine, Fallbacks::default())?;
         record::raise_descriptor_limit();
-        let mut settings = abi::hf_config::new_zeroed();
-        settings.ns_inum = record::own_pid_namespace();
-        settings.n_comms = n_comms;
-        settings.comms = comms;
-        settings.filter_pids = (!options.sampled.pid.is_empty()).into();
-        filter::set_cgroups(&mut settings, &cgroups)?;
-        settings.time_cap_ns = record::TIME_CAP_NS;
-        settings.slice_bytes_per_s = record::SLICE_BYTES_PER_S;
-        let config = Config {
-            hz: options.sampled.frequency,
-            memory_bytes: shares.tables,
-            ring_bytes: shares.ring,
-            sideband_pages: shares.sideband_pages,
-            settings,
-            force: Fallbacks::default(),
-        };
         // Stacks on one side, names on the other.
-        let limit_bytes = shares.profile / 2;
+        let limit_bytes = profile_bytes / 2;
         let naming = options.names.naming();
         let stop = Arc::new(AtomicBool::new(false));
         let (raw_in, raw_out) = sync_channel(QUEUE);
