@@ -75,6 +75,7 @@ mod index;
 mod marks;
 mod names;
 mod places;
+mod recent;
 mod refs;
 mod stacks;
 mod store;

@@ -9,9 +9,11 @@
 use crate::budget::{Budget, Refused};
 use crate::by_key::ByKey;
 use crate::column::Column;
+use crate::dynamic::Incarnation;
 use crate::hash::mix;
 use crate::index::Index;
 use crate::marks::Marks;
+use crate::recent::{Recent, Shared};
 
 /// A stack's end is the number of a parked stack instead.
 const PARKED: u32 = 2 << 30;
@@ -31,6 +33,7 @@ pub(crate) struct Stacks {
     node_index: Index,
     by_key: ByKey,
     ends: Column<u32>,
+    recent: Recent,
     next_free: u32,
     n_free: usize,
     seed: u64,
@@ -56,6 +59,7 @@ impl Stacks {
             node_index: Index::new(&nodes),
             by_key: ByKey::new(&stacks, seed),
             ends: Column::new(&stacks),
+            recent: Recent::new(&budget.owner("lookup.recent"), seed),
             next_free: NONE,
             n_free: 0,
             seed,
@@ -148,6 +152,45 @@ impl Stacks {
         Ok(id)
     }
 
+    /// What the last stacks of `of` tell of one whose last words, `outer`, are static frames.
+    pub(crate) fn shared(&mut self, of: Incarnation, outer: &[u64]) -> Option<Shared> {
+        self.recent.find(of, outer)
+    }
+
+    /// The node of a path, new or known. `frames`, leaf first, are those of it that `shared` does
+    /// not cover; the last of them are of what else there is in `outer`, a word each.
+    pub(crate) fn path(
+        &mut self,
+        shared: Shared,
+        outer: &[u64],
+        frames: &[u32],
+    ) -> Result<u32, Refused> {
+        self.recent.keep(shared);
+        let mut words = outer.iter().rev().skip(shared.n);
+        let mut at = shared.node;
+        for &frame in frames.iter().rev() {
+            at = self.child(at, frame)?;
+            if let Some(&word) = words.next() {
+                self.recent.add(shared, word, at);
+            }
+        }
+        Ok(at)
+    }
+
+    /// Frame references from a node to the root.
+    pub(crate) fn to_root(&self, mut at: u32) -> impl Iterator<Item = u32> + '_ {
+        std::iter::from_fn(move || {
+            let (parent, frame) = (at != 0).then(|| self.node(at))?;
+            at = parent;
+            Some(frame)
+        })
+    }
+
+    /// Slots of recent stacks that are in use, and frames found by them.
+    pub(crate) fn recent(&self) -> (usize, u64) {
+        (self.recent.len(), self.recent.hits)
+    }
+
     /// (parent, frame reference) of a node.
     pub(crate) fn node(&self, id: u32) -> (u32, u32) {
         let [parent, frame] = self.nodes.at(id);
@@ -158,6 +201,7 @@ impl Stacks {
     pub(crate) fn seal(&mut self) {
         self.node_index.clear();
         self.by_key.clear();
+        self.recent.seal();
         self.ends.truncate(0);
         self.next_free = NONE;
         self.n_free = 0;
@@ -195,6 +239,7 @@ impl Stacks {
 
     /// Keeps the marked nodes, their frame references changed by `map`.
     pub(crate) fn compact(&mut self, marks: &Marks, map: impl Fn(u32) -> u32) {
+        self.recent.clear();
         let new = |id| marks.new_id(id).unwrap_or_default();
         let mut first = true;
         self.nodes.compact(marks, |[parent, frame]| {

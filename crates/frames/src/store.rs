@@ -163,7 +163,7 @@ pub struct Counters {
     pub stack_misses: u64,
     /// Stacks refused for want of room.
     pub stacks_refused: u64,
-    /// Static frames known, of new stacks.
+    /// Static frames known, of new stacks, beside those that a recent stack had as well.
     pub static_hits: u64,
     /// Static frames not known.
     pub static_misses: u64,
@@ -329,15 +329,20 @@ impl Store {
         }
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
-        let result = self.refer(incarnation, words, &mut frames);
-        let result = match result {
+        let outer = wire::outer(words);
+        let shared = self.stacks.shared(incarnation, outer).unwrap_or_default();
+        // What is shared is a word a frame.
+        let inner = words.get(..words.len() - shared.n).unwrap_or(words);
+        let result = match self.refer(incarnation, inner, &mut frames) {
             Ok((dynamic, missing)) => {
                 let key = if dynamic { own_key(incarnation, hash) } else { hash };
                 if missing == 0 {
-                    self.insert_path(&frames)
+                    self.stacks
+                        .path(shared, outer, &frames)
                         .and_then(|node| self.stacks.insert(key, End::Node(node)))
                         .map(StackId)
                 } else {
+                    frames.extend(self.stacks.to_root(shared.node));
                     self.park(key, &frames, missing)
                 }
             }
@@ -451,10 +456,6 @@ impl Store {
             return self.dynamic.put(key, value);
         }
         Err(refused)
-    }
-
-    fn insert_path(&mut self, frames: &[u32]) -> Result<u32, Refused> {
-        frames.iter().rev().try_fold(0, |parent, &frame| self.stacks.child(parent, frame))
     }
 
     fn park(&mut self, key: u64, frames: &[u32], missing: u32) -> Result<StackId, Refused> {
@@ -1264,6 +1265,7 @@ impl Store {
                     vec![("new", c.static_misses)],
                     c.names_forgotten,
                 ),
+                "lookup.recent" => (self.stacks.recent().0, self.stacks.recent().1, vec![], 0),
                 "lookup.dynamic" => (
                     self.dynamic.len(),
                     c.dynamic_hits,

@@ -51,6 +51,25 @@ pub fn frames(words: &[u64]) -> impl Iterator<Item = Raw<'_>> {
     })
 }
 
+/// The words at a stack's outer end that are static frames.
+pub(crate) fn outer(words: &[u64]) -> &[u64] {
+    let (mut from, mut to) = (0, 0);
+    for frame in frames(words) {
+        match frame {
+            Raw::Static(_) => to += 1,
+            Raw::Own(_) => {
+                to += 1;
+                from = to;
+            }
+            Raw::Dynamic(words) => {
+                to += words.len();
+                from = to;
+            }
+        }
+    }
+    words.get(from..to).unwrap_or_default()
+}
+
 /// What a static word belongs to: its kind, and for a native frame its file. Words with equal
 /// groups are named together.
 pub fn group(word: u64) -> u64 {
@@ -71,6 +90,9 @@ mod tests {
     fn words_are_cut_into_frames() {
         let dynamic = |n: u64| 3 << 60 | 4 << 48 | n << 40;
         let words = [1 << 60 | 5, dynamic(2), 7, 8, 15 << 60 | 9, dynamic(0), 2 << 60 | 7];
+        assert_eq!(outer(&words), []);
+        assert_eq!(outer(&words[..5]), [words[4]]);
+        assert_eq!(outer(&words[..1]), [words[0]]);
         let got: Vec<_> = frames(&words).collect();
         let expect = [
             Raw::Static(words[0]),

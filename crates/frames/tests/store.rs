@@ -557,3 +557,58 @@ fn any_frame_is_known_by_its_words() {
     }
     assert_eq!(store.known(p, &[]), None);
 }
+
+/// Stacks of a few processes that differ near the leaf mostly, as real ones do, with sweeps that
+/// give nodes and places other numbers, stacks that wait, and stacks that are forgotten in between:
+/// each reads as what was sent.
+#[test]
+fn stacks_that_share_outer_frames_stay_what_they_are() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move |n: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % n
+    };
+    let processes = [1, 2, 3].map(|tgid| process(&mut store, tgid, 0));
+    // Outermost first. More frames than are remembered, sometimes.
+    let mut paths = vec![vec![native(1, 1), native(1, 2), native(1, 3), native(1, 4)]; 3];
+    let mut taken: Vec<(StackId, Vec<String>)> = Vec::new();
+    for round in 0..20_000_u64 {
+        let of = next(3) as usize;
+        let path = &mut paths[of];
+        let keep = path.len().saturating_sub(next(6) as usize).max(next(5) as usize);
+        path.truncate(keep);
+        while path.len() < 3 || next(3) > 0 && path.len() < 140 {
+            path.push(match next(12) {
+                0 => 2 << 60 | next(40),
+                _ => native(next(3), next(40)),
+            });
+        }
+        let mut words: Vec<u64> = path.iter().rev().copied().collect();
+        let mut expect: Vec<String> = words.iter().map(|word| format!("{word:#x}")).collect();
+        if next(4) == 0 {
+            let data = 1 + next(50);
+            words.splice(0..0, dynamic(&[data, 0]));
+            expect.insert(0, format!("f{data:x}"));
+        }
+        let stack = store.record(processes[of], round << 20 | 1, &words);
+        assert_ne!(stack, StackId::REFUSED);
+        taken.push((stack, expect));
+        if next(5) == 0 {
+            answer_all(&mut store);
+        }
+        if next(60) == 0 {
+            answer_all(&mut store);
+            for (stack, expect) in taken.drain(..) {
+                assert_eq!(names(&store, stack), expect);
+                store.forget(&[stack]);
+            }
+        }
+        if next(40) == 0 {
+            store.sweep();
+        }
+    }
+    let recent = store.report().into_iter().find(|it| it.owner == "lookup.recent").unwrap();
+    assert!(recent.hits > 50_000, "{recent:?}");
+}

@@ -41,6 +41,7 @@ fn meaning(owner: &str) -> &'static str {
         "stacks.nodes" => "the tree of stacks",
         "stacks.by_hash" => "stacks by the kernel's hash",
         "lookup.static" => "places in files, with their names",
+        "lookup.recent" => "outer frames of the last stacks",
         "lookup.dynamic" => "frames of runtimes, by process",
         "lookup.processes" => "process images the store knows",
         "lookup.tombstones" => "names of frames that were evicted",
