@@ -334,25 +334,45 @@ static __always_inline __u64 hf_copy_pages(struct hf_stack *stack, __u64 from, c
 		return seq;                                                                        \
 	}
 
+/* Where the goroutine's stack ends that sp is on; 0: it is on none. A Go program's stacks lie amid
+ * its heap, so that nothing else bounds them. The thread's g begins with its stack's bounds, low
+ * and high; it is in TLS at -8 where Go's is the only thread-local variable, which it is without
+ * cgo, and in x28 on arm64 (Go 1.3 to 1.26: runtime2.go's struct g, runtime/asm_amd64.s's settls
+ * and cmd/link's tlsoffset, asm_arm64.s). Words that are anything else do not enclose sp. */
+static __always_inline __u64 hf_goroutine_top(struct hf_walk *w, __u64 thread, __u64 sp)
+{
+	__u64 g = 0, bounds[2] = {};
+
+#if defined(__TARGET_ARCH_x86)
+	if (bpf_probe_read_user(&g, sizeof(g), (const void *)(thread - 8)))
+		return 0;
+#else
+	g = w->regs[28];
+#endif
+	if (!g || bpf_probe_read_user(bounds, sizeof(bounds), (const void *)g))
+		return 0;
+	return bounds[0] <= sp && sp < bounds[1] ? bounds[1] : 0;
+}
+
 /* Sends the stack from sp up; returns its number, 0 if it was not sent. */
 static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *counters, __u64 sp)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct hf_stack *stack;
-	__u64 now = w->sample.time_ns, top, want, seq, waiting, ring;
+	__u64 now = w->sample.time_ns, thread = 0, top, want, seq, waiting, ring;
 	__u64 from = sp & ~((__u64)HF_STACK_PAGE_BYTES - 1);
 
 	/* The main thread's stack ends at start_stack; a thread's at its
 	 * thread control block, which glibc and musl put above it. */
 	top = BPF_CORE_READ(task, mm, start_stack);
-	if (top <= sp || top - sp > (64 << 20)) {
 #if defined(__TARGET_ARCH_x86)
-		top = BPF_CORE_READ(task, thread.fsbase);
-#else
-		top = 0;
+	thread = BPF_CORE_READ(task, thread.fsbase);
 #endif
-	}
+	if (top <= sp || top - sp > (64 << 20))
+		top = thread;
 	want = HF_STACK_MAX_PAGES * HF_STACK_PAGE_BYTES;
+	if (top <= sp || top - from >= want)
+		top = hf_goroutine_top(w, thread, sp);
 	if (top > sp && top - from < want)
 		want = top - from;
 	if (now - counters->slice_window_ns > 100000000) {

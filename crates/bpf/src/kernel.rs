@@ -12,10 +12,11 @@
 //! array for memory, `bpf_loop` or tail calls for the walk. [`Fallbacks`] forces the older of
 //! each, for tests.
 
-use crate::events::{self, Clock, CpuTicks, SidebandRing, online_cpus};
+use crate::events::{self, Clock, CpuTicks, SidebandRing};
 use crate::{Error, map::Mapped, memory::Memory, ring::Ring};
 use hotframe_abi as abi;
 use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder, OpenObject, ProgramType};
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Mutex;
@@ -94,6 +95,9 @@ pub struct Kernel {
     with_runtimes: Option<Object>,
     /// Runtimes whose step this kernel refused.
     refused: u32,
+    /// Bytes of the maps whose size does not change, once asked.
+    other_map_bytes: OnceCell<u64>,
+    online_cpus: events::OnlineCpus,
     /// The way that was chosen.
     pub fallbacks: Fallbacks,
 }
@@ -202,6 +206,8 @@ impl Kernel {
             config,
             with_runtimes: None,
             refused: 0,
+            other_map_bytes: OnceCell::new(),
+            online_cpus: events::OnlineCpus::open()?,
             fallbacks,
         };
         kernel.follow_cpus(false)?;
@@ -311,7 +317,7 @@ impl Kernel {
     /// Opens what CPUs that came online need and lets go of those that went. With `ticking`, new
     /// clocks start at once.
     pub fn follow_cpus(&mut self, ticking: bool) -> Result<(), Error> {
-        let online = online_cpus()?;
+        let online = self.online_cpus.read()?;
         let program = self
             .object
             .progs()
@@ -472,12 +478,14 @@ impl Kernel {
     /// An arena's fdinfo says 0 or its populated pages, by kernel: `memory_used` is what user
     /// space touched and counts if it is more.
     pub fn map_bytes(&self, memory_used: u64) -> u64 {
-        let mut bytes = 0;
-        for map in self.object.maps() {
-            let memlock = fdinfo_memlock(map.as_fd().as_raw_fd());
-            bytes += if map.name() == "hf_memory" { memlock.max(memory_used) } else { memlock };
-        }
-        bytes + self.sideband_bytes()
+        let (memory, others): (Vec<_>, Vec<_>) =
+            self.object.maps().partition(|map| map.name() == "hf_memory");
+        let sum = |maps: &[libbpf_rs::Map<'_>]| {
+            maps.iter().map(|map| fdinfo_memlock(map.as_fd().as_raw_fd())).sum::<u64>()
+        };
+        // All of the others have their whole size from the start, and asking takes time.
+        let others = *self.other_map_bytes.get_or_init(|| sum(&others));
+        sum(&memory).max(memory_used) + others + self.sideband_bytes()
     }
 
     /// What the verifier said of each program that is loaded.

@@ -30,6 +30,7 @@ use hotframe_frames::{FrameInfo, FunctionInfo};
 use hotframe_objects::ReadAt as _;
 use hotframe_runtime::{Frame, Why};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 use zerocopy::FromBytes as _;
 
@@ -48,6 +49,8 @@ const WAITING_MAX_BYTES: usize = 2 << 20;
 /// a runtime's code they are: an interpreter's library has 2 to 4 MiB of text, some 10 ms of rows.
 const AHEAD_PER_PASS: Duration = Duration::from_millis(2);
 const AHEAD_BYTES: u64 = 2 << 20;
+/// Frame words that there is room for from pass to pass.
+const WORDS_KEPT: usize = 16 << 10;
 /// Symbols of BPF programs and trampolines kept.
 const MAX_KERNEL_SYMBOLS: usize = 16384;
 
@@ -108,14 +111,15 @@ pub type Auditor = Box<dyn FnMut(&AuditCase<'_>) -> Option<bool>>;
 
 /// Records of the ring that are gone through in order of time.
 enum Taken {
-    Sample(Box<TakenSample>),
+    Sample(TakenSample),
     Space(abi::hf_space_record),
 }
 
 struct TakenSample {
     head: abi::hf_sample,
-    words: Vec<u64>,
-    slice: Option<(abi::hf_slice, Stack)>,
+    /// Of the session's words.
+    words: Range<usize>,
+    slice: Option<Box<(abi::hf_slice, Stack)>>,
 }
 
 impl Taken {
@@ -128,9 +132,7 @@ impl Taken {
 
     fn stack_bytes(&self) -> usize {
         match self {
-            Taken::Sample(sample) => {
-                sample.slice.as_ref().map_or(0, |(_, stack)| stack.bytes.len())
-            }
+            Taken::Sample(sample) => sample.slice.as_ref().map_or(0, |slice| slice.1.bytes.len()),
             Taken::Space(_) => 0,
         }
     }
@@ -189,6 +191,8 @@ pub struct Session {
     used: HashSet<(FileId, u32)>,
     sideband: Vec<sideband::Record>,
     taken: Vec<Taken>,
+    /// Frame words of the samples that were taken.
+    words: Vec<u64>,
     /// Text whose rows are to be loaded before they are missed: of a process, from, to.
     ahead: VecDeque<(u32, u64, u64)>,
     /// Files of which that was done.
@@ -222,6 +226,7 @@ impl Session {
             used: HashSet::new(),
             sideband: Vec::new(),
             taken: Vec::new(),
+            words: Vec::new(),
             ahead: VecDeque::new(),
             was_ahead: HashSet::new(),
             now_ns: 0,
@@ -254,6 +259,7 @@ impl Session {
     fn apply(&mut self, now_ns: u64, until: Option<Instant>) {
         let mut events = std::mem::take(&mut self.sideband);
         let mut taken = std::mem::take(&mut self.taken);
+        let mut words = std::mem::take(&mut self.words);
         events.sort_by_key(|event| event.time_ns);
         taken.sort_by_key(Taken::time_ns);
         let mut waiting_bytes: usize = taken.iter().map(Taken::stack_bytes).sum();
@@ -265,7 +271,10 @@ impl Session {
             }
             waiting_bytes -= record.stack_bytes();
             match record {
-                Taken::Sample(sample) => self.sample(&sample, now_ns),
+                Taken::Sample(sample) => {
+                    let words = words.get(sample.words.clone()).unwrap_or_default();
+                    self.sample(&sample, words, now_ns);
+                }
                 Taken::Space(space) => {
                     let process = self.processes.entry(space.tgid);
                     process.space_id = space.space_id;
@@ -280,13 +289,25 @@ impl Session {
             {
                 // What happened after the next record waits with it.
                 self.sideband = events.collect();
-                self.taken = records.collect();
+                for mut record in records {
+                    if let Taken::Sample(sample) = &mut record {
+                        let from = self.words.len();
+                        let kept = words.get(sample.words.clone()).unwrap_or_default();
+                        self.words.extend_from_slice(kept);
+                        sample.words = from..self.words.len();
+                    }
+                    self.taken.push(record);
+                }
                 return;
             }
         }
         events.for_each(|event| self.event(event));
         drop(records);
         self.taken = taken;
+        words.clear();
+        // What a crowded pass took is given back.
+        words.shrink_to(WORDS_KEPT);
+        self.words = words;
     }
 
     /// Records wait for the next pass.
@@ -467,36 +488,36 @@ impl Session {
     }
 
     fn take_sample(&mut self, bytes: &[u8]) -> Option<()> {
-        let (mut head, mut words) = sample_words(bytes)?;
-        if let Some((part, mut before)) = self.parts.remove(&head.cpu)
-            && is_of(&part, &head)
-        {
-            before.append(&mut words);
-            words = before;
-            head.n_words = u16::try_from(words.len())
-                .ok()
-                .filter(|&n| u32::from(n) <= abi::HF_MAX_STACK_WORDS)?;
-        }
+        let (mut head, words) = sample_words(bytes)?;
+        let before = self.parts.remove(&head.cpu).filter(|(part, _)| is_of(part, &head));
+        let before = before.map(|(_, words)| words).unwrap_or_default();
+        head.n_words = u16::try_from(before.len() + words.len())
+            .ok()
+            .filter(|&n| u32::from(n) <= abi::HF_MAX_STACK_WORDS)?;
         if head.n_kernel > head.n_words || u32::from(head.cut) >= abi::HF_CUT_COUNT {
             return None;
         }
+        let from = self.words.len();
+        self.words.extend(before);
+        self.words.extend(words);
         // A slice comes just before its sample, which is of the same CPU.
         let slice = self
             .slices
             .remove(&head.cpu)
             .filter(|slice| slice.sample.time_ns == head.time_ns && slice.sample.tid == head.tid);
         let stack = slice.as_ref().and_then(|slice| self.stacks.remove(&slice.stack_seq));
-        let slice = slice.zip(stack);
-        self.taken.push(Taken::Sample(Box::new(TakenSample { head, words, slice })));
+        let slice = slice.zip(stack).map(Box::new);
+        let words = from..self.words.len();
+        self.taken.push(Taken::Sample(TakenSample { head, words, slice }));
         Some(())
     }
 
-    fn sample(&mut self, taken: &TakenSample, now_ns: u64) {
-        let TakenSample { head, words, slice } = taken;
+    fn sample(&mut self, taken: &TakenSample, words: &[u64], now_ns: u64) {
+        let TakenSample { head, slice, .. } = taken;
         let flags = u32::from(head.flags);
         self.learn_space(head);
         if flags & abi::HF_SAMPLE_SLICED != 0 {
-            match slice {
+            match slice.as_deref() {
                 Some((slice, stack)) => self.finish_slice(head, words, slice, stack, now_ns),
                 None => self.finish(
                     head,
@@ -523,7 +544,7 @@ impl Session {
             }
         }
         if flags & abi::HF_SAMPLE_AUDIT != 0
-            && let Some((slice, stack)) = slice
+            && let Some((slice, stack)) = slice.as_deref()
             && self.audit(head, words, slice, stack) == Some(false)
         {
             cut = abi::HF_CUT_BAD_UNWIND_INFO as u8;
@@ -579,6 +600,7 @@ impl Session {
             missing = abi::MISSING_NAMES[usize::from(slice.missing) % abi::MISSING_NAMES.len()],
             pc = format_args!("{:#x}", slice.missing_pc),
             age_ns = now_ns.saturating_sub(head.time_ns),
+            stack_bytes = stack.bytes.len(),
             space = head.space_id,
             blob = head.blob_id,
             known = self.processes.get(pid).map_or(0, |process| process.space_id),
@@ -887,14 +909,11 @@ impl Session {
 }
 
 /// A record of a sample or of a part of it, and its words.
-fn sample_words(bytes: &[u8]) -> Option<(abi::hf_sample, Vec<u64>)> {
+fn sample_words(bytes: &[u8]) -> Option<(abi::hf_sample, impl ExactSizeIterator<Item = u64> + '_)> {
     let (head, rest) = abi::hf_sample::read_from_prefix(bytes).ok()?;
-    let words: Vec<u64> = rest
-        .chunks_exact(8)
-        .take(usize::from(head.n_words))
-        .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
-        .collect();
-    (words.len() == usize::from(head.n_words)).then_some((head, words))
+    let words = rest.get(..usize::from(head.n_words) * size_of::<u64>())?;
+    let (words, _) = words.as_chunks();
+    Some((head, words.iter().map(|&word| u64::from_ne_bytes(word))))
 }
 
 /// Is a part of this sample's stack?
