@@ -22,7 +22,7 @@ use std::rc::Rc;
 use crate::Error;
 use crate::cfi::{Arch, Cie, EntryHead, Fde, Flavour, Saved};
 use crate::elf::{ElfFile, Section};
-use crate::read::{Cursor, ReadAt, Window, fill};
+use crate::read::{Cursor, Milestones, ReadAt, Window, fill};
 
 /// Bytes of one CIE or FDE. The largest seen is 60 KB; a larger one is bad.
 const MAX_ENTRY_BYTES: u64 = 1 << 20;
@@ -70,6 +70,7 @@ pub(crate) struct Entries {
     index: Index,
     image_base: u64,
     table_window: Window,
+    milestones: Milestones,
     window: Window,
     scratch: Vec<u8>,
     cies: Vec<(u64, Option<Rc<Cie>>)>,
@@ -140,6 +141,7 @@ impl Entries {
             index: index.unwrap_or(Index::Scanned(Vec::new())),
             image_base: file.image_base(),
             table_window: Window::default(),
+            milestones: Milestones::default(),
             window: Window::default(),
             scratch: Vec::new(),
             cies: Vec::new(),
@@ -168,7 +170,9 @@ impl Entries {
         };
         let cies = self.cies.len() * size_of::<Cie>()
             + self.cies.capacity() * size_of::<(u64, Option<Rc<Cie>>)>();
-        let windows = self.window.heap_bytes() + self.table_window.heap_bytes();
+        let windows = self.window.heap_bytes()
+            + self.table_window.heap_bytes()
+            + self.milestones.heap_bytes();
         held + index + cies + windows + self.scratch.capacity()
     }
 
@@ -176,6 +180,7 @@ impl Entries {
     pub(crate) fn release(&mut self) {
         self.window.release();
         self.table_window.release();
+        self.milestones.release();
         self.scratch = Vec::new();
     }
 
@@ -291,7 +296,7 @@ impl Entries {
             }
             &Index::Table { offset, n, base } => {
                 let table = TableReader { reader, offset, n, base, vaddr: self.vaddr };
-                table.find(&mut self.table_window, low, high, found)
+                table.find(&mut self.table_window, &mut self.milestones, low, high, found)
             }
         }
     }
@@ -458,6 +463,9 @@ pub fn function_starts<R: ReadAt>(
     Ok(starts)
 }
 
+/// Entries before the one that is found that may share its start.
+const BACK: u64 = 4;
+
 struct TableReader<'a, R> {
     reader: &'a R,
     offset: u64,
@@ -477,6 +485,7 @@ impl<R: ReadAt> TableReader<'_, R> {
     fn find(
         &self,
         window: &mut Window,
+        milestones: &mut Milestones,
         low: u64,
         high: u64,
         found: &mut Vec<Entry>,
@@ -486,11 +495,21 @@ impl<R: ReadAt> TableReader<'_, R> {
         let mut bounds = (0, u64::MAX);
         while n > 1 {
             let half = n / 2;
-            let mut pair = [0; 8];
-            if fill(self.reader, &mut pair, self.offset.saturating_add((from + half) * 8))? < 8 {
-                return Ok(false);
-            }
-            let Some((start, _)) = self.parse(&pair) else {
+            let start = if n > Milestones::FEW {
+                let read = || {
+                    let mut pair = [0; 8];
+                    let at = self.offset.saturating_add((from + half) * 8);
+                    let got = fill(self.reader, &mut pair, at)?;
+                    let pair = pair.get(..got).unwrap_or_default();
+                    Ok(self.parse(pair).map(|(start, _)| start))
+                };
+                milestones.get(from + half, (n, self.n), read)?
+            } else {
+                // With those before them that may share a start.
+                self.pair(window, from.saturating_sub(BACK))?;
+                self.pair(window, from + half)?.map(|(start, _)| start)
+            };
+            let Some(start) = start else {
                 return Ok(false);
             };
             if start < bounds.0 || start > bounds.1 {
@@ -508,7 +527,7 @@ impl<R: ReadAt> TableReader<'_, R> {
         // Entries may share a start; the longest of them is wanted.
         let mut back = 0;
         let mut last = 0;
-        let mut at = from.saturating_sub(4);
+        let mut at = from.saturating_sub(BACK);
         let first = loop {
             let Some((start, offset)) = self.pair(window, at)? else {
                 return Ok(true);

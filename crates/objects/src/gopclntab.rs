@@ -26,7 +26,7 @@ use std::ops::Range;
 
 use crate::Error;
 use crate::elf::ElfFile;
-use crate::read::{Cursor, ReadAt, Window, fill};
+use crate::read::{Cursor, Milestones, ReadAt, Window, fill};
 
 /// `FuncFlagTopFrame`: the stack ends in this function.
 const FLAG_TOP_FRAME: u8 = 1;
@@ -89,6 +89,7 @@ pub(crate) struct GoTable {
     /// Addresses of the functions.
     range: Range<u64>,
     table_window: Window,
+    milestones: Milestones,
     func_window: Window,
     pcsp_window: Window,
 }
@@ -192,6 +193,7 @@ impl GoTable {
             functab,
             range: 0..0,
             table_window: Window::default(),
+            milestones: Milestones::default(),
             func_window: Window::default(),
             pcsp_window: Window::default(),
         };
@@ -208,12 +210,14 @@ impl GoTable {
         [&self.table_window, &self.func_window, &self.pcsp_window]
             .into_iter()
             .map(Window::heap_bytes)
-            .sum()
+            .sum::<usize>()
+            + self.milestones.heap_bytes()
     }
 
     /// Gives back what only serves speed.
     pub(crate) fn release(&mut self) {
         self.table_window.release();
+        self.milestones.release();
         self.func_window.release();
         self.pcsp_window.release();
     }
@@ -243,6 +247,17 @@ impl GoTable {
         table.saturating_add(index.saturating_mul(self.entry_bytes()))
     }
 
+    /// An entry of the function table, by the window. The last one may lack its `_func`.
+    fn row(&mut self, reader: &impl ReadAt, index: u64) -> Result<Option<(u64, u64)>, Error> {
+        let mut bytes = [0; 16];
+        let at = self.entry_offset(index);
+        let held = self.table_window.get(reader, at, self.entry_bytes() as usize)?;
+        let n = held.len().min(bytes.len());
+        let bytes = bytes.get_mut(..n).unwrap_or_default();
+        bytes.copy_from_slice(held.get(..n).unwrap_or_default());
+        Ok(self.parse_entry(bytes))
+    }
+
     fn entry_at(&self, reader: &impl ReadAt, index: u64) -> Result<Option<u64>, Error> {
         let mut bytes = [0; 16];
         let n = if self.compact() { 4 } else { 8 };
@@ -263,7 +278,17 @@ impl GoTable {
         let (mut from, mut n) = (0, self.n_functions);
         while n > 1 {
             let half = n / 2;
-            let Some(entry) = self.entry_at(reader, from + half)? else {
+            let entry = if n > Milestones::FEW {
+                let mut milestones = std::mem::take(&mut self.milestones);
+                let entry = milestones
+                    .get(from + half, (n, self.n_functions), || self.entry_at(reader, from + half));
+                self.milestones = milestones;
+                entry?
+            } else {
+                self.row(reader, from)?;
+                self.row(reader, from + half)?.map(|(entry, _)| entry)
+            };
+            let Some(entry) = entry else {
                 return Ok(());
             };
             if entry <= low {
@@ -274,18 +299,16 @@ impl GoTable {
             }
         }
         let mut end_before = 0;
+        let Some(mut row) = self.row(reader, from)? else {
+            return Ok(());
+        };
         for index in (from..self.n_functions).take(MAX_FOUND) {
-            let size = self.entry_bytes();
-            let at = self.entry_offset(index);
-            let bytes = self.table_window.get(reader, at, 2 * size as usize)?;
-            let (first, second) = bytes.split_at(bytes.len().min(size as usize));
-            let (first, second) = (first.to_vec(), second.to_vec());
-            let Some((start, func)) = self.parse_entry(&first) else {
+            // After the last function stands where it ends.
+            let Some(next) = self.row(reader, index + 1)? else {
                 break;
             };
-            let Some((end, _)) = self.parse_entry(&second) else {
-                break;
-            };
+            let (start, func) = std::mem::replace(&mut row, next);
+            let (end, _) = next;
             if start >= high {
                 break;
             }

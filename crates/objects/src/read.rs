@@ -1,5 +1,6 @@
 //! Reading foreign bytes: positioned reads, a read window, and a cursor that never panics.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -132,6 +133,50 @@ impl Window {
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.bytes.capacity()
+    }
+
+    /// Gives the memory back.
+    pub(crate) fn release(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What bisections of one sorted table read first: the same rows every time. A read of its own for
+/// each of some ten would take as long as following the functions that are found.
+#[derive(Debug, Default)]
+pub(crate) struct Milestones {
+    by_row: BTreeMap<u64, u64>,
+}
+
+impl Milestones {
+    /// Ranges of at most a table's this part are not kept: so many rows are, at most.
+    const MOST: u64 = 256;
+    /// Rows of which it is quicker to have all at once than to bisect them.
+    pub(crate) const FEW: u64 = 1024;
+
+    /// A row's value, with which a range of `n` of the table's `total` rows is halved.
+    pub(crate) fn get(
+        &mut self,
+        row: u64,
+        (n, total): (u64, u64),
+        read: impl FnOnce() -> Result<Option<u64>, Error>,
+    ) -> Result<Option<u64>, Error> {
+        if let Some(&value) = self.by_row.get(&row) {
+            return Ok(Some(value));
+        }
+        let value = read()?;
+        if let Some(value) = value
+            && n > total / Self::MOST
+            && (self.by_row.len() as u64) < Self::MOST
+        {
+            self.by_row.insert(row, value);
+        }
+        Ok(value)
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        // Nodes of a B-tree are half empty at worst.
+        self.by_row.len() * 2 * size_of::<(u64, u64)>()
     }
 
     /// Gives the memory back.
