@@ -81,21 +81,9 @@ if [ -n "$packages" ]; then
 fi
 export HOTFRAME_JVMS=$jvms
 
-# Another profiler to compare with: async-profiler, from Maven Central; needs mvn.
-peer=4.1
-peer_checksum=5535baa56133628cfffe2f05ca9bfef1fae3d5abe49835447262b1c6da4a9582
-fetch_peer() {
-	local to=$folder/async-profiler-$peer
-	[ ! -e "$to/linux-x64/libasyncProfiler.so" ] || return 0
-	[ "${NO_INSTALL:-}" != 1 ] && command -v mvn >/dev/null || return 1
-	local jar=$folder/async-profiler-$peer.jar
-	mvn --quiet --batch-mode dependency:copy -Dartifact="tools.profiler:async-profiler:$peer" \
-		-DoutputDirectory="$folder" >&2 &&
-		echo "$peer_checksum  $jar" | sha256sum --check --quiet >&2 &&
-		python3 -m zipfile -e "$jar" "$to" && rm "$jar"
-}
-if fetch_peer; then
-	export HOTFRAME_ASYNC_PROFILER=$folder/async-profiler-$peer/linux-x64/libasyncProfiler.so
+# Another profiler to compare with.
+if library=$("$root/scripts/fetch-peer.sh" async-profiler "$folder"); then
+	export HOTFRAME_ASYNC_PROFILER=$library
 fi
 
 cd "$root"

@@ -24,7 +24,6 @@ folder=$(realpath -m "${1:-${CARGO_TARGET_DIR:-$root/target}/runtimes}")
 module=github.com/kluctl/go-embed-python
 module_version=v0.0.0-3.14.6-20260610-1
 pyperformance=1.14.0
-py_spy=0.4.3
 uwsgi=2.0.31
 source=http://archive.ubuntu.com/ubuntu/pool/main/p/python3.14/python3.14_3.14.4.orig.tar.xz
 source_checksum=d923c51303e38e249136fc1bdf3568d56ecb03214efdef48516176d3d7faaef8
@@ -86,13 +85,6 @@ fetch_programs() {
 	python3 -m pip install --quiet --no-deps --target "$to" "pyperformance==$pyperformance" >&2
 }
 
-fetch_py_spy() {
-	local to=$folder/py-spy-$py_spy
-	[ ! -x "$to/bin/py-spy" ] || return 0
-	[ "${NO_INSTALL:-}" != 1 ] || return 1
-	python3 -m pip install --quiet --no-deps --target "$to" "py-spy==$py_spy" >&2
-}
-
 fetch_uwsgi() {
 	local to=$folder/uwsgi-$uwsgi
 	[ ! -x "$to/bin/uwsgi" ] || return 0
@@ -117,8 +109,8 @@ fi
 if fetch_programs; then
 	export HOTFRAME_PYPERFORMANCE=$folder/pyperformance-$pyperformance/pyperformance/data-files/benchmarks
 fi
-if fetch_py_spy; then
-	export HOTFRAME_PYSPY=$folder/py-spy-$py_spy/bin/py-spy
+if program=$("$root/scripts/fetch-peer.sh" py-spy "$folder"); then
+	export HOTFRAME_PYSPY=$program
 fi
 if fetch_uwsgi; then
 	export HOTFRAME_UWSGI=$folder/uwsgi-$uwsgi/bin/uwsgi
