@@ -18,11 +18,12 @@ CPUS = os.cpu_count() or 1
 
 
 class Running:
-    """A load that runs."""
+    """A load that runs; the process of one that is a runtime's."""
 
-    def __init__(self, progress=lambda: None, warm_up_seconds=3.0):
+    def __init__(self, progress=lambda: None, warm_up_seconds=3.0, pid=None):
         self.progress = progress
         self.warm_up_seconds = warm_up_seconds
+        self.pid = pid
 
     def warm_up(self):
         """Waits until it does what it will go on doing."""
@@ -55,6 +56,15 @@ def lines_of(path):
     return 0
 
 
+def wait_until(happened, what):
+    """Waits until something is so; raises Unavailable if it does not come to that."""
+    until = time.monotonic() + 20
+    while not happened():
+        if time.monotonic() > until:
+            raise Unavailable(f"{what} after 20 s")
+        time.sleep(0.02)
+
+
 def workload(name):
     """Builds one of testing/workloads."""
     out = measure.scratch()
@@ -67,6 +77,9 @@ def workload(name):
 
 class Load:
     """A load; the class's first line says what it is."""
+
+    # The kind of its frames, if it is one that only some profilers know.
+    runtime = None
 
     def prepare(self):
         """Makes it ready, or raises Unavailable."""
@@ -151,11 +164,9 @@ class Postgres(Load):
             return int(shown.stdout.strip() or 0)
 
         with process_group(server, stop=signal.SIGINT, cwd=self.dir):
-            for _ in range(200):
-                if not subprocess.run(["psql", *client, "-c", "select 1", "postgres"],
-                                      capture_output=True).returncode:
-                    break
-                time.sleep(0.1)
+            ask = ["psql", *client, "-c", "select 1", "postgres"]
+            wait_until(lambda: subprocess.run(ask, capture_output=True).returncode == 0,
+                       "PostgreSQL does not answer")
             subprocess.run(["pgbench", *client, "-q", "-i", "-s", "5", "postgres"],
                            capture_output=True)
             with process_group(["pgbench", *client, "-c", "4", "-T", "100000", "postgres"]):
@@ -260,11 +271,72 @@ class Idle(Load):
         yield Running()
 
 
+class Program(Load):
+    """A program of a runtime, which writes a line whenever it has done something."""
+
+    warm_up_seconds = 5.0
+
+    @contextlib.contextmanager
+    def running(self):
+        written = measure.scratch() / "written"
+        with open(written, "wb") as out, process_group(self.command(), stop=signal.SIGTERM, stdout=out,
+                                                       stderr=out) as process:
+            wait_until(lambda: lines_of(written), "it has done nothing")
+            yield Running(lambda: lines_of(written), self.warm_up_seconds, process.pid)
+
+
+class Java(Program):
+    """A program of testing/workloads/java in one JVM."""
+
+    runtime = "jvm"
+
+    def prepare(self):
+        install("default-jdk-headless", "javac")
+        self.dir = measure.scratch()
+        made = subprocess.run(["javac", "-d", self.dir, *self.sources()], capture_output=True, text=True)
+        if made.returncode:
+            raise Unavailable(made.stderr.strip()[:160])
+
+    def sources(self):
+        return sorted((WORKLOADS / "java").glob("*.java"))
+
+
+class Jvm(Java):
+    """A service and its clients in one JVM: HTTP, regular expressions, streams, XML, on all CPUs."""
+
+    warm_up_seconds = 10.0
+
+    def command(self):
+        return ["java", "-cp", self.dir, "Service", str(CPUS)]
+
+
+class Javac(Java):
+    """javac in one JVM, over and over, from the JVM's start on: cold code that is being compiled."""
+
+    warm_up_seconds = 0.0
+
+    def command(self):
+        out = measure.scratch()
+        return ["java", "-cp", self.dir, "Compile", out, *self.sources()]
+
+
+class Cpython(Program):
+    """Python's standard library at work: JSON, text, SQL, graphs, source code; a process per CPU."""
+
+    runtime = "cpython"
+
+    def command(self):
+        return [sys.executable, WORKLOADS / "python/daily.py", str(CPUS)]
+
+
 LOADS = {
     "clang": Clang,
     "postgres": Postgres,
     "ffmpeg": Ffmpeg,
     "go-build": GoBuild,
+    "jvm": Jvm,
+    "javac": Javac,
+    "cpython": Cpython,
     "shorts": Shorts,
     "mappings": Mappings,
     "idle": Idle,

@@ -198,17 +198,17 @@ class Watch(threading.Thread):
             self.done.wait(0.05)
 
 
-def recording(tool, seconds, where, progress):
-    """Runs a profiler for some seconds. Returns its figures and, as it stood when the recording
+def recording(tool, seconds, where, running):
+    """Runs a profiler for some seconds on a load that runs. Returns its figures and, as it stood when the recording
     ended and the writing of its result began, the seconds passed and the load's progress."""
     others = set(bpf_programs())
     group = CpuGroup()
     with open(where / "log", "wb") as log:
         process = subprocess.Popen(
-            tool.command(seconds, where), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            tool.command(seconds, where, running), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             cwd=where, env=tool.environment(), preexec_fn=group.enter,
         )
-    watch = Watch(process.pid, group, others, seconds, progress)
+    watch = Watch(process.pid, group, others, seconds, running.progress)
     began = time.monotonic()
     watch.start()
     try:
@@ -248,8 +248,11 @@ def recording(tool, seconds, where, progress):
     if run_ns:
         figures["bpf_percent"] = 100 * run_ns / 1e9 / min(elapsed, seconds)
         figures["bpf_us_per_run"] = sampler[0] / max(sampler[1], 1) / 1e3
+    if tool.within_load:
+        # What started it costs nothing worth telling; what it costs shows only in the load.
+        figures = {"after_seconds": figures["after_seconds"]}
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    span, after_progress = watch.progress_at_end or (elapsed, progress())
+    span, after_progress = watch.progress_at_end or (elapsed, running.progress())
     figures.update(tool.judge(where))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if tool.names_afterwards:

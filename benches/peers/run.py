@@ -21,14 +21,20 @@ What is measured, the same way for all:
            (_start, clone, a goroutine's end, a kernel thread's entry), by the names in its own
            output; named: the share of frames that have a name
   load     the load's throughput, % of its throughput without a profiler
+Profilers of one runtime attach to the load's process and run on its loads alone: py-spy is a process
+of its own, async-profiler is loaded into the JVM, so that its cost shows only in `load`. Where they leave
+out what calls a program's code, `rooted` asks for its main module or method, or a thread's first.
 hotframe's own books, where others have none:
   slice    the share of stacks that user space finished; missed: the share of ticks without a sample
+  runtime  the share of frames that are a runtime's own; r named: how many of these have a name;
+           without: the share of stacks that lack their runtime's frames
   audited  stacks that an independent unwinder walked too, in a run of its own; agreed: the share
            that is equal frame by frame
 
   LOADS=clang,idle TOOLS=hotframe,perf-fp SECONDS=30 ROUNDS=3 make bench
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -65,7 +71,7 @@ def run_once(load, tool, seconds):
             span, after = time.monotonic() - began, running.progress()
         else:
             before = running.progress()
-            figures, span, after = measure.recording(tool, seconds, scratch, running.progress)
+            figures, span, after = measure.recording(tool, seconds, scratch, running)
         if before is not None and after is not None:
             figures["throughput"] = (after - before) / span
     return figures
@@ -106,6 +112,9 @@ COLUMNS = [
     ("load %", "load_percent", "{:.1f}"),
     ("slice %", "slice_percent", "{:.1f}"),
     ("missed %", "ticks_missed_percent", "{:.2f}"),
+    ("runtime %", "runtime_percent", "{:.1f}"),
+    ("r named %", "runtime_named_percent", "{:.2f}"),
+    ("without %", "without_runtime_percent", "{:.2f}"),
     ("audited", "audited", "{:.0f}"),
     ("agreed %", "agreed_percent", "{:.2f}"),
 ]
@@ -170,15 +179,17 @@ def main():
             except loads.Unavailable as cause:
                 results[load_name]["(load)"] = {"error": f"not run: {cause}"}
                 continue
-            runs = {name: [] for name in ["none", *ready_tools]}
+            fitting = {name: tool for name, tool in ready_tools.items()
+                       if tool.runtime in (None, load.runtime)}
+            runs = {name: [] for name in ["none", *fitting]}
             for number in range(rounds):
                 # Another order each round: what drifts does not always fall on the same tool.
-                order = list(ready_tools)
+                order = list(fitting)
                 order = order[number % max(len(order), 1):] + order[: number % max(len(order), 1)]
                 for name in ["none", *order]:
                     print(f"{load_name}: {name}, round {number + 1}", file=sys.stderr)
                     try:
-                        figures = run_once(load, ready_tools.get(name), seconds)
+                        figures = run_once(load, fitting.get(name), seconds)
                     except (measure.Failed, loads.Unavailable) as cause:
                         figures = {"error": str(cause)}
                     runs[name].append(figures)
@@ -186,8 +197,9 @@ def main():
                         {"load": load_name, "tool": name, "round": number, "figures": figures}
                     )
             audits = {}
-            for name, tool in ready_tools.items():
-                audits[name] = audited(load, tool, seconds)
+            for name, tool in fitting.items():
+                with contextlib.suppress(loads.Unavailable):
+                    audits[name] = audited(load, tool, seconds)
             baseline = median_of(runs["none"]).get("throughput")
             for name, of_tool in runs.items():
                 figures = median_of(of_tool)
@@ -195,7 +207,9 @@ def main():
                     figures["load_percent"] = 100 * figures["throughput"] / baseline
                 figures.update(audits.get(name, {}))
                 results[load_name][name] = figures
-            for name, why in refused.items():
+            unfit = {name: f"not run: it knows {tool.runtime} alone"
+                     for name, tool in ready_tools.items() if name not in fitting}
+            for name, why in {**unfit, **refused}.items():
                 results[load_name][name] = {"error": why}
 
     about = {

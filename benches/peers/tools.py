@@ -6,6 +6,7 @@ One that cannot be had or will not build is named as such in the table, never le
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,9 @@ ROOTS = re.compile(
     r"|_rt0_amd64.*|ret_from_fork(_asm)?|entry_SYSCALL_64.*|asm_.*|secondary_startup.*|x86_64_start.*"
     r"|do_idle|cpu_startup_entry|kthread|start_secondary|rest_init)$"
 )
+
+# The kinds of frames that runtimes have of their own.
+RUNTIME_KINDS = ("jvm", "cpython", "jit")
 
 
 class Unavailable(Exception):
@@ -76,14 +80,29 @@ def cargo_install(crate, version, program):
     return binary
 
 
-def judge_stacks(stacks):
+def fetch_peer(name):
+    """Has a profiler that knows one runtime, as the tests have it, in the cache."""
+    script = Path(__file__).resolve().parents[2] / "scripts/fetch-peer.sh"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    fetched = subprocess.run([script, name, CACHE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if fetched.returncode:
+        raise Unavailable(f"{name} could not be fetched: {fetched.stderr.strip()[-160:]}")
+    return Path(fetched.stdout.strip())
+
+
+def has_root(names):
+    """Does a stack begin where a thread does?"""
+    return bool(ROOTS.match(names[0]))
+
+
+def judge_stacks(stacks, has_root=has_root):
     """Figures of [(frames outermost first, unnamed frames, samples)]."""
     samples = rooted = frames = named = 0
     for names, unnamed, count in stacks:
         samples += count
         frames += len(names) * count
         named += (len(names) - unnamed) * count
-        if names and ROOTS.match(names[0]):
+        if names and has_root(names):
             rooted += count
     figures = {"samples": samples}
     if samples:
@@ -93,7 +112,10 @@ def judge_stacks(stacks):
     return figures
 
 
-UNNAMED = re.compile(r"^(\[unknown\].*|\[?unknown\]?|0x[0-9a-f]+|<unknown>.*|.*\+0x[0-9a-f]+|)$", re.I)
+UNNAMED = re.compile(r"^(\[unknown\].*|\[?unknown\]?|0x[0-9a-f]+|<unknown>.*|\[unknown_Java\]|.*\+0x[0-9a-f]+|)$", re.I)
+
+# What stands behind a name: the kind of code, or the file.
+PLACE = re.compile(r"(_\[[kij]\]| \([^()]*\))$")
 
 
 def read_folded(path, strip_comm=True):
@@ -105,7 +127,7 @@ def read_folded(path, strip_comm=True):
             continue
         names = stack.split(";")
         names = names[1:] if strip_comm else names
-        names = [re.sub(r"_\[[kij]\]$", "", name) for name in names]
+        names = [PLACE.sub("", name) for name in names]
         unnamed = sum(1 for name in names if UNNAMED.match(name))
         stacks.append((names, unnamed, int(count)))
     return stacks
@@ -116,6 +138,10 @@ class Tool:
 
     # Does it leave naming to a later program, whose processor time belongs to it?
     names_afterwards = False
+    # Does it run in the load's own process?
+    within_load = False
+    # The kind of frames that it is for, if it serves no other loads.
+    runtime = None
 
     def prepare(self):
         """Makes it ready, or raises Unavailable."""
@@ -139,7 +165,7 @@ class Hotframe(Tool):
     def version(self):
         return first_line([self.binary, "--version"])
 
-    def command(self, seconds, where):
+    def command(self, seconds, where, running):
         return [self.binary, "record", "-F", str(HZ), "-d", f"{seconds:g}", "--quiet",
                 "-o", "out.folded", "--stats", "stats.json"]
 
@@ -163,10 +189,14 @@ class Hotframe(Tool):
             figures["cut_percent"] = 100 * sum(stats["stacks_cut"].values()) / emitted
             figures["heuristic_percent"] = 100 * stats["stacks_heuristic"] / emitted
             figures["slice_percent"] = 100 * stats["stacks_from_slice"] / emitted
-        frames = stats["frames"].values()
-        total = sum(kind["total"] for kind in frames)
+            figures["without_runtime_percent"] = 100 * stats["stacks_without_runtime"] / emitted
+        total, named = frames_of(stats, stats["frames"])
         if total:
-            figures["named_percent"] = 100 * sum(kind["named"] for kind in frames) / total
+            figures["named_percent"] = 100 * named / total
+        of_runtimes, named = frames_of(stats, RUNTIME_KINDS)
+        if of_runtimes:
+            figures["runtime_percent"] = 100 * of_runtimes / total
+            figures["runtime_named_percent"] = 100 * named / of_runtimes
         figures["bpf_us_per_run_own_clock"] = (
             stats["bpf"]["run_ns"] / max(stats["bpf"]["run_count"], 1) / 1e3
         )
@@ -176,6 +206,12 @@ class Hotframe(Tool):
         figures["first_sample_seconds"] = stats["agent"]["first_sample_seconds"] or 0
         figures["map_mb"] = stats["agent"]["map_bytes"] / 1e6
         return figures
+
+
+def frames_of(stats, kinds):
+    """All frames of these kinds, and how many have a name."""
+    counts = [stats["frames"][kind] for kind in kinds if kind in stats["frames"]]
+    return sum(count["total"] for count in counts), sum(count["named"] for count in counts)
 
 
 class Perf(Tool):
@@ -193,7 +229,7 @@ class Perf(Tool):
     def version(self):
         return first_line(["perf", "--version"])
 
-    def command(self, seconds, where):
+    def command(self, seconds, where, running):
         return ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(HZ), "-a", *self.call_graph,
                 "-o", "perf.data", "--", "sleep", f"{seconds:g}"]
 
@@ -253,7 +289,7 @@ class ProfileBee(Tool):
     def version(self):
         return "profile-bee 0.3.13 --dwarf"
 
-    def command(self, seconds, where):
+    def command(self, seconds, where, running):
         return with_tracefs([self.binary, "--dwarf", "true", "-f", str(HZ), "-t", str(int(seconds * 1000)),
                              "--skip-idle", "-o", "out.folded"])
 
@@ -271,7 +307,7 @@ class Lightswitch(Tool):
     def version(self):
         return first_line([self.binary, "--version"])
 
-    def command(self, seconds, where):
+    def command(self, seconds, where, running):
         return with_tracefs([self.binary, "--duration", str(int(seconds)), "--sample-freq", str(HZ),
                              "--profile-format", "pprof", "--profile-path", str(where), "--profile-name", "out.pb"])
 
@@ -313,6 +349,69 @@ def read_pprof_raw(text):
     return stacks
 
 
+class PySpy(Tool):
+    """py-spy: Python frames and native ones of the load's process and its children."""
+
+    runtime = "cpython"
+
+    def prepare(self):
+        self.binary = fetch_peer("py-spy")
+        return self
+
+    def version(self):
+        return f"{first_line([self.binary, '--version'])} --native"
+
+    def command(self, seconds, where, running):
+        return [self.binary, "record", "--pid", str(running.pid), "--subprocesses", "--native", "--rate", str(HZ),
+                "--duration", f"{seconds:.0f}", "--format", "raw", "--output", "out.folded"]
+
+    def judge(self, where):
+        # Its outermost boxes are the processes.
+        stacks = [([name for name in names if not name.startswith("process ")], unnamed, count)
+                  for names, unnamed, count in read_folded(where / "out.folded", strip_comm=False)]
+        return judge_stacks(stacks, self.has_root)
+
+    @staticmethod
+    def has_root(names):
+        """It leaves out what calls the main module or a thread's function, but for a frame of libc."""
+        return any(name in ("<module>", "Thread._bootstrap") for name in names[:2]) or has_root(names)
+
+
+class AsyncProfiler(Tool):
+    """async-profiler, which the load's JVM loads."""
+
+    runtime = "jvm"
+    within_load = True
+
+    def prepare(self):
+        install("default-jdk-headless", "jcmd")
+        install("maven", "mvn")
+        self.library = fetch_peer("async-profiler")
+        return self
+
+    def version(self):
+        return self.library.parents[1].name
+
+    def command(self, seconds, where, running):
+        def load(action):
+            # Quoted for jcmd, which else takes what is before the first "=" for an option of its own.
+            arguments = f'"{action},collapsed,file={where}/out.folded"'
+            return shlex.join(["jcmd", str(running.pid), "JVMTI.agent_load", str(self.library), arguments])
+
+        start = f"start,event=cpu,interval={10**9 // HZ}"
+        return ["sh", "-ec", f"{load(start)}; sleep {seconds:g}; {load('stop')}"]
+
+    def judge(self, where):
+        if not (where / "out.folded").exists():
+            raise Failed(f"no profile: {(where / 'log').read_text().strip()[-160:]}")
+        return judge_stacks(read_folded(where / "out.folded", strip_comm=False), self.has_root)
+
+    @staticmethod
+    def has_root(names):
+        """It leaves out what calls main or a thread's `run`."""
+        return names[0].endswith((".main", ".run")) or has_root(names)
+
+
 def first_line(command):
     shown = subprocess.run(command, capture_output=True, text=True)
     return (shown.stdout or shown.stderr).strip().splitlines()[0]
@@ -324,4 +423,6 @@ TOOLS = {
     "perf-dwarf": lambda: Perf(["--call-graph", "dwarf"]),
     "profile-bee": ProfileBee,
     "lightswitch": Lightswitch,
+    "py-spy": PySpy,
+    "async-profiler": AsyncProfiler,
 }

@@ -1,5 +1,6 @@
 // javac, over and over: `java -cp DIR Compile OUT SOURCE…` compiles the sources into OUT until it is
-// killed. Says `ready` before the first time, so that what is recorded begins with the interpreter.
+// killed. Says `ready` before the first time, so that what is recorded begins with the interpreter, and on stderr a
+// line whenever they are compiled.
 
 import java.io.OutputStream;
 import java.util.ArrayList;
@@ -20,7 +21,9 @@ public class Compile {
             @Override
             public void write(int b) { }
         };
-        while (javac.run(null, nowhere, nowhere, arguments) == 0) { }
+        while (javac.run(null, nowhere, nowhere, arguments) == 0) {
+            System.err.print("compiled\n");
+        }
         System.exit(1);
     }
 }
