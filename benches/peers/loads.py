@@ -293,17 +293,15 @@ class Java(Program):
     def prepare(self):
         install("default-jdk-headless", "javac")
         self.dir = measure.scratch()
-        made = subprocess.run(["javac", "-d", self.dir, *self.sources()], capture_output=True, text=True)
+        made = subprocess.run(["javac", "-d", self.dir, self.source], capture_output=True, text=True)
         if made.returncode:
             raise Unavailable(made.stderr.strip()[:160])
-
-    def sources(self):
-        return sorted((WORKLOADS / "java").glob("*.java"))
 
 
 class Jvm(Java):
     """A service and its clients in one JVM: HTTP, regular expressions, streams, XML, on all CPUs."""
 
+    source = WORKLOADS / "java/Service.java"
     warm_up_seconds = 10.0
 
     def command(self):
@@ -313,11 +311,11 @@ class Jvm(Java):
 class Javac(Java):
     """javac in one JVM, over and over, from the JVM's start on: cold code that is being compiled."""
 
+    source = WORKLOADS / "java/Compile.java"
     warm_up_seconds = 0.0
 
     def command(self):
-        out = measure.scratch()
-        return ["java", "-cp", self.dir, "Compile", out, *self.sources()]
+        return ["java", "-cp", self.dir, "Compile", measure.scratch(), Jvm.source]
 
 
 class Cpython(Program):

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -221,7 +222,9 @@ def recording(tool, seconds, where, running):
     elapsed = time.monotonic() - began
     if process.returncode:
         tail = (where / "log").read_text(errors="replace").strip().splitlines()[-1:]
-        raise Failed(f"exit {process.returncode}: {' '.join(tail)[:160]}")
+        code = process.returncode
+        how = f"exit {code}" if code > 0 else signal.Signals(-code).name
+        raise Failed(f"{how}: {' '.join(tail)[:160]}")
     total = group.seconds([]) if group.path else usage.ru_utime + usage.ru_stime
     group.remove()
     # Not ru_maxrss: it begins with what this program held when it forked.
@@ -237,11 +240,12 @@ def recording(tool, seconds, where, running):
         figures["cpu_first10_percent"] = 100 * cpu / at
     else:
         figures["cpu_first10_percent"] = 100 * total / elapsed
-    if watch.cpu_at_10 and watch.cpu_at_end and watch.cpu_at_end[0] > watch.cpu_at_10[0]:
-        span = watch.cpu_at_end[0] - watch.cpu_at_10[0]
-        figures["cpu_steady_percent"] = 100 * (watch.cpu_at_end[1] - watch.cpu_at_10[1]) / span
-    if watch.cpu_at_end:
-        figures["finish_cpu_seconds"] = max(total - watch.cpu_at_end[1], 0)
+    # One that ended in time had nothing to finish.
+    cpu_at_end = watch.cpu_at_end or (elapsed, total)
+    if watch.cpu_at_10 and cpu_at_end[0] > watch.cpu_at_10[0]:
+        span = cpu_at_end[0] - watch.cpu_at_10[0]
+        figures["cpu_steady_percent"] = 100 * (cpu_at_end[1] - watch.cpu_at_10[1]) / span
+    figures["finish_cpu_seconds"] = max(total - cpu_at_end[1], 0)
     run_ns = sum(ns for ns, _ in watch.programs.values())
     # Side-band programs run too; the sampler is the one that took the most time.
     sampler = max(watch.programs.values(), default=(0, 0))

@@ -21,9 +21,11 @@ What is measured, the same way for all:
            (_start, clone, a goroutine's end, a kernel thread's entry), by the names in its own
            output; named: the share of frames that have a name
   load     the load's throughput, % of its throughput without a profiler
-Profilers of one runtime attach to the load's process and run on its loads alone: py-spy is a process
-of its own, async-profiler is loaded into the JVM, so that its cost shows only in `load`. Where they leave
-out what calls a program's code, `rooted` asks for its main module or method, or a thread's first.
+
+Profilers of one runtime attach to the load's process, and run on that runtime's loads alone. py-spy
+samples by the wall's clock. async-profiler is loaded into the JVM: its cost shows only in `load`. They
+leave out what calls a program's code: `rooted` asks for its main module or method, or a thread's first.
+
 hotframe's own books, where others have none:
   slice    the share of stacks that user space finished; missed: the share of ticks without a sample
   runtime  the share of frames that are a runtime's own; r named: how many of these have a name;

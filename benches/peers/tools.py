@@ -91,7 +91,9 @@ def fetch_peer(name):
 
 
 def has_root(names):
-    """Does a stack begin where a thread does?"""
+    """Does a stack begin where a thread does? A stripped program's _start is known by what it calls."""
+    if UNNAMED.match(names[0]):
+        return len(names) > 1 and names[1].startswith("__libc_start_main")
     return bool(ROOTS.match(names[0]))
 
 
@@ -112,7 +114,8 @@ def judge_stacks(stacks, has_root=has_root):
     return figures
 
 
-UNNAMED = re.compile(r"^(\[unknown\].*|\[?unknown\]?|0x[0-9a-f]+|<unknown>.*|\[unknown_Java\]|.*\+0x[0-9a-f]+|)$", re.I)
+UNNAMED = re.compile(r"^(\[unknown\].*|\[?unknown\]?|0x[0-9a-f]+|<unknown>.*|\[\w+_Java(_frame)?\]"
+                     r"|.*\+0x[0-9a-f]+|)$", re.I)
 
 # What stands behind a name: the kind of code, or the file.
 PLACE = re.compile(r"(_\[[kij]\]| \([^()]*\))$")
@@ -350,31 +353,35 @@ def read_pprof_raw(text):
 
 
 class PySpy(Tool):
-    """py-spy: Python frames and native ones of the load's process and its children."""
+    """py-spy on the load's process and its children: Python frames, alone or among native ones."""
 
     runtime = "cpython"
+
+    def __init__(self, native):
+        self.native = native
 
     def prepare(self):
         self.binary = fetch_peer("py-spy")
         return self
 
     def version(self):
-        return f"{first_line([self.binary, '--version'])} --native"
+        return " ".join([first_line([self.binary, "--version"]), *self.native])
 
     def command(self, seconds, where, running):
-        return [self.binary, "record", "--pid", str(running.pid), "--subprocesses", "--native", "--rate", str(HZ),
-                "--duration", f"{seconds:.0f}", "--format", "raw", "--output", "out.folded"]
+        return [self.binary, "record", "--pid", str(running.pid), "--subprocesses", *self.native,
+                "--rate", str(HZ), "--duration", f"{seconds:.0f}", "--format", "raw", "-o", "out.folded"]
 
     def judge(self, where):
-        # Its outermost boxes are the processes.
+        # The outermost names are its processes.
         stacks = [([name for name in names if not name.startswith("process ")], unnamed, count)
                   for names, unnamed, count in read_folded(where / "out.folded", strip_comm=False)]
         return judge_stacks(stacks, self.has_root)
 
     @staticmethod
     def has_root(names):
-        """It leaves out what calls the main module or a thread's function, but for a frame of libc."""
-        return any(name in ("<module>", "Thread._bootstrap") for name in names[:2]) or has_root(names)
+        """It leaves out what calls the main module, and reads no symbols of a libc that keeps them elsewhere."""
+        outermost = next((name for name in names if not UNNAMED.match(name)), "")
+        return outermost in ("<module>", "Thread._bootstrap", "thread_run") or bool(ROOTS.match(outermost))
 
 
 class AsyncProfiler(Tool):
@@ -423,6 +430,7 @@ TOOLS = {
     "perf-dwarf": lambda: Perf(["--call-graph", "dwarf"]),
     "profile-bee": ProfileBee,
     "lightswitch": Lightswitch,
-    "py-spy": PySpy,
+    "py-spy": lambda: PySpy([]),
+    "py-spy-native": lambda: PySpy(["--native"]),
     "async-profiler": AsyncProfiler,
 }
