@@ -135,7 +135,7 @@ def table(results):
                     row.append(form.format(figures[key]) if key in figures else "-")
             rows.append(row)
     widths = [
-        max(len(row[column]) for row in rows if len(row) == len(rows[0]))
+        max(len(row[column]) for row in rows if column < 2 or len(row) == len(rows[0]))
         for column in range(len(rows[0]))
     ]
     lines = []
