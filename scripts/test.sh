@@ -2,6 +2,8 @@
 # All tests: those of every crate and of the page, then the live suite, which records real programs
 # with the release binary and so needs root: once as this kernel runs it, and once more for each
 # fallback that older kernels get.
+#
+#   FALLBACKS=all   the whole live suite for each fallback, not only what walks (an hour and more)
 set -euo pipefail
 
 cargo=${CARGO:-cargo}
@@ -56,8 +58,10 @@ live() { # what to say, arguments of cargo test
 	$cargo test --locked -p hotframe-live "$@" -- --test-threads=1 --exact $names
 }
 # The fallbacks differ in the walk and its tables: that is what is run again for each.
+walks=(--test unwinding)
+[ "${FALLBACKS:-}" != all ] || walks=(--no-fail-fast)
 for force in tailcalls no-arena; do
-	HOTFRAME_FORCE=$force live " with HOTFRAME_FORCE=$force" --test unwinding
+	HOTFRAME_FORCE=$force live " with HOTFRAME_FORCE=$force" "${walks[@]}"
 done
 unset HOTFRAME_FORCE
 live '' --no-fail-fast
