@@ -313,9 +313,8 @@ impl Runtimes {
             {
                 continue;
             }
-            let Some(elf) = files.get(id).and_then(|file| file.elf()) else { continue };
-            let Some(image) = elf.map_bias(mapping.start, mapping.pgoff) else { continue };
-            calls.push((id, image.wrapping_sub(elf.image_base())));
+            let Some(bias) = bias(files, id, mapping) else { continue };
+            calls.push((id, bias));
         }
         if self.serving.get(&pid).is_some_and(|serving| serving.image != process.image) {
             self.forget(pid);
@@ -364,19 +363,24 @@ impl Runtimes {
         refresh(&mut self.met, pid, serving, process, files, tables, now_ns, true);
     }
 
-    /// Takes back what serves a file that the process has not mapped any more (`dlclose`).
+    /// Takes back what serves a file that the process has not mapped any more (`dlclose`), or not there:
+    /// it may have been loaded again in between.
     fn drop_unloaded(&mut self, pid: u32, process: &Process, files: &Files) {
         let Some(serving) = self.serving.get_mut(&pid).filter(|_| process.is_complete) else {
             return;
         };
-        let mut mapped: Vec<FileId> = Vec::new();
+        let mut mapped: Vec<(FileId, Option<u64>)> = Vec::new();
         for mapping in process.mappings.iter().filter(|mapping| mapping.file != 0) {
             let id = files.actual(mapping.file);
-            if !mapped.contains(&id) {
-                mapped.push(id);
+            if serving.served.iter().any(|served| served.file == id) {
+                mapped.push((id, bias(files, id, mapping)));
             }
         }
-        let is_unloaded = |served: &mut Served| !mapped.contains(&served.file);
+        let is_unloaded = |served: &mut Served| {
+            !mapped
+                .iter()
+                .any(|&(id, bias)| id == served.file && bias.is_none_or(|bias| bias == served.bias))
+        };
         let unloaded: Vec<Served> = serving.served.extract_if(.., is_unloaded).collect();
         for served in unloaded {
             if self.gone.len() < GONE_MAX {
@@ -448,6 +452,16 @@ impl Runtimes {
             && serving.incarnation.is_none()
         {
             serving.incarnation = Some(incarnation);
+        }
+    }
+
+    /// A step in the kernel half counted that a stack of the process lacks its frames.
+    pub fn lost(&mut self, pid: u32) {
+        let Some(serving) = self.serving.get_mut(&pid) else { return };
+        for served in &mut serving.served {
+            if let State::Attached { attached, .. } = &mut served.state {
+                attached.lost();
+            }
         }
     }
 
@@ -713,6 +727,12 @@ fn refresh(
         }
     }
     changed
+}
+
+/// What is added to a file's addresses where this mapping is of it.
+fn bias(files: &Files, id: FileId, mapping: &Mapping) -> Option<u64> {
+    let elf = files.get(id)?.elf()?;
+    Some(elf.map_bias(mapping.start, mapping.pgoff)?.wrapping_sub(elf.image_base()))
 }
 
 fn view_mappings(process: &Process, files: &Files) -> Vec<hotframe_runtime::Mapping> {

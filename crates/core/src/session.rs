@@ -516,6 +516,10 @@ impl Session {
         let TakenSample { head, slice, .. } = taken;
         let flags = u32::from(head.flags);
         self.learn_space(head);
+        // What is finished late lacks frames whatever is known of the process: it says nothing.
+        if flags & abi::HF_SAMPLE_RUNTIME_LOST != 0 {
+            self.runtimes.lost(head.tgid);
+        }
         if flags & abi::HF_SAMPLE_SLICED != 0 {
             match slice.as_deref() {
                 Some((slice, stack)) => self.finish_slice(head, words, slice, stack, now_ns),

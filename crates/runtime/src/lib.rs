@@ -193,6 +193,11 @@ pub trait Attached: Send {
         false
     }
 
+    /// Its step counted that a stack lacks its frames: what was found in the process may be true no
+    /// more. A stack may lack them for many a reason, so this only says when to look, at the next
+    /// [`Attached::refresh`] and not at each.
+    fn lost(&mut self) {}
+
     /// Its step wants to be asked before a walk is left to be finished later, when what changes by
     /// the moment is another (`hf_moment` in `kernel/include/hf/runtime.h`).
     fn has_moment(&self) -> bool {

@@ -71,51 +71,72 @@ const SLOT_BYTES: u64 = 16;
 const DESCRIPTOR_MAX_BYTES: u64 = 8192;
 const MUSL_DESCRIPTOR_MAX_BYTES: u64 = 512;
 
-/// The key whose slot holds `value` in the thread at `tp`; the lowest if there are several.
-pub fn key_holding(memory: &Memory, tp: u64, value: u64) -> Option<Place> {
+/// The key that holds in each thread, given by its thread pointer, this word: the one that does so in most
+/// of them. What was deleted keeps its slots until a thread writes there, so that one thread alone may have
+/// the word in two; then the lowest.
+pub fn key_holding(memory: &Memory, threads: &[(u64, u64)]) -> Option<Place> {
+    let mut found: Vec<(usize, Place)> = Vec::new();
+    let holding = threads.iter().map(|&(tp, value)| keys_holding(memory, tp, value));
+    for place in holding.filter(|places| !places.is_empty()).take(SEARCH_MAX_THREADS).flatten() {
+        match found.iter_mut().find(|(_, known)| *known == place) {
+            Some((n, _)) => *n += 1,
+            None => found.push((1, place)),
+        }
+    }
+    let most = found.iter().map(|(n, _)| *n).max()?;
+    found.into_iter().find(|(n, _)| *n == most).map(|(_, place)| place)
+}
+
+/// All keys whose slots hold `value` in the thread at `tp`, lowest first.
+fn keys_holding(memory: &Memory, tp: u64, value: u64) -> Vec<Place> {
     let block_bytes = BLOCK_KEYS * SLOT_BYTES;
+    let word = |at: u64| memory.u64(tp.checked_add(at)?);
     let mut at = block_bytes;
     while at < DESCRIPTOR_MAX_BYTES {
-        let Some(word) = memory.u64(tp.checked_add(at)?) else { break };
-        if word == tp + at - block_bytes {
-            return glibc_key(memory, tp, at, value);
+        match word(at) {
+            Some(word) if word == tp + at - block_bytes => {
+                return glibc_keys(memory, tp, at, value);
+            }
+            Some(_) => at += 8,
+            None => break,
         }
-        at += 8;
     }
     for at in (16..MUSL_DESCRIPTOR_MAX_BYTES).step_by(8) {
-        let slots = memory.u64(tp.checked_add(at)?)?;
+        let Some(slots) = word(at) else { break };
         if slots < 4096 || slots % 8 != 0 || slots >> 47 != 0 {
             continue;
         }
-        for key in 0..MUSL_KEYS_MAX {
-            match memory.u64(slots + key * 8) {
-                Some(held) if held == value => return Place::of(&[at as i64, key as i64 * 8]),
-                Some(_) => {}
-                None => break,
-            }
+        let held = (0..MUSL_KEYS_MAX).map_while(|key| Some((key, memory.u64(slots + key * 8)?)));
+        let keys = held.filter(|&(_, held)| held == value);
+        let places: Vec<Place> =
+            keys.filter_map(|(key, _)| Place::of(&[at as i64, key as i64 * 8])).collect();
+        if !places.is_empty() {
+            return places;
         }
     }
-    None
+    Vec::new()
 }
 
 /// `blocks_at` is the offset of the pointers to blocks, which follow the first block.
-fn glibc_key(memory: &Memory, tp: u64, blocks_at: u64, value: u64) -> Option<Place> {
+fn glibc_keys(memory: &Memory, tp: u64, blocks_at: u64, value: u64) -> Vec<Place> {
+    let mut places = Vec::new();
     for block in 0..KEYS_MAX / BLOCK_KEYS {
         let pointer_at = blocks_at + block * 8;
         let Some(slots) = memory.u64(tp + pointer_at).filter(|&slots| slots != 0) else { continue };
         for key in 0..BLOCK_KEYS {
             let data_at = key * SLOT_BYTES + 8;
-            if memory.u64(slots.checked_add(data_at)?) != Some(value) {
+            let Some(data) = slots.checked_add(data_at) else { break };
+            if memory.u64(data) != Some(value) {
                 continue;
             }
-            return if block == 0 {
+            places.extend(if block == 0 {
                 Place::of(&[(blocks_at - BLOCK_KEYS * SLOT_BYTES + data_at) as i64])
             } else {
                 Place::of(&[pointer_at as i64, data_at as i64])
-            };
+            });
         }
     }
-    None
+    places
 }
 
 /// A file with thread-local variables as a process runs it.
@@ -334,10 +355,29 @@ mod tests {
         let words =
             [(TP, TP), (TP + 0x10, TP), (TP + 0x510, TP + 0x310), (TP + 0x310 + 3 * 16 + 8, 77)];
         let memory = memory(&words);
-        let place = key_holding(&memory, TP, 77).expect("a place");
+        let place = key_holding(&memory, &[(TP, 77)]).expect("a place");
         assert_eq!(place.offsets(), [0x310 + 3 * 16 + 8]);
         assert_eq!(place.read(&memory, TP), Some(77));
-        assert_eq!(key_holding(&memory, TP, 78), None);
+        assert_eq!(key_holding(&memory, &[(TP, 78)]), None);
+    }
+
+    /// A key that was deleted and another one's now: its slot still holds the word in a thread that was there
+    /// before, and in no other.
+    #[test]
+    fn a_key_that_was_another_before() {
+        let other = TP + 0x800;
+        let slot = |tp: u64, key: u64| tp + 0x310 + key * 16 + 8;
+        let words = [
+            (TP + 0x510, TP + 0x310),
+            (slot(TP, 1), 77),
+            (slot(TP, 2), 77),
+            (other + 0x510, other + 0x310),
+            (slot(other, 2), 78),
+        ];
+        let memory = memory(&words);
+        let place = |threads: &[(u64, u64)]| key_holding(&memory, threads).expect("a place");
+        assert_eq!(place(&[(TP, 77)]).offsets(), [0x310 + 16 + 8]);
+        assert_eq!(place(&[(TP, 77), (other, 78)]).offsets(), [0x310 + 2 * 16 + 8]);
     }
 
     /// Key 40 stands in the second block, which is allocated.
@@ -347,7 +387,7 @@ mod tests {
         let mut words = vec![(TP, TP), (TP + 0x510, TP + 0x310), (TP + 0x518, block)];
         words.extend((0..32).map(|key| (block + key * 16 + 8, if key == 8 { 77 } else { 0 })));
         let memory = memory(&words);
-        let place = key_holding(&memory, TP, 77).expect("a place");
+        let place = key_holding(&memory, &[(TP, 77)]).expect("a place");
         assert_eq!(place.offsets(), [0x518, 8 * 16 + 8]);
         assert_eq!(place.read(&memory, TP), Some(77));
     }
@@ -359,7 +399,7 @@ mod tests {
         let mut words = vec![(TP, TP), (TP + 0x80, slots)];
         words.extend((0..128).map(|key| (slots + key * 8, if key == 2 { 77 } else { 0 })));
         let memory = memory(&words);
-        let place = key_holding(&memory, TP, 77).expect("a place");
+        let place = key_holding(&memory, &[(TP, 77)]).expect("a place");
         assert_eq!(place.offsets(), [0x80, 16]);
         assert_eq!(place.read(&memory, TP), Some(77));
     }

@@ -510,7 +510,7 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	__u64 state, frame, code, cookie, previous, looked, done = 0;
 	__u32 first = 0;
 	__u8 mark;
-	int where;
+	int where, is_innermost, is_code = 1;
 
 	/* The verifier takes nothing for granted of a global function's argument. */
 	if (!w)
@@ -525,6 +525,7 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		return HF_STEP_NATIVE;
 	if (state == HF_CPYTHON_LOOKING)
 		return hf_cpython_search(w);
+	is_innermost = state == HF_CPYTHON_UNKNOWN;
 	looked = w->runtime_state[HF_CPYTHON_LOOKED];
 	/* The last run's own frame lies in this one's native frame or beyond: its frames were this
 	 * one's, or another's further out. A thread that went back to a state that it had left for
@@ -598,11 +599,18 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		/* From 3.14 on the low bits are a tag. */
 		code = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->code_off) & ~7ULL;
 		cookie = hf_cpython_cookie(w, proc, code);
+		if (cookie && proc->code_type)
+			is_code = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->type_off) ==
+				  proc->code_type;
 		/* Where a thread's state was once there may be anything, even what leads to itself.
-		 * The innermost frame alone may be one that is being made. */
-		if ((state & HF_CPYTHON_WITHIN) && proc->code_type && cookie &&
-		    hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->type_off) != proc->code_type)
-			return hf_cpython_lost(w);
+		 * The innermost frame alone may be one that is being made; it has no name, and that
+		 * is counted, for whoever looks where the state is now. */
+		if (!cookie || !is_code) {
+			if (cookie && !is_innermost)
+				return hf_cpython_lost(w);
+			w->sample.flags |= HF_SAMPLE_RUNTIME_LOST;
+			cookie = 0;
+		}
 		if (hf_push_dynamic(w, HF_RUNTIME_CPYTHON, 0, cookie, 1,
 				    code >> 3 << HF_CPYTHON_POSITION_BITS |
 					hf_cpython_position(w, proc, code),

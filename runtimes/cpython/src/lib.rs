@@ -16,9 +16,10 @@
 //! from 3.12 on its frames are found in its own state, by a frame of the loop's that lies on the native
 //! stack. Code that the JIT compiler made has no frame: 3.14's is followed by the shim that called it,
 //! whose bytes are known; 3.15's by its frame pointers. Names and lines are read later ([`resolve`]), and
-//! only if the code object is still what it was. In a process's first five seconds, and for a minute after
-//! code was found gone, the step tells names with the sample: `exec`, `eval` and templates make code that
-//! is collected at once.
+//! only if the code object is still what it was. Where stacks lack frames, or have some that are none, it is
+//! looked whether the states are still there: an interpreter may have been finalised and another begun. In a
+//! process's first five seconds, and for a minute after code was found gone, the step tells names with the
+//! sample: `exec`, `eval` and templates make code that is collected at once.
 //!
 //! # Sources
 //! Include/cpython/{code,frameobject,pystate,unicodeobject}.h, Include/internal/pycore_{frame,
@@ -41,14 +42,15 @@
 //! are there, but for what an embedding program may do: where it goes back to a state within another
 //! interpreter's (`PyThreadState_Swap`), the outer run's frames stand too far inside; from 3.13 on those
 //! of a state that another thread made lack. Up to 3.9, where one thread made several states of one
-//! interpreter (uWSGI's for its threads), a thread's first interpreter alone. A process that ends its
-//! interpreter and begins another keeps the place where the first one's state was found. All of these stacks
-//! are counted.
+//! interpreter (uWSGI's for its threads), a thread's first interpreter alone. Where an interpreter was finalised
+//! and another begun, with a key of another number, up to a second of what runs without the lock. All of these
+//! stacks are counted.
 //!
 //! # Cost
 //! Recognising: one pass over the symbols and the evaluation loop's code, some milliseconds a file.
-//! Attaching: some 20 reads. A new frame: 3 reads. A run of the loop of an interpreter that called another:
-//! a read for each of its frames, two for each interpreter and one for each thread's state, 1,024 a walk.
+//! Attaching: some 20 reads, and a few for each thread where stacks lack frames, ten times a second at first
+//! and then once. A new frame: 3 reads. A run of the loop of an interpreter that called another: a read for
+//! each of its frames, two for each interpreter and one for each thread's state, 1,024 a walk.
 //! A name that the step tells: 3 reads in the kernel and 512 bytes, once a second and code object while it
 //! runs. Nothing is cached: the frame store is.
 #![forbid(unsafe_code)]
@@ -88,6 +90,7 @@ impl Runtime for CPython {
     }
 
     fn recognise(&self, file: &Executable<'_>) -> Result<Option<Arc<dyn Layout>>, Unusable> {
-        Ok(recognise::recognise(file)?.map(|layout| Arc::new(layout) as Arc<dyn Layout>))
+        let facts = recognise::recognise(file)?;
+        Ok(facts.map(|facts| Arc::new(process::Interpreter::of(facts)) as Arc<dyn Layout>))
     }
 }

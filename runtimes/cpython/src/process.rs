@@ -15,6 +15,14 @@
 //! Up to 3.11 the key keeps leading to the first interpreter that a thread ran. Which one it runs now
 //! stands where the state of the lock's holder does, and so that goes first.
 //!
+//! An interpreter that is finalised deletes its key, and the next one's has whatever number is free then
+//! (`_PyGILState_Fini`, Python/pystate.c @ v3.6.15 to v3.11.7; `_PyRuntimeState_Fini` @ v3.12.1, v3.13.0): the
+//! slot may hold another library's data, or, for nothing is cleared there (nptl/pthread_key_delete.c @
+//! glibc-2.36), the state that is gone. Everything else that is found lies in the file's own data and in its
+//! thread-local segment, and stays while the library is loaded. So when the step counts that a stack lacks
+//! frames, or a frame is no code, it is checked that the places lead every thread to a state that there is,
+//! and if one does not, all is found anew.
+//!
 //! What `PyCode_Type` says of its members goes before the version's own layout.
 
 use crate::abi::{
@@ -32,6 +40,7 @@ use hotframe_runtime::{
 };
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
@@ -51,22 +60,81 @@ const MEMBERS_MAX: u64 = 64;
 /// `PyTypeObject.tp_members` where objects begin with two words; `PyMemberDef`: name, offset, its size
 /// (Include/cpython/object.h and Include/structmember.h @ v3.6.15 to v3.13.0).
 const TYPE_MEMBERS: u64 = 240;
+/// `PyTypeObject.tp_flags` there, and the one of a type that is used (`Py_TPFLAGS_READY`,
+/// Include/object.h @ v3.6.15 to v3.15.2).
+const TYPE_FLAGS: u64 = 168;
+const TYPE_READY: u64 = 1 << 12;
 const MEMBER_OFFSET: u64 = 16;
 const MEMBER_BYTES: u64 = 40;
 
-impl Layout for File {
+/// A file, which its processes look at again.
+pub(crate) struct Interpreter(Arc<File>);
+
+impl Interpreter {
+    pub(crate) fn of(file: File) -> Interpreter {
+        Interpreter(Arc::new(file))
+    }
+}
+
+impl Layout for Interpreter {
     fn version(&self) -> String {
-        let mut text = format!("{}.{}", self.version.major, self.version.minor);
-        if let Some(micro) = self.version.micro {
+        let file = &self.0;
+        let mut text = format!("{}.{}", file.version.major, file.version.minor);
+        if let Some(micro) = file.version.micro {
             text += &format!(".{micro}");
         }
-        if self.is_guessed {
+        if file.is_guessed {
             text += " (guessed)";
         }
         text
     }
 
     fn attach(&self, process: &Process<'_>) -> Result<Box<dyn Attached>, Unusable> {
+        let found = self.0.look_at(process)?;
+        let mut attached = CPythonProcess::new(&self.0, process.bias, found);
+        attached.look_for_jitted(process);
+        Ok(Box::new(attached))
+    }
+
+    /// A table without a way to the thread's state: the step finds none, and counts that.
+    fn stand_in(&self, process: &Process<'_>) -> Option<Box<dyn Attached>> {
+        let mut table = hf_cpython_proc::new_zeroed();
+        table.runtime = abi::HF_RUNTIME_CPYTHON;
+        let resolver = Resolver::new(self.0.offsets.clone(), None);
+        let found = Found { table, resolver, places: Vec::new() };
+        Some(Box::new(CPythonProcess::new(&self.0, process.bias, found)))
+    }
+}
+
+/// What is found in a process.
+struct Found {
+    table: hf_cpython_proc,
+    resolver: Resolver,
+    /// Ways from a thread pointer to the thread's state; that of the table's first chain that is not the
+    /// lock's holder first.
+    places: Vec<tls::Place>,
+}
+
+impl Found {
+    /// Takes the type of code objects, which the step compares, if the type in the library is it: a program
+    /// that was linked at a fixed address has a copy of its own, and the library's is never made ready. True
+    /// if the table was without.
+    fn take_code_type(&mut self, memory: &Memory) -> bool {
+        let (at, off) = self.resolver.code_type();
+        let flags = TYPE_FLAGS.wrapping_add(self.resolver.offsets.object_type).wrapping_sub(8);
+        if at == 0
+            || self.table.code_type != 0
+            || memory.u64(at.wrapping_add(flags)).is_none_or(|flags| flags & TYPE_READY == 0)
+        {
+            return false;
+        }
+        (self.table.code_type, self.table.type_off) = (at, off);
+        true
+    }
+}
+
+impl File {
+    fn look_at(&self, process: &Process<'_>) -> Result<Found, Unusable> {
         let memory = process.memory;
         let mut offsets = self.offsets.clone();
         let code_type = self.code_type.map(|at| at.wrapping_add(process.bias));
@@ -80,29 +148,46 @@ impl Layout for File {
         let places = self.thread_state_places(process, &offsets, &states)?;
         let resolver = Resolver::new(offsets, code_type);
         let table = self.table(process.bias, &resolver, holder, &places)?;
-        let regions = self.regions(process.bias);
-        let mut attached = CPythonProcess::new(regions, table, resolver);
-        attached.look_for_jitted(process);
-        Ok(Box::new(attached))
+        let mut found = Found { table, resolver, places };
+        found.take_code_type(memory);
+        Ok(found)
     }
 
-    /// A table without a way to the thread's state: the step finds none, and counts that.
-    fn stand_in(&self, process: &Process<'_>) -> Option<Box<dyn Attached>> {
-        let mut table = hf_cpython_proc::new_zeroed();
-        table.runtime = abi::HF_RUNTIME_CPYTHON;
-        let resolver = Resolver::new(self.offsets.clone(), None);
-        let regions = self.regions(process.bias);
-        Some(Box::new(CPythonProcess::new(regions, table, resolver)))
-    }
-}
-
-impl File {
     fn regions(&self, bias: u64) -> Vec<Region> {
         let region = |part: &Range<u64>| Region {
             start: part.start.wrapping_add(bias),
             end: part.end.wrapping_add(bias),
         };
         self.parts.iter().map(region).collect()
+    }
+
+    /// Thread pointers with a state that the thread made.
+    fn threads(&self, memory: &Memory, offsets: &Offsets, states: &[u64]) -> Vec<(u64, u64)> {
+        states
+            .iter()
+            .filter_map(|&state| Some((memory.u64(state.wrapping_add(offsets.thread_id))?, state)))
+            .filter(|(tp, _)| *tp != 0 && tp % 8 == 0)
+            .collect()
+    }
+
+    /// Do these places lead every thread to a state that there is? An interpreter may have been finalised
+    /// and another one begun, with a key of another number.
+    fn lead(
+        &self,
+        process: &Process<'_>,
+        offsets: &Offsets,
+        places: &[tls::Place],
+    ) -> Result<bool, Unusable> {
+        let states = self.thread_states(process, offsets)?;
+        let threads = self.threads(process.memory, offsets, &states);
+        Ok(places.iter().enumerate().all(|(at, place)| {
+            threads.iter().all(|&(tp, _)| match place.read(process.memory, tp) {
+                // A thread that is gone. A thread-local variable is empty while the lock is released.
+                None => true,
+                Some(0) => at > 0,
+                Some(state) => states.contains(&state),
+            })
+        }))
     }
 
     /// The ways from a thread pointer to the thread's state.
@@ -113,12 +198,8 @@ impl File {
         states: &[u64],
     ) -> Result<Vec<tls::Place>, Unusable> {
         let memory = process.memory;
-        let threads: Vec<(u64, u64)> = states
-            .iter()
-            .filter_map(|&state| Some((memory.u64(state.wrapping_add(offsets.thread_id))?, state)))
-            .filter(|(tp, _)| *tp != 0 && tp % 8 == 0)
-            .collect();
-        let key = threads.iter().find_map(|&(tp, state)| tls::key_holding(memory, tp, state));
+        let threads = self.threads(memory, offsets, states);
+        let key = tls::key_holding(memory, &threads);
         let mut places: Vec<tls::Place> = key.into_iter().collect();
         if self.version.minor >= VARIABLES_SINCE {
             places.extend(self.thread_state_variables(process, &threads));
@@ -302,7 +383,6 @@ impl File {
         table.cookie_offs = resolver.cookie_offs;
         table.gaps_at_leaf = self.gaps_at_leaf.into();
         table.has_jit = (self.version.minor == WITH_SHIM).into();
-        (table.code_type, table.type_off) = resolver.code_type();
         self.take_interpreters(bias, offsets, &mut table);
         Ok(table)
     }
@@ -372,34 +452,83 @@ pub(crate) type CookieOffs = [u16; HF_CPYTHON_COOKIE_WORDS as usize];
 const TELLS_FIRST: Duration = Duration::from_secs(5);
 const TELLS_FOR: Duration = Duration::from_secs(60);
 
+/// First and last wait before a process is looked at again in which stacks lack frames.
+const LOOK_MIN: Duration = Duration::from_millis(100);
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
 struct CPythonProcess {
+    file: Arc<File>,
     /// The loop's, and code that the JIT compiler made.
     regions: Vec<Region>,
     n_loop: usize,
     /// Anonymous code that was looked at for the compiler's.
     anonymous: Vec<Region>,
-    table: hf_cpython_proc,
-    resolver: Resolver,
+    found: Found,
     /// Names are told until then.
     tells_until: Instant,
+    /// Since it was looked at, stacks lacked frames, or had some that are none.
+    is_doubted: bool,
+    /// It is not looked at before, and the wait after that.
+    look_at: Instant,
+    wait: Duration,
 }
 
 impl CPythonProcess {
-    fn new(regions: Vec<Region>, mut table: hf_cpython_proc, resolver: Resolver) -> CPythonProcess {
-        table.tells = 1;
+    fn new(file: &Arc<File>, bias: u64, mut found: Found) -> CPythonProcess {
+        let now = Instant::now();
+        found.table.tells = 1;
+        let regions = file.regions(bias);
         CPythonProcess {
+            file: file.clone(),
             n_loop: regions.len(),
             regions,
             anonymous: Vec::new(),
-            table,
-            resolver,
-            tells_until: Instant::now() + TELLS_FIRST,
+            found,
+            tells_until: now + TELLS_FIRST,
+            is_doubted: false,
+            look_at: now,
+            wait: LOOK_MIN,
         }
+    }
+
+    /// Where stacks lack frames the interpreter may be another one than that which was found: one that was
+    /// finalised leaves its key's number to whoever asks next. True if it is.
+    ///
+    /// Stacks lack some in every process, seldom, and in some all the time: it is looked at ever more
+    /// rarely then, and what was found is read first.
+    fn look_again(&mut self, process: &Process<'_>) -> bool {
+        let now = Instant::now();
+        if !self.is_doubted || now < self.look_at || self.found.places.is_empty() {
+            return false;
+        }
+        if now.duration_since(self.look_at) > LOOK_MAX {
+            self.wait = LOOK_MIN;
+        }
+        self.look_at = now + self.wait;
+        self.wait = (self.wait * 2).min(LOOK_MAX);
+        // While there is no interpreter, or one that is beginning, it stays in doubt.
+        let (offsets, places) = (&self.found.resolver.offsets, &self.found.places);
+        let Ok(is_there) = self.file.lead(process, offsets, places) else { return false };
+        if is_there {
+            self.is_doubted = false;
+            return false;
+        }
+        let Ok(found) = self.file.look_at(process) else { return false };
+        self.is_doubted = false;
+        if found.places == self.found.places {
+            return false;
+        }
+        let tells = self.found.table.tells;
+        self.found = found;
+        self.found.table.tells = tells;
+        self.tells_until = now + TELLS_FIRST;
+        self.wait = LOOK_MIN;
+        true
     }
 
     /// Takes what the JIT compiler made since. True if there is other code of its.
     fn look_for_jitted(&mut self, process: &Process<'_>) -> bool {
-        if self.table.has_jit == 0 || !process.mappings.are_changed() {
+        if self.found.table.has_jit == 0 || !process.mappings.are_changed() {
             return false;
         }
         let anonymous = process.mappings.iter().filter(|mapping| mapping.path.is_empty());
@@ -438,13 +567,19 @@ impl Attached for CPythonProcess {
     }
 
     fn table(&self) -> &[u8] {
-        self.table.as_bytes()
+        self.found.table.as_bytes()
     }
 
     fn refresh(&mut self, process: &Process<'_>) -> bool {
+        let mut is_other = self.look_again(process) | self.look_for_jitted(process);
         let tells = u16::from(Instant::now() < self.tells_until);
-        let is_other = self.look_for_jitted(process);
-        std::mem::replace(&mut self.table.tells, tells) != tells || is_other
+        // It may have been found before its types were made ready.
+        is_other |= tells != 0 && self.found.take_code_type(process.memory);
+        std::mem::replace(&mut self.found.table.tells, tells) != tells || is_other
+    }
+
+    fn lost(&mut self) {
+        self.is_doubted = true;
     }
 
     fn told_key(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
@@ -457,7 +592,7 @@ impl Attached for CPythonProcess {
         process: &Process<'_>,
         frames: &mut Vec<Frame>,
     ) -> Outcome {
-        match self.resolver.frame(raw, process.memory) {
+        match self.found.resolver.frame(raw, process.memory) {
             Ok(frame) => {
                 frames.push(frame);
                 Outcome::Named
@@ -466,7 +601,9 @@ impl Attached for CPythonProcess {
                 if why == Why::StalePointer {
                     self.tells_until = Instant::now() + TELLS_FOR;
                 }
-                let Some(frame) = self.resolver.of_told(raw) else {
+                let Some(frame) = self.found.resolver.of_told(raw) else {
+                    // What is no code object may have been found where no thread's state is.
+                    self.is_doubted = true;
                     return Outcome::Unnamed(why);
                 };
                 frames.push(frame);

@@ -665,12 +665,30 @@ fn what_is_no_code_ends_the_chain() {
     (1..3).for_each(|code| sound.put(CODES + code * 256 + 8, TYPE));
     let (found, _) = walk(&mut sound, &proc, &NESTED, false);
     assert!(text(&found).starts_with("c 1:1 2:4 loop c loop"), "{}", text(&found));
+    // The innermost one may be in the making: it is one without a name, and counted.
     let mut process = process(&[Python(1, 0, 0)]);
     process.put(FRAMES + 8, FRAMES);
     let (walk, stop) = walk(&mut process, &proc, &NESTED, false);
     assert_eq!(text(&walk), "c 1:1 loop c loop c start");
     assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
     assert!(walk.has_lost_runtime());
+}
+
+/// Nor where each run of the loop has one frame: the outer ones are made, and have to be of code.
+#[test]
+fn what_is_no_code_ends_the_chain_of_one_frame_a_run() {
+    const TYPE: u64 = 0x7777_0000;
+    let mut proc = proc(HF_CPYTHON_ONE);
+    (proc.code_type, proc.type_off) = (TYPE, 8);
+    let mut process = process(&[Python(1, 0, 0), Python(2, 3, 0)]);
+    let (found, _) = walk(&mut process, &proc, &NESTED, false);
+    assert_eq!(text(&found), "c 1:1 loop c loop c start");
+    assert!(found.has_lost_runtime());
+    process.put(CODES + 256 + 8, TYPE);
+    process.put(CODES + 512 + 8, TYPE);
+    let (found, _) = walk(&mut process, &proc, &NESTED, false);
+    assert_eq!(text(&found), "c 1:1 loop c 2:4 loop c start");
+    assert!(!found.has_lost_runtime());
 }
 
 /// Whatever stands in the table and in the process, every walk ends.

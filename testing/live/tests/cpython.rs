@@ -1078,6 +1078,107 @@ fn embedded_and_with_interpreters_of_its_own() {
     }
 }
 
+/// A program that finalises its interpreter and begins another, again and again: each one's functions are
+/// there. In between another's thread-specific key takes the number of Python's, or the library is unloaded
+/// and loaded again, where it was or elsewhere.
+#[test]
+fn finalised_and_begun_again() {
+    live!();
+    for minor in OLDEST_MINOR..=NEWEST_MINOR {
+        let Some(interpreter) = interpreters(minor).into_iter().next() else { continue };
+        let scratch = Scratch::new();
+        let build = |options: &[&str], name: &str| {
+            let out = scratch.path(name);
+            compile(&interpreter, minor, "again.c", options, &out).map(|()| out)
+        };
+        let (Some(again), Some(library), Some(loader)) = (
+            build(&[], "again"),
+            build(&["-DPHASE", "-shared", "-fPIC"], "phase.so"),
+            build(&["-DLOADER", "-Wl,--as-needed"], "loader"),
+        ) else {
+            skipped(&format!("CPython 3.{minor} has no headers"));
+            continue;
+        };
+        for mode in ["keyed", "unloaded", "moved"] {
+            let mut command = Command::new(if mode == "keyed" { &again } else { &loader });
+            begun_again(minor, mode, command.args([mode, "1.5"]).arg(&library));
+        }
+    }
+}
+
+fn begun_again(minor: u32, mode: &str, command: &mut Command) {
+    const LETTERS: [&str; 3] = ["a", "b", "c"];
+    let workload = Workload::spawn(command);
+    // Which phase a stack is of, its native frames say.
+    let letter = |stack: &[Frame]| {
+        LETTERS.into_iter().find(|letter| {
+            let natives = [format!("main_{letter}"), format!("thread_{letter}")];
+            stack.iter().any(|frame| !frame.is_python() && natives.contains(&frame.name))
+        })
+    };
+    let is_whole = |stack: &[Frame], letter: &str| {
+        let python = stack.iter().filter(|frame| frame.is_python());
+        let names: Vec<&str> = python.map(|frame| frame.name.as_str()).collect();
+        let of = |name: &&str| name.strip_suffix(letter).is_some_and(|name| name.ends_with('_'));
+        names.first() == Some(&"<module>")
+            && names
+                .get(1..)
+                .is_some_and(|names| !names.is_empty() && names.iter().all(|it| of(it)))
+    };
+    let n_whole = |stacks: &[Vec<Frame>]| -> Vec<usize> {
+        let whole = |of: &str| {
+            stacks.iter().filter(|stack| letter(stack) == Some(of) && is_whole(stack, of)).count()
+        };
+        LETTERS.into_iter().map(whole).collect()
+    };
+    let (recording, stacks) =
+        recorded_pid(workload.pid(), 199, 6, |stacks| n_whole(stacks).iter().all(|&n| n >= 50));
+    let n = n_whole(&stacks);
+    let (mut n_phases, mut lacking, mut n_unlinked) = (0, Vec::new(), 0);
+    for stack in &stacks {
+        let Some(letter) = letter(stack) else { continue };
+        n_phases += 1;
+        let others = LETTERS.into_iter().filter(|&other| other != letter);
+        let of_others = others.flat_map(|other| {
+            ["spin", "released", "work", "thread"].map(|name| format!("{name}_{other}"))
+        });
+        for other in of_others {
+            let is_other = |frame: &Frame| frame.is_python() && frame.name == other;
+            assert!(!stack.iter().any(is_other), "3.{minor} {mode}: {}", show(stack));
+        }
+        let runs = |frame: &Frame| frame.is_loop() || frame.name == "burn_without_lock";
+        if !stack.iter().any(runs) || is_whole(stack, letter) {
+            continue;
+        }
+        // A run of the loop that has not linked its frame yet, or no longer, lacks nothing.
+        let is_unnamed = stack.iter().any(|frame| frame.name.starts_with("[unnamed"));
+        let calls = stack.iter().any(|frame| frame.name == "burn_without_lock");
+        if is_unnamed || calls {
+            lacking.push(show(stack));
+        } else {
+            n_unlinked += 1;
+        }
+    }
+    let stats = recording.stats();
+    let (lost, cut) = (stats.count("stacks_without_runtime"), stats.sum("stacks_cut"));
+    eprintln!(
+        "3.{minor} {mode}: {n:?} whole of each phase, {} of {n_phases} lack frames, {n_unlinked} may, {lost} \
+         are counted",
+        lacking.len(),
+    );
+    assert!(n.iter().all(|&n| n >= 50), "3.{minor} {mode} {n:?}: {}", recording.folded.summary());
+    let excused = lost + cut;
+    assert!(lacking.len() as u64 <= excused, "3.{minor} {mode}: {lost}, {cut}: {lacking:#?}");
+    // That stacks lack frames is noticed when the next is looked at, ten times a second, or where they
+    // lacked some before, within a second; there is a phase each 1.5 s.
+    assert!(
+        lacking.len() * 4 <= n_phases,
+        "3.{minor} {mode}: {} of {n_phases}: {:#?}",
+        lacking.len(),
+        &lacking[..lacking.len().min(10)]
+    );
+}
+
 /// Interpreters that threads run within each other, three deep, with C functions between their own frames:
 /// all of their frames are there, each in its place.
 #[test]
@@ -1233,6 +1334,17 @@ impl Drop for Server {
 
 /// Compiles `embedded.c` against an interpreter's library.
 fn embed(interpreter: &Path, minor: u32, out: &Path) -> Option<()> {
+    compile(interpreter, minor, "embedded.c", &[], out)
+}
+
+/// Compiles a program of `workloads/python` against an interpreter's library.
+fn compile(
+    interpreter: &Path,
+    minor: u32,
+    source: &str,
+    options: &[&str],
+    out: &Path,
+) -> Option<()> {
     let prefix = interpreter.parent()?.parent()?;
     let include = std::fs::read_dir(prefix.join("include")).ok()?.flatten().find(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -1240,15 +1352,17 @@ fn embed(interpreter: &Path, minor: u32, out: &Path) -> Option<()> {
     })?;
     let library = include.file_name().to_string_lossy().into_owned();
     let lib = prefix.join("lib");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/python/embedded.c");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workloads/python");
     let compiled = Command::new("gcc")
         .args(["-O1", "-o"])
         .arg(out)
-        .arg(source)
+        .args(options)
+        .arg(folder.join(source))
         .arg(format!("-I{}", include.path().display()))
         .arg(format!("-L{}", lib.display()))
         .arg(format!("-Wl,-rpath,{}", lib.display()))
         .arg(format!("-l{library}"))
+        .args(["-lpthread", "-ldl"])
         .output()
         .ok()?;
     compiled.status.success().then_some(())
