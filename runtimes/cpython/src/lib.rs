@@ -33,9 +33,15 @@
 //! (`--disable-gil`); newer ones are tried as the newest known, and marked so.
 //!
 //! # Not handled
-//! Qualified names before 3.11, where code objects have none: the plain name is shown. Code that
-//! 3.13's JIT compiler makes (`PYTHON_JIT=1`), and 3.14's on arm64 or with a shim of other bytes than
-//! Debian's and python-build-standalone's: its stacks may lack Python frames, and are not counted. Names
+//! Qualified names before 3.11, where code objects have none: the plain name is shown. Code that 3.14's
+//! JIT compiler makes on arm64 or with a shim of other bytes than Debian's and python-build-standalone's: its
+//! stacks may lack Python frames, and are not counted. So may those of 3.13's (`PYTHON_JIT=1`): on x86-64
+//! its pieces begin with a function of their own too, `_ENTRY`, which the loop calls and in which they return
+//! (`GOTO_TIER_TWO`, Python/ceval_macros.h; `jit_side_entry`, Python/jit.c; Tools/jit/trampoline.c @ v3.13.7), but
+//! in a convention that has the stack of values in rbp and keeps no register (`ghccc`, Tools/jit/_targets.py
+//! @ v3.13.7). So the loop's rbp is only where `_ENTRY` put it, and no build was at hand to know the bytes of
+//! that; on arm64 there is no `_ENTRY`. What the native rules find there is a guess (`stacks_heuristic`) or ends
+//! (`stacks_cut`). Names
 //! above some 110 characters, and lines of functions above some 50, where code is gone before it is
 //! read. Interpreters that one thread runs within each other: up to 3.11 the frames of the innermost
 //! and of the thread's first are there, of the first alone while the lock is released. From 3.12 on all

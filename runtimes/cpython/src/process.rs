@@ -50,8 +50,8 @@ const THREADS_MAX: usize = 64;
 /// The thread state stands in thread-local variables from 3.12 on (Python/pystate.c
 /// `_Py_tss_tstate` @ v3.12.0).
 const VARIABLES_SINCE: u8 = 12;
-/// The version whose JIT compiler's code is entered by a shim of its own. 3.13's is another; 3.15's is
-/// called by a function of the file.
+/// The version whose JIT compiler's code is entered by a shim whose bytes are known. 3.13's is another
+/// (lib.rs, "Not handled"); 3.15's is called by a function of the file.
 const WITH_SHIM: u8 = 14;
 /// Pieces of anonymous code that are looked at.
 const JITTED_MAX: usize = 512;
