@@ -1121,9 +1121,7 @@ fn begun_again(minor: u32, mode: &str, command: &mut Command) {
         let names: Vec<&str> = python.map(|frame| frame.name.as_str()).collect();
         let of = |name: &&str| name.strip_suffix(letter).is_some_and(|name| name.ends_with('_'));
         names.first() == Some(&"<module>")
-            && names
-                .get(1..)
-                .is_some_and(|names| !names.is_empty() && names.iter().all(|it| of(it)))
+            && names.get(1..).is_some_and(|names| !names.is_empty() && names.iter().all(of))
     };
     let n_whole = |stacks: &[Vec<Frame>]| -> Vec<usize> {
         let whole = |of: &str| {
