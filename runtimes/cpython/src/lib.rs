@@ -49,8 +49,8 @@
 //! interpreter's (`PyThreadState_Swap`), the outer run's frames stand too far inside; from 3.13 on those
 //! of a state that another thread made lack. Up to 3.9, where one thread made several states of one
 //! interpreter (uWSGI's for its threads), a thread's first interpreter alone. Where an interpreter was finalised
-//! and another begun, with a key of another number, up to a second of what runs without the lock. All of these
-//! stacks are counted.
+//! and another begun, with a key of another number, stacks of up to a second: until 3.11 those of what runs
+//! without the lock. All of these stacks are counted.
 //!
 //! # Cost
 //! Recognising: one pass over the symbols and the evaluation loop's code, some milliseconds a file.

@@ -16,7 +16,7 @@
 //! stands where the state of the lock's holder does, and so that goes first.
 //!
 //! An interpreter that is finalised deletes its key, and the next one's has whatever number is free then
-//! (`_PyGILState_Fini`, Python/pystate.c @ v3.6.15 to v3.11.7; `_PyRuntimeState_Fini` @ v3.12.1, v3.13.0): the
+//! (`_PyGILState_Fini`, Python/pystate.c, up to 3.11; `_PyRuntimeState_Fini` @ v3.13.7): the
 //! slot may hold another library's data, or, for nothing is cleared there (nptl/pthread_key_delete.c @
 //! glibc-2.36), the state that is gone. Everything else that is found lies in the file's own data and in its
 //! thread-local segment, and stays while the library is loaded. So when the step counts that a stack lacks
