@@ -182,7 +182,7 @@ pub fn gate() -> Option<ExitCode> {
             }
         },
         Err(cause) => {
-            eprintln!("hotframe: {cause:#}");
+            crate::messages::line(format_args!("hotframe: {cause:#}"));
             cause
         }
     };

@@ -17,7 +17,11 @@ pub fn run(options: &cli::Convert) -> anyhow::Result<ExitCode> {
         output::write(output, &profile, false)?;
         let lost = input::lost(&profile, output.format.keeps());
         if !options.quiet && !lost.is_empty() {
-            eprintln!("{} has no room for: {}", output.format.name(), lost.join(", "));
+            crate::messages::line(format_args!(
+                "{} has no room for: {}",
+                output.format.name(),
+                lost.join(", ")
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! hotframe: a whole-system profiler. One file per subcommand; this one only chooses.
 #![forbid(unsafe_code)]
+// They panic where nobody reads what they print; see `messages`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod audit;
 mod cli;
@@ -12,6 +14,7 @@ mod filter;
 mod input;
 mod manual;
 mod memory;
+mod messages;
 mod output;
 mod record;
 mod registry;
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        .log_internal_errors(false)
         .without_time()
         .init();
     let result = match cli.command {
@@ -60,7 +64,7 @@ fn main() -> ExitCode {
         // Who reads our output has seen enough, as `| head` has: nothing went wrong.
         Err(cause) if is_broken_pipe(&cause) => ExitCode::SUCCESS,
         Err(cause) => {
-            eprintln!("hotframe: {cause:#}");
+            crate::messages::line(format_args!("hotframe: {cause:#}"));
             ExitCode::from(Exit::code_of(&cause))
         }
     }

@@ -29,7 +29,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -289,7 +289,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // Who reads our output has seen enough, as `| head` has.
     let failures: Vec<_> = failures.iter().filter(|cause| !crate::is_broken_pipe(cause)).collect();
     for failure in &failures {
-        eprintln!("hotframe: {failure:#}");
+        crate::messages::line(format_args!("hotframe: {failure:#}"));
     }
     Ok(match code {
         _ if !failures.is_empty() => ExitCode::FAILURE,
@@ -375,7 +375,7 @@ fn abort_at_a_second_signal(signals: Arc<SignalFd>, command: Option<Arc<Handle>>
                     continue;
                 }
                 if had_one {
-                    eprintln!("hotframe: aborted");
+                    crate::messages::line(format_args!("hotframe: aborted"));
                     std::process::exit(128 + info.ssi_signo as i32);
                 }
                 had_one = true;
@@ -488,7 +488,9 @@ fn warn_of_missing_capabilities() {
     let held = doctor::effective_capabilities();
     for (name, bit, is_required, buys) in doctor::CAPABILITIES {
         if !is_required && !doctor::is_held(held, bit) {
-            eprintln!("hotframe: without {name} these are missing: {buys}");
+            crate::messages::line(format_args!(
+                "hotframe: without {name} these are missing: {buys}"
+            ));
         }
     }
 }
@@ -526,7 +528,10 @@ pub(crate) fn enable_runtimes(kernel: &mut Kernel, session: &mut Session) {
     if wanted & !kernel.runtimes() != 0
         && let Err(why) = kernel.enable_runtimes(wanted)
     {
-        eprintln!("hotframe: a runtime's frames are missing: {}", why.chain());
+        crate::messages::line(format_args!(
+            "hotframe: a runtime's frames are missing: {}",
+            why.chain()
+        ));
         session.runtimes.refuse(kernel.refused_runtimes());
     }
 }
@@ -613,16 +618,15 @@ impl Recorder {
             }
             if shows_progress && now - shown_ns > 500_000_000 {
                 shown_ns = now;
-                eprint!(
+                crate::messages::part(format_args!(
                     "\r{:.0} s, {} samples \x1b[K",
                     (now - start_ns) as f64 / 1e9,
                     self.session.counts.samples
-                );
-                let _ = std::io::stderr().flush();
+                ));
             }
         }
         if shows_progress {
-            eprint!("\r\x1b[K");
+            crate::messages::part(format_args!("\r\x1b[K"));
         }
         Ok(())
     }
@@ -765,7 +769,7 @@ impl Recorder {
                 break;
             }
             if shows_progress {
-                eprint!("\rnaming: {n_left} frames of runtimes \x1b[K");
+                crate::messages::part(format_args!("\rnaming: {n_left} frames of runtimes \x1b[K"));
             }
         }
         let map_bytes = self.measure();
@@ -782,11 +786,10 @@ impl Recorder {
         let mut memory = session.recording.store.report();
         let mut progress = |done, all| {
             if shows_progress {
-                eprint!("\rnaming: {done} of {all} files \x1b[K");
+                crate::messages::part(format_args!("\rnaming: {done} of {all} files \x1b[K"));
                 if done == all {
-                    eprint!("\r\x1b[K");
+                    crate::messages::part(format_args!("\r\x1b[K"));
                 }
-                let _ = std::io::stderr().flush();
             }
         };
         let Session { segments, recording, counts, kernel_symbols, jit, .. } = &mut session;
@@ -956,13 +959,13 @@ fn gather(
 
 fn say(profile: &Profile, books: &serde_json::Value, written: &[String]) {
     if profile.samples.time_ns.is_empty() {
-        eprintln!("no samples: nothing that was to be recorded ran");
+        crate::messages::line(format_args!("no samples: nothing that was to be recorded ran"));
     } else {
-        eprint!("{}", summary::summary(profile, books));
+        crate::messages::part(format_args!("{}", summary::summary(profile, books)));
     }
     let files: Vec<&str> = written.iter().map(String::as_str).filter(|path| *path != "-").collect();
     if !files.is_empty() {
-        eprintln!("wrote {}", files.join(", "));
+        crate::messages::line(format_args!("wrote {}", files.join(", ")));
     }
 }
 

@@ -65,13 +65,13 @@ pub fn show(entries: Vec<Entry>, options: &cli::Serve, quiet: bool) -> anyhow::R
         .name("http".into())
         .spawn(move || serve(&listener, &site))
         .context("starting the server")?;
-    println!("{url}");
+    writeln!(io::stdout(), "{url}").context("writing to stdout")?;
     let opened = !options.no_open && open_browser(&url);
     if !quiet {
-        eprintln!(
+        crate::messages::line(format_args!(
             "{}; Ctrl-C ends",
             if opened { "opened in the browser" } else { "open this address in a browser" }
-        );
+        ));
     }
     ends.wait()?;
     Ok(ExitCode::SUCCESS)

@@ -408,6 +408,35 @@ fn a_reader_that_leaves() {
     assert!(said.ends_with("\n0\n") && !said.contains("roken pipe"), "{said}");
 }
 
+/// Nobody need hear what is said: a full disk under stderr and a terminal that is closed leave the
+/// result, where a line that could not be written ended all.
+#[test]
+fn a_listener_that_leaves() {
+    live!();
+    let scratch = Scratch::new();
+    let hotframe = hotframe_live::hotframe();
+    let (full, closed) = (scratch.path("full.folded"), scratch.path("closed.folded"));
+    let line = format!(
+        "'{}' record -d 0.5 -o '{}' 2>/dev/full; echo $?",
+        hotframe.display(),
+        full.display()
+    );
+    assert_eq!(run("sh", ["-c", &line]), "0\n");
+    assert!(full.exists());
+    if !hotframe_live::has_program("script") {
+        return skipped("script(1) is not installed");
+    }
+    // Without its other end a terminal refuses even the progress line.
+    let record = format!("'{}' record -o '{}'", hotframe.display(), closed.display());
+    let line = format!(
+        "sleep 9 | script -qec \"{record}\" /dev/null >/dev/null & sleep 2; kill -s KILL $!; \
+         for i in $(seq 80); do [ -e '{}' ] && break; sleep 0.1; done",
+        closed.display()
+    );
+    run("sh", ["-c", &line]);
+    assert!(closed.exists());
+}
+
 /// Whatever happens to the outputs, no temporary file stays beside them.
 #[test]
 fn no_temporary_file_stays() {
