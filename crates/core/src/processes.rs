@@ -27,6 +27,8 @@ const KEEP_EXITED_NS: u64 = 2_000_000_000;
 const ANCESTORS_MAX: usize = 16;
 /// Longest maps file that is read.
 const MAPS_MAX_BYTES: u64 = 64 << 20;
+/// Mappings kept of a process: what a blob holds.
+const MAPPINGS_MAX: usize = abi::HF_MAX_MAPPINGS as usize;
 
 /// One executable mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -314,8 +316,17 @@ fn insert(mappings: &mut Vec<Mapping>, new: Mapping) -> bool {
     between.push(new);
     between.extend(tail);
     mappings.splice(first..last.max(first), between);
-    mappings.truncate(abi::HF_MAX_MAPPINGS as usize);
+    while mappings.len() > MAPPINGS_MAX {
+        give_up_one(mappings);
+    }
     replaced
+}
+
+/// Takes away what is missed least where more is mapped than fits: anonymous memory, which has no
+/// tables to walk by, the highest first, since the kernel maps downwards and new code is hot.
+fn give_up_one(mappings: &mut Vec<Mapping>) {
+    let least = mappings.iter().rposition(|mapping| mapping.file == 0);
+    mappings.remove(least.unwrap_or(mappings.len() - 1));
 }
 
 /// A path that names a file, as opposed to `//anon`, `[heap]`, `anon_inode:…`.
@@ -339,10 +350,16 @@ fn read_maps(pid: u32, files: &mut Files) -> Option<Vec<Mapping>> {
         if reader.read_until(b'\n', &mut line).ok()? == 0 {
             break;
         }
-        if mappings.len() >= abi::HF_MAX_MAPPINGS as usize {
-            break;
+        let Some(mapping) = parse_maps_line(&String::from_utf8_lossy(&line), pid, files) else {
+            continue;
+        };
+        // In the order of the file, so that a process of very many costs one pass.
+        if mappings.len() < MAPPINGS_MAX {
+            mappings.push(mapping);
+        } else if mapping.file != 0 {
+            give_up_one(&mut mappings);
+            mappings.push(mapping);
         }
-        mappings.extend(parse_maps_line(&String::from_utf8_lossy(&line), pid, files));
     }
     if mappings.is_empty() { None } else { Some(mappings) }
 }
@@ -557,6 +574,25 @@ mod tests {
         check(&[(10, 40, 1)], (20, 30, 2), &[(10, 20, 1), (20, 30, 2), (30, 40, 1)]);
         check(&[(10, 20, 1), (20, 30, 2)], (15, 25, 3), &[(10, 15, 1), (15, 25, 3), (25, 30, 2)]);
         check(&[(10, 20, 1), (30, 40, 2)], (5, 50, 3), &[(5, 50, 3)]);
+    }
+
+    /// Of more mappings than fit, those of files stay: their stacks go on.
+    #[test]
+    fn more_mappings_than_fit() {
+        let mut mappings = Vec::new();
+        let n = abi::HF_MAX_MAPPINGS as u64;
+        for at in 0..n + 10 {
+            insert(&mut mappings, mapping(at * 20, at * 20 + 10, 0));
+        }
+        assert_eq!(mappings.len() as u64, n);
+        insert(&mut mappings, mapping(n * 40, n * 40 + 10, 1));
+        insert(&mut mappings, mapping(n * 50, n * 50 + 10, 2));
+        assert_eq!(mappings.len() as u64, n);
+        let files: Vec<_> = mappings.iter().map(|m| m.file).filter(|&file| file != 0).collect();
+        assert_eq!(files, [1, 2]);
+        assert!(mappings.is_sorted_by_key(|m| m.start));
+        let lowest = mappings.first().expect("one").start;
+        assert_eq!(lowest, 0, "the highest anonymous ones went");
     }
 
     /// Lines of maps as the kernel prints them.

@@ -8,6 +8,7 @@ use crate::{Exit, summary};
 use anyhow::Context as _;
 use serde_json::Value;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Books are a few MiB for ten thousand processes.
@@ -26,7 +27,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         })?;
     let text = memory(&books)
         .ok_or_else(|| Exit::usage(format!("{}: no figures on memory in it", file.display())))?;
-    print!("{text}");
+    std::io::stdout().write_all(text.as_bytes()).context("writing to stdout")?;
     Ok(ExitCode::SUCCESS)
 }
 
