@@ -429,7 +429,7 @@ fn a_listener_that_leaves() {
     // Without its other end a terminal refuses even the progress line.
     let record = format!("'{}' record -o '{}'", hotframe.display(), closed.display());
     let line = format!(
-        "sleep 9 | script -qec \"{record}\" /dev/null >/dev/null & sleep 2; kill -s KILL $!; \
+        "sleep 9 2>/dev/null | script -qec \"{record}\" /dev/null >/dev/null & sleep 2; kill -s KILL $!; \
          for i in $(seq 80); do [ -e '{}' ] && break; sleep 0.1; done",
         closed.display()
     );
@@ -515,6 +515,32 @@ fn top_gives_the_terminal_back() {
     let screen = run("script", ["-qec", &format!("{command}; true"), "/dev/null"]);
     assert!(screen.contains("\x1b[?1049h"), "{screen:?}");
     assert!(screen.contains("\x1b[?1049l"), "{screen:?}");
+}
+
+/// A terminal that is closed ends `top`, also where a hang-up is ignored: it read what is no more there
+/// for ever, and took a whole processor for it.
+#[test]
+fn top_ends_with_its_terminal() {
+    live!();
+    if !hotframe_live::has_program("script") {
+        return skipped("script(1) is not installed");
+    }
+    for trap in ["", "trap '' HUP;"] {
+        let scratch = Scratch::new();
+        let pid = scratch.path("pid");
+        let top = format!(
+            "{trap} echo \\$\\$ >'{}'; exec '{}' top",
+            pid.display(),
+            hotframe_live::hotframe().display()
+        );
+        let line = format!(
+            "sleep 20 2>/dev/null | script -qec \"{top}\" /dev/null >/dev/null 2>&1 & sleep 3; kill -s KILL $!; \
+             pid=$(cat '{}'); for i in $(seq 80); do kill -s 0 $pid || break; sleep 0.1; done 2>/dev/null; \
+             kill -s KILL $pid 2>/dev/null && echo runs",
+            pid.display()
+        );
+        assert_eq!(run("sh", ["-c", &format!("{line}; true")]), "", "{trap}");
+    }
 }
 
 /// Ctrl-Z gives the terminal to the shell, `fg` takes it again.

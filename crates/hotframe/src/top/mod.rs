@@ -22,9 +22,13 @@ use crate::signals;
 use anyhow::Context as _;
 use feed::{Feed, News};
 use model::{Model, Tab};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, raise};
 use nix::sys::signalfd::SignalFd;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -49,7 +53,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let feed = Feed::start(options)?;
     let mut terminal = ratatui::try_init().context("preparing the terminal")?;
     let result = show(options, &feed, &signals, &mut terminal);
-    ratatui::restore();
+    if wait(&signals, Duration::ZERO).is_ok_and(|end| matches!(end, Wait::Gone)) {
+        // It cannot be given back, and dropped it says so on a stderr that is gone as well.
+        std::mem::forget(terminal);
+        return Ok(ExitCode::from(128 + Signal::SIGHUP as u8));
+    }
+    let _ = ratatui::try_restore();
     result
 }
 
@@ -80,7 +89,11 @@ fn show(
         if let Some(signal) = signals.read_signal().context("reading a signal")? {
             return Ok(ExitCode::from(128u8.saturating_add(signal.ssi_signo as u8)));
         }
-        if event::poll(TURN).context("waiting for keys")? {
+        if matches!(wait(signals, TURN)?, Wait::Gone) {
+            return Ok(ExitCode::FAILURE);
+        }
+        // All that one reading brought, and a resize, of which only crossterm knows.
+        while event::poll(Duration::ZERO).context("waiting for keys")? {
             match event::read().context("reading keys")? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => {
                     if is_suspend(&key) {
@@ -97,6 +110,34 @@ fn show(
     }
 }
 
+/// What came while we waited.
+enum Wait {
+    /// Keys, a signal, or nothing.
+    On,
+    /// The end of the terminal, be it that a hang-up is ignored.
+    Gone,
+}
+
+/// Waits for keys and signals. Of a terminal that is gone nothing may be asked: crossterm reads it again
+/// and again, for ever.
+fn wait(signals: &SignalFd, time: Duration) -> anyhow::Result<Wait> {
+    let stdin = std::io::stdin();
+    let mut fds = [
+        PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+    ];
+    match poll(&mut fds, PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO)) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(cause) => return Err(cause).context("waiting for keys"),
+    }
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    let [keys, _] = &fds;
+    Ok(match keys.revents().is_some_and(|events| events.intersects(gone)) {
+        true => Wait::Gone,
+        false => Wait::On,
+    })
+}
+
 fn is_suspend(key: &KeyEvent) -> bool {
     key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('z')
 }
@@ -104,8 +145,8 @@ fn is_suspend(key: &KeyEvent) -> bool {
 /// Gives the terminal back and stops, as the terminal itself does it on Ctrl-Z where it is not raw; goes
 /// on when the shell says so. What would have been sampled meanwhile is lost.
 fn suspend() -> anyhow::Result<ratatui::DefaultTerminal> {
-    ratatui::restore();
-    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTSTP).context("stopping")?;
+    let _ = ratatui::try_restore();
+    raise(Signal::SIGTSTP).context("stopping")?;
     ratatui::try_init().context("preparing the terminal")
 }
 
