@@ -30,6 +30,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
+use std::ops::Bound;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ const SETTLING: Duration = Duration::from_millis(2);
 const LEARNING: Duration = Duration::from_millis(10);
 /// How often CPUs coming and going are looked for.
 pub(crate) const CPUS_NS: u64 = 1_000_000_000;
+/// Targets that are looked at in a second.
+const LOOK_AFTER: usize = 64;
 /// Bytes of stacks that one CPU may send in a second.
 const SLICE_BYTES_PER_S: u64 = 16 << 20;
 /// Longest walk. A thousand cold frames take a fifth of it.
@@ -234,6 +237,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         ledger,
         signals,
         targets,
+        looked_after: 0,
+        lost_events: 0,
         follows_children: target.is_some(),
         exit_code: None,
         is_interrupted: false,
@@ -505,6 +510,12 @@ fn goes_on(pid: u32) -> bool {
     !rest.starts_with(['Z', 'X']) || n_threads > 1
 }
 
+/// Up to `n` of these, those behind `last` first, then from the lowest on.
+fn next_ones(pids: &BTreeSet<u32>, last: u32, n: usize) -> Vec<u32> {
+    let behind = pids.range((Bound::Excluded(last), Bound::Unbounded));
+    behind.chain(pids.range(..=last)).take(n).copied().collect()
+}
+
 /// Processes that ended, which the pid filter forgets. One that goes on without its first thread did not.
 pub(crate) fn take_ended(kernel: &Kernel, session: &mut Session) -> Vec<u32> {
     let mut ended = std::mem::take(&mut session.exited);
@@ -565,6 +576,9 @@ struct Recorder {
     signals: Arc<SignalFd>,
     /// Processes whose end ends the recording.
     targets: BTreeSet<u32>,
+    /// The target that was looked at last, and how many events were lost by then.
+    looked_after: u32,
+    lost_events: u64,
     /// With a command its descendants count too.
     follows_children: bool,
     /// The command's, once it has ended.
@@ -701,9 +715,19 @@ impl Recorder {
         }
     }
 
-    /// An end that no record told of, after lost ones.
+    /// An end that no record told of: after lost ones, or one read before its fork. Of many targets a few
+    /// at a time are looked at: the last ones decide, and when they are the last they are few.
     fn look_after_targets(&mut self) {
-        self.targets.retain(|&pid| goes_on(pid));
+        let lost_events = self.session.processes.lost_events;
+        if std::mem::replace(&mut self.lost_events, lost_events) != lost_events {
+            self.targets.retain(|&pid| goes_on(pid));
+            return;
+        }
+        let turn = next_ones(&self.targets, self.looked_after, LOOK_AFTER);
+        self.looked_after = turn.last().copied().unwrap_or(0);
+        for pid in turn.into_iter().filter(|&pid| !goes_on(pid)) {
+            self.targets.remove(&pid);
+        }
     }
 
     fn drain_all(&mut self) {
@@ -987,6 +1011,16 @@ pub(crate) fn cpu_seconds() -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each has its turn, and few are all looked at each time.
+    #[test]
+    fn turns() {
+        let pids = BTreeSet::from([3, 5, 8, 9]);
+        assert_eq!(next_ones(&pids, 0, 3), [3, 5, 8]);
+        assert_eq!(next_ones(&pids, 8, 3), [9, 3, 5]);
+        assert_eq!(next_ones(&pids, 6, 64), [8, 9, 3, 5]);
+        assert_eq!(next_ones(&BTreeSet::new(), 6, 64), [0; 0]);
+    }
 
     /// The stated minimum works, one byte less does not, and the shares never exceed the budget.
     #[test]
