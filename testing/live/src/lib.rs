@@ -60,6 +60,12 @@ pub fn skipped(why: &str) {
     let _ = writeln!(io::stderr(), "{test}: SKIPPED: {why}");
 }
 
+/// Does hotframe walk by tail calls, as on a kernel without `bpf_loop`? It keeps 512 frames then, and says
+/// so of deeper stacks.
+pub fn by_tail_calls() -> bool {
+    std::env::var("HOTFRAME_FORCE").is_ok_and(|forced| forced.contains("tailcalls"))
+}
+
 /// Is the effective user root?
 pub fn is_root() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| {

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use hotframe_live::{
-    Stack, Workload, has_program, live, program, record, record_pid, record_until, run, send,
-    skipped, wait_for,
+    Stack, Workload, by_tail_calls, has_program, live, program, record, record_pid, record_until,
+    run, send, skipped, wait_for,
 };
 use std::path::Path;
 use std::process::Command;
@@ -43,9 +43,7 @@ fn recursion_300_without_frame_pointers() {
 #[test]
 fn recursion_1000_without_frame_pointers() {
     live!();
-    // The fallback by tail calls keeps 512 frames, and says so.
-    let by_tail_calls = std::env::var("HOTFRAME_FORCE").is_ok_and(|f| f.contains("tailcalls"));
-    recursion(if by_tail_calls { 480 } else { 1000 });
+    recursion(if by_tail_calls() { 480 } else { 1000 });
 }
 
 /// Deeper than any stack we keep: cut as too deep, the leaf's side kept.
