@@ -179,8 +179,6 @@ impl Serving {
             if served.runtime.id() != raw.head.runtime() {
                 continue;
             }
-            // Nothing that was read for another frame is believed: it may be old.
-            self.memory.forget();
             let view = hotframe_runtime::Process {
                 pid,
                 bias: served.bias,
@@ -539,8 +537,10 @@ impl Runtimes {
         let mappings = hotframe_runtime::Mappings::new(&make);
         let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
         let mut frames = Vec::new();
+        self.forget_pages(&pids);
         for (at, words) in questions.iter().enumerate() {
             if at > 0 && Instant::now() >= until {
+                self.forget_pages(&pids);
                 return at;
             }
             let (head, data) =
@@ -575,7 +575,15 @@ impl Runtimes {
                 },
             );
         }
+        self.forget_pages(&pids);
         questions.len()
+    }
+
+    /// What was read for frames that were asked before is not believed: it may be old. All of one asking
+    /// were sampled before anything is read for it, and who names them looks past the cache in the end,
+    /// so that a page that was read for another of them is of the time in between.
+    fn forget_pages(&self, pids: &[u32]) {
+        pids.iter().filter_map(|pid| self.serving.get(pid)).for_each(|it| it.memory.forget());
     }
 
     /// What became of each runtime of each process.

@@ -4,8 +4,8 @@
 //!
 //! # How it works
 //! Objects of a runtime lie close together: a page that was read serves all further reads of it
-//! until [`Memory::forget`], which whoever resolves calls between frames, so that nothing stale
-//! lives on. A batch of reads is one system call. Where `process_vm_readv` is forbidden,
+//! until [`Memory::forget`], which whoever resolves calls before and after the frames that are asked
+//! together, so that nothing lives on from before they were sampled. A batch of reads is one system call. Where `process_vm_readv` is forbidden,
 //! `/proc/PID/mem` is tried; that descriptor stays with the address space that it was opened for,
 //! and reads nothing after an exec.
 //!

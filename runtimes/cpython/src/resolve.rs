@@ -33,6 +33,13 @@ const TABLE_MAX_BYTES: usize = 1 << 20;
 /// `PyTypeObject.tp_name`.
 const TYPE_NAME: u64 = 24;
 
+/// The word at an offset of a block; 0: it ends before.
+fn word_at(block: &[u8], offset: u64) -> u64 {
+    let at = offset as usize;
+    let bytes = block.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+    u64::from_le_bytes(bytes.unwrap_or_default())
+}
+
 /// Is what an object begins with a count of references (`PyObject.ob_refcnt`)? Allocators use a free
 /// block's first word to chain it. Free-threaded objects begin otherwise.
 pub(crate) fn is_alive(references: u64, offsets: &Offsets) -> bool {
@@ -100,18 +107,12 @@ impl Resolver {
         if raw.own() != self.cookie(&block) {
             return Err(Why::StalePointer);
         }
-        let word = |offset: u64| {
-            let at = offset as usize;
-            let bytes = block.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-            u64::from_le_bytes(bytes.unwrap_or_default())
-        };
+        let offsets = &self.offsets;
+        let word = |offset: u64| word_at(&block, offset);
         // Whoever frees an object puts a pointer, or nothing, where its count of references was.
-        if !is_alive(word(0), &self.offsets)
-            || !self.is_code_type(word(self.offsets.object_type), memory)
-        {
+        if !is_alive(word(0), offsets) || !self.is_code_type(word(offsets.object_type), memory) {
             return Err(Why::StalePointer);
         }
-        let offsets = &self.offsets;
         let [name, file, lines] = [
             offsets.code_qualname.unwrap_or(offsets.code_name),
             offsets.code_filename,
@@ -129,7 +130,7 @@ impl Resolver {
         if !memory.read_fresh(code, &mut again) {
             return Err(self.gone(memory));
         }
-        if self.cookie(&again) != raw.own() {
+        if self.cookie(&again) != raw.own() || !is_alive(word_at(&again, 0), offsets) {
             return Err(Why::StalePointer);
         }
         frame.ok_or(Why::Unsupported)
