@@ -23,10 +23,10 @@ use crate::told::Told;
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt};
 use hotframe_runtime::{
-    Attached, Executable, Frame, Layout, Memory, Naming, Outcome, RawFrame, Region, Runtime,
-    Unusable, Why, elf,
+    Attached, Executable, Frame, KNOWN_WORDS, Known, Layout, Memory, Naming, NothingKnown, Outcome,
+    RawFrame, Region, Runtime, Unusable, Why, elf,
 };
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -152,8 +152,54 @@ struct Serving {
     replaced: Vec<Table>,
 }
 
-/// Takes a question's index and its frames, or why there are none.
-pub type Answers<'a> = &'a mut dyn FnMut(usize, Result<&[Frame], Why>);
+/// Who asks for the names of a process's frames, and keeps them.
+pub trait Asker {
+    /// Takes a question's index and its frames, innermost first, or why there are none.
+    fn answer(&mut self, at: usize, named: Result<&[Frame], Why>);
+
+    /// The function that was kept under these words: see [`Known`].
+    fn find(&mut self, words: &[u64]) -> Option<Frame>;
+
+    /// Keeps one.
+    fn keep(&mut self, words: &[u64], frame: &Frame);
+}
+
+/// What the asker keeps for a runtime.
+struct KnownTo<'a, 'b> {
+    asker: &'a RefCell<&'b mut dyn Asker>,
+    runtime: u32,
+}
+
+impl KnownTo<'_, '_> {
+    /// A dynamic frame's words, of which a step sends none: it says of no frame that it has so many.
+    fn words(&self, key: &[u64; KNOWN_WORDS]) -> [u64; KNOWN_WORDS + 2] {
+        const MARK: u64 = u64::MAX;
+        let n_data = KNOWN_WORDS as u64 + 1;
+        let head = u64::from(abi::HF_FRAME_DYNAMIC) << abi::HF_FRAME_KIND_SHIFT
+            | u64::from(self.runtime) << abi::HF_FRAME_RUNTIME_SHIFT
+            | n_data << abi::HF_FRAME_N_DATA_SHIFT;
+        let [a, b, c, d] = *key;
+        [head, a, b, c, d, MARK]
+    }
+}
+
+impl Known for KnownTo<'_, '_> {
+    fn find(&self, key: &[u64; KNOWN_WORDS]) -> Option<Frame> {
+        self.asker.borrow_mut().find(&self.words(key))
+    }
+
+    fn keep(&self, key: &[u64; KNOWN_WORDS], frame: &Frame) {
+        self.asker.borrow_mut().keep(&self.words(key), frame);
+    }
+}
+
+/// What is known beside a frame's process.
+struct Around<'a, 't> {
+    told: &'a dyn Fn([u64; 2]) -> Option<&'t [u8]>,
+    known: &'a dyn Known,
+    mappings: &'a hotframe_runtime::Mappings<'a>,
+    open: &'a OpenMapping<'a>,
+}
 
 impl Serving {
     fn is_attached(&self) -> bool {
@@ -162,15 +208,14 @@ impl Serving {
 
     /// Names a frame: appends to `frames`, which is emptied first. `told` finds what its step told
     /// by a key.
-    fn resolve<'t>(
+    fn resolve(
         &mut self,
         pid: u32,
         raw: &RawFrame<'_>,
-        told: &dyn Fn([u64; 2]) -> Option<&'t [u8]>,
-        mappings: &hotframe_runtime::Mappings<'_>,
-        open: &OpenMapping<'_>,
+        around: &Around<'_, '_>,
         frames: &mut Vec<Frame>,
     ) -> Outcome {
+        let &Around { told, known, mappings, open } = around;
         let mut outcome = Outcome::Unnamed(Why::ProcessGone);
         frames.clear();
         // Two of a kind in one process (interpreters in two libraries): the one that can.
@@ -184,6 +229,7 @@ impl Serving {
                 bias: served.bias,
                 memory: &self.memory,
                 naming: self.naming,
+                known,
                 mappings,
                 open,
             };
@@ -501,7 +547,6 @@ impl Runtimes {
     }
 
     /// Names frames of one process, as long as there is time; returns how many were looked at.
-    /// `out` gets the index of a question and its frames, innermost first, or why there are none.
     pub fn resolve(
         &mut self,
         incarnation: Incarnation,
@@ -509,7 +554,7 @@ impl Runtimes {
         process: Option<&Process>,
         files: &Files,
         until: Instant,
-        out: Answers<'_>,
+        asker: &mut dyn Asker,
     ) -> usize {
         let own = self.serving.get(&incarnation.pid).filter(|serving| {
             // Another program now has the pid.
@@ -530,13 +575,14 @@ impl Runtimes {
             pids.insert(0, incarnation.pid);
         }
         let Some(process) = process.filter(|_| !pids.is_empty()) else {
-            (0..questions.len()).for_each(|at| out(at, Err(Why::ProcessGone)));
+            (0..questions.len()).for_each(|at| asker.answer(at, Err(Why::ProcessGone)));
             return questions.len();
         };
         let make = || view_mappings(process, files);
         let mappings = hotframe_runtime::Mappings::new(&make);
         let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
         let mut frames = Vec::new();
+        let asker = RefCell::new(asker);
         self.forget_pages(&pids);
         for (at, words) in questions.iter().enumerate() {
             if at > 0 && Instant::now() >= until {
@@ -548,6 +594,7 @@ impl Runtimes {
             let raw = RawFrame { head: abi::FrameWord(head), data, told: None };
             // Of the frame's own process, whoever names it.
             let (runtime, store) = (raw.head.runtime(), &self.told);
+            let known = KnownTo { asker: &asker, runtime };
             let was_told = Cell::new(false);
             let mut ask = |uses_told: bool| {
                 let told = |frame| {
@@ -556,7 +603,12 @@ impl Runtimes {
                     record.filter(|_| uses_told)
                 };
                 ask_in_turn(&mut self.serving, &pids, |pid, serving| {
-                    serving.resolve(pid, &raw, &told, &mappings, &open, &mut frames)
+                    // What a relative has is not this one's.
+                    let known: &dyn Known =
+                        if pid == incarnation.pid { &known } else { &NothingKnown };
+                    let (told, mappings, open) = (&told, &mappings, &open);
+                    let around = Around { told, known, mappings, open };
+                    serving.resolve(pid, &raw, &around, &mut frames)
                 })
             };
             // What was told has only the beginning of a table of lines: a relative that can be read
@@ -566,7 +618,7 @@ impl Runtimes {
             if has_relatives && outcome != Outcome::Named && was_told.get() {
                 outcome = ask(true);
             }
-            out(
+            asker.borrow_mut().answer(
                 at,
                 match outcome {
                     Outcome::Named if !frames.is_empty() => Ok(&frames),
@@ -671,6 +723,7 @@ fn refresh(
             bias: served.bias,
             memory: &serving.memory,
             naming: serving.naming,
+            known: &NothingKnown,
             mappings: &mappings,
             open: &open,
         };

@@ -19,8 +19,8 @@ use crate::files::{FileId, Files, Reader, State};
 use crate::jit::Jit;
 use crate::processes::{Mapping, Memory, NO_CGROUP, Processes};
 use crate::profile::{FRAME_INLINED, Kind};
-use crate::recording::{Exe, Incarnation, Recording, Sample};
-use crate::runtimes::Runtimes;
+use crate::recording::{Exe, Incarnation, Question, Recording, Sample};
+use crate::runtimes::{Asker, Runtimes};
 use crate::segments::Segments;
 use crate::sideband::{self, Event};
 use crate::tables::{Tables, without_file};
@@ -378,15 +378,7 @@ impl Session {
                 self.processes.get(incarnation.pid),
                 &self.files,
                 until,
-                &mut |at, named| {
-                    let Some(question) = batch.get(at) else { return };
-                    match named {
-                        Ok(frames) => {
-                            recording.answer(question.id, &infos(&question.words, frames))
-                        }
-                        Err(why) => recording.answer_unnamed(question.id, unnamed(why)),
-                    }
-                },
+                &mut Asking { recording, batch },
             );
             rest = rest.get(done..).unwrap_or_default();
             if Instant::now() >= until {
@@ -923,6 +915,50 @@ fn sample_words(bytes: &[u8]) -> Option<(abi::hf_sample, impl ExactSizeIterator<
 /// Is a part of this sample's stack?
 fn is_of(part: &abi::hf_sample, sample: &abi::hf_sample) -> bool {
     part.time_ns == sample.time_ns && part.tid == sample.tid
+}
+
+/// Questions of one process, and where the answers go.
+struct Asking<'a> {
+    recording: &'a mut Recording,
+    batch: &'a [Question],
+}
+
+impl Asking<'_> {
+    fn incarnation(&mut self) -> Option<hotframe_frames::Incarnation> {
+        let first = self.batch.first()?;
+        Some(self.recording.store.incarnation(first.incarnation.into()))
+    }
+}
+
+impl Asker for Asking<'_> {
+    fn answer(&mut self, at: usize, named: Result<&[Frame], Why>) {
+        let Some(question) = self.batch.get(at) else { return };
+        match named {
+            Ok(frames) => self.recording.answer(question.id, &infos(&question.words, frames)),
+            Err(why) => self.recording.answer_unnamed(question.id, unnamed(why)),
+        }
+    }
+
+    fn find(&mut self, words: &[u64]) -> Option<Frame> {
+        let of = self.incarnation()?;
+        let store = &mut self.recording.store;
+        let known = store.known_frame(of, words)?;
+        let function = store.function(known.function);
+        Some(Frame {
+            name: function.name.into(),
+            file: function.file.into(),
+            start_line: function.start_line,
+            ..Frame::default()
+        })
+    }
+
+    fn keep(&mut self, words: &[u64], frame: &Frame) {
+        if let Some(of) = self.incarnation() {
+            // Without room the names are read again.
+            let _ =
+                self.recording.store.learn(of, words, &infos(words, std::slice::from_ref(frame)));
+        }
+    }
 }
 
 /// Frames of a runtime as the store takes them.

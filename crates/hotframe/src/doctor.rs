@@ -957,6 +957,7 @@ fn unwound_in(
         bias: image.wrapping_sub(elf.image_base()),
         memory: &Memory::of(pid),
         naming: Naming::default(),
+        known: &hotframe_runtime::NothingKnown,
         mappings: &hotframe_runtime::Mappings::new(&make),
         open: &open,
     };

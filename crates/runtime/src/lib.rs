@@ -101,10 +101,37 @@ pub struct Process<'a> {
     pub memory: &'a Memory,
     /// How whoever reads the names wants them.
     pub naming: Naming,
+    /// Functions of it that were named before.
+    pub known: &'a dyn Known,
     /// Its executable mappings, sorted.
     pub mappings: &'a Mappings<'a>,
     /// Opens the file behind a mapping, for those who need another one than the recognised.
     pub open: &'a dyn Fn(&Mapping) -> Option<Arc<dyn ReadAt + Send + Sync>>,
+}
+
+/// Functions of a process that were named before. They stand in the frame store, like all names: a runtime
+/// that meets one at another position need not read its names again.
+pub trait Known {
+    /// The function that was kept under these words, as a frame without a line. The words have to say that
+    /// it is still the same one.
+    fn find(&self, key: &[u64; KNOWN_WORDS]) -> Option<Frame>;
+
+    /// Keeps a function, as long as there is room.
+    fn keep(&self, key: &[u64; KNOWN_WORDS], frame: &Frame);
+}
+
+/// Words by which a function is known.
+pub const KNOWN_WORDS: usize = 4;
+
+/// No function is known, and none is kept.
+pub struct NothingKnown;
+
+impl Known for NothingKnown {
+    fn find(&self, _: &[u64; KNOWN_WORDS]) -> Option<Frame> {
+        None
+    }
+
+    fn keep(&self, _: &[u64; KNOWN_WORDS], _: &Frame) {}
 }
 
 /// How names are written: the same for all processes, from the beginning of a recording to its end.

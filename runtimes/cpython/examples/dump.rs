@@ -38,7 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let make = || mappings.clone();
         let view = Mappings::new(&make);
         let naming = Naming::default();
-        let process = Process { pid, bias, memory: &memory, naming, mappings: &view, open: &open };
+        let known = &hotframe_runtime::NothingKnown;
+        let process =
+            Process { pid, bias, memory: &memory, naming, known, mappings: &view, open: &open };
         let began = std::time::Instant::now();
         let attached = layout.attach(&process)?;
         println!("attached in {:?}, {} reads", began.elapsed(), memory.reads());

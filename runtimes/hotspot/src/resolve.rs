@@ -35,7 +35,9 @@ use crate::unsigned5::Reader;
 use hotframe_abi as shared;
 use hotframe_objects::ElfFile;
 use hotframe_runtime::memory::PAGE_BYTES;
-use hotframe_runtime::{Frame, Memory, Naming, Outcome, Process, RawFrame, Unusable, Why};
+use hotframe_runtime::{
+    Frame, KNOWN_WORDS, Memory, Naming, Outcome, Process, RawFrame, Unusable, Why,
+};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -83,14 +85,40 @@ struct Stubs {
 
 /// What is read of a method.
 struct Method {
+    names: Names,
+    constant: u64,
+    lines: Lines,
+}
+
+struct Names {
     /// Its class, and a hash of that (see [`Seen`]).
     holder: u64,
     holder_hash: u32,
     name: Vec<u8>,
     file: Vec<u8>,
-    constant: u64,
-    lines: Option<u64>,
 }
+
+/// Where a method's names are: its `ConstMethod` and constants, and which of them is its name.
+struct Head {
+    constant: u64,
+    pool: u64,
+    name: u16,
+    lines: Lines,
+}
+
+/// Address of a method's table of lines, if it has one.
+struct Lines(Option<u64>);
+
+/// Functions of compiled code, as they are named.
+struct Functions<'a> {
+    process: &'a Process<'a>,
+    epoch: u64,
+    /// Those that were not known, to be kept once it is known that they were what they seemed.
+    met: Vec<([u64; KNOWN_WORDS], Frame)>,
+}
+
+/// The epoch of what is never unloaded.
+const LASTS: u64 = (1 << 48) - 1;
 
 impl Resolver {
     pub(crate) fn new(offsets: Arc<Offsets>, bias: u64) -> Resolver {
@@ -133,10 +161,10 @@ impl Resolver {
             for n in 0..n.min(METHODS_MAX) {
                 let address = memory.u64(data.wrapping_add(u64::from(n) * 8))?;
                 let method = self.method(memory, address)?;
-                if method.holder != class {
+                if method.names.holder != class {
                     return Some(false);
                 }
-                if method.name.starts_with(WANTED) {
+                if method.names.name.starts_with(WANTED) {
                     return Some(true);
                 }
             }
@@ -166,7 +194,7 @@ impl Resolver {
             abi::HF_HOTSPOT_INTERPRETED | abi::HF_HOTSPOT_INTERPRETED_LATE => self
                 .interpreted(raw, process.memory, frames)
                 .or_else(|why| self.of_told(raw, frames).ok_or(why)),
-            abi::HF_HOTSPOT_COMPILED => self.compiled(raw, process.memory, heaps, frames),
+            abi::HF_HOTSPOT_COMPILED => self.compiled(raw, process, heaps, frames),
             abi::HF_HOTSPOT_STUB => self.stub(raw, process, frames),
             _ => Err(Why::Unsupported),
         };
@@ -208,8 +236,8 @@ impl Resolver {
         // A walk that was finished late, in a process that unloads classes, may have no cookies:
         // believed is then what is never anything else, or was there all the time.
         let is_lasting = self.archive.contains(&address);
-        let hash = method.holder_hash;
-        let known = self.seen.get(&method.holder).copied();
+        let hash = method.names.holder_hash;
+        let known = self.seen.get(&method.names.holder).copied();
         let was_it = known.is_some_and(|known| {
             // Epochs are compared as they follow each other, modulo 2^20.
             let since = epoch.wrapping_sub(known.epoch) & abi::HF_HOTSPOT_COOKIE_MASK;
@@ -227,22 +255,22 @@ impl Resolver {
         if is_late && !is_it {
             if known.is_none_or(|known| known.hash != hash) {
                 let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
-                self.remember(method.holder, Seen { hash, epoch: now });
+                self.remember(method.names.holder, Seen { hash, epoch: now });
             }
             return Err(Why::Unloaded);
         }
-        let line = method.line(memory, bci, self.offsets.excludes_zero);
-        let start_line = method.line(memory, 0, self.offsets.excludes_zero);
+        let line = method.lines.line(memory, bci, self.offsets.excludes_zero);
+        let start_line = method.lines.line(memory, 0, self.offsets.excludes_zero);
         let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
         if !is_it {
-            self.remember(method.holder, Seen { hash, epoch: now });
+            self.remember(method.names.holder, Seen { hash, epoch: now });
             if now != epoch {
                 return Err(Why::Unloaded);
             }
         }
         frames.push(Frame {
-            name: method.name,
-            file: method.file,
+            name: method.names.name,
+            file: method.names.file,
             line,
             start_line,
             ..Frame::default()
@@ -280,10 +308,11 @@ impl Resolver {
     fn compiled(
         &mut self,
         raw: &RawFrame<'_>,
-        memory: &Memory,
+        process: &Process<'_>,
         heaps: &[Heap],
         frames: &mut Vec<Frame>,
     ) -> Result<(), Why> {
+        let memory = process.memory;
         let o = self.offsets.clone();
         let own = raw.own();
         let blob = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
@@ -294,48 +323,76 @@ impl Resolver {
         if !heaps.iter().any(|heap| blob >= heap.low && blob < heap.end) {
             return Err(Why::StalePointer);
         }
+        let epoch_addr = self.epoch_addr;
+        // If it is still there, the epoch.
         let is_still = |memory: &Memory| {
-            let mut found = [0; 4];
-            let mut used = [0];
+            let (mut found, mut used, mut epoch) = ([0; 4], [0], [0; 8]);
             let block = blob.wrapping_sub(o.block_bytes.into());
             let mut places = [
                 (blob + u64::from(o.nmethod_compile_id), &mut found[..]),
                 (block + u64::from(o.block_used), &mut used[..]),
+                (epoch_addr, &mut epoch[..]),
             ];
-            memory.read_batch(&mut places).iter().all(|done| *done)
-                && u32::from_le_bytes(found) == id
-                && used != [0]
+            let n = if epoch_addr == 0 { 2 } else { 3 };
+            let done = memory.read_batch(places.get_mut(..n).unwrap_or_default());
+            (done.iter().all(|done| *done) && u32::from_le_bytes(found) == id && used != [0])
+                .then(|| u64::from_le_bytes(epoch))
         };
-        if !is_still(memory) {
+        let Some(epoch) = is_still(memory) else {
             let gone = memory.u8(blob).is_none() && self.epoch(memory).is_none();
             return Err(if gone { Why::ProcessGone } else { Why::StalePointer });
-        }
-        let found = self.scopes(memory, blob, pc, is_return, frames);
+        };
+        let mut functions = Functions { process, epoch, met: Vec::new() };
+        let found = self.scopes(&mut functions, blob, pc, is_return, frames);
         if found.is_none() {
             // Without debug information at this place: the method alone.
             let address =
                 memory.u64(blob + u64::from(o.nmethod_method)).ok_or(Why::StalePointer)?;
-            let method = self.method(memory, address).ok_or(Why::StalePointer)?;
-            let start_line = method.line(memory, 0, o.excludes_zero);
-            frames.push(Frame {
-                name: method.name,
-                file: method.file,
-                start_line,
-                ..Frame::default()
-            });
+            let function = self.function(&mut functions, address, abi::HF_HOTSPOT_BCI_NONE);
+            frames.push(function.ok_or(Why::StalePointer)?);
         }
-        if is_still(memory) { Ok(()) } else { Err(Why::StalePointer) }
+        let now = is_still(memory).ok_or(Why::StalePointer)?;
+        if now == epoch {
+            functions.met.iter().for_each(|(key, frame)| process.known.keep(key, frame));
+        }
+        Ok(())
+    }
+
+    /// The function that a method is, at a bytecode index: its names from the store where they are known.
+    fn function(&self, to: &mut Functions<'_>, address: u64, bci: u32) -> Option<Frame> {
+        let o = &*self.offsets;
+        let memory = to.process.memory;
+        let head = self.head(memory, address)?;
+        let line = head.lines.line(memory, bci, o.excludes_zero);
+        // A method lies where it was made until its class is unloaded, or redefined, and has other
+        // constants then. Those of the archive stay, and where it is not known what is unloaded they alone
+        // are known again.
+        let lasts = self.archive.contains(&address);
+        let epoch = if lasts { LASTS } else { to.epoch };
+        let key = [address, head.constant, head.pool, epoch << 16 | u64::from(head.name)];
+        let can_be_known = lasts || self.epoch_addr != 0;
+        if can_be_known && let Some(frame) = to.process.known.find(&key) {
+            return Some(Frame { line, ..frame });
+        }
+        let names = self.names(memory, &head)?;
+        let start_line = head.lines.line(memory, 0, o.excludes_zero);
+        let frame = Frame { name: names.name, file: names.file, start_line, ..Frame::default() };
+        if can_be_known {
+            to.met.push((key, frame.clone()));
+        }
+        Some(Frame { line, ..frame })
     }
 
     /// Appends the scopes of a pc; `None`, and nothing, if it has none.
     fn scopes(
-        &mut self,
-        memory: &Memory,
+        &self,
+        to: &mut Functions<'_>,
         blob: u64,
         pc: u64,
         is_return: bool,
         frames: &mut Vec<Frame>,
     ) -> Option<()> {
+        let memory = to.process.memory;
         let o = self.offsets.clone();
         let field = |at: u16| memory.u32(blob + u64::from(at)).map(u64::from);
         let begin = match o.code_begin {
@@ -361,18 +418,11 @@ impl Resolver {
             let bci = reader.unsigned()?.wrapping_sub(1);
             let slot = debug.metadata.checked_add(u64::from(index.checked_sub(1)?) * 8)?;
             let address = memory.u64(slot).filter(|_| slot < debug.metadata_end)?;
-            let Some(method) = self.method(memory, address) else {
+            let Some(function) = self.function(to, address, bci) else {
                 frames.truncate(first);
                 return None;
             };
-            frames.push(Frame {
-                line: method.line(memory, bci, o.excludes_zero),
-                start_line: method.line(memory, 0, o.excludes_zero),
-                name: method.name,
-                file: method.file,
-                inlined: sender != 0,
-                ..Frame::default()
-            });
+            frames.push(Frame { inlined: sender != 0, ..function });
             if sender == 0 {
                 return Some(());
             }
@@ -385,8 +435,10 @@ impl Resolver {
         None
     }
 
-    /// Reads a method's names.
-    fn method(&self, memory: &Memory, address: u64) -> Option<Method> {
+    /// Reads where a method's names and lines are.
+    fn head(&self, memory: &Memory, address: u64) -> Option<Head> {
+        /// `ConstMethod::_has_linenumber_table`, in all versions.
+        const HAS_LINES: u64 = 1;
         let o = &*self.offsets;
         if address == 0 || !address.is_multiple_of(8) {
             return None;
@@ -394,12 +446,30 @@ impl Resolver {
         let constant = memory.u64(address.wrapping_add(o.method_const.into()))?;
         let field = |at: u16| memory.u16(constant.wrapping_add(at.into())).map(u64::from);
         let pool = memory.u64(constant.wrapping_add(o.const_constants.into()))?;
+        let lines = (field(o.const_flags)? & HAS_LINES != 0)
+            .then_some(constant.wrapping_add(u64::from(o.const_bytes) + field(o.const_code_size)?));
+        let name = memory.u16(constant.wrapping_add(o.const_name.into()))?;
+        Some(Head { constant, pool, name, lines: Lines(lines) })
+    }
+
+    /// Reads a method.
+    fn method(&self, memory: &Memory, address: u64) -> Option<Method> {
+        let head = self.head(memory, address)?;
+        let names = self.names(memory, &head)?;
+        Some(Method { names, constant: head.constant, lines: head.lines })
+    }
+
+    /// Reads a method's names.
+    fn names(&self, memory: &Memory, head: &Head) -> Option<Names> {
+        let o = &*self.offsets;
+        let &Head { constant, pool, .. } = head;
+        let field = |at: u16| memory.u16(constant.wrapping_add(at.into())).map(u64::from);
         let symbol_at = |index: u64| {
             // Low bits of old versions' slots are flags.
             let slot = pool.wrapping_add(u64::from(o.pool_bytes) + index * 8);
             symbol(o, memory, memory.u64(slot)? & !3)
         };
-        let own = symbol_at(field(o.const_name)?)?;
+        let own = symbol_at(head.name.into())?;
         let holder = memory.u64(pool.wrapping_add(o.pool_holder.into()))?;
         let class = symbol(o, memory, memory.u64(holder.wrapping_add(o.klass_name.into()))?)?;
         if own.is_empty() || class.is_empty() {
@@ -414,15 +484,11 @@ impl Resolver {
             .filter(|&index| index != 0)
             .and_then(|index| symbol_at(index.into()))
             .unwrap_or_default();
-        /// `ConstMethod::_has_linenumber_table`, in all versions.
-        const HAS_LINES: u64 = 1;
-        let lines = (field(o.const_flags)? & HAS_LINES != 0)
-            .then_some(constant.wrapping_add(u64::from(o.const_bytes) + field(o.const_code_size)?));
         let holder_hash = hash(&class) ^ hash(&pool.to_le_bytes());
         let signature = o.const_signature.filter(|_| self.naming.java_signatures);
         let signature = signature.and_then(|at| symbol_at(field(at)?));
         let name = names::method(&class, &own, signature.as_deref(), self.naming);
-        Some(Method { holder, holder_hash, name, file, constant, lines })
+        Some(Names { holder, holder_hash, name, file })
     }
 
     fn stub(
@@ -603,10 +669,10 @@ impl Debug {
     }
 }
 
-impl Method {
+impl Lines {
     /// The line of a bytecode index; 0: unknown.
     fn line(&self, memory: &Memory, bci: u32, excludes_zero: bool) -> u32 {
-        let Some(start) = self.lines else { return 0 };
+        let Some(start) = self.0 else { return 0 };
         if bci >= abi::HF_HOTSPOT_BCI_NONE {
             return 0;
         }
@@ -683,34 +749,90 @@ mod tests {
         assert_eq!(line(&[0], 0, false), Some(0));
     }
 
-    /// A frame without cookies is named only if its method lies in the archive of classes; one whose
-    /// cookie was read later, also if its class was seen before.
-    #[test]
-    fn without_cookies() {
-        const START: u64 = 0x10_0000;
-        const METHOD: u64 = START;
+    /// A process with one method, whose class has this name: as crate::layout::tests::jdk17 says, the
+    /// method, its constant part, pool, class, names.
+    fn one_method(class: &[u8; 4], pool: u64) -> Vec<u8> {
         let mut bytes = vec![0; 0x400];
         let mut put = |at: u64, value: u64, n: usize| {
             bytes[at as usize..at as usize + n].copy_from_slice(&value.to_le_bytes()[..n]);
         };
-        // As crate::layout::tests::jdk17 says: method, its constant part, pool, class, names.
         put(8, START + 0x40, 8);
-        put(0x40 + 8, START + 0x80, 8);
+        put(0x40 + 8, START + pool, 8);
         put(0x40 + 34, 1, 2);
-        put(0x80 + 24, START + 0x100, 8);
-        put(0x80 + 72 + 8, START + 0x200, 8);
+        put(pool + 24, START + 0x100, 8);
+        put(pool + 72 + 8, START + 0x200, 8);
         put(0x100 + 24, START + 0x210, 8);
         put(0x200 + 4, 3, 2);
         put(0x200 + 6, u64::from_le_bytes(*b"run\0\0\0\0\0"), 8);
         put(0x210 + 4, 4, 2);
-        put(0x210 + 6, u64::from_le_bytes(*b"Made\0\0\0\0"), 8);
-        let memory = Memory::recorded(vec![(START, bytes)]);
+        put(0x210 + 6, u64::from(u32::from_le_bytes(*class)), 8);
+        bytes
+    }
+
+    const START: u64 = 0x10_0000;
+    const METHOD: u64 = START;
+
+    #[derive(Default)]
+    struct Kept(std::cell::RefCell<HashMap<[u64; KNOWN_WORDS], Frame>>);
+
+    impl hotframe_runtime::Known for Kept {
+        fn find(&self, key: &[u64; KNOWN_WORDS]) -> Option<Frame> {
+            self.0.borrow().get(key).cloned()
+        }
+
+        fn keep(&self, key: &[u64; KNOWN_WORDS], frame: &Frame) {
+            self.0.borrow_mut().insert(*key, frame.clone());
+        }
+    }
+
+    /// What is known of a method is not read again, until a class is unloaded or the method has other
+    /// constants; without a count of unloaded classes nothing but the archive's is known again.
+    #[test]
+    fn a_known_function() {
+        let kept = Kept::default();
+        let open = |_: &hotframe_runtime::Mapping| None;
+        let mut resolver = Resolver::new(Arc::new(crate::layout::tests::jdk17()), 0);
+        let name = |resolver: &Resolver, class: &[u8; 4], pool: u64, epoch: u64| {
+            let memory = Memory::recorded(vec![(START, one_method(class, pool))]);
+            let process = Process {
+                pid: 1,
+                bias: 0,
+                memory: &memory,
+                naming: Naming::default(),
+                known: &kept,
+                mappings: &hotframe_runtime::Mappings::new(&Vec::new),
+                open: &open,
+            };
+            let mut to = Functions { process: &process, epoch, met: Vec::new() };
+            let frame = resolver.function(&mut to, METHOD, abi::HF_HOTSPOT_BCI_NONE);
+            to.met.iter().for_each(|(key, frame)| hotframe_runtime::Known::keep(&kept, key, frame));
+            frame.map(|frame| String::from_utf8_lossy(&frame.name).into_owned())
+        };
+        let is = |name: Option<String>, wanted: &str| assert_eq!(name.as_deref(), Some(wanted));
+        is(name(&resolver, b"Made", 0x80, 0), "Made.run");
+        is(name(&resolver, b"Else", 0x80, 0), "Else.run");
+        resolver.epoch_addr = 1;
+        is(name(&resolver, b"Made", 0x80, 0), "Made.run");
+        is(name(&resolver, b"Else", 0x80, 0), "Made.run");
+        is(name(&resolver, b"Else", 0xc0, 0), "Else.run");
+        is(name(&resolver, b"Else", 0x80, 1), "Else.run");
+        (resolver.epoch_addr, resolver.archive) = (0, METHOD..METHOD + 8);
+        is(name(&resolver, b"Last", 0x80, 1), "Last.run");
+        is(name(&resolver, b"Else", 0x80, 2), "Last.run");
+    }
+
+    /// A frame without cookies is named only if its method lies in the archive of classes; one whose
+    /// cookie was read later, also if its class was seen before.
+    #[test]
+    fn without_cookies() {
+        let memory = Memory::recorded(vec![(START, one_method(b"Made", 0x80))]);
         let open = |_: &hotframe_runtime::Mapping| None;
         let process = Process {
             pid: 1,
             bias: 0,
             memory: &memory,
             naming: Naming::default(),
+            known: &hotframe_runtime::NothingKnown,
             mappings: &hotframe_runtime::Mappings::new(&Vec::new),
             open: &open,
         };
@@ -798,6 +920,7 @@ mod tests {
             bias: 0,
             memory: &memory,
             naming: Naming::default(),
+            known: &hotframe_runtime::NothingKnown,
             mappings: &hotframe_runtime::Mappings::new(&Vec::new),
             open: &open,
         };
@@ -860,6 +983,7 @@ mod tests {
                     bias: START - 0x1000,
                     memory: &memory,
                     naming: Naming::default(),
+                    known: &hotframe_runtime::NothingKnown,
                     mappings: &hotframe_runtime::Mappings::new(&Vec::new),
                     open: &open,
                 };

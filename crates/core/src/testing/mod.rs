@@ -745,6 +745,7 @@ impl<'a> RecordedRuntimes<'a> {
             bias,
             memory: &self.memory,
             naming: hotframe_runtime::Naming::default(),
+            known: &hotframe_runtime::NothingKnown,
             mappings: &hotframe_runtime::Mappings::new(&make),
             open: &open,
         })
