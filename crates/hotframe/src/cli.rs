@@ -352,7 +352,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Parses `64M`, `64MiB`, `1g`, `70000000`.
+/// Parses `64M`, `64MiB`, `1.5g`, `70000000`.
 pub fn size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -361,9 +361,16 @@ pub fn size(text: &str) -> Option<u64> {
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
         _ => return None,
     };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 6 {
+        return None;
+    }
+    let part = (fraction.parse::<u64>().ok()? << shift) / 10u64.pow(fraction.len() as u32);
+    whole.parse::<u64>().ok()?.checked_mul(1 << shift)?.checked_add(part)
 }
 
 #[cfg(test)]
@@ -383,6 +390,12 @@ mod tests {
         assert_eq!(size("60M"), Some(60 << 20));
         assert_eq!(size("1GiB"), Some(1 << 30));
         assert_eq!(size("4096"), Some(4096));
+        assert_eq!(size("1.5G"), Some(3 << 29));
+        assert_eq!(size("0.25t"), Some(1 << 38));
+        assert_eq!(size("1.999999T"), Some((1 << 40) + (999_999 << 40) / 1_000_000));
+        for bad in ["1.G", ".5G", "1.2.3M", "+1M", "1.0000001K", "-1"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
         assert_eq!(size("12x"), None);
         assert_eq!(size(""), None);
         assert_eq!(size("99999999999999G"), None);
