@@ -18,6 +18,7 @@ mod messages;
 mod output;
 mod record;
 mod registry;
+mod sampler;
 mod signals;
 mod significance;
 mod stats;

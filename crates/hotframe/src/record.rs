@@ -7,6 +7,7 @@ use crate::cli::Record as Options;
 use crate::command::{Handle, Target};
 use crate::memory::{Counts, Ledger, Resident};
 use crate::output::{Output, Place};
+use crate::sampler::{PASS, Sampler, goes_on};
 use crate::stats::{Agent, Books, Document, Spilled};
 use crate::{Exit, audit, cli, doctor, filter, output, signals, summary};
 use anyhow::Context as _;
@@ -31,7 +32,7 @@ use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::ops::Bound;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,15 +41,6 @@ use zerocopy::FromZeros as _;
 
 /// How long the last frames of runtimes may take to be named: the rest says that it was late.
 const PENDING_NAMES: Duration = Duration::from_secs(10);
-/// Between two passes when nothing wakes the reader: side-band records and slices do.
-const PASS: Duration = Duration::from_millis(100);
-/// And when the last pass had nothing to do: a sample of known code can wait, and whatever else comes
-/// wakes the reader.
-const IDLE_PASS: Duration = Duration::from_millis(500);
-/// The next pass after mappings changed.
-const SETTLING: Duration = Duration::from_millis(2);
-/// The next pass after frames of runtimes were met for the first time.
-const LEARNING: Duration = Duration::from_millis(10);
 /// How often CPUs coming and going are looked for.
 pub(crate) const CPUS_NS: u64 = 1_000_000_000;
 /// Targets that are looked at in a second.
@@ -231,9 +223,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     session.segments = Some(Segments::default());
     session.runtimes = Runtimes::new(crate::registry::RUNTIMES).naming(options.names.naming());
     let mut recorder = Recorder {
-        kernel,
-        ring,
-        session,
+        sampler: Sampler::new(kernel, ring, session),
         ledger,
         signals,
         targets,
@@ -242,7 +232,6 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         follows_children: target.is_some(),
         exit_code: None,
         is_interrupted: false,
-        is_idle: false,
     };
     let start_ns = now_ns();
     let start_unix_ns = std::time::SystemTime::now()
@@ -250,7 +239,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .map_or(0, |since| since.as_nanos() as u64);
     hotframe_alloc::trim();
     recorder.measure();
-    recorder.kernel.start(now_ns())?;
+    recorder.sampler.kernel.start(now_ns())?;
     if let Some(target) = &mut target {
         target.release()?;
     }
@@ -260,7 +249,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         target.as_ref().map(|target| Arc::clone(&target.handle)),
         recorder.is_interrupted,
     );
-    recorder.kernel.stop(now_ns());
+    recorder.sampler.kernel.stop(now_ns());
     if recorder.exit_code.is_some()
         && let Some(failure) = target.as_mut().and_then(Target::failure)
     {
@@ -426,9 +415,6 @@ impl Drop for Priority {
     }
 }
 
-/// A pass that takes longer is worth a line for whoever looks: meanwhile the ring fills.
-const LONG_PASS_NS: u64 = 50_000_000;
-
 type Started = (Kernel, Memory, Ring, BTreeSet<u32>);
 
 fn start(
@@ -500,51 +486,10 @@ fn warn_of_missing_capabilities() {
     }
 }
 
-/// Does a process go on whose first thread ended? Others may, and one of them may have made it another
-/// program: exec ends the rest and takes the first one's place.
-fn goes_on(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
-    // proc_pid_stat(5): the state is field 3, num_threads field 20.
-    let n_threads = rest.split(' ').nth(20 - 3).and_then(|n| n.parse().ok()).unwrap_or(0);
-    !rest.starts_with(['Z', 'X']) || n_threads > 1
-}
-
 /// Up to `n` of these, those behind `last` first, then from the lowest on.
 fn next_ones(pids: &BTreeSet<u32>, last: u32, n: usize) -> Vec<u32> {
     let behind = pids.range((Bound::Excluded(last), Bound::Unbounded));
     behind.chain(pids.range(..=last)).take(n).copied().collect()
-}
-
-/// Processes that ended, which the pid filter forgets. One that goes on without its first thread did not.
-pub(crate) fn take_ended(kernel: &Kernel, session: &mut Session) -> Vec<u32> {
-    let mut ended = std::mem::take(&mut session.exited);
-    ended.retain(|&pid| {
-        if !kernel.has_pid(pid) {
-            return true;
-        }
-        let ends = !goes_on(pid);
-        if ends {
-            kernel.remove_pid(pid);
-        }
-        ends
-    });
-    ended
-}
-
-/// Gives the kernel half the steps of runtimes that a process began to need. One that the kernel
-/// refuses is said once; stacks go on natively.
-pub(crate) fn enable_runtimes(kernel: &mut Kernel, session: &mut Session) {
-    let wanted = session.runtimes.wanted() & !kernel.refused_runtimes();
-    if wanted & !kernel.runtimes() != 0
-        && let Err(why) = kernel.enable_runtimes(wanted)
-    {
-        crate::messages::line(format_args!(
-            "hotframe: a runtime's frames are missing: {}",
-            why.chain()
-        ));
-        session.runtimes.refuse(kernel.refused_runtimes());
-    }
 }
 
 /// Names of kernel addresses by the kernel's own word; `None`: /proc/kallsyms has to be read.
@@ -569,9 +514,7 @@ struct Places {
 
 /// A recording under way.
 struct Recorder {
-    kernel: Kernel,
-    ring: Ring,
-    session: Session,
+    sampler: Sampler,
     ledger: Ledger,
     signals: Arc<SignalFd>,
     /// Processes whose end ends the recording.
@@ -585,8 +528,6 @@ struct Recorder {
     exit_code: Option<u8>,
     /// A signal ended the recording.
     is_interrupted: bool,
-    /// The last pass found nothing.
-    is_idle: bool,
 }
 
 impl Recorder {
@@ -607,26 +548,18 @@ impl Recorder {
             if now >= until_ns || (has_targets && self.targets.is_empty()) {
                 break;
             }
-            let pass = if self.session.is_behind() {
-                Duration::ZERO
-            } else if self.session.is_settling {
-                SETTLING
-            } else if self.session.is_learning {
-                LEARNING
-            } else if self.is_idle {
-                IDLE_PASS
-            } else {
-                PASS
-            };
-            let wait = pass.min(Duration::from_nanos(until_ns - now));
-            if self.wait(wait)? && self.take_signals(target)? {
+            let wait = self.sampler.pause().min(Duration::from_nanos(until_ns - now));
+            let signals = self.signals.as_fd();
+            let has_signal =
+                self.sampler.wait(wait, Some(signals)).context("waiting for events")?;
+            if has_signal && self.take_signals(target)? {
                 break;
             }
             self.pass(Some(PATIENCE));
             let now = now_ns();
             if now >= cpus_ns {
                 cpus_ns = now + CPUS_NS;
-                self.kernel.follow_cpus(true)?;
+                self.sampler.kernel.follow_cpus(true)?;
                 self.look_after_targets();
                 self.measure();
             }
@@ -635,7 +568,7 @@ impl Recorder {
                 crate::messages::part(format_args!(
                     "\r{:.0} s, {} samples \x1b[K",
                     (now - start_ns) as f64 / 1e9,
-                    self.session.counts.samples
+                    self.sampler.session.counts.samples
                 ));
             }
         }
@@ -643,25 +576,6 @@ impl Recorder {
             crate::messages::part(format_args!("\r\x1b[K"));
         }
         Ok(())
-    }
-
-    /// Waits for a signal, side-band records, or the time. True: a signal.
-    fn wait(&mut self, time: Duration) -> anyhow::Result<bool> {
-        let sideband: Vec<BorrowedFd<'_>> =
-            self.kernel.sidebands().iter().map(|ring| ring.as_fd()).collect();
-        let mut fds = vec![
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.ring.as_fd(), PollFlags::POLLIN),
-        ];
-        fds.extend(sideband.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        // Less than a millisecond is one, so that the last one before the end is not spun away.
-        let wait_ms = if time.is_zero() { 0 } else { time.as_millis().max(1) };
-        let timeout = PollTimeout::try_from(wait_ms).unwrap_or(PollTimeout::MAX);
-        match nix::poll::poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(cause) => return Err(cause).context("waiting for events"),
-        }
-        Ok(fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)))
     }
 
     /// True: the recording ends.
@@ -683,34 +597,14 @@ impl Recorder {
         Ok(self.is_interrupted)
     }
 
-    /// All side-band records first, then the ring up to where it stood before them.
     fn pass(&mut self, patience: Option<Duration>) {
-        let until = self.ring.producer();
-        let began_ns = now_ns();
-        let backlog_bytes = self.ring.backlog_bytes();
-        let session = &mut self.session;
-        self.is_idle = backlog_bytes == 0;
-        for ring in self.kernel.sidebands() {
-            ring.drain(|record| {
-                self.is_idle = false;
-                session.sideband(record);
-            });
-        }
-        self.ring.drain(until, |record| session.record(record));
-        session.end_pass(now_ns(), patience);
-        // Names that are asked for do not wait for samples.
-        self.is_idle &= session.recording.store.n_pending() == 0;
-        enable_runtimes(&mut self.kernel, session);
-        let took_ns = now_ns() - began_ns;
-        if took_ns > LONG_PASS_NS {
-            tracing::debug!(took_ns, backlog_bytes, "a long pass");
-        }
-        for (parent, child) in std::mem::take(&mut session.forked) {
+        self.sampler.pass(patience);
+        for (parent, child) in std::mem::take(&mut self.sampler.session.forked) {
             if self.follows_children && self.targets.contains(&parent) {
                 self.targets.insert(child);
             }
         }
-        for pid in take_ended(&self.kernel, &mut self.session) {
+        for pid in self.sampler.take_ended() {
             self.targets.remove(&pid);
         }
     }
@@ -718,7 +612,7 @@ impl Recorder {
     /// An end that no record told of: after lost ones, or one read before its fork. Of many targets a few
     /// at a time are looked at: the last ones decide, and when they are the last they are few.
     fn look_after_targets(&mut self) {
-        let lost_events = self.session.processes.lost_events;
+        let lost_events = self.sampler.session.processes.lost_events;
         if std::mem::replace(&mut self.lost_events, lost_events) != lost_events {
             self.targets.retain(|&pid| goes_on(pid));
             return;
@@ -735,7 +629,7 @@ impl Recorder {
         std::thread::sleep(Duration::from_nanos(TIME_CAP_NS));
         for _ in 0..100 {
             self.pass(None);
-            if self.ring.backlog_bytes() == 0 {
+            if self.sampler.ring.backlog_bytes() == 0 {
                 break;
             }
         }
@@ -743,10 +637,11 @@ impl Recorder {
 
     /// Measures who holds what. Returns the bytes of maps and rings.
     fn measure(&mut self) -> u64 {
-        let tables = self.session.tables.stats();
-        self.session.files.cool(self.ledger.files_bytes());
-        let (ring, sideband) = (self.ring.bytes() as u64, self.kernel.sideband_bytes());
-        let maps = self.kernel.map_bytes(tables.touched_bytes);
+        let tables = self.sampler.session.tables.stats();
+        self.sampler.session.files.cool(self.ledger.files_bytes());
+        let (ring, sideband) =
+            (self.sampler.ring.bytes() as u64, self.sampler.kernel.sideband_bytes());
+        let maps = self.sampler.kernel.map_bytes(tables.touched_bytes);
         let ledger = &mut self.ledger;
         let counts =
             Counts { entries: tables.blocks, evictions: tables.evictions, refused: tables.refused };
@@ -756,14 +651,14 @@ impl Recorder {
         let rest = maps.saturating_sub(tables.touched_bytes + ring + sideband);
         ledger.measure("kernel.maps", rest, Counts::default());
         let of = |entries: usize| Counts { entries: entries as u64, ..Counts::default() };
-        let session = &self.session;
+        let session = &self.sampler.session;
         let processes = &session.processes;
         ledger.measure("processes", processes.heap_bytes() as u64, of(processes.len()));
         let files_bytes = session.files.heap_bytes() + session.runtimes.heap_bytes();
         ledger.measure("files", files_bytes as u64, of(session.files.len()));
         ledger.measure("perf_maps", session.jit.heap_bytes() as u64, Counts::default());
         ledger.settle(maps - rest, rest);
-        if let Some(segments) = &mut self.session.segments {
+        if let Some(segments) = &mut self.sampler.session.segments {
             segments.part_bytes = ledger.part_bytes();
         }
         maps
@@ -780,15 +675,15 @@ impl Recorder {
         began_ns: u64,
         budget: u64,
     ) -> anyhow::Result<Vec<anyhow::Error>> {
-        let counters = self.kernel.counters()?;
-        let ticks_expected = self.kernel.ticks_expected();
-        let ticks_halted = self.kernel.ticks_halted()?;
-        let tables = self.session.tables.stats();
+        let counters = self.sampler.kernel.counters()?;
+        let ticks_expected = self.sampler.kernel.ticks_expected();
+        let ticks_halted = self.sampler.kernel.ticks_halted()?;
+        let tables = self.sampler.session.tables.stats();
         let shows_progress = !options.quiet && std::io::stderr().is_terminal();
         let until = Instant::now() + PENDING_NAMES;
         loop {
             let slice = Instant::now() + PASS;
-            let n_left = self.session.answer_questions(until.min(slice));
+            let n_left = self.sampler.session.answer_questions(until.min(slice));
             if n_left == 0 || Instant::now() >= until {
                 break;
             }
@@ -798,7 +693,8 @@ impl Recorder {
         }
         let map_bytes = self.measure();
         self.ledger.end_stage("recording");
-        let Recorder { kernel, ring, mut session, mut ledger, .. } = self;
+        let Recorder { sampler, mut ledger, .. } = self;
+        let Sampler { kernel, ring, mut session, .. } = sampler;
         session.tables = Tables::new(Box::new(OwnMemory::new(abi::HF_HEAP_OFF as usize)));
         drop(ring);
         drop(kernel);

@@ -426,8 +426,9 @@ fn a_listener_that_leaves() {
     if !hotframe_live::has_program("script") {
         return skipped("script(1) is not installed");
     }
-    // Without its other end a terminal refuses even the progress line.
-    let record = format!("'{}' record -o '{}'", hotframe.display(), closed.display());
+    // Without its other end a terminal refuses even the progress line. Where the tests run under nohup
+    // the hang-up ends nothing, and the time does.
+    let record = format!("'{}' record -d 4 -o '{}'", hotframe.display(), closed.display());
     let line = format!(
         "sleep 9 2>/dev/null | script -qec \"{record}\" /dev/null >/dev/null & sleep 2; kill -s KILL $!; \
          for i in $(seq 80); do [ -e '{}' ] && break; sleep 0.1; done",

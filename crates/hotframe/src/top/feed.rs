@@ -6,8 +6,8 @@ use super::model::{Batch, Frame, Function, LATER, LATER_KERNEL, Stack, WINDOW_MA
 use crate::cli::Top as Options;
 use crate::filter;
 use crate::record::{self, CPUS_NS, Prepared, now_ns};
+use crate::sampler::{PASS, Sampler};
 use hotframe_abi as abi;
-use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
 use hotframe_core::files::FileId;
 use hotframe_core::jit::Jit;
@@ -16,21 +16,17 @@ use hotframe_core::profile::{FRAME_UNNAMED, Kind};
 use hotframe_core::recording::{Columns, Incarnation, Recording};
 use hotframe_core::resolve::Source;
 use hotframe_core::runtimes::Runtimes;
-use hotframe_core::session::{AnnouncedSymbol, Session};
+use hotframe_core::session::{AnnouncedSymbol, PATIENCE, Session};
 use hotframe_core::tables::Tables;
 use hotframe_frames::{Budget, FrameInfo, FunctionInfo};
 use hotframe_jitmap::{Sources, Wanted};
 use hotframe_runtime::Naming;
-use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-/// Longest time between two passes.
-const PASS_MS: u16 = 100;
 /// Time that a batch covers.
 const BATCH_NS: u64 = 1_000_000_000;
 /// Words named before all names are forgotten and learnt anew: about 100 bytes each.
@@ -193,9 +189,7 @@ impl Drop for Feed {
 }
 
 struct Recorder {
-    kernel: Kernel,
-    ring: Ring,
-    session: Session,
+    sampler: Sampler,
     limit_bytes: u64,
     budget: Budget,
     is_reset: bool,
@@ -227,9 +221,7 @@ impl Recorder {
         session.recording = Recording::new(&budget);
         session.runtimes = Runtimes::new(crate::registry::RUNTIMES).naming(naming);
         Ok(Recorder {
-            kernel,
-            ring,
-            session,
+            sampler: Sampler::new(kernel, ring, session),
             limit_bytes,
             budget,
             is_reset: false,
@@ -246,13 +238,18 @@ impl Recorder {
         let mut own = own_cpu_seconds();
         let _priority = record::Priority::raise();
         while !stop.load(Ordering::Relaxed) {
-            self.wait();
-            self.pass();
+            // Whoever waits for the end does not wait long.
+            if let Err(cause) = self.sampler.wait(self.sampler.pause().min(PASS), None) {
+                tracing::debug!(%cause, "waiting for events");
+            }
+            self.sampler.pass(Some(PATIENCE));
+            self.sampler.session.forked.clear();
+            self.sampler.take_ended();
             let now = now_ns();
             if now >= cpus_ns {
                 cpus_ns = now + CPUS_NS;
-                self.kernel.follow_cpus(true)?;
-                self.session.files.cool(FILES_BYTES);
+                self.sampler.kernel.follow_cpus(true)?;
+                self.sampler.session.files.cool(FILES_BYTES);
             }
             if now - began_ns >= BATCH_NS {
                 let used = own_cpu_seconds();
@@ -263,32 +260,8 @@ impl Recorder {
                 }
             }
         }
-        self.kernel.stop(now_ns());
+        self.sampler.kernel.stop(now_ns());
         Ok(())
-    }
-
-    /// Until something wants attention, or it is time.
-    fn wait(&mut self) {
-        let mut fds: Vec<BorrowedFd<'_>> =
-            self.kernel.sidebands().iter().map(|ring| ring.as_fd()).collect();
-        fds.push(self.ring.as_fd());
-        let mut fds: Vec<PollFd<'_>> =
-            fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let _ = nix::poll::poll(&mut fds, PollTimeout::from(PASS_MS));
-    }
-
-    /// As `record` does: side-band records first, then the ring up to where it stood before them.
-    fn pass(&mut self) {
-        let until = self.ring.producer();
-        let session = &mut self.session;
-        for ring in self.kernel.sidebands() {
-            ring.drain(|record| session.sideband(record));
-        }
-        self.ring.drain(until, |record| session.record(record));
-        session.end_pass(now_ns(), None);
-        record::enable_runtimes(&mut self.kernel, session);
-        session.forked.clear();
-        record::take_ended(&self.kernel, session);
     }
 
     fn take(&mut self, span_ns: u64, own_cpu_seconds: f64) -> Raw {
@@ -301,7 +274,7 @@ impl Recorder {
             if word.kind() != abi::HF_FRAME_NATIVE || self.sent.contains(&word.file_id()) {
                 continue;
             }
-            if let Some(file) = self.session.files.get(word.file_id()) {
+            if let Some(file) = self.sampler.session.files.get(word.file_id()) {
                 self.sent.insert(word.file_id());
                 sources.push((word.file_id(), Source::of(file)));
             }
@@ -309,15 +282,15 @@ impl Recorder {
         let runtime_frames = self.runtime_frames(&stacks);
         let generated = self.generated(&stacks);
         // Half of the limit is a good time to begin anew: a sweep would change numbers, too.
-        let store = &self.session.recording.store;
+        let store = &self.sampler.session.recording.store;
         let has_swept = store.counters().sweeps > 0;
         if has_swept || self.budget.used_bytes() > self.limit_bytes / 2 {
             self.budget = Budget::new(self.limit_bytes);
-            self.session.recording = Recording::new(&self.budget);
+            self.sampler.session.recording = Recording::new(&self.budget);
             self.sent_frames.clear();
             self.is_reset = true;
         }
-        let announced = &self.session.kernel_symbols;
+        let announced = &self.sampler.session.kernel_symbols;
         let is_new = announced.len() != self.n_announced;
         self.n_announced = announced.len();
         Raw {
@@ -334,7 +307,7 @@ impl Recorder {
 
     /// The samples since the last time, counted; the store keeps its stacks and names.
     fn take_stacks(&mut self) -> Vec<RawStack> {
-        let recording = &mut self.session.recording;
+        let recording = &mut self.sampler.session.recording;
         recording.store.settle();
         let samples: Columns = recording.take_samples();
         let mut comms: HashMap<u32, Arc<str>> = HashMap::new();
@@ -371,7 +344,7 @@ impl Recorder {
     }
 
     fn runtime_frames(&mut self, stacks: &[RawStack]) -> Vec<RuntimeFrame> {
-        let store = &self.session.recording.store;
+        let store = &self.sampler.session.recording.store;
         let mut new = Vec::new();
         for frame in stacks.iter().flat_map(|stack| &stack.frames) {
             let &RawFrame::Known(number) = frame else { continue };
@@ -395,8 +368,8 @@ impl Recorder {
     }
 
     fn generated(&mut self, stacks: &[RawStack]) -> Vec<Generated> {
-        if self.session.jit.is_full() {
-            self.session.jit = Jit::default();
+        if self.sampler.session.jit.is_full() {
+            self.sampler.session.jit = Jit::default();
             self.sent_generated.clear();
         }
         let mut generated = Vec::new();
@@ -409,7 +382,7 @@ impl Recorder {
                 {
                     continue;
                 }
-                if let Some((from, wanted)) = self.session.jit.place(incarnation, word) {
+                if let Some((from, wanted)) = self.sampler.session.jit.place(incarnation, word) {
                     self.sent_generated.insert((incarnation, word));
                     generated.push(Generated { incarnation, word, from: from.clone(), wanted });
                 }
