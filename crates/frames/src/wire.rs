@@ -51,7 +51,7 @@ pub fn frames(words: &[u64]) -> impl Iterator<Item = Raw<'_>> {
     })
 }
 
-/// The words at a stack's outer end that are static frames.
+/// The words at a stack's outer end that are static frames; none of a stack that ends in what is no frame.
 pub(crate) fn outer(words: &[u64]) -> &[u64] {
     let (mut from, mut to) = (0, 0);
     for frame in frames(words) {
@@ -67,7 +67,7 @@ pub(crate) fn outer(words: &[u64]) -> &[u64] {
             }
         }
     }
-    words.get(from..to).unwrap_or_default()
+    if to == words.len() { words.get(from..).unwrap_or_default() } else { &[] }
 }
 
 /// What a static word belongs to: its kind, and for a native frame its file. Words with equal
@@ -93,6 +93,7 @@ mod tests {
         assert_eq!(outer(&words), []);
         assert_eq!(outer(&words[..5]), [words[4]]);
         assert_eq!(outer(&words[..1]), [words[0]]);
+        assert_eq!(outer(&words[..3]), [], "its last head lacks a word");
         let got: Vec<_> = frames(&words).collect();
         let expect = [
             Raw::Static(words[0]),
