@@ -478,14 +478,13 @@ impl Kernel {
     /// An arena's fdinfo says 0 or its populated pages, by kernel: `memory_used` is what user
     /// space touched and counts if it is more.
     pub fn map_bytes(&self, memory_used: u64) -> u64 {
-        let (memory, others): (Vec<_>, Vec<_>) =
-            self.object.maps().partition(|map| map.name() == "hf_memory");
-        let sum = |maps: &[libbpf_rs::Map<'_>]| {
-            maps.iter().map(|map| fdinfo_memlock(map.as_fd().as_raw_fd())).sum::<u64>()
+        let sum = |of_memory: bool| -> u64 {
+            let maps = self.object.maps().filter(|map| (map.name() == "hf_memory") == of_memory);
+            maps.map(|map| fdinfo_memlock(map.as_fd().as_raw_fd())).sum()
         };
         // All of the others have their whole size from the start, and asking takes time.
-        let others = *self.other_map_bytes.get_or_init(|| sum(&others));
-        sum(&memory).max(memory_used) + others + self.sideband_bytes()
+        let others = *self.other_map_bytes.get_or_init(|| sum(false));
+        sum(true).max(memory_used) + others + self.sideband_bytes()
     }
 
     /// What the verifier said of each program that is loaded.

@@ -583,11 +583,12 @@ impl Runtimes {
         let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
         let mut frames = Vec::new();
         let asker = RefCell::new(asker);
+        let mut n_asked = questions.len();
         self.forget_pages(&pids);
         for (at, words) in questions.iter().enumerate() {
             if at > 0 && Instant::now() >= until {
-                self.forget_pages(&pids);
-                return at;
+                n_asked = at;
+                break;
             }
             let (head, data) =
                 words.split_first().map_or((0, &[][..]), |(&head, data)| (head, data));
@@ -628,7 +629,7 @@ impl Runtimes {
             );
         }
         self.forget_pages(&pids);
-        questions.len()
+        n_asked
     }
 
     /// What was read for frames that were asked before is not believed: it may be old. All of one asking

@@ -372,13 +372,14 @@ impl Session {
             let batch = rest.get(..n).unwrap_or_default();
             let words: Vec<&[u64]> = batch.iter().map(|asked| &*asked.words).collect();
             let recording = &mut self.recording;
+            let of = recording.store.incarnation(incarnation.into());
             let done = self.runtimes.resolve(
                 incarnation,
                 &words,
                 self.processes.get(incarnation.pid),
                 &self.files,
                 until,
-                &mut Asking { recording, batch },
+                &mut Asking { recording, of, batch },
             );
             rest = rest.get(done..).unwrap_or_default();
             if Instant::now() >= until {
@@ -920,14 +921,8 @@ fn is_of(part: &abi::hf_sample, sample: &abi::hf_sample) -> bool {
 /// Questions of one process, and where the answers go.
 struct Asking<'a> {
     recording: &'a mut Recording,
+    of: hotframe_frames::Incarnation,
     batch: &'a [Question],
-}
-
-impl Asking<'_> {
-    fn incarnation(&mut self) -> Option<hotframe_frames::Incarnation> {
-        let first = self.batch.first()?;
-        Some(self.recording.store.incarnation(first.incarnation.into()))
-    }
 }
 
 impl Asker for Asking<'_> {
@@ -940,9 +935,8 @@ impl Asker for Asking<'_> {
     }
 
     fn find(&mut self, words: &[u64]) -> Option<Frame> {
-        let of = self.incarnation()?;
         let store = &mut self.recording.store;
-        let known = store.known_frame(of, words)?;
+        let known = store.known_frame(self.of, words)?;
         let function = store.function(known.function);
         Some(Frame {
             name: function.name.into(),
@@ -953,11 +947,9 @@ impl Asker for Asking<'_> {
     }
 
     fn keep(&mut self, words: &[u64], frame: &Frame) {
-        if let Some(of) = self.incarnation() {
-            // Without room the names are read again.
-            let _ =
-                self.recording.store.learn(of, words, &infos(words, std::slice::from_ref(frame)));
-        }
+        // Without room the names are read again.
+        let frames = std::slice::from_ref(frame);
+        let _ = self.recording.store.learn(self.of, words, &infos(words, frames));
     }
 }
 
