@@ -35,7 +35,7 @@ live() { # what to say, arguments of cargo test
 	shift
 	local said names
 	said=$(mktemp)
-	if $cargo test --locked -p hotframe-live "$@" -- --test-threads=1 2>&1 | tee "$said"; then
+	if $cargo test --locked -p hotframe-live "$@" -- --test-threads=2 2>&1 | tee "$said"; then
 		rm "$said"
 		return
 	fi

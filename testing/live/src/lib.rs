@@ -15,7 +15,9 @@
 //! a test of another language's programs is skipped where its compiler is absent.
 //!
 //! # Cost
-//! One test at a time (`--test-threads=1`): a recording sees the whole machine.
+//! A recording of the whole machine sees what other tests run: such a test runs alone ([`live!`]).
+//! Tests that look at processes of their own run two at a time (`live!(beside)`, `--test-threads=2`):
+//! most of their time they wait.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -25,22 +27,43 @@ use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what must come, however busy the machine is.
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
-/// Returns from a test that cannot run here, having said why.
+/// Returns from a test that cannot run here, having said why; else waits for its turn, to run alone
+/// or, where nothing of another test can be in its recordings, beside one that says the same.
 #[macro_export]
 macro_rules! live {
     () => {
+        $crate::live!(@ $crate::alone());
+    };
+    (beside) => {
+        $crate::live!(@ $crate::beside());
+    };
+    (@ $turn:expr) => {
         if !$crate::is_root() {
             $crate::skipped("needs root");
             return;
         }
+        let _turn = $turn;
     };
+}
+
+/// Held by a test while it runs.
+static TURN: RwLock<()> = RwLock::new(());
+
+/// Waits until no other test runs; none begins while this is held. A test that failed is of no matter.
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    TURN.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until no other test runs that has to be alone.
+pub fn beside() -> RwLockReadGuard<'static, ()> {
+    TURN.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The built workload, or a return from the test where its compiler is absent.

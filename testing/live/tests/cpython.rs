@@ -328,7 +328,7 @@ fn assert_true(verdict: &Verdict, recording: &Recording) {
 }
 
 fn version(minor: u32) {
-    live!();
+    live!(beside);
     let interpreters = interpreters(minor);
     if interpreters.is_empty() {
         skipped(&format!("CPython 3.{minor} is not installed"));
@@ -395,7 +395,7 @@ versions! {
 /// writes, to a map or a jitdump.
 #[test]
 fn trampolines_are_followed() {
-    live!();
+    live!(beside);
     let mut n_tried = 0;
     for (minor, variable) in (12..=NEWEST_MINOR)
         .flat_map(|minor| [(minor, "PYTHONPERFSUPPORT"), (minor, "PYTHON_PERF_JIT_SUPPORT")])
@@ -473,7 +473,7 @@ fn newest() -> Option<(u32, PathBuf)> {
 /// With the JIT compiler (3.14 and later, where it is built in): the same program, and its stacks are as true.
 #[test]
 fn jitted_code() {
-    live!();
+    live!(beside);
     let mut n_run = 0;
     for minor in 14..=NEWEST_MINOR {
         for interpreter in interpreters(minor) {
@@ -520,7 +520,7 @@ fn jitted_code() {
 /// for each call, unless the time that a walk may take was not enough for them.
 #[test]
 fn recursion_900_comes_whole() {
-    live!();
+    live!(beside);
     let found: Vec<(u32, PathBuf)> = (OLDEST_MINOR..=NEWEST_MINOR)
         .filter_map(|minor| Some((minor, interpreters(minor).into_iter().next()?)))
         .collect();
@@ -569,7 +569,7 @@ fn recursion_900_comes_whole() {
 /// Python frames. A loop that adds numbers runs through some ten blocks of 64 KiB.
 #[test]
 fn rows_are_loaded_ahead() {
-    live!();
+    live!(beside);
     let Some((_, interpreter)) = newest() else {
         skipped("CPython 3.11 or later is not installed");
         return;
@@ -583,7 +583,7 @@ fn rows_are_loaded_ahead() {
 /// Paths of one shape at 80 and 20 stay two.
 #[test]
 fn equal_shapes_do_not_merge() {
-    live!();
+    live!(beside);
     let Some((minor, interpreter)) = newest() else {
         skipped("CPython 3.11 or later is not installed");
         return;
@@ -602,7 +602,7 @@ fn equal_shapes_do_not_merge() {
 /// Code that is made and freed all the time has its names, and they are right.
 #[test]
 fn churning_code_is_named() {
-    live!();
+    live!(beside);
     let Some((minor, interpreter)) = newest() else {
         skipped("CPython 3.11 or later is not installed");
         return;
@@ -622,7 +622,7 @@ fn churning_code_is_named() {
 /// only what came with the sample, which is the beginning of a long function's table.
 #[test]
 fn children_that_are_gone_have_lines() {
-    live!();
+    live!(beside);
     let Some((minor, interpreter)) = newest() else {
         skipped("CPython 3.11 or later is not installed");
         return;
@@ -639,7 +639,7 @@ fn children_that_are_gone_have_lines() {
 /// Programs that have ended, and their memory with them, before anybody looks for their names.
 #[test]
 fn programs_that_end_at_once_are_named() {
-    live!();
+    live!(beside);
     let Some((_, interpreter)) = newest() else {
         skipped("CPython 3.11 or later is not installed");
         return;
@@ -655,7 +655,7 @@ fn programs_that_end_at_once_are_named() {
 /// The interpreter's key is the 41st: it lies in the second block of a thread's keys.
 #[test]
 fn keys_beyond_the_first_block() {
-    live!();
+    live!(beside);
     let Some((minor, interpreter)) = newest() else {
         skipped("CPython 3.11 or later is not installed");
         return;
@@ -668,7 +668,7 @@ fn keys_beyond_the_first_block() {
 /// Threads that gave the interpreter's lock away keep their Python stacks.
 #[test]
 fn released_locks_keep_the_stack() {
-    live!();
+    live!(beside);
     let Some((minor, interpreter)) = newest() else {
         skipped("CPython 3.11 or later is not installed");
         return;
@@ -698,6 +698,7 @@ fn assert_unaffected(recording: &Recording, pid: u32) {
 /// frame is another one's, the next program has its own stacks, and nobody else notices.
 #[test]
 fn gone_in_the_middle() {
+    // Its own process's children are recorded.
     live!();
     let (later, next) = (program!("execlater.so"), program!("recursion"));
     let mut n = 0;
@@ -781,7 +782,7 @@ fn gone_in_the_middle() {
 /// it, and it is as ever when it goes on.
 #[test]
 fn held_by_a_debugger() {
-    live!();
+    live!(beside);
     if !has_program("gdb") {
         return skipped("needs gdb");
     }
@@ -831,7 +832,7 @@ fn held_by_a_debugger() {
 /// of its `bm_*` (testing/runtimes/python.sh fetches it).
 #[test]
 fn real_programs_are_whole() {
-    live!();
+    live!(beside);
     let Some(folder) = std::env::var_os("HOTFRAME_PYPERFORMANCE").map(PathBuf::from) else {
         skipped("HOTFRAME_PYPERFORMANCE is not set");
         return;
@@ -911,7 +912,7 @@ fn real_program(minor: u32, interpreter: &Path, folder: &Path, arguments: &[&str
 /// `HOTFRAME_PYSPY` names py-spy (testing/runtimes/python.sh fetches it).
 #[test]
 fn agrees_with_py_spy() {
-    live!();
+    live!(beside);
     let Some(py_spy) = std::env::var_os("HOTFRAME_PYSPY").map(PathBuf::from) else {
         skipped("HOTFRAME_PYSPY is not set");
         return;
@@ -1022,7 +1023,7 @@ fn plain(name: &str) -> &str {
 /// interpreter calls another both are there.
 #[test]
 fn embedded_and_with_interpreters_of_its_own() {
-    live!();
+    live!(beside);
     for minor in OLDEST_MINOR..=NEWEST_MINOR {
         let Some(interpreter) = interpreters(minor).into_iter().next() else { continue };
         let scratch = Scratch::new();
@@ -1094,7 +1095,7 @@ fn embedded_and_with_interpreters_of_its_own() {
 #[test]
 fn finalised_and_begun_again() {
     const MODES: &[&str] = &["keyed", "unloaded", "moved"];
-    live!();
+    live!(beside);
     for minor in OLDEST_MINOR..=NEWEST_MINOR {
         let Some(interpreter) = interpreters(minor).into_iter().next() else { continue };
         let scratch = Scratch::new();
@@ -1200,7 +1201,7 @@ fn begun_again(minor: u32, mode: &str, command: &mut Command) {
 /// all of their frames are there, each in its place.
 #[test]
 fn interpreters_within_each_other() {
-    live!();
+    live!(beside);
     let mut n_run = 0;
     for minor in 12..=NEWEST_MINOR {
         for interpreter in interpreters(minor) {
@@ -1273,7 +1274,7 @@ fn interpreters_within(minor: u32, interpreter: &Path) {
 /// each application but the first. `HOTFRAME_UWSGI` names it (testing/runtimes/python.sh builds it).
 #[test]
 fn a_server_that_embeds_it() {
-    live!();
+    live!(beside);
     let Some(uwsgi) = std::env::var_os("HOTFRAME_UWSGI").map(PathBuf::from) else {
         skipped("HOTFRAME_UWSGI is not set");
         return;

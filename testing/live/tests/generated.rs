@@ -41,7 +41,7 @@ fn unnamed(folded: &Folded) -> u64 {
 /// A process that goes on: its functions stand in their order, and no generated frame is unnamed.
 #[test]
 fn a_running_process() {
-    live!();
+    live!(beside);
     if !has_program("node") {
         return skipped("no node");
     }
@@ -64,7 +64,7 @@ fn a_running_process() {
 /// before anything is named.
 #[test]
 fn a_container_that_ended() {
-    live!();
+    live!(beside);
     if !has_program("node") || !has_program("unshare") {
         return skipped("no node, or no unshare");
     }
@@ -127,7 +127,7 @@ fn of_the_workload(frame: &str) -> Option<&str> {
 /// whole, every frame has a name, and no function is called by one that does not call it.
 #[test]
 fn callers_are_true() {
-    live!();
+    live!(beside);
     if !has_program("node") {
         return skipped("no node");
     }
@@ -171,7 +171,7 @@ fn callers_are_true() {
 /// The lines of a jitdump: a caller stands on a line on which it calls.
 #[test]
 fn lines_are_true() {
-    live!();
+    live!(beside);
     if !has_program("node") {
         return skipped("no node");
     }
@@ -225,7 +225,7 @@ fn lines_are_true() {
 /// counted in its process's report.
 #[test]
 fn names_that_change_and_come_late() {
-    live!();
+    live!(beside);
     if !cfg!(target_arch = "x86_64") || !has_program("python3") {
         return skipped("no python3, or another machine");
     }
@@ -275,7 +275,7 @@ fn names_that_change_and_come_late() {
 /// What somebody put where the map should be costs its names, which is said, and nothing else.
 #[test]
 fn maps_that_were_put_there_to_hurt() {
-    live!();
+    live!(beside);
     if !has_program("node") {
         return skipped("no node");
     }
@@ -309,7 +309,7 @@ fn maps_that_were_put_there_to_hurt() {
 /// Erlang's own stacks: each ends where its process began, and no frame is missing or made up.
 #[test]
 fn an_erlang_process() {
-    live!();
+    live!(beside);
     if !has_program("erlc") || !has_program("erl") {
         return skipped("no erl");
     }

@@ -386,14 +386,14 @@ fn check_homes(
 /// The interpreter alone: every stack a path, every frame named.
 #[test]
 fn interpreted() {
-    live!();
+    live!(beside);
     check_modes(&[&["-Xint"]], &LASTING, 6, Some(995));
 }
 
 /// Compiled by both compilers, by C1 alone, with one code heap: the same.
 #[test]
 fn compiled() {
-    live!();
+    live!(beside);
     let modes: [&[&str]; 3] = [&[], &["-XX:TieredStopAtLevel=1"], &["-XX:-SegmentedCodeCache"]];
     check_modes(&modes, &LASTING, 6, Some(995));
 }
@@ -402,6 +402,7 @@ fn compiled() {
 /// anything.
 #[test]
 fn started_by_record() {
+    // A second must be enough for the JVM to start.
     live!();
     let scratch = Scratch::new();
     let Some(classes) = classes(&scratch) else { return };
@@ -430,7 +431,7 @@ fn started_by_record() {
 /// Collectors with barriers of their own at method entries, other class pointers.
 #[test]
 fn collectors() {
-    live!();
+    live!(beside);
     let modes: [&[&str]; 3] = [
         &["-XX:+UseSerialGC"],
         &["-XX:+UseParallelGC", "-XX:-UseCompressedClassPointers"],
@@ -442,7 +443,7 @@ fn collectors() {
 /// Objects' headers as they are from 25 on, if one asks for it.
 #[test]
 fn compact_object_headers() {
-    live!();
+    live!(beside);
     let is_new = |home: &Path| {
         let release = fs::read_to_string(home.join("release")).unwrap_or_default();
         let version = release.split_once("JAVA_VERSION=\"").map_or("", |(_, rest)| rest);
@@ -460,14 +461,14 @@ fn compact_object_headers() {
 /// reader gets a CPU in time, and none wrongly.
 #[test]
 fn unloaded_classes_have_no_wrong_names() {
-    live!();
+    live!(beside);
     check_modes(&[&[], &["-Xint"]], &["churn", "lambdas"], 10, Some(995));
 }
 
 /// Real code that compiles while it is looked at: javac.
 #[test]
 fn javac() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
         return;
@@ -500,7 +501,7 @@ fn javac() {
 /// what chance and its own clock allow.
 #[test]
 fn agrees_with_async_profiler() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     let Some(library) = std::env::var_os("HOTFRAME_ASYNC_PROFILER") else {
         return skipped("needs HOTFRAME_ASYNC_PROFILER (make test-runtimes)");
@@ -580,7 +581,7 @@ fn agrees_with_async_profiler() {
 /// The founding defect: tens of thousands of hot methods keep their names, inside the budget.
 #[test]
 fn many_methods_inside_the_budget() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
         return;
@@ -617,7 +618,7 @@ fn many_methods_inside_the_budget() {
 /// is read of its frame.
 #[test]
 fn deoptimised_callers() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
         return;
@@ -805,7 +806,7 @@ fn check_unusable(jvm: &Jvm, recording: &Recording, why: &str) {
 /// A libjvm without `.symtab`: what it publishes is in `.dynsym`, and all is as ever.
 #[test]
 fn libjvm_without_symbols() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     let stripped: Vec<PathBuf> = (0..)
         .zip(copyable_homes())
@@ -822,7 +823,7 @@ fn libjvm_without_symbols() {
 /// A libjvm that does not say how it is laid out, or in part only: said, and nobody else notices.
 #[test]
 fn libjvm_without_tables() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     let Some(home) = copyable_homes().into_iter().next().filter(|_| classes(&scratch).is_some())
     else {
@@ -896,7 +897,7 @@ fn published_offset(jvm: &Jvm, home: &Path, memory: &File, kind: &str, field: &s
 /// own, named right.
 #[test]
 fn overwritten_tables() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
         return;
@@ -968,7 +969,7 @@ fn overwritten_tables() {
 /// what is made at run time.
 #[test]
 fn names_as_wanted() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
         return;
@@ -1015,7 +1016,7 @@ fn names_as_wanted() {
 /// What doctor says of a JVM that runs: its version, and that its frames are named.
 #[test]
 fn doctor_knows_the_version() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
         return;
@@ -1036,6 +1037,7 @@ fn doctor_knows_the_version() {
 /// unnamed says why, the next program has its own stacks, and nobody else notices.
 #[test]
 fn gone_in_the_middle() {
+    // Its own process's children are recorded.
     live!();
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
@@ -1113,7 +1115,7 @@ fn gone_in_the_middle() {
 /// it, and it is as ever when it goes on.
 #[test]
 fn held_by_a_debugger() {
-    live!();
+    live!(beside);
     let scratch = Scratch::new();
     if classes(&scratch).is_none() {
         return;

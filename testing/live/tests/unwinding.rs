@@ -35,21 +35,21 @@ fn recursion(depth: usize) {
 /// 300 calls deep without frame pointers, twice what the peer shows.
 #[test]
 fn recursion_300_without_frame_pointers() {
-    live!();
+    live!(beside);
     recursion(300);
 }
 
 /// 1,000 calls deep: main, libc's frames and the calls are 1,004.
 #[test]
 fn recursion_1000_without_frame_pointers() {
-    live!();
+    live!(beside);
     recursion(if by_tail_calls() { 480 } else { 1000 });
 }
 
 /// Deeper than any stack we keep: cut as too deep, the leaf's side kept.
 #[test]
 fn too_deep_keeps_the_leaf() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("recursion"), ["5000"]);
     let recording = record_pid(workload.pid());
     let process = recording.stats().of("recursion");
@@ -60,7 +60,7 @@ fn too_deep_keeps_the_leaf() {
 /// Functions without unwind tables that keep frame pointers.
 #[test]
 fn frame_pointers_without_unwind_tables() {
-    live!();
+    live!(beside);
     let program = program!("framepointers");
     let recording = expect(&program, &[], &["main", "alpha", "beta", "gamma_ray"]);
     let stats = recording.stats();
@@ -70,7 +70,7 @@ fn frame_pointers_without_unwind_tables() {
 /// A browser: hundreds of megabytes of code that nothing describes, with frame pointers.
 #[test]
 fn a_browser_without_unwind_tables() {
-    live!();
+    live!(beside);
     if !has_program("chromium") {
         return skipped("no chromium");
     }
@@ -99,7 +99,7 @@ fn a_browser_without_unwind_tables() {
 /// and none has two frames.
 #[test]
 fn frame_pointers_that_nothing_describes() {
-    live!();
+    live!(beside);
     let workload = Workload::start::<&str>(&program!("framed"), []);
     let recording = record_pid(workload.pid());
     recording.stats().of("framed").assert_whole();
@@ -117,14 +117,14 @@ fn frame_pointers_that_nothing_describes() {
 /// Assembly with a sized symbol: pushes and subtractions are followed past the decoys.
 #[test]
 fn assembly_leaf_with_a_sized_symbol() {
-    live!();
+    live!(beside);
     expect(&program!("asmleaf"), &["sized"], &["main", "call_leaf", "asm_sized"]);
 }
 
 /// Assembly under a bare label.
 #[test]
 fn assembly_leaf_with_a_bare_label() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("asmleaf"), ["unsized"]);
     let recording = record_pid(workload.pid());
     recording.folded.assert_path("asmleaf", all, &["main", "call_leaf"]);
@@ -135,14 +135,14 @@ fn assembly_leaf_with_a_bare_label() {
 /// Assembly that cannot be followed: the scan passes over return addresses of other calls.
 #[test]
 fn assembly_leaf_found_by_scan() {
-    live!();
+    live!(beside);
     expect(&program!("asmleaf"), &["scan"], &["main", "call_leaf", "asm_scan"]);
 }
 
 /// Frames that a register leads, across a call: one that callees may change, and one that they save.
 #[test]
 fn frames_by_other_registers() {
-    live!();
+    live!(beside);
     let program = program!("registers");
     expect(&program, &["rax"], &["main", "call_by", "by_rax", "leaf_of_rax"]);
     expect(&program, &["rbx"], &["main", "call_by", "by_rbx", "resolve", "look_up"]);
@@ -151,7 +151,7 @@ fn frames_by_other_registers() {
 /// A library loaded while the recording runs.
 #[test]
 fn dlopen_after_start() {
-    live!();
+    live!(beside);
     let plugin = program!("plugin.so");
     let late = program!("late");
     let path = ["main", "after_loading", "plugin_entry", "plugin_work"];
@@ -177,7 +177,7 @@ fn dlopen_after_start() {
 /// One process, image after image: each is whole from its first sample on.
 #[test]
 fn exec_chain() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("execchain"), [""; 0]);
     let recording = record_until(&["-F", "499", "-p", &workload.pid().to_string()], |recording| {
         recording.folded.samples(|stack| stack.has("image_work")) >= 200
@@ -196,7 +196,7 @@ fn exec_chain() {
 /// A signal's handler, on the thread's own stack and on one of its own.
 #[test]
 fn signal_handler() {
-    live!();
+    live!(beside);
     for args in [&[][..], &["altstack"][..]] {
         let workload = Workload::start(&program!("signals"), args);
         let recording = record_pid(workload.pid());
@@ -220,7 +220,7 @@ fn signal_handler() {
 /// Without symbols the stack is as whole as with them; its names are addresses in the file.
 #[test]
 fn stripped() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("stripped"), ["12"]);
     let recording = record_pid(workload.pid());
     recording.stats().of("stripped").assert_whole();
@@ -234,7 +234,7 @@ fn stripped() {
 /// Inlined callers come from DWARF, in order.
 #[test]
 fn inlined_three_deep() {
-    live!();
+    live!(beside);
     let program = program!("inlines");
     let path = ["main", "real_function", "inlined_one", "inlined_two", "inlined_three"];
     let recording = expect(&program, &[], &path);
@@ -250,7 +250,7 @@ fn inlined_three_deep() {
 /// Go's own tables, inlining expanded.
 #[test]
 fn go_inlined_three_deep() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("gostacks"), ["inline"]);
     let deep = ["main.inlinedOne", "main.inlinedTwo", "main.inlinedThree"];
     let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
@@ -271,7 +271,7 @@ fn go_inlined_three_deep() {
 /// A Go leaf without a frame: frame pointers alone would lose its caller.
 #[test]
 fn go_frameless_leafs_caller() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("gostacks"), ["frameless"]);
     let recording = record_pid(workload.pid());
     let path = ["main.main", "main.framelessCaller", "main.framelessLeaf"];
@@ -284,7 +284,7 @@ fn go_frameless_leafs_caller() {
 /// A file deleted while it runs, and one whose name another file has taken.
 #[test]
 fn deleted_and_replaced_while_running() {
-    live!();
+    live!(beside);
     let original = program!("recursion");
     let impostor = program!("split");
     for replace in [false, true] {
@@ -306,7 +306,7 @@ fn deleted_and_replaced_while_running() {
 /// Go's runtime works on the thread's own stack: the goroutine that called it is on another, below.
 #[test]
 fn go_system_stack() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("gostacks"), ["system"]);
     let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
         recording.folded.samples(|stack| stack.has("runtime.systemstack")) >= 50
@@ -328,7 +328,7 @@ fn go_system_stack() {
 /// Children of fork go on in their parent's image; children of vfork have a new one.
 #[test]
 fn fork_server_and_vfork() {
-    live!();
+    live!(beside);
     let program = program!("forkserver");
     for (how, work, path) in [
         ("fork", "child_work", &["main", "serve", "child_work"][..]),
@@ -354,7 +354,7 @@ fn fork_server_and_vfork() {
 /// A process in mount and pid namespaces of its own, from a file that only it can see.
 #[test]
 fn own_mount_and_pid_namespace() {
-    live!();
+    live!(beside);
     let original = program!("recursion");
     let script = "mount -t tmpfs none /mnt && cp \"$1\" /mnt/hidden && exec /mnt/hidden 4";
     let mut command = Command::new("unshare");
@@ -377,7 +377,7 @@ fn own_mount_and_pid_namespace() {
 /// A 32-bit task's stack is refused by name, not walked by the wrong rules.
 #[test]
 fn task_of_32_bits_is_named_as_such() {
-    live!();
+    live!(beside);
     let program = program!("task32");
     if Command::new(&program).arg("").spawn().map(|mut child| child.kill()).is_err() {
         hotframe_live::skipped("this kernel runs no 32-bit programs");
@@ -398,7 +398,7 @@ fn task_of_32_bits_is_named_as_such() {
 /// The kernel's frames of a BPF program have its name.
 #[test]
 fn bpf_program_in_the_kernel() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("bpfprog"), [""; 0]);
     let recording = record_pid(workload.pid());
     let named = recording.folded.samples(|stack| {
@@ -415,7 +415,7 @@ fn bpf_program_in_the_kernel() {
 /// Through the vDSO, which is no file.
 #[test]
 fn vdso() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("vdso"), [""; 0]);
     let recording = record_pid(workload.pid());
     recording.folded.assert_path("vdso", all, &["main", "tell_time"]);
@@ -425,7 +425,7 @@ fn vdso() {
 /// User and kernel frames stand in one stack, the kernel's behind the user's.
 #[test]
 fn kernel_frames_follow_user_frames() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("syscalls"), [""; 0]);
     let recording = record_pid(workload.pid());
     recording.folded.assert_path("syscalls", all, &["main", "read_zeros"]);
@@ -443,7 +443,7 @@ fn kernel_frames_follow_user_frames() {
 /// Threads have their names and only their own frames.
 #[test]
 fn threads_by_name() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("threads"), [""; 0]);
     let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
         recording.folded.of("worker-red") >= 20 && recording.folded.of("worker-blue") >= 20
@@ -456,7 +456,7 @@ fn threads_by_name() {
 /// C++ and Rust names are demangled.
 #[test]
 fn names_are_demangled() {
-    live!();
+    live!(beside);
     let path = [
         "main",
         "shapes::Circle<int>::area(double) const",
@@ -470,7 +470,7 @@ fn names_are_demangled() {
 /// The walk agrees, frame by frame, with an unwinder that is not ours.
 #[test]
 fn audit_agrees() {
-    live!();
+    live!(beside);
     let workload = Workload::start(&program!("recursion"), ["40"]);
     let args = ["-F", "997", "-p", &workload.pid().to_string(), "--audit", "20"];
     let recording = record_until(&args, |recording| recording.stats().count("audit.checked") >= 20);
@@ -482,7 +482,7 @@ fn audit_agrees() {
 /// the registers of a sample before.
 #[test]
 fn audit_leaves_out_who_has_no_stack() {
-    live!();
+    live!(beside);
     let hoard = program!("hoard");
     let args = ["-F", "997", "--audit", "100000", "--", hoard.to_str().expect("a path"), "20"];
     let recording = record(args);
@@ -494,7 +494,7 @@ fn audit_leaves_out_who_has_no_stack() {
 /// The names that a debugger gives the same program's live stack are ours, in the same order.
 #[test]
 fn gdb_gives_the_same_stack() {
-    live!();
+    live!(beside);
     if !hotframe_live::has_program("gdb") {
         hotframe_live::skipped("needs gdb");
         return;
