@@ -22,17 +22,40 @@ use std::os::unix::fs::FileExt as _;
 pub const PAGE_BYTES: u64 = 4096;
 /// Pages kept until they are forgotten.
 const PAGES_MAX: usize = 256;
+/// Forgotten pages whose memory waits for the next ones, of all processes: 64 KiB.
+const SPARE_MAX: usize = 16;
 /// Longest single read that is served: what a runtime calls longer is not believed.
 pub const READ_MAX_BYTES: usize = 1 << 24;
 /// Regions of one call (`UIO_MAXIOV`, include/uapi/linux/uio.h @ v6.12).
 const BATCH_MAX: usize = 1024;
+
+type Page = Box<[u8; PAGE_BYTES as usize]>;
+type Pages = HashMap<u64, Page, foldhash::fast::RandomState>;
+
+thread_local! {
+    /// Memory of forgotten pages: what is asked a few times a pass need not be zeroed each time.
+    static SPARE: RefCell<Vec<Page>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A page to read into; what is in it is of no meaning.
+fn spare_page() -> Page {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new([0; PAGE_BYTES as usize]))
+}
+
+/// Keeps the memory of pages that are not needed any more.
+fn spare(pages: impl Iterator<Item = Page>) {
+    SPARE.with_borrow_mut(|spare| {
+        let room = SPARE_MAX.saturating_sub(spare.len());
+        spare.extend(pages.take(room));
+    });
+}
 
 /// Reads a process's memory.
 #[derive(Debug)]
 pub struct Memory {
     pid: u32,
     file: Option<File>,
-    pages: RefCell<HashMap<u64, Box<[u8]>>>,
+    pages: RefCell<Pages>,
     is_forbidden: Cell<bool>,
     reads: Cell<u64>,
     recorded: Option<Recorded>,
@@ -140,7 +163,7 @@ impl Memory {
 
     /// What was read is read anew from here on.
     pub fn forget(&self) {
-        self.pages.borrow_mut().clear();
+        spare(self.pages.borrow_mut().drain().map(|(_, page)| page));
         if let Some(recorded) = &self.recorded {
             recorded.cached.borrow_mut().clear();
         }
@@ -188,13 +211,14 @@ impl Memory {
         let mut pages = self.pages.borrow_mut();
         if !pages.contains_key(&page) {
             if pages.len() >= PAGES_MAX {
-                pages.clear();
+                spare(pages.drain().map(|(_, page)| page));
             }
-            let mut bytes = vec![0; PAGE_BYTES as usize];
-            if !self.read_fresh(page, &mut bytes) {
+            let mut bytes = spare_page();
+            if !self.read_fresh(page, &mut bytes[..]) {
+                spare([bytes].into_iter());
                 return false;
             }
-            pages.insert(page, bytes.into());
+            pages.insert(page, bytes);
         }
         match pages.get(&page).and_then(|bytes| bytes.get(at..at + into.len())) {
             Some(bytes) => {
@@ -230,25 +254,46 @@ impl Memory {
     /// Reads the pages of several addresses into the cache, those that are not there yet, in one
     /// system call. What cannot be read now fails when it is asked for.
     pub fn prefetch(&self, addresses: &[u64]) {
-        if self.recorded.is_some() {
-            return;
+        if self.recorded.is_none() && self.missing(addresses).len() > 1 {
+            self.read_with_pages(&mut [], addresses);
         }
-        let mut pages = self.pages.borrow_mut();
+    }
+
+    /// Those of the pages of addresses that are not in the cache; none where they have no room there.
+    fn missing(&self, addresses: &[u64]) -> BTreeSet<u64> {
+        let pages = self.pages.borrow();
         let missing: BTreeSet<u64> = addresses
             .iter()
             .map(|address| address & !(PAGE_BYTES - 1))
             .filter(|page| !pages.contains_key(page))
             .collect();
-        if missing.len() < 2 || pages.len() + missing.len() > PAGES_MAX {
-            return;
+        if pages.len() + missing.len() > PAGES_MAX { BTreeSet::new() } else { missing }
+    }
+
+    /// Reads several places past the cache, and the pages of several addresses into it, in one system
+    /// call: true for each place that was filled.
+    pub fn read_with_pages(&self, places: &mut [(u64, &mut [u8])], addresses: &[u64]) -> Vec<bool> {
+        if self.recorded.is_some() {
+            return self.read_batch(places);
         }
-        let mut read: Vec<(u64, Box<[u8]>)> =
-            missing.into_iter().map(|page| (page, vec![0; PAGE_BYTES as usize].into())).collect();
-        let mut places: Vec<_> =
-            read.iter_mut().map(|(page, bytes)| (*page, &mut **bytes)).collect();
-        let done = self.read_batch(&mut places);
-        let kept = read.into_iter().zip(done).filter_map(|(page, done)| done.then_some(page));
-        pages.extend(kept);
+        let mut pages: Vec<(u64, Page)> =
+            self.missing(addresses).into_iter().map(|page| (page, spare_page())).collect();
+        let n = places.len();
+        let mut all: Vec<(u64, &mut [u8])> = Vec::with_capacity(n + pages.len());
+        all.extend(places.iter_mut().map(|(address, into)| (*address, &mut **into)));
+        all.extend(pages.iter_mut().map(|(page, bytes)| (*page, &mut bytes[..])));
+        let mut done = self.read_batch(&mut all);
+        let mut is_filled = done.drain(n..);
+        let mut kept = self.pages.borrow_mut();
+        for (page, bytes) in pages {
+            if is_filled.next() == Some(true) {
+                kept.insert(page, bytes);
+            } else {
+                spare([bytes].into_iter());
+            }
+        }
+        drop(is_filled);
+        done
     }
 
     /// Reads several places in one system call: true for each that was filled. The kernel stops at
@@ -400,5 +445,22 @@ mod tests {
         assert_eq!(memory.u64(at), Some(1));
         memory.forget();
         assert_eq!(memory.u64(at), Some(2));
+    }
+
+    /// The memory of a forgotten page is another's next, and nothing of it shows where that cannot be
+    /// read; no more than the bound is kept.
+    #[test]
+    fn forgotten_pages_serve_again() {
+        let bytes = vec![7u8; (SPARE_MAX + 2) * PAGE_BYTES as usize];
+        let memory = Memory::of(std::process::id());
+        for page in bytes.chunks_exact(PAGE_BYTES as usize) {
+            assert_eq!(memory.u8(page.as_ptr() as u64), Some(7));
+        }
+        memory.forget();
+        assert_eq!(SPARE.with_borrow(Vec::len), SPARE_MAX);
+        assert_eq!(memory.u8(8), None);
+        assert_eq!(SPARE.with_borrow(Vec::len), SPARE_MAX, "one that could not be filled waits on");
+        assert_eq!(memory.u8(bytes.as_ptr() as u64), Some(7));
+        assert_eq!(SPARE.with_borrow(Vec::len), SPARE_MAX - 1);
     }
 }

@@ -49,6 +49,8 @@ const SCOPES_MAX: usize = 128;
 const SCOPE_BYTES: usize = 15;
 /// Debug information of a method larger than this is not believed.
 const DEBUG_MAX_BYTES: u64 = 64 << 20;
+/// Bytes of a line table that are looked at first.
+const LINES_FIRST_BYTES: u64 = 64;
 /// Line tables: bytecode is at most 64 KB, an entry a few bytes.
 const LINES_MAX_BYTES: usize = 256 << 10;
 /// Classes that are known by address: 16 bytes each and as much for the table.
@@ -84,12 +86,6 @@ struct Stubs {
 }
 
 /// What is read of a method.
-struct Method {
-    names: Names,
-    constant: u64,
-    lines: Lines,
-}
-
 struct Names {
     /// Its class, and a hash of that (see [`Seen`]).
     holder: u64,
@@ -160,11 +156,11 @@ impl Resolver {
             let data = methods.wrapping_add(list.data.into());
             for n in 0..n.min(METHODS_MAX) {
                 let address = memory.u64(data.wrapping_add(u64::from(n) * 8))?;
-                let method = self.method(memory, address)?;
-                if method.names.holder != class {
+                let names = self.names(memory, &self.head(memory, address)?)?;
+                if names.holder != class {
                     return Some(false);
                 }
-                if method.names.name.starts_with(WANTED) {
+                if names.name.starts_with(WANTED) {
                     return Some(true);
                 }
             }
@@ -192,7 +188,7 @@ impl Resolver {
         let first = frames.len();
         let named = match (raw.own() >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 {
             abi::HF_HOTSPOT_INTERPRETED | abi::HF_HOTSPOT_INTERPRETED_LATE => self
-                .interpreted(raw, process.memory, frames)
+                .interpreted(raw, process, frames)
                 .or_else(|why| self.of_told(raw, frames).ok_or(why)),
             abi::HF_HOTSPOT_COMPILED => self.compiled(raw, process, heaps, frames),
             abi::HF_HOTSPOT_STUB => self.stub(raw, process, frames),
@@ -207,74 +203,88 @@ impl Resolver {
         }
     }
 
-    /// The number of unloaded classes now, past the cache.
-    pub(crate) fn epoch(&self, memory: &Memory) -> Option<u32> {
+    /// The number of unloaded classes now, past the cache; 0 where it cannot be known.
+    fn unloaded(&self, memory: &Memory) -> Option<u64> {
         if self.epoch_addr == 0 {
             return Some(0);
         }
         let mut bytes = [0; 8];
-        memory
-            .read_fresh(self.epoch_addr, &mut bytes)
-            .then(|| u64::from_le_bytes(bytes) as u32 & abi::HF_HOTSPOT_COOKIE_MASK)
+        memory.read_fresh(self.epoch_addr, &mut bytes).then(|| u64::from_le_bytes(bytes))
+    }
+
+    /// As much of that as a frame has.
+    pub(crate) fn epoch(&self, memory: &Memory) -> Option<u32> {
+        self.unloaded(memory).map(|n| n as u32 & abi::HF_HOTSPOT_COOKIE_MASK)
     }
 
     fn interpreted(
         &mut self,
         raw: &RawFrame<'_>,
-        memory: &Memory,
+        process: &Process<'_>,
         frames: &mut Vec<Frame>,
     ) -> Result<(), Why> {
+        let memory = process.memory;
         let own = raw.own();
         let bci = (own >> abi::HF_HOTSPOT_BCI_SHIFT) as u32 & abi::HF_HOTSPOT_BCI_NONE;
         let sent_constant = own as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
         let address = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
         let epoch = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32;
-        let before = self.epoch(memory).ok_or(Why::ProcessGone)?;
-        let has_gone = |why| if before == epoch { why } else { Why::Unloaded };
-        let method = self.method(memory, address).ok_or(has_gone(Why::StalePointer))?;
-        let constant = (method.constant >> 3) as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
-        // A walk that was finished late, in a process that unloads classes, may have no cookies:
-        // believed is then what is never anything else, or was there all the time.
+        let unloaded = self.unloaded(memory).ok_or(Why::ProcessGone)?;
+        let is_same_epoch = unloaded as u32 & abi::HF_HOTSPOT_COOKIE_MASK == epoch;
+        let has_gone = |why| if is_same_epoch { why } else { Why::Unloaded };
+        let head = self.head(memory, address).ok_or(has_gone(Why::StalePointer))?;
+        let constant = (head.constant >> 3) as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
+        // A walk that was finished late, in a process that unloads classes, may have no cookies.
+        let has_no_cookie = sent_constant == 0 && bci == abi::HF_HOTSPOT_BCI_NONE;
+        let is_late = has_no_cookie
+            || (own >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 == abi::HF_HOTSPOT_INTERPRETED_LATE;
+        let line = |bci| head.lines.line(memory, bci, self.offsets.excludes_zero);
+        // In the epoch of the sample it is what it was when it was named.
+        let key = self.key(address, &head, unloaded);
+        let key = key.filter(|_| is_same_epoch && constant == sent_constant && !is_late);
+        if let Some(frame) = key.and_then(|key| process.known.find(&key)) {
+            frames.push(Frame { line: line(bci), ..frame });
+            let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
+            let is_it = now == epoch || self.archive.contains(&address);
+            return if is_it { Ok(()) } else { Err(Why::Unloaded) };
+        }
+        let names = self.names(memory, &head).ok_or(has_gone(Why::StalePointer))?;
+        // Of one without cookies is believed what is never anything else, or was there all the time.
         let is_lasting = self.archive.contains(&address);
-        let hash = method.names.holder_hash;
-        let known = self.seen.get(&method.names.holder).copied();
+        let hash = names.holder_hash;
+        let known = self.seen.get(&names.holder).copied();
         let was_it = known.is_some_and(|known| {
             // Epochs are compared as they follow each other, modulo 2^20.
             let since = epoch.wrapping_sub(known.epoch) & abi::HF_HOTSPOT_COOKIE_MASK;
             known.hash == hash && since < abi::HF_HOTSPOT_COOKIE_MASK / 2
         });
-        let has_no_cookie = sent_constant == 0 && bci == abi::HF_HOTSPOT_BCI_NONE;
         if constant != sent_constant && !has_no_cookie {
             return Err(has_gone(Why::StalePointer));
         }
-        let is_late = has_no_cookie
-            || (own >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 == abi::HF_HOTSPOT_INTERPRETED_LATE;
         // The class that was there before the sample is there now: so are its methods. Without a
         // cookie the epoch is not known.
         let is_it = is_lasting || was_it && !has_no_cookie;
         if is_late && !is_it {
             if known.is_none_or(|known| known.hash != hash) {
                 let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
-                self.remember(method.names.holder, Seen { hash, epoch: now });
+                self.remember(names.holder, Seen { hash, epoch: now });
             }
             return Err(Why::Unloaded);
         }
-        let line = method.lines.line(memory, bci, self.offsets.excludes_zero);
-        let start_line = method.lines.line(memory, 0, self.offsets.excludes_zero);
+        let (line, start_line) = (line(bci), line(0));
         let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
         if !is_it {
-            self.remember(method.names.holder, Seen { hash, epoch: now });
+            self.remember(names.holder, Seen { hash, epoch: now });
             if now != epoch {
                 return Err(Why::Unloaded);
             }
         }
-        frames.push(Frame {
-            name: method.names.name,
-            file: method.names.file,
-            line,
-            start_line,
-            ..Frame::default()
-        });
+        let Names { name, file, .. } = names;
+        let frame = Frame { name, file, start_line, ..Frame::default() };
+        if let Some(key) = key.filter(|_| now == epoch) {
+            process.known.keep(&key, &frame);
+        }
+        frames.push(Frame { line, ..frame });
         Ok(())
     }
 
@@ -324,8 +334,9 @@ impl Resolver {
             return Err(Why::StalePointer);
         }
         let epoch_addr = self.epoch_addr;
-        // If it is still there, the epoch.
-        let is_still = |memory: &Memory| {
+        // If it is still there, the epoch. What is read besides goes into the cache: a blob that has its
+        // id was no other before, either.
+        let is_still = |memory: &Memory, besides: &[u64]| {
             let (mut found, mut used, mut epoch) = ([0; 4], [0], [0; 8]);
             let block = blob.wrapping_sub(o.block_bytes.into());
             let mut places = [
@@ -334,11 +345,12 @@ impl Resolver {
                 (epoch_addr, &mut epoch[..]),
             ];
             let n = if epoch_addr == 0 { 2 } else { 3 };
-            let done = memory.read_batch(places.get_mut(..n).unwrap_or_default());
+            let done = memory.read_with_pages(places.get_mut(..n).unwrap_or_default(), besides);
             (done.iter().all(|done| *done) && u32::from_le_bytes(found) == id && used != [0])
                 .then(|| u64::from_le_bytes(epoch))
         };
-        let Some(epoch) = is_still(memory) else {
+        let fields = [0, o.nmethod_method, o.nmethod_compile_id].map(|at| blob + u64::from(at));
+        let Some(epoch) = is_still(memory, &fields) else {
             let gone = memory.u8(blob).is_none() && self.epoch(memory).is_none();
             return Err(if gone { Why::ProcessGone } else { Why::StalePointer });
         };
@@ -351,7 +363,7 @@ impl Resolver {
             let function = self.function(&mut functions, address, abi::HF_HOTSPOT_BCI_NONE);
             frames.push(function.ok_or(Why::StalePointer)?);
         }
-        let now = is_still(memory).ok_or(Why::StalePointer)?;
+        let now = is_still(memory, &[]).ok_or(Why::StalePointer)?;
         if now == epoch {
             functions.met.iter().for_each(|(key, frame)| process.known.keep(key, frame));
         }
@@ -364,23 +376,27 @@ impl Resolver {
         let memory = to.process.memory;
         let head = self.head(memory, address)?;
         let line = head.lines.line(memory, bci, o.excludes_zero);
-        // A method lies where it was made until its class is unloaded, or redefined, and has other
-        // constants then. Those of the archive stay, and where it is not known what is unloaded they alone
-        // are known again.
-        let lasts = self.archive.contains(&address);
-        let epoch = if lasts { LASTS } else { to.epoch };
-        let key = [address, head.constant, head.pool, epoch << 16 | u64::from(head.name)];
-        let can_be_known = lasts || self.epoch_addr != 0;
-        if can_be_known && let Some(frame) = to.process.known.find(&key) {
+        let key = self.key(address, &head, to.epoch);
+        if let Some(frame) = key.and_then(|key| to.process.known.find(&key)) {
             return Some(Frame { line, ..frame });
         }
         let names = self.names(memory, &head)?;
         let start_line = head.lines.line(memory, 0, o.excludes_zero);
         let frame = Frame { name: names.name, file: names.file, start_line, ..Frame::default() };
-        if can_be_known {
+        if let Some(key) = key {
             to.met.push((key, frame.clone()));
         }
         Some(Frame { line, ..frame })
+    }
+
+    /// Under what a method is known again, if it is: it lies where it was made until its class is
+    /// unloaded, or redefined, and has other constants then. Those of the archive stay, and where it is
+    /// not known what is unloaded they alone are known again.
+    fn key(&self, address: u64, head: &Head, unloaded: u64) -> Option<[u64; KNOWN_WORDS]> {
+        let lasts = self.archive.contains(&address);
+        let epoch = if lasts { LASTS } else { unloaded };
+        let key = [address, head.constant, head.pool, epoch << 16 | u64::from(head.name)];
+        (lasts || self.epoch_addr != 0).then_some(key)
     }
 
     /// Appends the scopes of a pc; `None`, and nothing, if it has none.
@@ -450,13 +466,6 @@ impl Resolver {
             .then_some(constant.wrapping_add(u64::from(o.const_bytes) + field(o.const_code_size)?));
         let name = memory.u16(constant.wrapping_add(o.const_name.into()))?;
         Some(Head { constant, pool, name, lines: Lines(lines) })
-    }
-
-    /// Reads a method.
-    fn method(&self, memory: &Memory, address: u64) -> Option<Method> {
-        let head = self.head(memory, address)?;
-        let names = self.names(memory, &head)?;
-        Some(Method { names, constant: head.constant, lines: head.lines })
     }
 
     /// Reads a method's names.
@@ -676,18 +685,19 @@ impl Lines {
         if bci >= abi::HF_HOTSPOT_BCI_NONE {
             return 0;
         }
-        // How long the table is says only its end: it is read page by page.
+        // How long the table is says only its end; most are short.
         let mut bytes = Vec::new();
+        let mut piece_bytes = LINES_FIRST_BYTES;
         while bytes.len() < LINES_MAX_BYTES {
             let at = start.wrapping_add(bytes.len() as u64);
-            let Some(piece) = memory.bytes(at, PAGE_BYTES - at % PAGE_BYTES, PAGE_BYTES as usize)
-            else {
-                break;
-            };
+            // What lies behind a page's end may not be there.
+            let n = piece_bytes.min(PAGE_BYTES - at % PAGE_BYTES);
+            let Some(piece) = memory.bytes(at, n, PAGE_BYTES as usize) else { break };
             bytes.extend(piece);
             if let Some(line) = line(&bytes, bci, excludes_zero) {
                 return line;
             }
+            piece_bytes = (piece_bytes * 4).min(PAGE_BYTES);
         }
         0
     }

@@ -59,8 +59,9 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt, RowSource};
 use hotframe_runtime::memory::RECORDED_UNIT_BYTES;
-use hotframe_runtime::{Attached, Frame, Outcome, RawFrame, Runtime, Why};
-use std::collections::BTreeSet;
+use hotframe_runtime::{Attached, Frame, KNOWN_WORDS, Known, Outcome, RawFrame, Runtime, Why};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -664,11 +665,26 @@ fn render_frame(frame: &Frame) -> String {
     text
 }
 
+/// Functions that are known again, as the frame store knows them.
+#[derive(Default)]
+struct Remembered(RefCell<HashMap<[u64; KNOWN_WORDS], Frame>>);
+
+impl Known for Remembered {
+    fn find(&self, words: &[u64; KNOWN_WORDS]) -> Option<Frame> {
+        self.0.borrow().get(words).cloned()
+    }
+
+    fn keep(&self, words: &[u64; KNOWN_WORDS], frame: &Frame) {
+        self.0.borrow_mut().insert(*words, frame.clone());
+    }
+}
+
 /// Runtimes at work in a recorded process.
 struct RecordedRuntimes<'a> {
     process: &'a RecordedProcess,
     files: &'a [Traced],
     memory: hotframe_runtime::Memory,
+    known: Remembered,
     served: Vec<Served>,
     problems: Vec<String>,
     reads: Vec<u64>,
@@ -690,6 +706,7 @@ impl<'a> RecordedRuntimes<'a> {
             process,
             files,
             memory: hotframe_runtime::Memory::recorded(memory),
+            known: Remembered::default(),
             served: Vec::new(),
             problems: Vec::new(),
             reads: Vec::new(),
@@ -745,7 +762,7 @@ impl<'a> RecordedRuntimes<'a> {
             bias,
             memory: &self.memory,
             naming: hotframe_runtime::Naming::default(),
-            known: &hotframe_runtime::NothingKnown,
+            known: &self.known,
             mappings: &hotframe_runtime::Mappings::new(&make),
             open: &open,
         })
