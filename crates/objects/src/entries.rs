@@ -491,39 +491,25 @@ impl<R: ReadAt> TableReader<'_, R> {
         found: &mut Vec<Entry>,
     ) -> Result<bool, Error> {
         // The last entry that starts before `low`, or the first of all.
-        let (mut from, mut n) = (0, self.n);
-        let mut bounds = (0, u64::MAX);
-        while n > 1 {
-            let half = n / 2;
-            let start = if n > Milestones::FEW {
-                let read = || {
+        let read = |row: u64, from: Option<u64>| {
+            let pair = match from {
+                None => {
                     let mut pair = [0; 8];
-                    let at = self.offset.saturating_add((from + half) * 8);
+                    let at = self.offset.saturating_add(row * 8);
                     let got = fill(self.reader, &mut pair, at)?;
-                    let pair = pair.get(..got).unwrap_or_default();
-                    Ok(self.parse(pair).map(|(start, _)| start))
-                };
-                milestones.get(from + half, (n, self.n), read)?
-            } else {
-                // With those before them that may share a start.
-                self.pair(window, from.saturating_sub(BACK))?;
-                self.pair(window, from + half)?.map(|(start, _)| start)
+                    self.parse(pair.get(..got).unwrap_or_default())
+                }
+                Some(from) => {
+                    // With those before them that may share a start.
+                    self.pair(window, from.saturating_sub(BACK))?;
+                    self.pair(window, row)?
+                }
             };
-            let Some(start) = start else {
-                return Ok(false);
-            };
-            if start < bounds.0 || start > bounds.1 {
-                return Ok(false);
-            }
-            if start < low {
-                from += half;
-                bounds.0 = start;
-                n -= half;
-            } else {
-                bounds.1 = start;
-                n = half;
-            }
-        }
+            Ok(pair.map(|(start, _)| start))
+        };
+        let Some(from) = milestones.bisect(self.n, |start| start < low, read)? else {
+            return Ok(false);
+        };
         // Entries may share a start; the longest of them is wanted.
         let mut back = 0;
         let mut last = 0;

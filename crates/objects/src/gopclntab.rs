@@ -275,34 +275,25 @@ impl GoTable {
         mut found: impl FnMut(Function) -> Result<(), Error>,
     ) -> Result<(), Error> {
         // The last function that starts at or before `low`.
-        let (mut from, mut n) = (0, self.n_functions);
-        while n > 1 {
-            let half = n / 2;
-            let entry = if n > Milestones::FEW {
-                let mut milestones = std::mem::take(&mut self.milestones);
-                let entry = milestones
-                    .get(from + half, (n, self.n_functions), || self.entry_at(reader, from + half));
-                self.milestones = milestones;
-                entry?
-            } else {
+        let n = self.n_functions;
+        let mut milestones = std::mem::take(&mut self.milestones);
+        let read = |row: u64, from: Option<u64>| match from {
+            None => self.entry_at(reader, row),
+            Some(from) => {
                 self.row(reader, from)?;
-                self.row(reader, from + half)?.map(|(entry, _)| entry)
-            };
-            let Some(entry) = entry else {
-                return Ok(());
-            };
-            if entry <= low {
-                from += half;
-                n -= half;
-            } else {
-                n = half;
+                Ok(self.row(reader, row)?.map(|(entry, _)| entry))
             }
-        }
+        };
+        let first = milestones.bisect(n, |entry| entry <= low, read);
+        self.milestones = milestones;
+        let Some(from) = first? else {
+            return Ok(());
+        };
         let mut end_before = 0;
         let Some(mut row) = self.row(reader, from)? else {
             return Ok(());
         };
-        for index in (from..self.n_functions).take(MAX_FOUND) {
+        for index in (from..n).take(MAX_FOUND) {
             // After the last function stands where it ends.
             let Some(next) = self.row(reader, index + 1)? else {
                 break;

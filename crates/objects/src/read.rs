@@ -152,10 +152,46 @@ impl Milestones {
     /// Ranges of at most a table's this part are not kept: so many rows are, at most.
     const MOST: u64 = 256;
     /// Rows of which it is quicker to have all at once than to bisect them.
-    pub(crate) const FEW: u64 = 1024;
+    const FEW: u64 = 1024;
+
+    /// Bisects a table of `total` rows: the last one whose value `is_before`, or the first of all. `None`
+    /// where a row cannot be read, or where two that were met are not in order.
+    ///
+    /// `read(row, from)` gives a row's value; where `from` is given, all rows from that one to `row` are
+    /// near enough to be read at once.
+    pub(crate) fn bisect(
+        &mut self,
+        total: u64,
+        is_before: impl Fn(u64) -> bool,
+        mut read: impl FnMut(u64, Option<u64>) -> Result<Option<u64>, Error>,
+    ) -> Result<Option<u64>, Error> {
+        let (mut from, mut n) = (0, total);
+        let mut bounds = 0..=u64::MAX;
+        while n > 1 {
+            let half = n / 2;
+            let row = from + half;
+            let value = if n > Self::FEW {
+                self.get(row, (n, total), || read(row, None))?
+            } else {
+                read(row, Some(from))?
+            };
+            let Some(value) = value.filter(|value| bounds.contains(value)) else {
+                return Ok(None);
+            };
+            if is_before(value) {
+                from = row;
+                bounds = value..=*bounds.end();
+                n -= half;
+            } else {
+                bounds = *bounds.start()..=value;
+                n = half;
+            }
+        }
+        Ok(Some(from))
+    }
 
     /// A row's value, with which a range of `n` of the table's `total` rows is halved.
-    pub(crate) fn get(
+    fn get(
         &mut self,
         row: u64,
         (n, total): (u64, u64),
@@ -278,6 +314,31 @@ mod tests {
         assert_eq!(Cursor::new(&[0x80]).sleb(), None);
         let max = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
         assert_eq!(Cursor::new(&max).uleb(), Some(u64::MAX));
+    }
+
+    /// The last row before a value, in tables of all sizes up to those of which milestones are kept; a
+    /// table that is out of order is found out where the search comes by.
+    #[test]
+    fn bisecting() {
+        for total in [1, 2, 3, 1000, Milestones::FEW + 1, 100_000] {
+            let mut milestones = Milestones::default();
+            let mut row_before = |value, table: &dyn Fn(u64) -> u64| {
+                let read = |row: u64, from: Option<u64>| {
+                    assert!(from.is_none_or(|from| row - from < Milestones::FEW));
+                    Ok((row < total).then(|| table(row)))
+                };
+                milestones.bisect(total, |start| start < value, read).unwrap()
+            };
+            let double = |row| 2 * row;
+            for value in [0, 1, 2, total, 2 * total - 1, 2 * total, u64::MAX] {
+                let expect = value.div_ceil(2).clamp(1, total) - 1;
+                assert_eq!(row_before(value, &double), Some(expect), "{value} of {total}");
+            }
+        }
+        let falls = |row: u64, _: Option<u64>| Ok(Some(u64::from(row != 6)));
+        assert_eq!(Milestones::default().bisect(8, |start| start < 2, falls).unwrap(), None);
+        let ends = |_: u64, _: Option<u64>| Ok(None);
+        assert_eq!(Milestones::default().bisect(8, |start| start < 2, ends).unwrap(), None);
     }
 
     #[test]
