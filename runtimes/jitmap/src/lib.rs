@@ -64,7 +64,7 @@ pub const MAX_BYTES: u64 = 256 << 20;
 /// Texts of one process's map that are kept apart; of what stood between the last and the newest no
 /// name is known.
 pub const TEXTS_MAX: usize = 4;
-/// Longest line that is understood, and so longest name, in bytes.
+/// Bytes of a line, or of a name in a dump, that are read: what is longer is cut there.
 pub const MAX_LINE_BYTES: usize = 4096;
 
 /// Why a process's files cannot be used.

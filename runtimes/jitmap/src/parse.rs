@@ -2,7 +2,8 @@
 //!
 //! Lenient, since there are many writers: `0x` or not, any number of spaces or tabs, `\r\n`, names
 //! with spaces, a last line without its end (a writer is at work: it is left out). Lines that say
-//! nothing are skipped and counted.
+//! nothing are skipped and counted. A name that is too long is cut: were its line skipped, what lay at
+//! its addresses before would go on to name them.
 
 use crate::dump::ReadAt;
 use crate::{MAX_BYTES, MAX_LINE_BYTES, Named, Report, Wanted};
@@ -55,8 +56,8 @@ pub(crate) fn find(
     let mut buffer = vec![0; WINDOW_BYTES];
     let mut have = 0;
     let mut offset = 0u64;
-    // The rest of a line that was too long is skipped.
-    let mut skips = false;
+    // Bytes that were left out of the line that the buffer begins with: it is too long.
+    let mut left_out = 0u64;
     while offset < MAX_BYTES {
         let n = match read_at(&mut buffer[have..], offset) {
             Ok(0) => break,
@@ -69,25 +70,18 @@ pub(crate) fn find(
         let filled = &buffer[..have + n];
         let mut line_start = 0;
         for end in memchr::memchr_iter(b'\n', filled) {
-            if !std::mem::take(&mut skips) {
-                let place = window_start + line_start as u64;
-                let line = filled.get(line_start..end).unwrap_or_default();
-                match entry(line) {
-                    Some(entry) => consider(entry, place, wanted, &mut found),
-                    None => report.bad_records += 1,
-                }
+            let place = window_start + line_start as u64 - std::mem::take(&mut left_out);
+            let line = filled.get(line_start..end).unwrap_or_default();
+            match entry(line) {
+                Some(entry) => consider(entry, place, wanted, &mut found),
+                None => report.bad_records += 1,
             }
             line_start = end + 1;
         }
-        let rest = line_start..have + n;
-        have = rest.len();
-        if have > MAX_LINE_BYTES {
-            report.bad_records += u64::from(!skips);
-            skips = true;
-            have = 0;
-        } else {
-            buffer.copy_within(rest, 0);
-        }
+        let rest = have + n - line_start;
+        have = rest.min(MAX_LINE_BYTES);
+        left_out += (rest - have) as u64;
+        buffer.copy_within(line_start..line_start + have, 0);
     }
     Ok(found)
 }
@@ -114,9 +108,7 @@ fn consider(
 
 /// `START SIZE NAME`.
 fn entry(line: &[u8]) -> Option<(u64, u64, &[u8])> {
-    if line.len() > MAX_LINE_BYTES {
-        return None;
-    }
+    let line = line.get(..MAX_LINE_BYTES).unwrap_or(line);
     let (start, rest) = number(line.trim_ascii())?;
     let (bytes, name) = number(rest)?;
     (!name.is_empty() && bytes > 0).then_some((start, bytes, name))
@@ -287,32 +279,22 @@ mod tests {
         }
     }
 
-    /// A line without end costs no memory and hides nothing that follows.
+    /// A line that hardly ends costs no memory and hides nothing that follows; its name is cut, and it
+    /// stands in its place as any other.
     #[test]
-    fn endless_line() {
-        let mut map = b"10 10 a\n20 10 ".to_vec();
-        map.resize(3 * WINDOW_BYTES, b'x');
-        map.extend_from_slice(b"\n30 10 b\n");
-        check_once(&map, &[0x10, 0x20, 0x30], &[Some("a"), None, Some("b")]);
-    }
-
-    fn check_once(map: &[u8], wanted: &[u64], expect: &[Option<&str>]) {
-        let wanted: Vec<Wanted> = wanted.iter().map(|&address| at(address, u64::MAX)).collect();
-        let mut report = Report::default();
-        let names = name(
-            &mut |buffer, offset| {
-                let rest = map.get(offset as usize..).unwrap_or_default();
-                let n = rest.len().min(buffer.len());
-                buffer[..n].copy_from_slice(&rest[..n]);
-                Ok(n)
-            },
-            &wanted,
-            &mut report,
-        )
-        .expect("no errors");
-        let names: Vec<Option<&str>> =
-            names.iter().map(|found| found.as_ref().map(|found| &*found.name)).collect();
-        assert_eq!(names, expect);
-        assert_eq!(report.bad_records, 1);
+    fn long_lines() {
+        let long = |len| format!("20 10 {}", "x".repeat(len));
+        let cut = long(MAX_LINE_BYTES)[6..MAX_LINE_BYTES].to_owned();
+        for len in [MAX_LINE_BYTES, 2 * MAX_LINE_BYTES, 3 * WINDOW_BYTES] {
+            let map = format!("10 10 a\n20 10 old\n{}\n30 10 b\n", long(len));
+            let (before, behind) = (18, 19);
+            check(
+                map.as_bytes(),
+                &[(0x10, 99), (0x20, before), (0x28, behind), (0x30, u64::MAX)],
+                &[Some("a"), Some("old"), Some(&cut), Some("b")],
+            );
+        }
+        check(long(WINDOW_BYTES).as_bytes(), &[(0x20, u64::MAX)], &[None]);
+        check(&vec![b' '; WINDOW_BYTES], &[(0x20, u64::MAX)], &[None]);
     }
 }
