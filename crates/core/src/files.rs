@@ -56,20 +56,14 @@ pub enum Reader {
 impl ReadAt for Reader {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
-            Reader::File(file) => file.read_at(buf, offset),
-            Reader::Bytes(bytes) => {
-                let from = usize::try_from(offset).unwrap_or(usize::MAX);
-                let from = bytes.get(from..).unwrap_or_default();
-                let n = buf.len().min(from.len());
-                buf[..n].copy_from_slice(&from[..n]);
-                Ok(n)
-            }
+            Reader::File(file) => ReadAt::read_at(&**file, buf, offset),
+            Reader::Bytes(bytes) => ReadAt::read_at(&**bytes, buf, offset),
         }
     }
 
     fn len(&self) -> u64 {
         match self {
-            Reader::File(file) => file.metadata().map_or(0, |meta| meta.len()),
+            Reader::File(file) => ReadAt::len(&**file),
             Reader::Bytes(bytes) => ReadAt::len(&**bytes),
         }
     }
@@ -203,7 +197,7 @@ impl Files {
             reader.map_err(|cause| (cause.to_string(), is_passing(&cause))).and_then(|reader| {
                 ElfFile::open(reader)
                     .and_then(RowSource::new)
-                    .map_err(|cause| (cause.to_string(), false))
+                    .map_err(|cause| (crate::chain(&cause), false))
             });
         match opened {
             Ok(source) => {

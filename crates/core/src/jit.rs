@@ -213,9 +213,9 @@ impl Jit {
                     });
                 }
                 Err(why) => {
-                    tracing::debug!(pid = head.tgid, "no perf map: {why}");
+                    tracing::debug!(pid = head.tgid, "no perf map: {}", crate::chain(&why));
                     if !why.is_absence() {
-                        *refused = Some(why.to_string());
+                        *refused = Some(crate::chain(&why));
                     }
                     retry.later(head.time_ns);
                     return;
@@ -300,7 +300,7 @@ impl Jit {
                 names.extend(name.map(|name| ((incarnation, word), name)));
             }
             for why in sources.refused() {
-                tell(pid, why);
+                tell(pid, &crate::chain(why));
             }
             for why in &report.problems {
                 tell(pid, why);

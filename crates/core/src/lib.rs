@@ -21,3 +21,10 @@ pub mod tables;
 pub mod testing;
 mod told;
 pub mod walk;
+
+/// An error with its causes, as a person reads it: a library's message says what was being done, and
+/// leaves why it failed to what it stands on.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,4 +1,4 @@
-//! Processes: their mappings, names and incarnations. The only module that reads `/proc/PID`.
+//! Processes: their mappings, names and incarnations, as far as `/proc/PID` has them.
 //!
 //! In: side-band events in order of time, and `/proc/PID/maps` of a process whose beginning was
 //! not seen, read when its first sample comes. Out: for each process its executable mappings,
@@ -14,7 +14,7 @@ use crate::files::{FileId, Files, Identity};
 use crate::sideband::Event;
 use crate::tables::Blob;
 use hotframe_abi as abi;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead as _;
 use std::rc::Rc;
 
@@ -29,6 +29,8 @@ const ANCESTORS_MAX: usize = 16;
 const MAPS_MAX_BYTES: u64 = 64 << 20;
 /// Mappings kept of a process: what a blob holds.
 const MAPPINGS_MAX: usize = abi::HF_MAX_MAPPINGS as usize;
+/// Processes of which it is told that they map more.
+const CROWDED_MAX: usize = 256;
 
 /// One executable mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct Process {
     pub blob: Option<Blob>,
     /// Mappings changed since.
     pub is_dirty: bool,
+    /// Mappings that found no room beside those.
+    pub without_room: u64,
     /// Blobs older than this may say something wrong of an address that was mapped anew.
     pub stale_before_blob: u32,
     /// Name of the main thread.
@@ -83,6 +87,7 @@ impl Process {
             space_id: 0,
             blob: None,
             is_dirty: true,
+            without_room: 0,
             stale_before_blob: 0,
             comm: String::new(),
             exited_ns: None,
@@ -105,6 +110,8 @@ pub struct Processes {
     pub lost_events: u64,
     /// Blobs of processes that ended or changed, to be freed.
     pub dropped_blobs: Vec<Blob>,
+    /// Of processes whose mappings did not all fit a blob, how many did not, at most.
+    crowded: BTreeMap<u32, u64>,
     sweep_at_ns: u64,
 }
 
@@ -174,7 +181,10 @@ impl Processes {
                     pgoff: *pgoff,
                     file,
                 };
-                if insert(Rc::make_mut(&mut process.mappings), mapping) {
+                let mappings = Rc::make_mut(&mut process.mappings);
+                let replaced = insert(mappings, mapping);
+                process.without_room += fit(mappings, |mapping| mapping.file == 0);
+                if replaced {
                     process.stale_before_blob =
                         process.blob.map_or(process.stale_before_blob, |blob| blob.id + 1);
                 }
@@ -266,11 +276,12 @@ impl Processes {
             process.reread_at_ns = now_ns + process.reread_wait_ns;
             process.reread_wait_ns = (process.reread_wait_ns * 2).min(REREAD_MAX_NS);
         }
-        let Some(mappings) = read_maps(pid, files) else {
+        let Some((mappings, without_room)) = read_maps(pid, files) else {
             return false;
         };
         let process = self.entry(pid);
         process.is_complete = true;
+        process.without_room = process.without_room.max(without_room);
         if *process.mappings == mappings {
             return false;
         }
@@ -278,6 +289,28 @@ impl Processes {
         process.mappings = Rc::new(mappings);
         process.is_dirty = true;
         true
+    }
+
+    /// So many mappings of a process found no room in what was published of it.
+    pub(crate) fn note_crowded(&mut self, pid: u32, without_room: u64) {
+        if without_room == 0 {
+            return;
+        }
+        if let Some(most) = self.crowded.get_mut(&pid) {
+            *most = without_room.max(*most);
+        } else if self.crowded.len() < CROWDED_MAX {
+            self.crowded.insert(pid, without_room);
+        }
+    }
+
+    /// What is wrong with processes, by pid.
+    pub fn problems(&self) -> impl Iterator<Item = (u32, String)> {
+        let text = |n| {
+            format!(
+                "it maps code in more than {MAPPINGS_MAX} places: {n} found no room, and stacks are cut there"
+            )
+        };
+        self.crowded.iter().map(move |(&pid, n)| (pid, text(n)))
     }
 
     /// Bytes of heap held.
@@ -316,17 +349,19 @@ fn insert(mappings: &mut Vec<Mapping>, new: Mapping) -> bool {
     between.push(new);
     between.extend(tail);
     mappings.splice(first..last.max(first), between);
-    while mappings.len() > MAPPINGS_MAX {
-        give_up_one(mappings);
-    }
     replaced
 }
 
 /// Takes away what is missed least where more is mapped than fits: anonymous memory, which has no
-/// tables to walk by, the highest first, since the kernel maps downwards and new code is hot.
-fn give_up_one(mappings: &mut Vec<Mapping>) {
-    let least = mappings.iter().rposition(|mapping| mapping.file == 0);
-    mappings.remove(least.unwrap_or(mappings.len() - 1));
+/// tables to walk by, the highest first, since the kernel maps downwards and new code is hot. Returns
+/// how many it took.
+pub(crate) fn fit<T>(mappings: &mut Vec<T>, is_anonymous: impl Fn(&T) -> bool) -> u64 {
+    let n = mappings.len().saturating_sub(MAPPINGS_MAX);
+    for _ in 0..n {
+        let least = mappings.iter().rposition(&is_anonymous);
+        mappings.remove(least.unwrap_or(mappings.len() - 1));
+    }
+    n as u64
 }
 
 /// A path that names a file, as opposed to `//anon`, `[heap]`, `anon_inode:…`.
@@ -338,12 +373,12 @@ fn is_file(path: &str) -> bool {
         && !path.starts_with("/anon_hugepage")
 }
 
-/// The executable mappings of a live process.
-fn read_maps(pid: u32, files: &mut Files) -> Option<Vec<Mapping>> {
+/// The executable mappings of a live process, and how many found no room among them.
+fn read_maps(pid: u32, files: &mut Files) -> Option<(Vec<Mapping>, u64)> {
     let file = std::fs::File::open(format!("/proc/{pid}/maps")).ok()?;
     let mut reader =
         std::io::BufReader::with_capacity(32 << 10, std::io::Read::take(file, MAPS_MAX_BYTES));
-    let mut mappings = Vec::new();
+    let (mut mappings, mut without_room) = (Vec::new(), 0);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -354,14 +389,10 @@ fn read_maps(pid: u32, files: &mut Files) -> Option<Vec<Mapping>> {
             continue;
         };
         // In the order of the file, so that a process of very many costs one pass.
-        if mappings.len() < MAPPINGS_MAX {
-            mappings.push(mapping);
-        } else if mapping.file != 0 {
-            give_up_one(&mut mappings);
-            mappings.push(mapping);
-        }
+        mappings.push(mapping);
+        without_room += fit(&mut mappings, |mapping| mapping.file == 0);
     }
-    if mappings.is_empty() { None } else { Some(mappings) }
+    if mappings.is_empty() { None } else { Some((mappings, without_room)) }
 }
 
 /// `start-end perms offset major:minor inode path` (Documentation/filesystems/proc.rst).
@@ -581,12 +612,13 @@ mod tests {
     fn more_mappings_than_fit() {
         let mut mappings = Vec::new();
         let n = abi::HF_MAX_MAPPINGS as u64;
-        for at in 0..n + 10 {
-            insert(&mut mappings, mapping(at * 20, at * 20 + 10, 0));
-        }
-        assert_eq!(mappings.len() as u64, n);
-        insert(&mut mappings, mapping(n * 40, n * 40 + 10, 1));
-        insert(&mut mappings, mapping(n * 50, n * 50 + 10, 2));
+        let mut put = |start, file| {
+            insert(&mut mappings, mapping(start, start + 10, file));
+            fit(&mut mappings, |mapping| mapping.file == 0)
+        };
+        let given_up: u64 = (0..n + 10).map(|at| put(at * 20, 0)).sum();
+        assert_eq!(given_up, 10);
+        assert_eq!(put(n * 40, 1) + put(n * 50, 2), 2);
         assert_eq!(mappings.len() as u64, n);
         let files: Vec<_> = mappings.iter().map(|m| m.file).filter(|&file| file != 0).collect();
         assert_eq!(files, [1, 2]);

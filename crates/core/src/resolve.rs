@@ -51,6 +51,14 @@ pub struct Outcome {
     pub names_refused: u64,
 }
 
+impl Outcome {
+    /// Something is wrong with one process.
+    pub fn tell_of(&mut self, pid: u32, problem: String) {
+        self.problems.push(problem.clone());
+        self.of_processes.entry(pid).or_default().push(problem);
+    }
+}
+
 /// Everything naming needs.
 pub struct Input<'a> {
     /// The files.
@@ -83,20 +91,16 @@ pub fn name(
     let words: Vec<abi::FrameWord> =
         namer.store.unnamed_words(usize::MAX).into_iter().map(abi::FrameWord).collect();
     namer.name_static(&words, input, progress);
-    let mut problems = std::mem::take(&mut namer.problems);
-    let mut of_processes: BTreeMap<u32, Vec<String>> = BTreeMap::new();
-    let generated = input.jit.names(&mut |pid, problem| {
-        problems.push(problem.clone());
-        of_processes.entry(pid).or_default().push(problem);
-    });
+    let problems = std::mem::take(&mut namer.problems);
+    let mut outcome = Outcome { problems, ..Outcome::default() };
+    let generated = input.jit.names(&mut |pid, problem| outcome.tell_of(pid, problem));
     for ((incarnation, word), name) in generated {
         if let Some(&incarnation) = by_incarnation.get(&incarnation) {
             namer.name_generated(incarnation, word, &name);
         }
     }
     namer.name_own_rest();
-    let names_refused = namer.refused;
-    Outcome { frames: BTreeMap::new(), problems, of_processes, names_refused }
+    Outcome { names_refused: namer.refused, ..outcome }
 }
 
 /// Names static code before any stack of it is in the store, by function: see [`ByFunction`].
@@ -211,6 +215,9 @@ impl Sources {
 /// Addresses of a file that are named in one pass over it: naming holds about a kilobyte for each.
 const ADDRESSES_AT_ONCE: usize = 8192;
 
+/// Most problems of files and of the kernel that are told.
+const PROBLEMS_MAX: usize = 100;
+
 /// Fills a store with names.
 pub(crate) struct Namer<'a> {
     pub(crate) store: &'a mut Store,
@@ -228,6 +235,12 @@ impl<'a> Namer<'a> {
         debuginfod: Option<hotframe_symbols::Debuginfod>,
     ) -> Namer<'a> {
         Namer { store, problems: Vec::new(), refused: 0, debuginfod, by_function: None }
+    }
+
+    fn tell(&mut self, problem: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
     }
 
     fn put(&mut self, word: abi::FrameWord, frames: &[FrameInfo<'_>]) {
@@ -320,10 +333,10 @@ impl<'a> Namer<'a> {
                         *slot = Some((name.name.clone(), name.module.clone()));
                     }
                 }) {
-                    self.problems.push(format!("kernel: {why}"));
+                    self.tell(format!("kernel: {}", crate::chain(&why)));
                 }
             }
-            Err(why) => self.problems.push(format!("kernel: reading /proc/kallsyms: {why}")),
+            Err(why) => self.tell(format!("kernel: reading /proc/kallsyms: {why}")),
         }
         names
     }
@@ -395,13 +408,11 @@ impl<'a> Namer<'a> {
                     }
                 });
                 for problem in report.problems {
-                    if self.problems.len() < 100 {
-                        self.problems.push(format!("{}: {problem}", file.path));
-                    }
+                    self.tell(format!("{}: {}", file.path, crate::chain(&problem)));
                 }
             }
         } else if let Some(why) = &file.problem {
-            self.problems.push(format!("{}: {why}", file.path));
+            self.tell(format!("{}: {why}", file.path));
         }
         by_addr.retain(|&(_, word)| !self.is_named(word));
         let starts = match (&self.by_function, &file.reader) {
@@ -811,13 +822,38 @@ pub fn count(profile: &Profile) -> BTreeMap<&'static str, (u64, u64)> {
 /// An image that has no file, as an unlinked one.
 fn in_a_file(bytes: &[u8]) -> std::io::Result<std::fs::File> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_TMPFILE)
-        .mode(0o600)
-        .open(std::env::temp_dir())?;
+    let mut file = crate::segments::unlinked_file()?;
     file.write_all(bytes)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotframe_frames::{Budget, Config};
+
+    /// What is said of a file that cannot be read has its cause, and no more is said than is of use.
+    #[test]
+    fn problems_have_their_causes() {
+        let file = Source {
+            path: "/bin/it".into(),
+            build_id: Vec::new(),
+            pid: 0,
+            image_base: 0,
+            is_go: false,
+            reader: Some(Reader::Bytes(b"no ELF file".as_slice().into())),
+            problem: None,
+        };
+        let mut store = Store::new(&Budget::new(1 << 20), Config::default());
+        let mut namer = Namer::new(&mut store, None);
+        let word = abi::FrameWord(
+            u64::from(abi::HF_FRAME_NATIVE) << abi::HF_FRAME_KIND_SHIFT
+                | 1 << abi::HF_FRAME_FILE_SHIFT,
+        );
+        for _ in 0..2 * PROBLEMS_MAX {
+            namer.name_file(&file, &[word]);
+        }
+        assert_eq!(namer.problems[0], "/bin/it: reading ELF headers: not an ELF file");
+        assert_eq!(namer.problems.len(), PROBLEMS_MAX);
+    }
 }

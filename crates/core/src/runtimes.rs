@@ -75,8 +75,9 @@ pub fn recognise(
                 Ok(layout)
             }
             Err(why) => {
+                let why = crate::chain(&why);
                 tracing::debug!(path, "{}: {why}", runtime.name());
-                Err(why.to_string())
+                Err(why)
             }
         };
         found.push(Recognised { runtime, layout });
@@ -768,14 +769,15 @@ fn refresh(
                         if matches!(cause, Unusable::NotYet(_) | Unusable::Read { .. })
                             || now_ns.saturating_sub(served.met_ns) < LOADING_NS =>
                     {
-                        tracing::debug!(pid, "{}: {cause}", served.runtime.name());
-                        *why = cause.to_string();
+                        *why = crate::chain(&cause);
+                        tracing::debug!(pid, "{}: {why}", served.runtime.name());
                         *retry_at_ns = now_ns + *wait_ns;
                         *wait_ns = (*wait_ns * 2).min(RETRY_MAX_NS);
                     }
                     Err(cause) => {
-                        tracing::debug!(pid, "{}: {cause}", served.runtime.name());
-                        served.state = State::Unusable(cause.to_string());
+                        let why = crate::chain(&cause);
+                        tracing::debug!(pid, "{}: {why}", served.runtime.name());
+                        served.state = State::Unusable(why);
                     }
                 }
                 if served.stand_in.is_none()
@@ -847,7 +849,7 @@ fn with_signs(registry: &[&'static dyn Runtime], file: &ElfFile<&dyn ReadAt>) ->
 }
 
 /// Puts a region over sorted mappings: what it covers of them gets the table, what it covers of
-/// nothing becomes anonymous code of its own.
+/// nothing becomes anonymous code of its own. There may be more of them afterwards than fit a blob.
 pub(crate) fn overlay(entries: &mut Vec<abi::hf_mapping>, region: Region, table_off: u32) {
     if region.start >= region.end {
         return;
@@ -886,7 +888,6 @@ pub(crate) fn overlay(entries: &mut Vec<abi::hf_mapping>, region: Region, table_
     gap(&mut out, at, region.end);
     // Mappings that overlap, as those of a damaged recording may, would leave their pieces out of order.
     out.sort_by_key(|entry| entry.start);
-    out.truncate(abi::HF_MAX_MAPPINGS as usize);
     *entries = out;
 }
 

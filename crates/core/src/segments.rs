@@ -299,7 +299,7 @@ impl Segments {
 }
 
 /// A file without a name, on disk rather than in memory.
-fn unlinked_file() -> io::Result<File> {
+pub(crate) fn unlinked_file() -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let open = |directory: &Path| {
         let mut options = File::options();

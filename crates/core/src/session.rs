@@ -17,7 +17,7 @@
 
 use crate::files::{FileId, Files, Reader, State};
 use crate::jit::Jit;
-use crate::processes::{Mapping, Memory, NO_CGROUP, Processes};
+use crate::processes::{self, Mapping, Memory, NO_CGROUP, Processes};
 use crate::profile::{FRAME_INLINED, Kind};
 use crate::recording::{Exe, Incarnation, Question, Recording, Sample};
 use crate::runtimes::{Asker, Runtimes};
@@ -763,6 +763,7 @@ impl Session {
         if process.mappings.is_empty() {
             return false;
         }
+        let mut without_room = process.without_room;
         let mappings = process.mappings.clone();
         let mut entries = Vec::with_capacity(mappings.len());
         for mapping in mappings.iter() {
@@ -791,6 +792,9 @@ impl Session {
             self.runtimes.publish(pid, process, &self.files, &mut self.tables, now_ns);
             self.runtimes.overlay(pid, &mut entries);
         }
+        without_room +=
+            processes::fit(&mut entries, |entry| entry.file_id == 0 && entry.runtime_off == 0);
+        self.processes.note_crowded(pid, without_room);
         let Some(blob) = self.tables.add_blob(&entries, self.runtimes.moment(pid)) else {
             return false;
         };
@@ -840,7 +844,7 @@ impl Session {
                 self.tables.add_block(id, number, &block.rows, &block.rules)
             }
             Err(why) => {
-                tracing::debug!(path = file.path, "no rows: {why}");
+                tracing::debug!(path = file.path, "no rows: {}", crate::chain(&why));
                 let bad = abi::hf_row { pc: 0, kind: abi::HF_RULE_BAD as u8, fp: 0, cfa: 0 };
                 self.tables.add_block(id, number, &[bad], &[])
             }
@@ -1185,6 +1189,29 @@ mod tests {
             session.event(sideband::Record { time_ns: 1, event });
             assert_eq!(session.exited.len(), exited);
         }
+    }
+
+    /// Of a process that maps more than fits it is said, once it is published.
+    #[test]
+    fn a_crowded_process() {
+        let mut session = Session::new(Tables::new(Box::new(OwnMemory::new(1 << 20))), None);
+        for number in 0..u64::from(abi::HF_MAX_MAPPINGS) + 3 {
+            let event = Event::Mmap {
+                pid: 7,
+                start: number << 13,
+                bytes: 4096,
+                pgoff: 0,
+                build_id: Vec::new(),
+                inode: None,
+                path: "//anon".into(),
+            };
+            session.event(sideband::Record { time_ns: 1, event });
+        }
+        assert_eq!(session.processes.problems().count(), 0);
+        assert!(session.publish(7, 1));
+        let told: Vec<(u32, String)> = session.processes.problems().collect();
+        assert!(told.len() == 1 && told[0].0 == 7, "{told:?}");
+        assert!(told[0].1.contains("8192 places: 3 found no room"), "{told:?}");
     }
 
     /// No number of parts makes a stack longer than any that is walked.

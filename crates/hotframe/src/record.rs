@@ -17,7 +17,6 @@ use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
 use hotframe_core::by_function::ByFunction;
 use hotframe_core::jit::Jit;
-use hotframe_core::processes::Processes;
 use hotframe_core::profile::{Meta, Profile};
 use hotframe_core::recording::Recording;
 use hotframe_core::resolve::{self, Sources};
@@ -701,7 +700,8 @@ impl Recorder {
         // Unwinding is over: of files and processes naming needs little.
         let files = Sources::of(std::mem::take(&mut session.files));
         let sideband_lost = session.processes.lost_events;
-        session.processes = Processes::default();
+        let of_processes: Vec<(u32, String)> =
+            std::mem::take(&mut session.processes).problems().collect();
         hotframe_alloc::trim();
         let mut memory = session.recording.store.report();
         let mut progress = |done, all| {
@@ -739,6 +739,9 @@ impl Recorder {
         }
         if spilled.is_none() {
             memory = session.recording.store.report();
+        }
+        for (pid, problem) in of_processes {
+            outcome.tell_of(pid, format!("process {pid}: {problem}"));
         }
         outcome.problems.extend(spilled.as_ref().and_then(|spilled| spilled.problem.clone()));
         let mut failures = Vec::new();
