@@ -9,10 +9,10 @@
  *   hf_on_fork    a child inherits its parent's mappings and place in a filter
  *   hf_on_exec    a new address space gets a new id
  *
- * A sample is filtered before anything of it is read. It ends as one record,
- * after those of the parts for which it has no room: hf_sample with its words, or, when tables are
- * missing, hf_slice with the stack copied before it. Nobody is woken but for slices: user space
- * polls.
+ * A sample is filtered before anything of it is read. It ends as one record, hf_sample with its
+ * words, after those of the parts for which that has no room, and, when tables are missing, after
+ * hf_slice and the copied stack. User space polls; it is woken for slices, and for what is urgent
+ * (HF_SAMPLE_URGENT).
  *
  * User half: crates/bpf (loading, decoding), crates/core (what records mean).
  */

@@ -53,6 +53,7 @@ pub const HF_MAX_STEPS: u32 = 8192;
 pub const HF_MAX_KERNEL_FRAMES: u32 = 127;
 pub const HF_MAX_WORDS: u32 = 3072;
 pub const HF_MAX_STACK_WORDS: u32 = 12288;
+pub const HF_CPU_BYTES: u32 = 57344;
 pub const HF_RUNTIME_STATE_WORDS: u32 = 4;
 pub const HF_STACK_PAGE_SHIFT: u32 = 12;
 pub const HF_STACK_PAGE_BYTES: u32 = 4096;

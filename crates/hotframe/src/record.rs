@@ -78,8 +78,8 @@ impl Machine {
     }
 
     fn cpu_bytes(self, sideband_pages: usize) -> u64 {
-        // A walk and a row cache; a side-band ring.
-        self.possible_cpus * ((16 << 10) + (32 << 10))
+        // What the kernel half keeps; a side-band ring.
+        self.possible_cpus * u64::from(abi::HF_CPU_BYTES)
             + self.online_cpus * (1 + sideband_pages as u64) * 4096
     }
 }
@@ -94,7 +94,7 @@ impl Shares {
     const TABLES_MIN: u64 = 2 << 20;
     const PROFILE_MIN: u64 = 2 << 20;
 
-    /// The least that works: 24.25 MiB, 48 KiB for each possible CPU and 68 KiB for each online one, and
+    /// The least that works: 24.25 MiB, 56 KiB for each possible CPU and 68 KiB for each online one, and
     /// what a load takes, 8 MiB or more.
     fn minimum(machine: Machine) -> u64 {
         Self::BASE
@@ -928,7 +928,7 @@ mod tests {
         let stated = |machine: Machine| {
             (24 << 20)
                 + (256 << 10)
-                + machine.possible_cpus * (48 << 10)
+                + machine.possible_cpus * (56 << 10)
                 + machine.online_cpus * (68 << 10)
                 + machine.loading_bytes
         };

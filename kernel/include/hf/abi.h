@@ -352,6 +352,9 @@ enum hf_origin {
 /* Words of a stack in all. */
 #define HF_MAX_STACK_WORDS 12288
 
+/* What --memory has for each CPU that may come online: struct hf_walk, hf_cache and hf_counters. */
+#define HF_CPU_BYTES 57344
+
 /* A sample, followed by n_words frame words: kernel frames first, leaf first. */
 struct hf_sample {
 	__u8 type; /* enum hf_record_type */
@@ -376,8 +379,8 @@ struct hf_sample {
 	__u8 comm[HF_COMM_BYTES];
 };
 
-/* What a runtime's step remembers from one of its calls to the next in a walk:
- * a word each for the runtimes that keep a chain of frames beside the stack. */
+/* What runtimes' steps remember from one of their calls to the next in a walk. Each word is one
+ * runtime's: CPython has 0, 1 and 3 (HF_CPYTHON_STATE and what follows it), HotSpot 2. */
 #define HF_RUNTIME_STATE_WORDS 4
 
 /* What user space needs to finish a walk that could not go on: the registers
@@ -502,7 +505,7 @@ struct hf_counters {
 	__u64 taken;
 	__u64 emitted;
 	__u64 slices;
-	__u64 slices_refused; /* over the slice byte rate */
+	__u64 slices_refused; /* over the byte rate, or the ring was nearly full */
 	__u64 filtered[HF_FILTERED_COUNT];
 	__u64 lost[HF_LOST_COUNT];
 	__u64 space_records_lost;

@@ -167,6 +167,9 @@ struct hf_walk {
 };
 
 _Static_assert(sizeof(struct hf_walk) <= 32768, "a CPU holds a walk");
+_Static_assert(sizeof(struct hf_walk) + sizeof(struct hf_cache) + sizeof(struct hf_counters) <=
+		   HF_CPU_BYTES,
+	       "what user space counts for a CPU is enough");
 
 #if defined(__BPF__)
 #if defined(__TARGET_ARCH_arm64)
