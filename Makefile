@@ -55,7 +55,7 @@ check-doc: ## rustdoc, warnings as errors
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --workspace --no-deps --quiet
 
 .PHONY: check-generated
-check-generated: ## the Rust twin of kernel/include/hf/abi.h is fresh
+check-generated: ## the Rust twins of all abi.h are fresh
 	scripts/generate.sh --check
 
 .PHONY: check-bpf
@@ -72,7 +72,7 @@ format: ## write what check-format wants
 	scripts/clang-format.sh -i
 
 .PHONY: generate
-generate: tools-check ## write the Rust twin of abi.h
+generate: tools-check ## write the Rust twins of all abi.h
 	scripts/generate.sh
 
 .PHONY: web
