@@ -198,14 +198,14 @@ pub fn online_cpus() -> Result<Vec<u32>, Error> {
 
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// `/sys/devices/system/cpu/online` (`0-3,8`), kept open: opening it takes longer than reading.
+/// [`ONLINE`] (`0-3,8`), kept open: opening it takes longer than reading.
 #[derive(Debug)]
 pub struct OnlineCpus(File);
 
 impl OnlineCpus {
     /// Opens it.
     pub fn open() -> Result<OnlineCpus, Error> {
-        let what = "opening /sys/devices/system/cpu/online";
+        let what = "opening the list of CPUs that are online";
         Ok(OnlineCpus(File::open(ONLINE).map_err(|cause| Error::Os { what, cause })?))
     }
 
@@ -216,7 +216,7 @@ impl OnlineCpus {
         let n = self
             .0
             .read_at(&mut text, 0)
-            .map_err(|cause| Error::Os { what: "reading /sys/devices/system/cpu/online", cause })?;
+            .map_err(|cause| Error::Os { what: "reading the CPUs that are online", cause })?;
         Ok(parse_cpus(&String::from_utf8_lossy(text.get(..n).unwrap_or_default())))
     }
 }
