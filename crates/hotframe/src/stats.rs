@@ -1,4 +1,4 @@
-//! The books as JSON: `--stats`, with stable keys, all counts in samples.
+//! The books as JSON: `--stats`, with stable keys. Units end the names; what has none is a count.
 
 use hotframe_abi as abi;
 use hotframe_core::profile::Profile;
@@ -14,7 +14,8 @@ use serde_json::{Map, Value, json};
 pub struct Books<'a> {
     /// Ticks that were due.
     pub ticks_expected: u64,
-    /// Of those, ticks of CPUs that stood idle and ran no program.
+    /// Of those, ticks of CPUs that stood idle and ran no program: they are in `samples_filtered.idle`,
+    /// too.
     pub ticks_halted: u64,
     /// The kernel half's counters.
     pub kernel: &'a abi::hf_counters,
@@ -210,6 +211,7 @@ impl Books<'_> {
             "sideband_lost": self.sideband_lost,
             "pids_refused": kernel.pids_refused,
             "spaces_refused": kernel.spaces_refused,
+            "space_records_lost": kernel.space_records_lost,
             "frames": frames,
             PROCESSES: null,
             "runtimes": runtimes,
@@ -253,5 +255,54 @@ impl Books<'_> {
             "audit": {"checked": counts.audited, "agreed": counts.agreed},
             "problems": self.outcome.problems,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros as _;
+
+    /// Whatever the kernel half drops is in the books, and ticks of CPUs that stood idle are idle ones.
+    #[test]
+    fn what_is_dropped_is_told() {
+        let kernel = abi::hf_counters {
+            filtered: [10, 0, 0, 0, 0],
+            slices_refused: 1,
+            told_refused: 2,
+            pids_refused: 3,
+            spaces_refused: 4,
+            space_records_lost: 5,
+            taken: 60,
+            ..abi::hf_counters::new_zeroed()
+        };
+        let (counts, outcome, agent) = Default::default();
+        let books = Books {
+            ticks_expected: 100,
+            ticks_halted: 20,
+            kernel: &kernel,
+            counts: &counts,
+            sideband_lost: 6,
+            outcome: &outcome,
+            agent: &agent,
+            tables: TableStats::default(),
+            losses: Losses::default(),
+            spilled: None,
+            runtimes: &[],
+        };
+        let json = books.json();
+        let told = [
+            "slices_refused",
+            "told_refused",
+            "pids_refused",
+            "spaces_refused",
+            "space_records_lost",
+            "sideband_lost",
+        ];
+        assert_eq!(told.map(|key| json[key].as_u64()), [1, 2, 3, 4, 5, 6].map(Some));
+        assert_eq!(
+            (&json["samples_filtered"]["idle"], &json["ticks_missed"]),
+            (&json!(30), &json!(10))
+        );
     }
 }
