@@ -26,6 +26,7 @@ twin() { # header, Rust file
 
 [ "${1:-}" != --check ] || check=1
 twin kernel/include/hf/abi.h crates/abi/src/abi.rs
+twin kernel/native/abi.h crates/core/src/native_abi.rs
 for header in runtimes/*/bpf/abi.h; do
 	[ ! -e "$header" ] || twin "$header" "${header%/bpf/abi.h}/src/abi.rs"
 done

@@ -9,7 +9,7 @@
  */
 #include <stddef.h>
 #include <string.h>
-#include "hf/abi.h"
+#include "abi.h"
 
 #ifndef __always_inline
 #define __always_inline inline __attribute__((always_inline))
@@ -63,31 +63,6 @@ static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 
 	(void)w;
 	return hf_read(hf_read_context, dst, bytes, addr, lasting);
 }
-
-/* In and out of one call; twin: `Call` in crates/core/src/walk.rs. */
-struct hf_native_call {
-	__u64 regs[HF_NREGS];
-	__u64 missing_pc;
-	__u64 cut_pc;
-	__u64 stack_hash;
-	__u32 blob_off;
-	__u32 max_frames;
-	__u32 n_words; /* in: words that words[] holds already; out: all */
-	__u32 n_frames; /* of user space among them */
-	__u8 arm64;
-	__u8 regs_valid;
-	__u8 pc_is_return;
-	__u8 missing;
-	__u8 cut;
-	__u8 heuristic; /* out: some frame was found by a heuristic */
-	__u8 late; /* in: struct hf_walk */
-	__u8 runtime_lost; /* out: frames of a runtime are missing */
-	__u8 is_bare; /* struct hf_slice */
-	__u8 reserved[7];
-	__u64 tp;
-	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
-	__u64 words[HF_MAX_STACK_WORDS];
-};
 
 static _Thread_local struct hf_native_call *hf_call;
 

@@ -8,6 +8,8 @@ pub mod capture;
 pub mod files;
 pub mod jit;
 pub mod names;
+#[allow(missing_docs, non_camel_case_types, clippy::all)]
+mod native_abi;
 pub mod numbers;
 pub mod processes;
 pub mod profile;

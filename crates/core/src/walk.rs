@@ -7,34 +7,10 @@
 //!
 //! This is the one place where Rust calls the kernel half's C (`kernel/native/walk.c`).
 
+use crate::native_abi::hf_native_call as Call;
 use hotframe_abi as abi;
 use std::ffi::c_void;
-
-/// `struct hf_native_call` of `kernel/native/walk.c`, field by field.
-#[repr(C)]
-struct Call {
-    regs: [u64; abi::HF_NREGS as usize],
-    missing_pc: u64,
-    cut_pc: u64,
-    stack_hash: u64,
-    blob_off: u32,
-    max_frames: u32,
-    n_words: u32,
-    n_frames: u32,
-    arm64: u8,
-    regs_valid: u8,
-    pc_is_return: u8,
-    missing: u8,
-    cut: u8,
-    heuristic: u8,
-    late: u8,
-    runtime_lost: u8,
-    is_bare: u8,
-    reserved: [u8; 7],
-    tp: u64,
-    runtime_state: [u64; abi::HF_RUNTIME_STATE_WORDS as usize],
-    words: [u64; abi::HF_MAX_STACK_WORDS as usize],
-}
+use zerocopy::FromZeros as _;
 
 unsafe extern "C" {
     fn hf_walk_native(
@@ -94,26 +70,13 @@ impl Walk {
     ) -> Walk {
         let mut call = Box::new(Call {
             regs: *regs,
-            missing_pc: 0,
-            cut_pc: 0,
-            stack_hash: 0,
-            blob_off: 0,
             max_frames: abi::HF_MAX_FRAMES,
             n_words: words.len().min(abi::HF_MAX_STACK_WORDS as usize) as u32,
             n_frames: n_frames(words.get(n_kernel..).unwrap_or_default()),
             arm64: arm64.into(),
             regs_valid: regs_valid.into(),
             pc_is_return: pc_is_return.into(),
-            missing: 0,
-            cut: 0,
-            heuristic: 0,
-            late: 0,
-            runtime_lost: 0,
-            is_bare: 0,
-            reserved: [0; 7],
-            tp: 0,
-            runtime_state: [0; abi::HF_RUNTIME_STATE_WORDS as usize],
-            words: [0; abi::HF_MAX_STACK_WORDS as usize],
+            ..Call::new_zeroed()
         });
         for (slot, word) in call.words.iter_mut().zip(words) {
             *slot = *word;
@@ -227,14 +190,6 @@ fn n_frames(words: &[u64]) -> u32 {
     }
     n
 }
-
-const _: () = assert!(
-    size_of::<Call>()
-        == (abi::HF_NREGS + 3 + 2 + 2 + 1 + abi::HF_RUNTIME_STATE_WORDS + abi::HF_MAX_STACK_WORDS)
-            as usize
-            * 8,
-    "no padding: the C structure has the same fields"
-);
 
 #[cfg(test)]
 mod tests {

@@ -31,14 +31,14 @@ fn main() -> anyhow::Result<()> {
     let header = std::env::args().nth(1).context("usage: abigen HEADER")?;
     let is_shared = header.contains("/hf/");
     let mut builder = bindgen::Builder::default();
-    // A runtime's header builds on the shared one, whose twin is a crate.
+    // Other headers build on the shared one, whose twin is a crate.
     if !is_shared {
         builder = builder.allowlist_recursively(false).raw_line("use hotframe_abi::*;");
     }
     let mut text = builder
         .header(&header)
         .clang_args(["-DHF_ABI_GENERATING", "-Ikernel/include"])
-        .allowlist_file(if is_shared { ".*/hf/.*" } else { ".*/bpf/abi.h" })
+        .allowlist_file(if is_shared { ".*/hf/.*" } else { ".*/(bpf|native)/abi.h" })
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_default(false)
