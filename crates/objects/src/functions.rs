@@ -139,7 +139,7 @@ impl Functions {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Function> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Function> {
     let mut cursor = Cursor::new(bytes);
     let (_name, info, _other, section) = (cursor.u32()?, cursor.u8()?, cursor.u8()?, cursor.u16()?);
     let (start, size) = (cursor.u64()?, cursor.u64()?);

@@ -24,6 +24,7 @@
 mod cfi;
 mod elf;
 mod entries;
+mod exported;
 mod expr;
 mod framed;
 mod functions;

@@ -8,7 +8,7 @@
 //!
 //! 1. Go's function table for Go functions (`gopclntab.rs`);
 //! 2. `.eh_frame`, then `.debug_frame` (`entries.rs`, `cfi.rs`);
-//! 3. the entry point, and sigreturn trampolines by their code;
+//! 3. the entry point, what begins a stack by its name, and by their code sigreturn trampolines and those that end a coroutine;
 //! 4. functions that only a symbol knows (`functions.rs`): their code is followed (`synth.rs`),
 //!    else a `HF_RULE_NONE` row says where they start;
 //! 5. PLT stubs, a section's worth of small functions;
@@ -33,12 +33,16 @@ use crate::cfi::{Arch, Unwind};
 use crate::cfi::{Cfa, Saved};
 use crate::elf::{ElfFile, Machine};
 use crate::entries::{Entries, Entry};
+use crate::exported;
 use crate::expr::Expr;
 use crate::framed;
 use crate::functions::Functions;
 use crate::gopclntab::{GoTable, Kind};
 use crate::read::{ReadAt, Window};
-use crate::rules::{Rule, SideRules, X86_SIGRETURN_BYTES, find_sigreturn, is_sigreturn};
+use crate::rules::{
+    LEAVES_ITS_STACK_MAX_BYTES, Rule, SideRules, X86_SIGRETURN_BYTES, find_sigreturn, is_sigreturn,
+    leaves_its_stack,
+};
 use crate::synth;
 
 /// A gap up to this is padding between functions, which are aligned to 16.
@@ -60,6 +64,19 @@ const MAX_BLOCK_WORK_BYTES: usize = 16 << 20;
 const MAX_CALLS: usize = 256;
 /// Bytes of code followed for a block (`synth.rs`).
 const MAX_DECODED_BYTES: usize = 256 << 10;
+
+/// Functions that begin a stack whose callers' part is others' to write over: what their rows lead to
+/// was the caller once, and no code, table or register says that it is not any more.
+///
+/// Greenlets (gevent, eventlet, SQLAlchemy, Playwright) take turns on one stack, of which each keeps its
+/// own part (`StackState`, `slp_save_state`), from the call of this function on: it "never returns"
+/// (src/greenlet/TUserGreenlet.cpp `UserGreenlet::g_initialstub` @ 3.5.6; src/greenlet/greenlet.cpp
+/// `UserGreenlet::inner_bootstrap` @ 2.0.2, where it takes references). Before 2.0 its name is local.
+const BEGIN_OWN_STACK: [&str; 2] = [
+    "_ZN8greenlet12UserGreenlet15inner_bootstrapEP9_greenletP7_object",
+    "_ZN8greenlet12UserGreenlet15inner_bootstrapERNS_4refs14_OwnedGreenletI9_greenletXadL_ZNS1_15\
+     GreenletCheckerEPvEEEERNS1_14OwnedReferenceI7_objectXadL_ZNS1_11NoOpCheckerES4_EEEE",
+];
 
 /// What a block was made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,6 +120,8 @@ pub struct RowSource<R> {
     functions: Option<Functions>,
     /// Read when a block first has much of it that says nothing of itself.
     signs: Option<framed::Signs>,
+    /// A function of [`BEGIN_OWN_STACK`].
+    begins_own_stack: Option<u64>,
     n_blocks: u32,
 }
 
@@ -151,7 +170,21 @@ impl<R: ReadAt> RowSource<R> {
         };
         let blocks = file.text_range().end.div_ceil(u64::from(abi::HF_BLOCK_BYTES));
         let n_blocks = blocks.min(u64::from(abi::HF_MAX_BLOCKS)) as u32;
-        Ok(Self { file, arch, eh_frame, debug_frame, go, functions: None, signs: None, n_blocks })
+        let mut begins_own_stack = None;
+        for name in BEGIN_OWN_STACK {
+            begins_own_stack = begins_own_stack.or(exported::function(&file, name)?);
+        }
+        Ok(Self {
+            file,
+            arch,
+            eh_frame,
+            debug_frame,
+            go,
+            functions: None,
+            signs: None,
+            begins_own_stack,
+            n_blocks,
+        })
     }
 
     /// The file.
@@ -231,6 +264,9 @@ impl<R: ReadAt> RowSource<R> {
                 builder.add_entries(&self.file, reader, entries)?;
             }
             builder.end_at_entry_point(&self.file)?;
+            if let Some(function) = self.begins_own_stack {
+                builder.end_at(function);
+            }
             let gaps = builder.gaps(&self.file);
             if !gaps.is_empty() {
                 builder.find_sigreturn(&self.file, &gaps)?;
@@ -433,7 +469,7 @@ impl Builder {
             .map(|(span, until)| Span { end: span.end.min(until), ..span })
             .filter(|span| span.start < span.end)
             .collect();
-        self.begin_signal_frames_early(file, &mut spans)?;
+        self.begin_trampolines_early(file, &mut spans)?;
         self.fill(spans);
         Ok(true)
     }
@@ -535,13 +571,15 @@ impl Builder {
 
     /// The pc in a sigreturn trampoline is where a handler returns to, and no call stands before
     /// it; the walk looks one byte back all the same. glibc's entries begin that byte early; where
-    /// an entry begins at the trampoline itself, its span does so here.
-    fn begin_signal_frames_early<R: ReadAt>(
+    /// an entry begins at the trampoline itself, its span does so here. So does that of a function
+    /// which [`leaves_its_stack`], and there the stack ends.
+    fn begin_trampolines_early<R: ReadAt>(
         &mut self,
         file: &ElfFile<R>,
         spans: &mut [Span],
     ) -> Result<(), Error> {
         let mut previous: Option<usize> = None;
+        let mut text = Window::default();
         for i in 0..spans.len() {
             let Some(span) = spans.get(i).copied() else {
                 break;
@@ -550,24 +588,35 @@ impl Builder {
             // arm64's trampoline is described as an ordinary frame; on x86-64 one may be that nobody
             // marked (assembly to which a script added entries, as musl's build does).
             let bytes = span.end - span.start;
-            let may_be = rule == Some(Rule::sigreturn(self.arch))
+            let may_return = rule == Some(Rule::sigreturn(self.arch))
                 || match self.arch.machine {
                     Machine::Arm64 => bytes <= 64,
                     _ => X86_SIGRETURN_BYTES.contains(&bytes),
                 };
-            if may_be {
-                let mut code = [0; 16];
-                let got = file.read_vaddr(&mut code, span.start)?;
-                if is_sigreturn(code.get(..got).unwrap_or_default(), self.arch) {
+            let may_leave = self.arch.machine == Machine::X86_64
+                && span.n == 1
+                && bytes <= LEAVES_ITS_STACK_MAX_BYTES
+                && rule == Some(Rule::plain_sp(8));
+            if may_return || may_leave {
+                let code = code_at(file, &mut text, span.start, 16)?;
+                let rule = if may_return && is_sigreturn(code, self.arch) {
+                    Some(Rule::sigreturn(self.arch))
+                } else if may_leave && leaves_its_stack(code) {
+                    Some(Rule::END_WITHOUT_CALL)
+                } else {
+                    None
+                };
+                if let Some(rule) = rule {
+                    let start = span.start.saturating_sub(1);
                     if let Some(slot) = self.rules.get_mut(span.first) {
-                        *slot = (span.start.saturating_sub(1), Rule::sigreturn(self.arch));
+                        *slot = (start, rule);
                     }
                     if let Some(span) = spans.get_mut(i) {
-                        span.start = span.start.saturating_sub(1);
+                        span.start = start;
                         span.n = 1;
                     }
                     if let Some(before) = previous.and_then(|at| spans.get_mut(at)) {
-                        before.end = before.end.min(span.start.saturating_sub(1));
+                        before.end = before.end.min(start);
                     }
                 }
             }
@@ -589,13 +638,7 @@ impl Builder {
         if !file.is_program() && !begins_like_entry(code, self.arch) {
             return Ok(());
         }
-        if let Some(span) = self.spans.iter().find(|span| span.start == entry).copied() {
-            if let Some(first) = self.rules.get_mut(span.first) {
-                first.1 = Rule::END;
-            }
-            if let Some(span) = self.spans.iter_mut().find(|span| span.start == entry) {
-                span.n = 1;
-            }
+        if self.end_at(entry) {
             return Ok(());
         }
         let n = bytes_to_jump(code, self.arch);
@@ -603,6 +646,18 @@ impl Builder {
         self.rules.push((entry, Rule::END));
         self.fill(vec![Span { start: entry, end: entry.saturating_add(n), first, n: 1 }]);
         Ok(())
+    }
+
+    /// The stack ends in the function that starts here, if one that is described does.
+    fn end_at(&mut self, start: u64) -> bool {
+        let Some(span) = self.spans.iter_mut().find(|span| span.start == start) else {
+            return false;
+        };
+        if let Some(first) = self.rules.get_mut(span.first) {
+            first.1 = Rule::END;
+        }
+        span.n = 1;
+        true
     }
 
     /// Text that no span covers, wider than padding, within the block.
@@ -910,7 +965,7 @@ impl Builder {
             let mut start = function.start;
             let is_short = function.end - start <= 32;
             if is_short && is_sigreturn(code_at(file, &mut text, start, 16)?, arch) {
-                // As in begin_signal_frames_early.
+                // As in begin_trampolines_early.
                 start = start.saturating_sub(1);
                 self.rules.push((start, Rule::sigreturn(arch)));
                 if let Some(before) = spans.last_mut() {

@@ -528,3 +528,51 @@ fn unmarked_signal_trampolines() {
         );
     }
 }
+
+/// A function that leaves the stack it was entered with ends a coroutine's, from the byte before it
+/// on; one that moves its own stack, and a part of one that ends by its frame pointer, do not.
+#[test]
+fn what_leaves_its_stack_ends_it() {
+    let rows = |code: &[u8], instructions: &[u8]| {
+        let mut image = Image::new(X86);
+        let cie = image.cie(b"zR", &[0], X86_INITIAL);
+        image.fde(cie, 0x1000, 0x10, &[]);
+        image.code(0x1010, code);
+        image.fde(cie, 0x1010, 26, instructions);
+        image.rows()
+    };
+    let end = [(0x1000, abi::HF_RULE_SP, 0, 8), (0x100f, abi::HF_RULE_END, 0, 1)];
+    // mov %rbx, %rsp; mov (%rsp), %rdi; the same behind endbr64; mov %r12, %rsp
+    assert_eq!(rows(&[0x48, 0x89, 0xdc, 0x48, 0x8b, 0x3c, 0x24], &[])[..2], end);
+    assert_eq!(rows(&[0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0x89, 0xdc], &[])[..2], end);
+    assert_eq!(rows(&[0x4c, 0x89, 0xe4], &[])[..2], end);
+    // mov %rbp, %rsp; mov %rsp, %rbx; and rows that know of a frame
+    let none = (0x102a, abi::HF_RULE_NONE, 0, 0);
+    assert_eq!(rows(&[0x48, 0x89, 0xec], &[])[1], none);
+    assert_eq!(rows(&[0x48, 0x89, 0xe3], &[])[1], none);
+    assert_eq!(rows(&[0x48, 0x89, 0xdc], &[0x0e, 16])[1].2, 0);
+    assert_ne!(rows(&[0x48, 0x89, 0xdc], &[0x0e, 16])[1].1, abi::HF_RULE_END);
+}
+
+/// What its rows say of the caller is not believed in a function whose stack is its own; its
+/// neighbours' is.
+#[test]
+fn what_begins_a_stack_of_its_own_ends_it() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    image.fde(cie, 0x1000, 0x20, &[0x44, 0x0e, 16]);
+    image.fde(cie, 0x1020, 0x20, &[0x44, 0x0e, 24]);
+    let mut source = RowSource::new(ElfFile::open(image.bytes()).unwrap()).unwrap();
+    source.begins_own_stack = Some(0x1000);
+    let block = source.block(0).unwrap();
+    let rows: Vec<_> =
+        block.rows.iter().map(|row| (row.pc, u32::from(row.kind), row.cfa)).collect();
+    assert_eq!(
+        rows[1..4],
+        [
+            (0x1000, abi::HF_RULE_END, 0),
+            (0x1020, abi::HF_RULE_SP, 8),
+            (0x1024, abi::HF_RULE_SP, 24),
+        ]
+    );
+}

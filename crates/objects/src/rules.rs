@@ -65,6 +65,8 @@ impl Rule {
     pub(crate) const NONE_FUNCTION: Self = Self { kind: NONE, fp: 0, cfa: 1 };
     /// The stack ends here.
     pub(crate) const END: Self = Self { kind: END_KIND, fp: 0, cfa: 0 };
+    /// The same at a pc that a stack was made to return to: no call stands before it.
+    pub(crate) const END_WITHOUT_CALL: Self = Self { kind: END_KIND, fp: 0, cfa: 1 };
     /// What is known cannot be used.
     pub(crate) const BAD: Self = Self { kind: BAD_KIND, fp: 0, cfa: 0 };
 
@@ -117,6 +119,22 @@ pub(crate) fn is_sigreturn(code: &[u8], arch: Arch) -> bool {
         }
     }
 }
+
+/// Does x86-64 code begin by leaving the stack that it was entered with? What nobody can return from
+/// was not called: a coroutine's stack was made to return there when its function does, and its rows
+/// say of the caller what is true of every function.
+///
+/// glibc's `__start_context`, where contexts of `makecontext` end, finds the next context so
+/// (sysdeps/unix/sysv/linux/x86_64/__start_context.S @ glibc-2.3 to 2.42): `mov %rbx, %rsp`. Any of the
+/// registers that callees save would do; the frame pointer is left out, by which parts of functions end.
+pub(crate) fn leaves_its_stack(code: &[u8]) -> bool {
+    let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
+    matches!(code, [0x48, 0x89, 0xdc, ..] | [0x4c, 0x89, 0xe4 | 0xec | 0xf4 | 0xfc, ..])
+}
+
+/// Longest function that [`leaves_its_stack`] is asked of: glibc's has 26 bytes, and some 90 where it
+/// keeps a shadow stack.
+pub(crate) const LEAVES_ITS_STACK_MAX_BYTES: u64 = 128;
 
 /// Lengths of x86-64's forms.
 pub(crate) const X86_SIGRETURN_BYTES: [u64; 2] = [7, 9];

@@ -249,7 +249,8 @@ enum hf_rule_kind {
 	HF_RULE_SP = 1, /* CFA = sp + cfa */
 	HF_RULE_FP = 2, /* CFA = fp + cfa */
 	/* Outermost function: the return address is undefined, or the function
-	 * is a known entry. */
+	 * is a known entry. cfa is 1 where the stack was made to return there, with
+	 * no call before the pc. */
 	HF_RULE_END = 3,
 	HF_RULE_SIDE = 4, /* rules[cfa] of the block */
 	HF_RULE_SIGNAL = 5, /* struct sigcontext at sp + cfa holds all registers */

@@ -1032,7 +1032,7 @@ static __always_inline int hf_find_known_row(struct hf_walk *w, struct hf_cache 
 static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 {
 	__u64 lookup, word, cfa, ra, fp, flags, key;
-	int missing, runtime;
+	int missing, runtime, rule;
 
 	if (!(w->n_steps++ & 31) && hf_now_ns() > w->deadline_ns)
 		return hf_cut(w, HF_CUT_TIME);
@@ -1081,6 +1081,11 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 		missing = hf_find_known_row(w, cache, key);
 		if (missing)
 			return hf_miss(w, missing, lookup);
+		/* Where no call stands before the pc, the pc is the code that the frame is in: what
+		 * lies before it is other code, or none. */
+		rule = w->row.kind & HF_RULE_KIND_MASK;
+		if (rule == HF_RULE_SIGNAL || (rule == HF_RULE_END && w->row.cfa))
+			flags &= ~HF_FRAME_RETURN_ADDR;
 		word = hf_word(HF_FRAME_NATIVE, flags,
 			       (key & ~0xffffffffULL) | (__u32)(key + w->pc_is_return));
 	}

@@ -217,6 +217,38 @@ fn signal_handler() {
     }
 }
 
+/// A coroutine's stack ends where it was made to begin, whether a context follows on it or none. What
+/// was made to be returned to, as a signal's handler was, has its own name and not what lies before it.
+#[test]
+fn coroutines() {
+    live!();
+    let workload = Workload::start(&program!("contexts"), [""; 0]);
+    let recording = record_pid(workload.pid());
+    let first = |stack: &Stack| stack.has("first_work");
+    recording.folded.assert_path("contexts", first, &["__start_context", "first", "first_work"]);
+    let second = |stack: &Stack| stack.has("second_work");
+    recording.folded.assert_path("contexts", second, &["__start_context", "second"]);
+    recording.folded.assert_path("contexts", second, &["__restore_rt", "on_signal", "second_work"]);
+    recording.stats().of("contexts").assert_whole();
+}
+
+/// Greenlets share one stack: what the first function of one would return to is others' by now.
+#[test]
+fn a_stack_that_others_write_over() {
+    live!();
+    let workload = Workload::start(&program!("borrowed"), [""; 0]);
+    let recording = record_pid(workload.pid());
+    let first = "greenlet::UserGreenlet::inner_bootstrap(_greenlet*, _object*)";
+    recording.folded.assert_path(
+        "borrowed",
+        |stack| stack.has("greenlet_work()"),
+        &[first, "greenlet_work()"],
+    );
+    recording.stats().of("borrowed").assert_whole();
+    let goes_on = |stack: &Stack| stack.frames.iter().position(|frame| frame == first) > Some(0);
+    assert_eq!(recording.folded.samples(goes_on), 0, "{}", recording.folded.summary());
+}
+
 /// Without symbols the stack is as whole as with them; its names are addresses in the file.
 #[test]
 fn stripped() {
