@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * borrowed: main → g_switch → greenlet::UserGreenlet::inner_bootstrap → greenlet_work, as in the
- * extension module of greenlet, where others write over what inner_bootstrap would return to as soon as
- * they have their turn. Here it does so itself.
+ * extension module of greenlet, where others write over what inner_bootstrap would return to as
+ * soon as they have their turn. Here it does so itself.
  */
 #include "spin.h"
 
@@ -14,7 +14,8 @@ NOINLINE static void greenlet_work()
 	SPIN_FOREVER();
 }
 
-namespace greenlet {
+namespace greenlet
+{
 struct UserGreenlet {
 	NOINLINE void inner_bootstrap(_greenlet *, _object *);
 };

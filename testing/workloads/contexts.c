@@ -2,8 +2,8 @@
 /*
  * contexts: coroutines of makecontext take turns, each with a stack of its own: first → first_work,
  * which is where nearly all time goes by, and second → (raise, a signal frame) → on_signal →
- * second_work. `first` has a context to go on with when it returns (which it does not), `second` none.
- * Linked statically, so that it has the C library's symbols.
+ * second_work. `first` has a context to go on with when it returns (which it does not), `second`
+ * none. Linked statically, so that it has the C library's symbols.
  */
 #include <signal.h>
 #include <stdlib.h>
