@@ -40,8 +40,8 @@ use crate::functions::Functions;
 use crate::gopclntab::{GoTable, Kind};
 use crate::read::{ReadAt, Window};
 use crate::rules::{
-    LEAVES_ITS_STACK_MAX_BYTES, Rule, SideRules, X86_SIGRETURN_BYTES, find_sigreturn, is_sigreturn,
-    leaves_its_stack,
+    LEAVES_ITS_STACK_MAX_BYTES, Rule, SideRules, X86_SIGRETURN_BYTES, find_fiber_ends,
+    find_sigreturn, is_sigreturn, leaves_its_stack,
 };
 use crate::synth;
 
@@ -269,7 +269,7 @@ impl<R: ReadAt> RowSource<R> {
             }
             let gaps = builder.gaps(&self.file);
             if !gaps.is_empty() {
-                builder.find_sigreturn(&self.file, &gaps)?;
+                builder.find_trampolines(&self.file, &gaps)?;
                 if self.functions.is_none() {
                     let go = self.go.as_ref().map_or(0..0, GoTable::range);
                     let eh_frame = self.eh_frame.as_mut();
@@ -680,8 +680,8 @@ impl Builder {
         gaps
     }
 
-    /// Trampolines without call frame information (musl's).
-    fn find_sigreturn<R: ReadAt>(
+    /// Trampolines without call frame information (musl's, fibers').
+    fn find_trampolines<R: ReadAt>(
         &mut self,
         file: &ElfFile<R>,
         gaps: &[(u64, u64)],
@@ -698,6 +698,17 @@ impl Builder {
                 self.rules.push((start.saturating_sub(1), Rule::sigreturn(self.arch)));
                 // Up to the system call, which does not return.
                 let end = start.saturating_add(9);
+                spans.push(Span { start: start.saturating_sub(1), end, first, n: 1 });
+            }
+            if self.arch.machine != Machine::X86_64 {
+                continue;
+            }
+            for (at, end) in find_fiber_ends(code) {
+                let (start, end) =
+                    (from.saturating_add(at as u64), from.saturating_add(end as u64));
+                let first = self.rules.len();
+                // Its function has a name of its own, which covers the byte before it.
+                self.rules.push((start.saturating_sub(1), Rule::END));
                 spans.push(Span { start: start.saturating_sub(1), end, first, n: 1 });
             }
         }

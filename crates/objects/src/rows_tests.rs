@@ -576,3 +576,31 @@ fn what_begins_a_stack_of_its_own_ends_it() {
         ]
     );
 }
+
+/// Boost.Context's make_fcontext: where a fiber's function was made to return to, its stack ends; the
+/// function itself returns as any does.
+#[test]
+fn a_fiber_ends_where_it_would_return_to() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    image.fde(cie, 0x1000, 0x10, &[]);
+    // mov %rdi, %rax; ret; push %rbp; jmp *%rbx; xor %rdi, %rdi; call; hlt
+    image.code(0x1100, &[0x48, 0x89, 0xf8, 0xc3, 0x55, 0xff, 0xe3]);
+    image.code(0x1107, &[0x48, 0x31, 0xff, 0xe8, 0, 0, 0, 0, 0xf4]);
+    image.functions = vec![(0x1100, 0x10)];
+    let rule = |image: &Image, pc: u64| {
+        let rows = image.rows();
+        rows.into_iter().rev().find(|row| row.0 <= pc).map(|(_, kind, _, cfa)| (kind, cfa))
+    };
+    const SYNTHESISED: u32 = abi::HF_RULE_SP | abi::HF_RULE_HEURISTIC;
+    assert_eq!(rule(&image, 0x1103), Some((SYNTHESISED, 8)));
+    // A return address is looked up a byte before.
+    assert_eq!(rule(&image, 0x1106), Some((abi::HF_RULE_END, 0)));
+    assert_eq!(rule(&image, 0x110f), Some((abi::HF_RULE_END, 0)));
+    assert_ne!(rule(&image, 0x1110), Some((abi::HF_RULE_END, 0)));
+    // Without its symbol, as in a stripped program; and a jump behind which other code goes on.
+    image.functions.clear();
+    assert_eq!(rule(&image, 0x1106), Some((abi::HF_RULE_END, 0)));
+    image.code(0x1107, &[0x48, 0x31, 0xff, 0xc3]);
+    assert_ne!(rule(&image, 0x1106), Some((abi::HF_RULE_END, 0)));
+}

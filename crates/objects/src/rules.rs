@@ -152,6 +152,30 @@ pub(crate) fn find_sigreturn(code: &[u8], arch: Arch) -> impl Iterator<Item = us
     })
 }
 
+/// Where in x86-64 code a fiber's function is made to return to, and the end of that code: Boost.Context's
+/// `make_fcontext` (Boost.Coroutine, .Fiber and .Asio, PHP's fibers) keeps behind its own return
+///
+/// ```text
+/// trampoline: push %rbp; jmp *%rbx
+/// finish:     xor %rdi, %rdi; call _exit; hlt
+/// ```
+///
+/// and in rbp the address of `finish` (src/asm/make_x86_64_sysv_elf_gas.S @ boost-1.61 to 1.89), without
+/// call frame information. Nothing calls what is behind a jump and what nobody returns from.
+pub(crate) fn find_fiber_ends(code: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {
+    const TRAMPOLINE: &[u8] = &[0x55, 0xff, 0xe3];
+    memchr::memmem::find_iter(code, TRAMPOLINE).filter_map(|at| {
+        let start = at + TRAMPOLINE.len();
+        let finish = code.get(start..)?;
+        let bytes = match finish {
+            [0x48, 0x31, 0xff, 0xe8, _, _, _, _, 0xf4, ..] => 9,
+            [0x31, 0xff, 0xe8, _, _, _, _, 0xf4, ..] => 8,
+            _ => return None,
+        };
+        Some((start, start + bytes))
+    })
+}
+
 /// The side rules of a block, each once.
 #[derive(Debug, Default)]
 pub(crate) struct SideRules {
