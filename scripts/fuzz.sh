@@ -55,7 +55,7 @@ for target in "${targets[@]}"; do
 	# What the writers make is where mutations begin.
 	read_*) seeds+=(../crates/formats/tests/golden) ;;
 	# Nor does chance make an ELF file.
-	elf | rows | symbols) seeds+=("$(programs)") ;;
+	elf | rows | symbols | registered) seeds+=("$(programs)") ;;
 	recorded) seeds+=("$(edits)") ;;
 	esac
 	cargo +nightly fuzz run "$target" "${seeds[@]}" -- -max_total_time="$seconds" -rss_limit_mb=512 -timeout=10 -print_final_stats=1

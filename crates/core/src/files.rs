@@ -27,6 +27,9 @@ use std::sync::Arc;
 /// Files kept open at once.
 pub const MAX_OPEN: usize = 2048;
 
+/// The path of an image that a process registered.
+const IMAGE_PATH: &str = "[jit]";
+
 /// What is learnt of a file beyond its headers and is no larger than this is kept.
 const SMALL_BYTES: usize = 16 << 10;
 
@@ -42,6 +45,8 @@ pub enum Identity {
     Inode(u32, u32, u64),
     /// The vDSO.
     Vdso,
+    /// An image that a process registered, rewritten: all of its bytes.
+    Image(Arc<[u8]>),
 }
 
 /// Bytes of a file or of the vDSO's image.
@@ -235,9 +240,47 @@ impl Files {
         id
     }
 
+    /// Takes in an image that a process registered. Its number, which is that of an equal one if there is
+    /// one, and whether it is new; 0 where there is no room for more.
+    pub(crate) fn add_image(&mut self, bytes: Arc<[u8]>, pid: u32) -> (FileId, bool) {
+        let known = self.files.len();
+        let id = self.intern(Identity::Image(bytes.clone()), IMAGE_PATH, pid);
+        if let Some(file) = self.get_mut(id)
+            && matches!(file.state, State::Unopened)
+        {
+            file.state = match ElfFile::open(Reader::Bytes(bytes)).and_then(RowSource::new) {
+                Ok(source) => State::Open(Box::new(source)),
+                Err(cause) => State::Unusable(cause.to_string()),
+            };
+        }
+        (id, self.files.len() > known)
+    }
+
+    /// Nobody shows an image any more. What no sample is in is given back; returns how many bytes. An equal
+    /// one that comes later is another file.
+    pub(crate) fn drop_image(&mut self, id: FileId) -> usize {
+        let Some(file) = self.get_mut(id) else { return 0 };
+        let none = Identity::Image(Arc::default());
+        let identity = std::mem::replace(&mut file.identity, none);
+        let Identity::Image(bytes) = &identity else {
+            file.identity = identity;
+            return 0;
+        };
+        let freed = if file.is_sampled { 0 } else { <[u8]>::len(bytes) };
+        if freed > 0 {
+            file.state = State::Closed;
+        }
+        self.by_identity.remove(&identity);
+        freed
+    }
+
     fn close_unsampled(&mut self, but: FileId) {
         for (at, file) in self.files.iter_mut().enumerate() {
-            if at as FileId + 1 != but && !file.is_sampled && matches!(file.state, State::Open(_)) {
+            if at as FileId + 1 != but
+                && !file.is_sampled
+                && !file.is_image()
+                && matches!(file.state, State::Open(_))
+            {
                 file.state = State::Closed;
                 self.n_open -= 1;
             }
@@ -278,7 +321,13 @@ impl Files {
                     + file.path.capacity()
                     + file.build_id.capacity()
                     + match &file.state {
-                        State::Open(source) => size_of_val(&**source) + source.heap_bytes(),
+                        State::Open(source) => {
+                            let image = match source.file().reader() {
+                                Reader::Bytes(bytes) => <[u8]>::len(bytes),
+                                Reader::File(_) => 0,
+                            };
+                            size_of_val(&**source) + source.heap_bytes() + image
+                        }
                         _ => 0,
                     }
             })
@@ -287,6 +336,11 @@ impl Files {
 }
 
 impl CodeFile {
+    /// It is an image that a process registered, not a file.
+    pub fn is_image(&self) -> bool {
+        matches!(self.identity, Identity::Image(_))
+    }
+
     /// The open ELF file.
     pub fn elf(&self) -> Option<&ElfFile<Reader>> {
         match &self.state {

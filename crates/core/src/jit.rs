@@ -168,9 +168,16 @@ pub struct Jit {
     processes: HashMap<Incarnation, State>,
     n_open: usize,
     n_places: usize,
+    /// What went wrong with code that is named otherwise.
+    told: Vec<(u32, String)>,
 }
 
 impl Jit {
+    /// Tells what went wrong elsewhere, with the problems of its own.
+    pub fn tell(&mut self, problems: Vec<(u32, String)>) {
+        self.told = problems;
+    }
+
     /// Notes a frame of a sample; only those of kind `HF_FRAME_USER_PC` matter. `pass_ns` is another
     /// number in each pass.
     pub fn saw(&mut self, head: &abi::hf_sample, word: abi::FrameWord, pass_ns: u64) {
@@ -327,6 +334,9 @@ impl Jit {
             for (n, what) in counted.into_iter().filter(|(n, _)| *n > 0) {
                 tell(pid, &format_args!("{n} {what}"));
             }
+        }
+        for (pid, text) in self.told.iter().take(PROBLEMS_MAX) {
+            problem(*pid, text.clone());
         }
         if n_untold > 0 {
             problem(0, format!("generated code: {n_untold} more problems"));

@@ -14,6 +14,7 @@ pub mod numbers;
 pub mod processes;
 pub mod profile;
 pub mod recording;
+pub mod registered;
 pub mod resolve;
 pub mod runtimes;
 pub mod segments;

@@ -159,6 +159,8 @@ pub struct Source {
     pub pid: u32,
     image_base: u64,
     is_go: bool,
+    /// It is code that a JIT registered.
+    is_image: bool,
     reader: Option<Reader>,
     problem: Option<String>,
 }
@@ -172,6 +174,7 @@ impl Source {
             pid: file.pid,
             image_base: file.elf().map_or(0, |elf| elf.image_base()),
             is_go: file.elf().is_some_and(|elf| elf.is_go()),
+            is_image: file.is_image(),
             reader: file.reader().cloned(),
             problem: match &file.state {
                 State::Unusable(why) => Some(why.clone()),
@@ -367,7 +370,11 @@ impl<'a> Namer<'a> {
         let build_id: String = file.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
         let module = (file.path.as_bytes(), build_id.as_bytes());
         let base = file.image_base;
-        let kind = if file.is_go { Kind::Go } else { Kind::Native };
+        let kind = match file {
+            Source { is_go: true, .. } => Kind::Go,
+            Source { is_image: true, .. } => Kind::Jit,
+            _ => Kind::Native,
+        };
         // By address: places that differ only in their flags are one.
         let mut by_addr: Vec<(u64, abi::FrameWord)> = words
             .iter()
@@ -403,6 +410,12 @@ impl<'a> Namer<'a> {
                             .iter()
                             .filter(|frame| is_whole || !frame.inlined)
                             .map(|frame| info(frame, module, flags))
+                            .map(|mut info| {
+                                if file.is_image {
+                                    info.function.kind = Kind::Jit as u8;
+                                }
+                                info
+                            })
                             .collect();
                         self.put(word, &frames);
                     }
@@ -423,7 +436,10 @@ impl<'a> Namer<'a> {
         for (at, &(addr, word)) in by_addr.iter().enumerate() {
             // By function, what has no name is known by where its function begins.
             let addr = starts.get(at).copied().flatten().unwrap_or(addr);
-            let name = format!("{short}+{:#x}", addr.saturating_sub(base));
+            let name = match file.is_image {
+                true => format!("[anonymous]+{addr:#x}"),
+                false => format!("{short}+{:#x}", addr.saturating_sub(base)),
+            };
             let function = FunctionInfo {
                 name: name.as_bytes(),
                 module_path: module.0,

@@ -20,6 +20,7 @@ use crate::jit::Jit;
 use crate::processes::{self, Mapping, Memory, NO_CGROUP, Processes};
 use crate::profile::{FRAME_INLINED, Kind};
 use crate::recording::{Exe, Incarnation, Question, Recording, Sample};
+use crate::registered::{Registered, Verdict};
 use crate::runtimes::{Asker, Runtimes};
 use crate::segments::Segments;
 use crate::sideband::{self, Event};
@@ -165,6 +166,8 @@ pub struct Session {
     pub segments: Option<Segments>,
     /// Generated code that was sampled.
     pub jit: Jit,
+    /// Code that JITs registered with GDB's interface.
+    pub registered: Registered,
     /// Language runtimes and the processes they serve.
     pub runtimes: Runtimes,
     /// What was counted.
@@ -211,6 +214,7 @@ impl Session {
             recording: Recording::default(),
             segments: None,
             jit: Jit::default(),
+            registered: Registered::default(),
             runtimes: Runtimes::default(),
             counts: Counts::default(),
             kernel_symbols: BTreeMap::new(),
@@ -398,6 +402,7 @@ impl Session {
     pub fn end_pass(&mut self, now_ns: u64, patience: Option<Duration>) {
         self.now_ns = now_ns;
         self.apply(now_ns, patience.map(|patience| Instant::now() + patience));
+        self.look_for_registered();
         self.is_settling = !self.unpublished.is_empty();
         for pid in std::mem::take(&mut self.unpublished) {
             let Some(process) = self.processes.get(pid) else {
@@ -415,6 +420,11 @@ impl Session {
             self.tables.remove_blob(blob);
         }
         let processes = &self.processes;
+        self.registered.sweep(
+            |pid| processes.get(pid).is_some(),
+            &mut self.files,
+            &mut self.tables,
+        );
         let changed =
             self.runtimes.tick(now_ns, |pid| processes.get(pid), &self.files, &mut self.tables);
         for pid in changed {
@@ -438,6 +448,62 @@ impl Session {
         if self.stacks.len() > 64 {
             self.stacks.clear();
         }
+    }
+
+    /// Looks at processes in whose generated code a sample was taken that nothing covers.
+    fn look_for_registered(&mut self) {
+        for pid in self.registered.take_wanted() {
+            let Some(process) = self.processes.get(pid) else { continue };
+            if self.registered.look(pid, process, &mut self.files, &mut self.tables) {
+                self.processes.entry(pid).is_dirty = true;
+                self.unpublished.insert(pid);
+            }
+        }
+    }
+
+    /// What of a stack cannot be believed, since the image that a frame lies in did not stand when it was
+    /// taken: the words without it, and why the stack is cut. `None`: nothing.
+    fn disbelieved(&mut self, head: &abi::hf_sample, words: &[u64]) -> Option<(Vec<u64>, bool)> {
+        let mut changed: Option<(Vec<u64>, bool)> = None;
+        let mut at = usize::from(head.n_kernel);
+        while let Some(&word) = words.get(at) {
+            let word = abi::FrameWord(word);
+            let here = at;
+            at += 1 + if word.kind() == abi::HF_FRAME_DYNAMIC { word.n_data_words() } else { 0 };
+            if word.kind() != abi::HF_FRAME_NATIVE || !self.registered.is_image(word.file_id()) {
+                continue;
+            }
+            // A fork has its parent's code, and nothing was read of it yet.
+            if !self.registered.knows(head.tgid) {
+                self.registered.want(head.tgid);
+                self.look_for_registered();
+            }
+            let verdict = self.registered.verdict(head.tgid, word.file_id(), head.time_ns);
+            if verdict == Verdict::Stood {
+                continue;
+            }
+            self.registered.count(head.tgid, verdict, head.weight);
+            let (kept, is_cut) = changed.get_or_insert_with(|| (words.to_vec(), false));
+            let elf = self.files.get(word.file_id()).and_then(|file| file.elf());
+            let pc = match elf {
+                Some(elf) => elf.image_base() + u64::from(word.image_offset()),
+                // Freed before its samples were seen: of its address nothing is known but a part.
+                None => u64::from(word.image_offset()),
+            };
+            let own = u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT
+                | u64::from(word.flags()) << abi::HF_FRAME_FLAGS_SHIFT
+                | pc & abi::HF_FRAME_PAYLOAD_MASK;
+            if let Some(slot) = kept.get_mut(here) {
+                *slot = own;
+            }
+            if verdict == Verdict::Changed {
+                // Its caller was found by rows that are another's.
+                kept.truncate(here + 1);
+                *is_cut = true;
+                break;
+            }
+        }
+        changed
     }
 
     fn take_space(&mut self, bytes: &[u8]) -> Option<()> {
@@ -691,11 +757,26 @@ impl Session {
         cut_pc: u64,
         heuristic: bool,
     ) {
+        let disbelieved = self.disbelieved(head, words);
+        let (words, hash, cut) = match &disbelieved {
+            None => (words, hash, cut),
+            Some((kept, is_cut)) => {
+                let cut = if *is_cut { abi::HF_CUT_STALE_MAP as u8 } else { cut };
+                let hash = kept.iter().fold(u64::from(cut) << 56 | 1, |hash, word| {
+                    (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)
+                });
+                (kept.as_slice(), hash, cut)
+            }
+        };
+        let mut head = *head;
+        head.n_words = words.len() as u16;
+        let head = &head;
         let weight = u64::from(head.weight);
         let pressed = self.tables.is_pressed();
         for frame in hotframe_frames::frames(words) {
             match frame {
                 hotframe_frames::Raw::Own(word) => {
+                    self.registered.want(head.tgid);
                     self.jit.saw(head, abi::FrameWord(word), self.now_ns);
                 }
                 hotframe_frames::Raw::Static(word) => {
@@ -765,6 +846,10 @@ impl Session {
         }
         let mut without_room = process.without_room;
         let mappings = process.mappings.clone();
+        if self.registered.serves(pid) {
+            // New memory is where new code lies.
+            self.registered.look(pid, process, &mut self.files, &mut self.tables);
+        }
         let mut entries = Vec::with_capacity(mappings.len());
         for mapping in mappings.iter() {
             let mut entry = without_file(mapping.start, mapping.end);
@@ -792,6 +877,7 @@ impl Session {
             self.runtimes.publish(pid, process, &self.files, &mut self.tables, now_ns);
             self.runtimes.overlay(pid, &mut entries);
         }
+        self.registered.overlay(pid, &mut entries, &self.files, &mut self.tables);
         without_room +=
             processes::fit(&mut entries, |entry| entry.file_id == 0 && entry.runtime_off == 0);
         self.processes.note_crowded(pid, without_room);
@@ -822,16 +908,25 @@ impl Session {
         else {
             return false;
         };
-        let id = self.files.open(mapping.file, pid, mapping.start, mapping.end);
+        let registered = match mapping.file {
+            0 => self.registered.file_at(pid, pc),
+            _ => None,
+        };
+        let id = match registered {
+            Some(id) => id,
+            None => self.files.open(mapping.file, pid, mapping.start, mapping.end),
+        };
         let Some(file) = self.files.get_mut(id) else {
             return false;
         };
         let State::Open(source) = &mut file.state else {
             return false;
         };
-        let Some(image) = source.file().map_bias(mapping.start, mapping.pgoff) else {
-            return false;
+        let image = match registered {
+            Some(_) => Some(source.file().image_base()),
+            None => source.file().map_bias(mapping.start, mapping.pgoff),
         };
+        let Some(image) = image else { return false };
         let offset = (pc - image) as u32;
         let number = offset >> abi::HF_BLOCK_SHIFT;
         if self.tables.has_block(id, offset) {

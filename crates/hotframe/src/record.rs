@@ -19,6 +19,7 @@ use hotframe_core::by_function::ByFunction;
 use hotframe_core::jit::Jit;
 use hotframe_core::profile::{Meta, Profile};
 use hotframe_core::recording::Recording;
+use hotframe_core::registered::Registered;
 use hotframe_core::resolve::{self, Sources};
 use hotframe_core::runtimes::Runtimes;
 use hotframe_core::segments::{Losses, Segments};
@@ -655,7 +656,11 @@ impl Recorder {
         ledger.measure("processes", processes.heap_bytes() as u64, of(processes.len()));
         let files_bytes = session.files.heap_bytes() + session.runtimes.heap_bytes();
         ledger.measure("files", files_bytes as u64, of(session.files.len()));
-        ledger.measure("perf_maps", session.jit.heap_bytes() as u64, Counts::default());
+        ledger.measure(
+            "perf_maps",
+            (session.jit.heap_bytes() + session.registered.heap_bytes()) as u64,
+            Counts::default(),
+        );
         ledger.settle(maps - rest, rest);
         if let Some(segments) = &mut self.sampler.session.segments {
             segments.part_bytes = ledger.part_bytes();
@@ -702,6 +707,8 @@ impl Recorder {
         let sideband_lost = session.processes.lost_events;
         let of_processes: Vec<(u32, String)> =
             std::mem::take(&mut session.processes).problems().collect();
+        session.jit.tell(session.registered.problems());
+        session.registered = Registered::default();
         hotframe_alloc::trim();
         let mut memory = session.recording.store.report();
         let mut progress = |done, all| {

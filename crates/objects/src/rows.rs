@@ -241,6 +241,30 @@ impl<R: ReadAt> RowSource<R> {
         None
     }
 
+    /// The extents of functions, or of parts of them, that unwind information describes, sorted by where
+    /// they begin; of the first `max` entries of each section.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the file cannot be read any more.
+    pub fn described(&mut self, max: usize) -> Result<Vec<std::ops::Range<u64>>, Error> {
+        let reader = self.file.reader();
+        let mut extents = Vec::new();
+        for entries in [&mut self.eh_frame, &mut self.debug_frame].into_iter().flatten() {
+            let mut found = Vec::new();
+            if !entries.find(reader, 0, u64::MAX, &mut found)? {
+                entries.scan(reader)?;
+                found.clear();
+                entries.find(reader, 0, u64::MAX, &mut found)?;
+            }
+            for entry in found.into_iter().take(max) {
+                let extent = entries.with_fde(reader, entry.offset, |fde, _| fde.start..fde.end)?;
+                extents.extend(extent.filter(|extent| extent.start < extent.end));
+            }
+        }
+        extents.sort_unstable_by_key(|extent| (extent.start, extent.end));
+        Ok(extents)
+    }
+
     /// The rows of image bytes `[n << 16, (n + 1) << 16)`.
     ///
     /// # Errors

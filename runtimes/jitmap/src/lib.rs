@@ -1,4 +1,5 @@
-//! Perf maps and jitdumps: names of generated code, by the files that a JIT leaves for perf.
+//! Perf maps and jitdumps: names of generated code, by the files that a JIT leaves for perf. What it
+//! registers for GDB instead, in its memory, is in [`registered`].
 //!
 //! In: a pid while its process lives; later, the addresses that were sampled, and when. Out: for
 //! each address that an entry covers a name, and, of a jitdump, the file and line.
@@ -48,6 +49,7 @@
 mod dump;
 mod open;
 mod parse;
+pub mod registered;
 
 pub use dump::MAX_DUMP_BYTES;
 

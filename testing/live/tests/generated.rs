@@ -1,8 +1,9 @@
-//! Code that a JIT made, named by the perf map or jitdump that it leaves.
+//! Code that a JIT made, named by the perf map or jitdump that it leaves, or by what it registers for GDB.
 #![forbid(unsafe_code)]
 
 use hotframe_live::{
-    Folded, Recording, Scratch, Workload, has_program, live, record, record_until, run, skipped,
+    Folded, Recording, Scratch, Workload, build, has_program, live, record, record_until, run,
+    skipped,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -356,4 +357,82 @@ fn an_erlang_process() {
     // What ran on the scheduler's own stack is cut.
     let beam = stats.of("beam.smp");
     assert!(beam.whole >= n && n * 2 > beam.samples, "{n} of {}: {:?}", beam.samples, beam.cut);
+}
+
+/// Builds `registered` and what it loads.
+fn registered() -> Option<[String; 3]> {
+    let parts = ["registered", "registered.o", "registered_other.o"];
+    let [Some(program), Some(object), Some(other)] = parts.map(build) else { return None };
+    Some([program, object, other].map(|path| path.display().to_string()))
+}
+
+/// Code without frame pointers, registered with GDB's interface: each stack is whole, through it and back, and
+/// each frame has its name.
+#[test]
+fn registered_code() {
+    live!();
+    if !cfg!(target_arch = "x86_64") {
+        return skipped("the workload relocates x86-64 code");
+    }
+    let Some([program, object, _]) = registered() else { return };
+    let workload = Workload::start(Path::new(&program), [&object]);
+    let pid = workload.pid().to_string();
+    let above = ["main", "run", "jit_entry_[j]"];
+    let leaf = ["jit_middle_[j]", "jit_middle_[j]", "jit_middle_[j]", "jit_leaf_[j]"];
+    let paths = [[&above[..], &leaf].concat(), [&above[..], &["callback"]].concat()];
+    let is_path = |frames: &[String], path: &[&str]| {
+        frames.windows(path.len()).any(|part| part.iter().zip(path).all(|(a, b)| a == b))
+    };
+    let with = |recording: &Recording, path: &[&str]| {
+        recording.folded.samples(|stack| is_path(&stack.annotated, path))
+    };
+    let recording = record_until(&["-F", "199", "-p", &pid], |recording| {
+        paths.iter().all(|path| with(recording, path) > 100)
+    });
+    recording.assert_books();
+    let stats = recording.stats().of("registered");
+    let n: u64 = paths.iter().map(|path| with(&recording, path)).sum();
+    // A tenth: what came before the code was looked for, and prologues.
+    assert!(
+        n * 10 >= stats.samples * 9,
+        "{n} of {}: {}",
+        stats.samples,
+        recording.folded.summary()
+    );
+    assert!(stats.whole * 50 >= stats.samples * 49, "{:?} of {}", stats.cut, stats.samples);
+    assert!(unnamed(&recording.folded) * 10 <= stats.samples, "{}", recording.folded.summary());
+}
+
+/// Code that is freed, with other code taking turns at its addresses: no function of one calls one of the
+/// other, and each has the callers that it has; what cannot be told is cut, has no name, and is said.
+#[test]
+fn registered_code_that_changes() {
+    live!();
+    if !cfg!(target_arch = "x86_64") {
+        return skipped("the workload relocates x86-64 code");
+    }
+    let Some([program, object, other]) = registered() else { return };
+    let recording = record(["-F", "997", "--", &program, &object, &other, "8"]);
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    recording.assert_books();
+    let mut n_of = BTreeMap::new();
+    for stack in &recording.folded.stacks {
+        let of = |frame: &String| {
+            let (kind, function) = frame.strip_suffix("_[j]")?.split_once('_')?;
+            Some((kind.to_owned(), function.to_owned()))
+        };
+        let functions: Vec<(String, String)> = stack.annotated.iter().filter_map(of).collect();
+        let Some((first, _)) = functions.first() else { continue };
+        assert!(functions.iter().all(|(kind, _)| kind == first), "{:?}", stack.annotated);
+        let is_whole = stack.frames.first().is_some_and(|frame| frame == "_start");
+        if is_whole && !stack.annotated.iter().any(|frame| frame.starts_with("[anonymous]")) {
+            let names: Vec<&str> = functions.iter().map(|(_, name)| name.as_str()).collect();
+            let path = ["entry", "middle", "middle", "middle", "leaf"];
+            assert!(path.starts_with(&names), "{:?}", stack.annotated);
+            *n_of.entry(first.clone()).or_insert(0) += stack.count;
+        }
+    }
+    // Each turn is a pass or less: it depends on the machine how many samples can be believed.
+    let n_believed: u64 = n_of.values().sum();
+    assert!(n_believed > 50, "{n_of:?} {}", recording.folded.summary());
 }
