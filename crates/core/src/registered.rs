@@ -263,20 +263,17 @@ impl Registered {
                         }
                         self.kept_bytes += if is_new { bytes } else { 0 };
                         *self.shown.entry(file).or_default() += 1;
-                        let code = image.code;
-                        new.push(Shown {
-                            standing,
-                            file,
-                            code,
-                            since_ns: now_ns,
-                            verified_ns: now_ns,
-                        });
+                        let (code, since_ns) = (image.code, hotframe_jitmap::now_ns());
+                        new.push(Shown { standing, file, code, since_ns, verified_ns: now_ns });
                         changed = true;
                     }
                     // It is read again with the list.
                     Err(Refused::Changed | Refused::Unreadable) => state.is_unfinished = true,
+                    // Data alone is no problem: numba registers modules of it.
                     Err(why) => {
-                        *state.n_refused.entry(why).or_default() += 1;
+                        if why != Refused::NoCode {
+                            *state.n_refused.entry(why).or_default() += 1;
+                        }
                         remember(&mut state.refused, entry);
                     }
                 }
@@ -543,4 +540,50 @@ fn problems(pid: u32, state: &State) -> Vec<(u32, String)> {
     ));
     let told = all.into_iter().filter(|(n, _)| *n > 0);
     told.map(|(n, what)| (pid, format!("registered code of {pid}: {n} {what}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::without_file;
+
+    /// Parts cover what is in no file and no runtime's, each where it is; what overlaps comes once, and
+    /// without room for all there are none.
+    #[test]
+    fn parts_over_mappings() {
+        let file = |start, end, file_id| abi::hf_mapping {
+            file_id,
+            file_off: 64,
+            image: 0,
+            ..without_file(start, end)
+        };
+        let of_runtime = abi::hf_mapping { runtime_off: 8, ..without_file(700, 800) };
+        let entries =
+            [without_file(100, 200), without_file(300, 400), file(500, 600, 1), of_runtime];
+        let parts = [file(50, 110, 2), file(150, 160, 3), file(155, 170, 4), file(350, 900, 5)];
+        let out = laid_over(&entries, &parts);
+        let seen: Vec<(u64, u64, u32)> =
+            out.iter().map(|entry| (entry.start, entry.end, entry.file_id)).collect();
+        assert_eq!(
+            seen,
+            [
+                (100, 110, 2),
+                (110, 150, 0),
+                (150, 160, 3),
+                (160, 170, 4),
+                (170, 200, 0),
+                (300, 350, 0),
+                (350, 400, 5),
+                (500, 600, 1),
+                (700, 800, 0),
+            ]
+        );
+        assert!(out.iter().all(|entry| entry.file_id != 0 || entry.image == entry.start));
+        let many: Vec<abi::hf_mapping> = (0..u64::from(abi::HF_MAX_MAPPINGS))
+            .map(|n| file(1000 + 4 * n, 1002 + 4 * n, 6))
+            .collect();
+        let entries = [without_file(0, 1 << 20)];
+        let unlaid = laid_over(&entries, &many);
+        assert_eq!((unlaid.len(), unlaid[0].file_id), (1, 0));
+    }
 }
