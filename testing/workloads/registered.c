@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * registered OBJECT [OTHER [SECONDS]]: a JIT compiler without the compiler. It places the code of an object
- * file (registered_code.c) and its call frame information in memory of its own, relocates them, and
- * registers the object with GDB's interface, as LLVM does: of the copy that is registered only the section
- * headers' addresses are changed. Then
+ * registered OBJECT [OTHER [SECONDS]]: a JIT compiler without the compiler. It places the code of
+ * an object file (registered_code.c) and its call frame information in memory of its own, relocates
+ * them, and registers the object with GDB's interface, as LLVM does: of the copy that is registered
+ * only the section headers' addresses are changed. Then
  *
  *   main → run → jit_entry → jit_middle ×3 → jit_leaf
  *                          → callback
  *
- * until stopped or so many seconds are over. With OTHER, whose functions have other names (other_entry, …),
- * the two take turns at the very same addresses, a tenth of a second each.
+ * until stopped or so many seconds are over. With OTHER, whose functions have other names
+ * (other_entry, …), the two take turns at the very same addresses, a tenth of a second each.
  */
 #include <elf.h>
 #include <stdint.h>
