@@ -99,7 +99,7 @@ fn an_object_of_llvm() {
     let frame = eh_frame(CODE_AT, 32);
     made.put(FRAME_AT, frame.clone());
     let image = image_of(&made, &object(64, &frame)).expect("an image");
-    assert_eq!(image.code, [CODE_AT..CODE_AT + 32]);
+    assert_eq!(image.code, std::slice::from_ref(&(CODE_AT..CODE_AT + 32)));
     assert!(!image.is_cut);
     let elf = ElfFile::open(image.elf).expect("an ELF file");
     assert_eq!(elf.image_base(), CODE_AT & !0xfff);
@@ -112,7 +112,7 @@ fn an_object_of_llvm() {
         .rows
         .iter()
         .filter(|row| row.kind == hotframe_abi::HF_RULE_SP as u8)
-        .map(|row| (row.pc, i32::from(row.cfa)))
+        .map(|row| (row.pc, row.cfa))
         .collect();
     assert_eq!(cfa, [(0, 8), (1, 16)]);
     // Its own entries, which nobody relocated, are of no use.
@@ -125,7 +125,7 @@ fn an_object_without_entries() {
     let made = empty();
     made.put(CODE_AT, vec![0xc3; 64]);
     let image = image_of(&made, &object(64, &[])).expect("an image");
-    assert_eq!(image.code, [CODE_AT..CODE_AT + 64]);
+    assert_eq!(image.code, std::slice::from_ref(&(CODE_AT..CODE_AT + 64)));
     let elf = ElfFile::open(image.elf).expect("an ELF file");
     let mut code = [0; 64];
     assert_eq!(elf.read_vaddr(&mut code, CODE_AT).expect("read"), 64);
@@ -153,7 +153,7 @@ fn an_image_of_qemu() {
     let mut bytes = new.write();
     bytes[16] = 2;
     let image = image_of(&empty(), &bytes).expect("an image");
-    assert_eq!(image.code, [CODE_AT..CODE_AT + (1 << 30)]);
+    assert_eq!(image.code, std::slice::from_ref(&(CODE_AT..CODE_AT + (1 << 30))));
     let mut rows = RowSource::new(ElfFile::open(image.elf).expect("an ELF file")).expect("rows");
     for block in [0, 5000, rows.n_blocks() - 2] {
         let rows = rows.block(block).expect("a block").rows;
