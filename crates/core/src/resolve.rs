@@ -859,6 +859,7 @@ mod tests {
             is_go: false,
             reader: Some(Reader::Bytes(b"no ELF file".as_slice().into())),
             problem: None,
+            is_image: false,
         };
         let mut store = Store::new(&Budget::new(1 << 20), Config::default());
         let mut namer = Namer::new(&mut store, None);
