@@ -59,9 +59,10 @@ pub(crate) fn find(
     // Bytes that were left out of the line that the buffer begins with: it is too long.
     let mut left_out = 0u64;
     while offset < MAX_BYTES {
-        let n = match read_at(&mut buffer[have..], offset) {
+        let room = (buffer.len() - have).min((MAX_BYTES - offset) as usize);
+        let n = match read_at(&mut buffer[have..have + room], offset) {
             Ok(0) => break,
-            Ok(n) => n.min(WINDOW_BYTES - have),
+            Ok(n) => n.min(room),
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
             Err(cause) => return Err(cause),
         };
