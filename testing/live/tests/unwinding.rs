@@ -433,6 +433,8 @@ fn bpf_program_in_the_kernel() {
     live!(beside);
     let workload = Workload::start(&program!("bpfprog"), [""; 0]);
     let recording = record_pid(workload.pid());
+    // On a busy machine it is still being loaded when the recording begins.
+    let total = recording.folded.samples(|stack| stack.has_path(&["main", "run_program"]));
     let named = recording.folded.samples(|stack| {
         stack.has_path(&["main", "run_program"])
             && stack
@@ -440,8 +442,11 @@ fn bpf_program_in_the_kernel() {
                 .iter()
                 .any(|frame| frame.starts_with("bpf_prog_") && frame.ends_with("_hf_burner"))
     });
-    let total = recording.folded.of("bpfprog");
-    assert!(named * 10 >= total * 9, "{named} of {total}:\n{}", recording.folded.summary());
+    assert!(
+        total >= 20 && named * 10 >= total * 9,
+        "{named} of {total}:\n{}",
+        recording.folded.summary()
+    );
 }
 
 /// Through the vDSO, which is no file.
