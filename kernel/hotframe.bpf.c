@@ -430,6 +430,7 @@ static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *
 		slice->regs[HF_REG_FP(w)] = w->fp;
 	}
 	slice->tp = w->tp;
+	slice->left_at = audit ? 0 : w->left_at;
 	for (i = 0; i < HF_RUNTIME_STATE_WORDS; i++)
 		slice->runtime_state[i] = audit ? 0 : w->runtime_state[i];
 	slice->stack_seq = seq;

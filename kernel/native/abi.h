@@ -29,6 +29,7 @@ struct hf_native_call {
 	__u8 is_bare; /* struct hf_slice */
 	__u8 reserved[7];
 	__u64 tp;
+	__u64 left_at;
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];
 	__u64 words[HF_MAX_STACK_WORDS];
 };

@@ -106,6 +106,7 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	w->max_frames = call->max_frames;
 	w->deadline_ns = ~0ULL;
 	w->tp = call->tp;
+	w->left_at = call->left_at;
 	w->late = call->late;
 	memcpy(w->runtime_state, call->runtime_state, sizeof(w->runtime_state));
 	w->sample.flags = 0;
@@ -134,6 +135,7 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	if (hf_send_part(w))
 		hf_cut(w, HF_CUT_TOO_DEEP);
 	memcpy(call->runtime_state, w->runtime_state, sizeof(w->runtime_state));
+	call->left_at = w->left_at;
 	call->n_frames = w->n_frames;
 	call->missing = w->missing;
 	call->missing_pc = w->missing_pc;

@@ -334,7 +334,9 @@ pub const HF_RULE_SIDE: hf_rule_kind = 4;
 pub const HF_RULE_SIGNAL: hf_rule_kind = 5;
 pub const HF_RULE_PLT: hf_rule_kind = 6;
 pub const HF_RULE_BAD: hf_rule_kind = 7;
-pub const HF_RULE_KIND_COUNT: hf_rule_kind = 8;
+pub const HF_RULE_CALLS_BACK: hf_rule_kind = 8;
+pub const HF_RULE_CALLS_OUT: hf_rule_kind = 9;
+pub const HF_RULE_KIND_COUNT: hf_rule_kind = 10;
 pub type hf_rule_kind = ::core::ffi::c_uint;
 pub const HF_OP_SAME: hf_op = 0;
 pub const HF_OP_UNDEFINED: hf_op = 1;
@@ -477,11 +479,12 @@ pub struct hf_slice {
     pub is_bare: __u8,
     pub reserved: [__u8; 4usize],
     pub tp: __u64,
+    pub left_at: __u64,
     pub runtime_state: [__u64; 4usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_slice"][::core::mem::size_of::<hf_slice>() - 416usize];
+    ["Size of hf_slice"][::core::mem::size_of::<hf_slice>() - 424usize];
     ["Alignment of hf_slice"][::core::mem::align_of::<hf_slice>() - 8usize];
     ["Offset of field: hf_slice::sample"][::core::mem::offset_of!(hf_slice, sample) - 0usize];
     ["Offset of field: hf_slice::regs"][::core::mem::offset_of!(hf_slice, regs) - 88usize];
@@ -497,8 +500,9 @@ const _: () = {
     ["Offset of field: hf_slice::is_bare"][::core::mem::offset_of!(hf_slice, is_bare) - 371usize];
     ["Offset of field: hf_slice::reserved"][::core::mem::offset_of!(hf_slice, reserved) - 372usize];
     ["Offset of field: hf_slice::tp"][::core::mem::offset_of!(hf_slice, tp) - 376usize];
+    ["Offset of field: hf_slice::left_at"][::core::mem::offset_of!(hf_slice, left_at) - 384usize];
     ["Offset of field: hf_slice::runtime_state"]
-        [::core::mem::offset_of!(hf_slice, runtime_state) - 384usize];
+        [::core::mem::offset_of!(hf_slice, runtime_state) - 392usize];
 };
 #[repr(C)]
 #[derive(

@@ -25,12 +25,13 @@ pub struct hf_native_call {
     pub is_bare: __u8,
     pub reserved: [__u8; 7usize],
     pub tp: __u64,
+    pub left_at: __u64,
     pub runtime_state: [__u64; 4usize],
     pub words: [__u64; 12288usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_native_call"][::core::mem::size_of::<hf_native_call>() - 98664usize];
+    ["Size of hf_native_call"][::core::mem::size_of::<hf_native_call>() - 98672usize];
     ["Alignment of hf_native_call"][::core::mem::align_of::<hf_native_call>() - 8usize];
     ["Offset of field: hf_native_call::regs"]
         [::core::mem::offset_of!(hf_native_call, regs) - 0usize];
@@ -69,8 +70,10 @@ const _: () = {
     ["Offset of field: hf_native_call::reserved"]
         [::core::mem::offset_of!(hf_native_call, reserved) - 313usize];
     ["Offset of field: hf_native_call::tp"][::core::mem::offset_of!(hf_native_call, tp) - 320usize];
+    ["Offset of field: hf_native_call::left_at"]
+        [::core::mem::offset_of!(hf_native_call, left_at) - 328usize];
     ["Offset of field: hf_native_call::runtime_state"]
-        [::core::mem::offset_of!(hf_native_call, runtime_state) - 328usize];
+        [::core::mem::offset_of!(hf_native_call, runtime_state) - 336usize];
     ["Offset of field: hf_native_call::words"]
-        [::core::mem::offset_of!(hf_native_call, words) - 360usize];
+        [::core::mem::offset_of!(hf_native_call, words) - 368usize];
 };

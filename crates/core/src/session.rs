@@ -655,6 +655,7 @@ impl Session {
             usize::from(head.n_kernel),
         )
         .bare(slice.is_bare != 0)
+        .left_at(slice.left_at)
         .with_runtimes(slice.tp, &slice.runtime_state)
         .late();
         self.counts.from_slice += 1;

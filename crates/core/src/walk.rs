@@ -91,6 +91,13 @@ impl Walk {
         self
     }
 
+    /// Where the stack goes on that a function between C and Go left; 0: none was left.
+    #[must_use]
+    pub fn left_at(mut self, address: u64) -> Walk {
+        self.call.left_at = address;
+        self
+    }
+
     /// What the steps of runtimes need: where thread-local storage is, and what they remembered
     /// when the walk stopped.
     #[must_use]
@@ -308,5 +315,95 @@ mod tests {
             let found = walked(0x100, code, at, false, SLOT - below, STACK + 256);
             assert_eq!(found.first(), Some(&CALLER), "at {at}");
         }
+    }
+
+    /// Words by their address; all others are 0.
+    struct Words(std::collections::HashMap<u64, u64>);
+
+    impl ReadUser for Words {
+        fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
+            for (at, byte) in (addr..).zip(into) {
+                let word = self.0.get(&(at & !7)).copied().unwrap_or_default();
+                *byte = word.to_le_bytes()[(at & 7) as usize];
+            }
+            true
+        }
+    }
+
+    /// Go called C, which called Go: the way leads over C's frames on the thread's stack, and back to
+    /// the goroutine's where it is now, not where C's frames say that it was. C's rows come late.
+    #[test]
+    fn go_that_c_called_back() {
+        const IMAGE: u64 = 0x10_0000;
+        const GO: u64 = 0x100;
+        const CALLS_BACK: u64 = 0x200;
+        const CALLS_OUT: u64 = 0x300;
+        const START: u64 = 0x400;
+        const WRONG: u64 = 0x500;
+        const C: u64 = 0x1_0100;
+        const GOROUTINE: u64 = STACK;
+        const THREAD: u64 = STACK + 0x8000;
+        const MOVED_FROM: u64 = STACK + 0x4000;
+        const IN: u64 = IMAGE + 8;
+
+        let row = |pc: u64, kind: u32, cfa: i32, fp: i8| abi::hf_row {
+            pc: pc as u16,
+            kind: kind as u8,
+            fp,
+            cfa,
+        };
+        let between = |kind: u32| kind | abi::HF_RULE_NEW_STACK;
+        let first = [
+            row(0, abi::HF_RULE_NONE, 0, 0),
+            row(GO, abi::HF_RULE_SP, 16, 0),
+            row(CALLS_BACK, between(abi::HF_RULE_CALLS_BACK), 32, -2),
+            row(CALLS_OUT, between(abi::HF_RULE_CALLS_OUT), 0, -2),
+            row(START, abi::HF_RULE_END, 0, 0),
+            row(WRONG, abi::HF_RULE_END, 0, 0),
+        ];
+        let second = [row(0, abi::HF_RULE_NONE, 0, 0), row(C, abi::HF_RULE_FP, 16, -2)];
+        let words = [
+            (GOROUTINE + 8, IN + CALLS_BACK),
+            // The frame that it has here: 32 bytes, at the end of which it was called.
+            (GOROUTINE + 32, 0),
+            (GOROUTINE + 40, IN + GO),
+            (GOROUTINE + 56, IN + START),
+            (THREAD, THREAD + 64),
+            (THREAD + 8, IN + C),
+            (THREAD + 64, MOVED_FROM),
+            (THREAD + 72, IN + CALLS_OUT),
+            (MOVED_FROM, 0),
+            (MOVED_FROM + 8, IN + WRONG),
+        ];
+        let walked = |pc: u64, sp: u64, fp: u64| {
+            let mut tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
+            let file_off = tables.add_file(1, 2).expect("room");
+            let mapping = abi::hf_mapping {
+                start: IMAGE,
+                end: IMAGE + 0x2_0000,
+                image: IMAGE,
+                file_id: 1,
+                file_off,
+                runtime_off: 0,
+                reserved: 0,
+            };
+            let blob = tables.add_blob(&[mapping], 0).expect("room");
+            let mut regs = [0; abi::HF_NREGS as usize];
+            regs[abi::HF_X86_PC as usize] = IN + pc;
+            regs[abi::HF_X86_RSP as usize] = sp;
+            regs[abi::HF_X86_RBP as usize] = fp;
+            let mut walk = Walk::new(false, &regs, true, false, &[], 0);
+            let mut process = Words(words.into());
+            for (number, rows) in [(0, &first[..]), (1, &second[..])] {
+                let stop = walk.run(tables.memory(), blob.off, &mut process);
+                assert!(matches!(stop, Stop::Missing { .. }), "{stop:?}");
+                assert!(tables.add_block(1, number, rows, &[]));
+            }
+            let stop = walk.run(tables.memory(), blob.off, &mut process);
+            assert!(matches!(stop, Stop::Ended { .. }), "{stop:?}");
+            let pc = |&word: &u64| abi::FrameWord(word).payload() & 0xffff_ffff;
+            walk.words().iter().map(pc).map(|pc| pc - pc % 0x100).collect::<Vec<_>>()
+        };
+        assert_eq!(walked(GO, GOROUTINE, THREAD), [GO, CALLS_BACK, C, CALLS_OUT, GO, START]);
     }
 }

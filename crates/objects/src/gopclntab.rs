@@ -59,6 +59,10 @@ pub(crate) enum Kind {
     Top,
     /// Sets sp: only the frame pointer leads on.
     SetsSp,
+    /// Called by C, calls Go on a goroutine's stack.
+    CallsBack,
+    /// Called by Go, calls C on the thread's stack.
+    CallsOut,
 }
 
 /// A function and its deltas.
@@ -368,9 +372,9 @@ impl GoTable {
             b"runtime.goexit" | b"runtime.mstart" | b"runtime.rt0_go" => Kind::Top,
             // They leave for g0's stack and never return: it ends in them.
             b"runtime.mcall" | b"runtime.morestack" => Kind::Top,
-            // Both its stacks can be unwound as if it did not write sp (traceback.go).
-            b"runtime.cgocallback" => Kind::Normal,
-            b"runtime.systemstack" | b"runtime.asmcgocall" => Kind::SetsSp,
+            b"runtime.cgocallback" => Kind::CallsBack,
+            b"runtime.asmcgocall" => Kind::CallsOut,
+            b"runtime.systemstack" => Kind::SetsSp,
             _ if flags & FLAG_SP_WRITE != 0 => Kind::SetsSp,
             _ => Kind::Normal,
         })

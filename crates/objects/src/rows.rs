@@ -1016,8 +1016,10 @@ impl Builder {
                     let unwind = go_unwind(arch, delta, saves_fp, function.kind);
                     let rule = self.side.rule(&unwind, false, arch);
                     self.stats.inexpressible += u32::from(rule == Rule::BAD);
-                    let by_fp = unwind.cfa == Cfa::Reg { reg: arch.fp, off: 16 };
-                    let rule = if by_fp { rule.on_a_new_stack() } else { rule };
+                    let rule = match arch.machine {
+                        Machine::Arm64 => rule,
+                        _ => rule.between_stacks(function.kind, delta),
+                    };
                     self.rules.push((pc, rule));
                 }
             }
@@ -1121,7 +1123,9 @@ fn go_unwind(arch: Arch, delta: i32, saves_fp: bool, kind: Kind) -> Unwind {
     let framed = saves_fp && delta >= 8;
     let cfa = match kind {
         // sp may be on another stack; rbp still points to its own slot.
-        Kind::SetsSp if framed => Cfa::Reg { reg: arch.fp, off: 16 },
+        Kind::SetsSp | Kind::CallsBack | Kind::CallsOut if framed => {
+            Cfa::Reg { reg: arch.fp, off: 16 }
+        }
         _ => Cfa::Reg { reg: arch.sp, off: delta.saturating_add(8) },
     };
     Unwind { cfa, fp: if framed { Saved::At(-16) } else { Saved::Same }, ra: Saved::At(-8) }

@@ -20,6 +20,7 @@ use hotframe_abi as abi;
 use crate::cfi::{Arch, Cfa, Saved, Unwind};
 use crate::elf::Machine;
 use crate::expr::Expr;
+use crate::gopclntab::Kind;
 
 /// A row without its pc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ const SIDE: u8 = kind(abi::HF_RULE_SIDE);
 const SIGNAL: u8 = kind(abi::HF_RULE_SIGNAL);
 const PLT: u8 = kind(abi::HF_RULE_PLT);
 const BAD_KIND: u8 = kind(abi::HF_RULE_BAD);
+const CALLS_BACK: u8 = kind(abi::HF_RULE_CALLS_BACK);
+const CALLS_OUT: u8 = kind(abi::HF_RULE_CALLS_OUT);
 
 const HEURISTIC: u8 = abi::HF_RULE_HEURISTIC as u8;
 const NEW_STACK: u8 = abi::HF_RULE_NEW_STACK as u8;
@@ -94,9 +97,23 @@ impl Rule {
         Self { kind: self.kind | HEURISTIC, ..self }
     }
 
-    /// The same, where the caller may be on another stack.
-    pub(crate) fn on_a_new_stack(self) -> Self {
-        Self { kind: self.kind | NEW_STACK, ..self }
+    /// The same, where the caller of a Go function of that kind may be on another stack; sp is `delta`
+    /// bytes below its value at entry.
+    ///
+    /// `runtime.cgocallback` runs on the thread's stack, behind C's frames, and on the goroutine's,
+    /// behind those that called C. rbp stays that of its first frame. `runtime.asmcgocall` saves no
+    /// address on the thread's stack, for the goroutine's may be moved while C runs, and C's frames
+    /// keep an rbp of before (runtime/asm_amd64.s @ go1.21, go1.26).
+    pub(crate) fn between_stacks(self, kind: Kind, delta: i32) -> Self {
+        let by_sp = delta.saturating_add(8);
+        let by_fp = self.kind == FP;
+        match kind {
+            Kind::SetsSp if by_fp => Self { kind: FP | NEW_STACK, ..self },
+            Kind::CallsBack if by_fp => Self { kind: CALLS_BACK | NEW_STACK, cfa: by_sp, ..self },
+            Kind::CallsOut if by_fp => Self { kind: CALLS_OUT | NEW_STACK, cfa: 0, ..self },
+            Kind::CallsOut if self.kind == SP => Self { kind: CALLS_OUT | NEW_STACK, ..self },
+            _ => self,
+        }
     }
 
     pub(crate) fn is_function_start(self) -> bool {

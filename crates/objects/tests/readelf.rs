@@ -448,7 +448,9 @@ fn go_stack_deltas_agree_with_readelf_and_survive_stripping() {
                 match u32::from(row.kind) & !abi::HF_RULE_NEW_STACK {
                     // Where Go's traceback ends, and where it switches stacks.
                     abi::HF_RULE_END => n_ends += 1,
-                    abi::HF_RULE_FP => n_switches += 1,
+                    abi::HF_RULE_FP | abi::HF_RULE_CALLS_BACK | abi::HF_RULE_CALLS_OUT => {
+                        n_switches += 1;
+                    }
                     abi::HF_RULE_SIGNAL => {}
                     _ if in_words(row, &block.rules).0 == line.cfa => {}
                     _ => wrong.push(format!("{until:#x}: {line:?}: {row:?}")),

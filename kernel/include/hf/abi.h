@@ -257,7 +257,14 @@ enum hf_rule_kind {
 	/* CFA = sp + 8 + ((pc & 15) >= cfa ? 8 : 0) */
 	HF_RULE_PLT = 6,
 	HF_RULE_BAD = 7, /* the unwind information here could not be read */
-	HF_RULE_KIND_COUNT = 8,
+	/* Called by C, it calls Go on a goroutine's stack, where it has opened a second frame.
+	 * CFA = fp + 16; the second frame ends at sp + cfa. */
+	HF_RULE_CALLS_BACK = 8,
+	/* Called by Go, it calls C on the thread's stack. CFA = the end of the second frame of the
+	 * last HF_RULE_CALLS_BACK, which is below the frame that this one has on the goroutine's
+	 * stack; if there was none, fp + 16, or, where cfa is not 0, sp + cfa. */
+	HF_RULE_CALLS_OUT = 9,
+	HF_RULE_KIND_COUNT = 10,
 };
 #define HF_RULE_KIND_MASK 0x0f
 #define HF_RULE_HEURISTIC 0x80 /* the row was synthesised */
@@ -398,6 +405,7 @@ struct hf_slice {
 	__u8 is_bare; /* the function at pc has no frame of its own yet (HF_OP_BARE) */
 	__u8 reserved[4];
 	__u64 tp; /* the thread pointer */
+	__u64 left_at; /* of struct hf_walk */
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS]; /* of struct hf_walk */
 };
 

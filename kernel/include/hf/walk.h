@@ -157,6 +157,8 @@ struct hf_walk {
 	__u64 guess_cfa, guess_ra, guess_fp;
 	/* The stack pointer of a caller without a frame of its own; 0: there is none. */
 	__u64 bare_sp;
+	/* Where the stack that HF_RULE_CALLS_BACK left goes on; 0: none was left. */
+	__u64 left_at;
 	__u64 code_is_direct; /* the call found by hf_behind_call is a direct one */
 	__u64 code_at, code_end; /* of the epilogue that is followed, in scratch */
 	/* Code bytes before a candidate return address. */
@@ -1106,6 +1108,19 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 	case HF_RULE_PLT:
 		cfa = w->sp + 8 + ((w->pc & 15) >= (__u32)w->row.cfa ? 8 : 0);
 		break;
+	case HF_RULE_CALLS_BACK:
+		/* Before it goes over, and when it is back, both are one frame. */
+		cfa = w->sp + (__s64)w->row.cfa;
+		if (cfa != w->fp + 16)
+			w->left_at = cfa;
+		cfa = w->fp + 16;
+		break;
+	case HF_RULE_CALLS_OUT:
+		cfa = w->row.cfa ? w->sp + (__s64)w->row.cfa : w->fp + 16;
+		if (w->left_at)
+			cfa = w->left_at;
+		w->left_at = 0;
+		break;
 	case HF_RULE_END:
 		return hf_cut(w, HF_CUT_NONE);
 	case HF_RULE_SIGNAL:
@@ -1159,6 +1174,7 @@ static __always_inline void hf_begin(struct hf_walk *w)
 	w->scan_at = 0;
 	w->at_edge = 0;
 	w->bare_sp = 0;
+	w->left_at = 0;
 	w->missing = HF_MISSING_NONE;
 	w->missing_pc = 0;
 	w->cut = HF_CUT_NONE;

@@ -357,6 +357,44 @@ fn go_system_stack() {
     assert!(process.cut_samples() <= excused, "{:?} of {}", process.cut, process.samples);
 }
 
+/// Go that C calls back: C's frames stand between it and the Go that called C, also where the goroutine's
+/// stack was moved meanwhile, and alone where a thread of C's called.
+#[test]
+fn go_called_by_c() {
+    live!(beside);
+    let program = program!("gocalls");
+    let back = ["runtime.cgocallback", "main.calledByC", "main.worksInGo"];
+    let out =
+        ["main.callsOut", "runtime.cgocall", "runtime.asmcgocall", "called_by_go", "calledByC"];
+    let goroutine: Vec<_> = out.iter().chain(&back).copied().collect();
+    let thread: Vec<_> =
+        ["thread_of_c", "calls_go", "calledByC"].iter().chain(&back).copied().collect();
+    for (mode, path) in [("out", &goroutine), ("moved", &goroutine), ("thread", &thread)] {
+        let workload = Workload::start(&program, [mode]);
+        let recording = record_pid(workload.pid());
+        // Between them stand other functions of Go's runtime in each of its versions.
+        let in_order = |stack: &Stack| {
+            let mut frames = stack.frames.iter();
+            path.iter().all(|name| frames.any(|frame| frame == name))
+        };
+        let mut samples = 0;
+        for stack in recording.folded.stacks.iter().filter(|stack| stack.has("main.worksInGo")) {
+            assert!(in_order(stack), "{mode}: {:?}", stack.frames);
+            samples += stack.count;
+        }
+        assert!(samples > 0, "{mode}: {}", recording.folded.summary());
+        let process = recording.stats().of("gocalls");
+        // As in go_system_stack.
+        let excused = 1 + process.samples / 100 + recording.stats().count("stacks_from_slice");
+        assert!(
+            process.cut_samples() <= excused,
+            "{mode}: {:?} of {}",
+            process.cut,
+            process.samples
+        );
+    }
+}
+
 /// Children of fork go on in their parent's image; children of vfork have a new one.
 #[test]
 fn fork_server_and_vfork() {

@@ -1,0 +1,3 @@
+module hotframe/workloads/gocalls
+
+go 1.20
