@@ -129,7 +129,8 @@ static __always_inline __u64 hf_hotspot_flags(struct hf_walk *w)
 /* Moves to the caller. Where the callers of a virtual thread's frames are in the
  * heap, what follows is the frame of enterSpecial, which the carrier runs: what
  * was passed on the stack, a ContinuationEntry, rbp, the return address. No
- * word of the former is an address of the stack before one of code. */
+ * word of the former is an address of code. rbp is an address of the stack only
+ * where the caller keeps frame pointers: C2 has it hold anything. */
 HF_STEP_FN int hf_hotspot_move(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
 {
 	const struct hf_hotspot_proc *proc;
@@ -147,14 +148,10 @@ HF_STEP_FN int hf_hotspot_move(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
 	for (i = 0; i < HF_HOTSPOT_MAX_ENTRY_WORDS; i++, cfa += 8) {
 		if (hf_hotspot_stack(w, cfa))
 			break;
-		fp = s->value;
-		if (fp <= cfa || fp - cfa > HF_FP_MAX_DISTANCE || (fp & 7))
-			continue;
-		if (hf_hotspot_stack(w, cfa + 8))
-			break;
 		ra = s->value;
 		if (hf_hotspot_is_code(proc, ra))
-			return hf_to_caller(w, cfa + 16, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
+			return hf_to_caller(w, cfa + 8, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
+		fp = ra;
 	}
 	hf_cut(w, HF_CUT_NO_UNWIND_INFO);
 	return HF_STEP_ENDED;
