@@ -52,6 +52,7 @@
 
 #define HF_HOTSPOT_RAX 0
 #define HF_HOTSPOT_RBX 3
+#define HF_HOTSPOT_R11 11
 #define HF_HOTSPOT_R13 13
 
 /* Use of w->scratch: the block that was read, code, and what one function
@@ -902,6 +903,93 @@ HF_STEP_FN int hf_hotspot_try(struct hf_walk *w, __u64 cfa, __u32 saves_rbp)
 	return 0;
 }
 
+/* Is this an instruction that reads or writes [rsp + displacement]? */
+static __always_inline int hf_hotspot_is_by_sp(const __u8 *b)
+{
+	__u32 i = 0;
+
+	if (b[0] == 0xf2 || b[0] == 0xf3)
+		i = 1;
+	if ((b[i] & 0xf0) == 0x40)
+		i++;
+	if (b[i] == 0x0f)
+		i++;
+	return (b[i + 1] & 7) == 4 && b[i + 1] < 0xc0 && b[i + 2] == 0x24;
+}
+
+/* A leaf in an adapter between the interpreter and compiled code, which has no
+ * frame: 0 with the caller in scratch, 1 if the blob is none.
+ *
+ *   i2c:  mov rax, [rsp]; mov r11, rsp; [sub rsp, n]; and rsp, -16; push rax; ...; jmp r11
+ *   c2i:  ...; pop rax; mov r13, rsp; sub rsp, n; mov [rsp], rax;
+ *         moves by way of [rsp + d]; mov rcx, [rbx + d]; jmp rcx
+ *
+ * The return address is on top of the stack but from `sub` to `push`, and from
+ * `pop` to `mov [rsp]`. Compiled callers of c2i, which are left by their size, need
+ * the stack pointer that they had: r13 from then on. (gen_i2c_adapter,
+ * gen_c2i_adapter in cpu/x86/sharedRuntime_x86_64.cpp @ jdk-17+35.) */
+HF_STEP_FN int hf_hotspot_adapter(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 sp, ra, cfa, r13, at, push;
+	__u8 *i2c, *b;
+	int is_on_top, may_be_r13;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	i2c = s->code;
+	b = s->code + 24;
+	if (hf_read_lasting(w, i2c, 16, s->code_begin) || *(__u32 *)i2c != 0x24048b48 ||
+	    hf_read_lasting(w, s->code + 16, 24, w->pc - 8))
+		return 1;
+	sp = w->sp;
+	r13 = w->regs[HF_HOTSPOT_R13];
+	at = w->pc - s->code_begin;
+	push = 11;
+	if (i2c[7] == 0x48 && i2c[8] == 0x83 && i2c[9] == 0xec)
+		push = 15;
+	else if (i2c[7] == 0x48 && i2c[8] == 0x81 && i2c[9] == 0xec)
+		push = 18;
+	ra = w->regs[HF_HOTSPOT_RAX];
+	is_on_top = 0;
+	may_be_r13 = 0;
+	cfa = sp;
+	if (at > 7 && at <= push) {
+		cfa = w->regs[HF_HOTSPOT_R11] + 8;
+	} else if (b[-1] == 0x58 && (b[0] == 0x4c || b[0] == 0x49)) {
+		/* pop rax; at mov r13, rsp */
+	} else if (b[-4] == 0x58 && (b[-3] == 0x4c || b[-3] == 0x49) && b[0] == 0x48) {
+		/* pop rax; mov r13, rsp; at sub rsp, n */
+	} else if (*(__u32 *)b == 0x24048948 && at > push) {
+		cfa = r13;
+	} else {
+		is_on_top = 1;
+		may_be_r13 = hf_hotspot_is_by_sp(b) ||
+			     (b[0] == 0x48 && b[1] == 0x8b && b[2] == 0x4b) ||
+			     (b[0] == 0xff && b[1] == 0xe1);
+		cfa = sp + 8;
+	}
+	if (is_on_top) {
+		if (hf_hotspot_stack(w, sp))
+			return 1;
+		ra = s->value;
+		if (may_be_r13 && at > push && r13 > sp && r13 - sp <= HF_HOTSPOT_MAX_STUB_BYTES &&
+		    !(r13 & 7))
+			cfa = r13;
+	}
+	if (!hf_hotspot_is_code(proc, ra) || cfa < sp || cfa - sp > HF_HOTSPOT_MAX_STUB_BYTES)
+		return 1;
+	s->cfa = cfa;
+	s->ra = ra;
+	s->fp = w->fp;
+	return 0;
+}
+
 /* The stated frame, a frame by rbp, none, or rbp just pushed. */
 HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
 {
@@ -917,6 +1005,12 @@ HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
 	s = HF_HOTSPOT_SCRATCH(w);
 	sp = w->sp;
 	fp = w->fp;
+	if (s->frame_bytes < 16 && !hf_hotspot_adapter(w)) {
+		/* The walk wants to see the stack pointer move. */
+		if (s->cfa == sp)
+			w->sp -= 8;
+		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
+	}
 	s->is_found = 0;
 	if (s->frame_bytes >= 16 && s->frame_bytes < 65536)
 		hf_hotspot_try(w, sp + s->frame_bytes, 1);
@@ -926,7 +1020,7 @@ HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
 	hf_hotspot_try(w, sp + 16, 1);
 	if (s->is_found)
 		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
-	/* An adapter holds the return address in rax while it moves arguments. */
+	/* Others, too, hold the return address in rax while they move arguments. */
 	ra = w->regs[HF_HOTSPOT_RAX];
 	if (hf_hotspot_is_code(proc, ra)) {
 		cfa = w->regs[HF_HOTSPOT_R13];
