@@ -35,6 +35,7 @@ const PROBLEMS_MAX: usize = 100;
 /// First and last wait before a map that was not there is looked for again.
 const RETRY_MIN_NS: u64 = 100_000_000;
 const RETRY_MAX_NS: u64 = 10_000_000_000;
+type Retry = crate::retry::Retry<RETRY_MIN_NS, RETRY_MAX_NS>;
 /// Processes without a map that are remembered.
 const WITHOUT_MAX: usize = 4096;
 
@@ -60,23 +61,6 @@ struct Open {
     was_removed: bool,
 }
 
-/// When something is looked for again, and the wait after that.
-#[derive(Debug, Clone, Copy)]
-struct Retry {
-    at_ns: u64,
-    wait_ns: u64,
-}
-
-impl Retry {
-    const NOW: Retry = Retry { at_ns: 0, wait_ns: RETRY_MIN_NS };
-
-    /// It was in vain.
-    fn later(&mut self, time_ns: u64) {
-        self.at_ns = time_ns.saturating_add(self.wait_ns);
-        self.wait_ns = (self.wait_ns * 2).min(RETRY_MAX_NS);
-    }
-}
-
 impl Open {
     /// Looks once a pass what became of the map.
     fn look(&mut self, pid: u32, time_ns: u64, pass_ns: u64) {
@@ -88,7 +72,7 @@ impl Open {
         if is_removed && !std::mem::replace(&mut self.was_removed, is_removed) {
             self.retry = Retry::NOW;
         }
-        if time_ns >= self.retry.at_ns && self.sources.is_incomplete() {
+        if self.retry.is_due(time_ns) && self.sources.is_incomplete() {
             let text = self.sources.map_length().text;
             match self.sources.again(pid) {
                 Some(sources) => {
@@ -194,7 +178,7 @@ impl Jit {
             .entry(incarnation)
             .or_insert(State::Without { retry: Retry::NOW, refused: None });
         if let State::Without { retry, refused } = state {
-            if head.time_ns < retry.at_ns {
+            if !retry.is_due(head.time_ns) {
                 return;
             }
             match Sources::open(head.tgid) {
@@ -211,10 +195,7 @@ impl Jit {
                         lengths: Lengths::default(),
                         places: HashMap::new(),
                         n_forgotten: 0,
-                        retry: Retry {
-                            at_ns: head.time_ns.saturating_add(RETRY_MIN_NS),
-                            ..Retry::NOW
-                        },
+                        retry: Retry::soon(head.time_ns),
                         mark: Mark::default(),
                         was_removed: false,
                     });

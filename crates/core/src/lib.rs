@@ -16,6 +16,7 @@ pub mod profile;
 pub mod recording;
 pub mod registered;
 pub mod resolve;
+mod retry;
 pub mod runtimes;
 pub mod segments;
 pub mod session;

@@ -21,6 +21,7 @@ use std::rc::Rc;
 /// First and last wait before `/proc/PID/maps` is read again for an unknown pc.
 const REREAD_MIN_NS: u64 = 100_000_000;
 const REREAD_MAX_NS: u64 = 25_600_000_000;
+type Reread = crate::retry::Retry<REREAD_MIN_NS, REREAD_MAX_NS>;
 /// How long the mappings of a process that ended are kept for samples still on their way.
 const KEEP_EXITED_NS: u64 = 2_000_000_000;
 /// Processes that ended, each forked by the next, that are gone through for one that is there.
@@ -75,8 +76,7 @@ pub struct Process {
     pub(crate) cgroup: abi::hf_cgroup_ids,
     /// The process that forked it, if it has executed nothing since; 0: not known.
     pub(crate) parent: u32,
-    reread_at_ns: u64,
-    reread_wait_ns: u64,
+    reread: Reread,
 }
 
 impl Process {
@@ -95,8 +95,7 @@ impl Process {
             image_file: 0,
             cgroup: NO_CGROUP,
             parent: 0,
-            reread_at_ns: 0,
-            reread_wait_ns: REREAD_MIN_NS,
+            reread: Reread::NOW,
         }
     }
 }
@@ -270,11 +269,10 @@ impl Processes {
     pub fn refresh(&mut self, pid: u32, now_ns: u64, files: &mut Files) -> bool {
         let process = self.entry(pid);
         if process.is_complete {
-            if now_ns < process.reread_at_ns {
+            if !process.reread.is_due(now_ns) {
                 return false;
             }
-            process.reread_at_ns = now_ns + process.reread_wait_ns;
-            process.reread_wait_ns = (process.reread_wait_ns * 2).min(REREAD_MAX_NS);
+            process.reread.later(now_ns);
         }
         let Some((mappings, without_room)) = read_maps(pid, files) else {
             return false;
@@ -285,7 +283,7 @@ impl Processes {
         if *process.mappings == mappings {
             return false;
         }
-        process.reread_wait_ns = REREAD_MIN_NS;
+        process.reread.gained();
         process.mappings = Rc::new(mappings);
         process.is_dirty = true;
         true

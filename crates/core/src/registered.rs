@@ -52,6 +52,7 @@ const REFUSED_MAX: usize = 4096;
 /// First and last wait before something is looked for again.
 const RETRY_MIN_NS: u64 = 100_000_000;
 const RETRY_MAX_NS: u64 = 12_800_000_000;
+type Retry = crate::retry::Retry<RETRY_MIN_NS, RETRY_MAX_NS>;
 /// Problems that are kept of processes that ended.
 const PROBLEMS_MAX: usize = 100;
 
@@ -96,9 +97,8 @@ struct State {
     n_changed: u64,
     n_gone: u64,
     n_early: u64,
-    /// When the list is read although nothing says that it changed, and the wait after that.
-    retry_at_ns: u64,
-    wait_ns: u64,
+    /// When the list is read although nothing says that it changed.
+    retry: Retry,
     /// It was not read to its end.
     is_unfinished: bool,
 }
@@ -163,14 +163,12 @@ impl Registered {
             n_changed: 0,
             n_gone: 0,
             n_early: 0,
-            retry_at_ns: 0,
-            wait_ns: RETRY_MIN_NS,
+            retry: Retry::NOW,
             is_unfinished: false,
         });
-        let is_due = now_ns >= state.retry_at_ns;
+        let is_due = state.retry.is_due(now_ns);
         if is_due {
-            state.retry_at_ns = now_ns.saturating_add(state.wait_ns);
-            state.wait_ns = (state.wait_ns * 2).min(RETRY_MAX_NS);
+            state.retry.later(now_ns);
             let found = locate(&mut self.descriptors, &process.mappings, files);
             state.descriptors.retain(|(at, _)| found.contains(at));
             for at in found {
@@ -203,7 +201,7 @@ impl Registered {
         }
         let changed = self.read_lists(pid, files, tables, now_ns);
         if changed && let Some(state) = self.processes.get_mut(&pid) {
-            state.wait_ns = RETRY_MIN_NS;
+            state.retry.gained();
         }
         changed
     }
@@ -219,7 +217,10 @@ impl Registered {
         let Some(state) = self.processes.get_mut(&pid) else { return false };
         let memory = &state.memory;
         let read = |at: u64, into: &mut [u8]| memory.read_fresh(at, into);
-        let mut old = std::mem::take(&mut state.images);
+        let mut old: HashMap<(u64, Entry), Shown> = std::mem::take(&mut state.images)
+            .into_iter()
+            .map(|shown| ((shown.standing.descriptor(), shown.standing.entry()), shown))
+            .collect();
         let mut new = Vec::new();
         let mut n_new = 0;
         let mut changed = false;
@@ -228,17 +229,13 @@ impl Registered {
             let list = List::read(&read, descriptor);
             state.is_unfinished |= list.is_cut;
             for entry in list.entries {
-                let known = old.iter().position(|shown| {
-                    shown.standing.entry() == entry && shown.standing.descriptor() == at
-                });
-                let known = known.map(|known| old.swap_remove(known));
-                if let Some(mut shown) = known {
+                if let Some(mut shown) = old.remove(&(at, entry)) {
                     if shown.verified_ns >= now_ns || shown.standing.stands(&read) {
                         shown.verified_ns = now_ns;
                         new.push(shown);
                         continue;
                     }
-                    old.push(shown);
+                    old.insert((at, entry), shown);
                 } else if state.refused.contains(&entry) {
                     continue;
                 }
@@ -288,7 +285,7 @@ impl Registered {
             gone = old.len(),
             "registered code"
         );
-        for shown in old {
+        for shown in old.into_values() {
             self.retire(shown.file, files, tables);
         }
         changed
@@ -384,8 +381,7 @@ impl Registered {
                 Verdict::Early => state.n_early += u64::from(weight),
                 Verdict::Changed => {
                     state.n_changed += u64::from(weight);
-                    state.retry_at_ns = 0;
-                    state.wait_ns = RETRY_MIN_NS;
+                    state.retry = Retry::NOW;
                 }
                 Verdict::Gone => state.n_gone += u64::from(weight),
             }

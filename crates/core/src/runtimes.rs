@@ -34,6 +34,7 @@ use std::time::Instant;
 /// First and last wait before a runtime that was starting is tried again.
 const RETRY_MIN_NS: u64 = 2_000_000;
 const RETRY_MAX_NS: u64 = 1_000_000_000;
+type Retry = crate::retry::Retry<RETRY_MIN_NS, RETRY_MAX_NS>;
 /// How long after a file was met in a process nothing that is found there is final.
 const LOADING_NS: u64 = 5_000_000_000;
 /// A runtime is told of the time at most so often, to look for what changes without a mapping.
@@ -126,10 +127,9 @@ impl Served {
 }
 
 enum State {
-    /// Not so far: when it is tried again, and the wait after that.
+    /// Not so far: when it is tried again.
     Starting {
-        retry_at_ns: u64,
-        wait_ns: u64,
+        retry: Retry,
         why: String,
     },
     Attached {
@@ -386,11 +386,7 @@ impl Runtimes {
                 if !serving.served.iter().any(is_known) {
                     // One that cannot be used is kept for the report alone.
                     let state = match &recognised.layout {
-                        Ok(_) => State::Starting {
-                            retry_at_ns: 0,
-                            wait_ns: RETRY_MIN_NS,
-                            why: String::new(),
-                        },
+                        Ok(_) => State::Starting { retry: Retry::NOW, why: String::new() },
                         Err(why) => State::Unusable(why.clone()),
                     };
                     serving.served.push(Served {
@@ -707,7 +703,7 @@ fn refresh(
 ) -> bool {
     let is_due = mappings_changed || now_ns.saturating_sub(serving.refreshed_ns) >= REFRESH_NS;
     let is_starting = serving.served.iter().any(
-        |served| matches!(&served.state, State::Starting { retry_at_ns, .. } if *retry_at_ns <= now_ns),
+        |served| matches!(&served.state, State::Starting { retry, .. } if retry.is_due(now_ns)),
     );
     if !is_due && !is_starting {
         return false;
@@ -741,9 +737,9 @@ fn refresh(
                     changed = true;
                 }
             }
-            State::Starting { retry_at_ns, wait_ns, why } => {
+            State::Starting { retry, why } => {
                 // New mappings are what a starting runtime waits for, but a storm of them is not.
-                if *retry_at_ns > now_ns {
+                if !retry.is_due(now_ns) {
                     continue;
                 }
                 match layout.attach(&view) {
@@ -771,8 +767,7 @@ fn refresh(
                     {
                         *why = crate::chain(&cause);
                         tracing::debug!(pid, "{}: {why}", served.runtime.name());
-                        *retry_at_ns = now_ns + *wait_ns;
-                        *wait_ns = (*wait_ns * 2).min(RETRY_MAX_NS);
+                        retry.later(now_ns);
                     }
                     Err(cause) => {
                         let why = crate::chain(&cause);
