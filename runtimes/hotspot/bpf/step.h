@@ -903,11 +903,14 @@ HF_STEP_FN int hf_hotspot_try(struct hf_walk *w, __u64 cfa, __u32 saves_rbp)
 	return 0;
 }
 
-/* Is this an instruction that reads or writes [rsp + displacement]? */
-static __always_inline int hf_hotspot_is_by_sp(const __u8 *b)
+/* Is this one of the instructions with which a c2i adapter ends: moves by way of
+ * [rsp + displacement], mov rcx, [rbx + d], jmp rcx? */
+static __always_inline int hf_hotspot_is_c2i_end(const __u8 *b)
 {
 	__u32 i = 0;
 
+	if ((b[0] == 0x48 && b[1] == 0x8b && b[2] == 0x4b) || (b[0] == 0xff && b[1] == 0xe1))
+		return 1;
 	if (b[0] == 0xf2 || b[0] == 0xf3)
 		i = 1;
 	if ((b[i] & 0xf0) == 0x40)
@@ -934,7 +937,6 @@ HF_STEP_FN int hf_hotspot_adapter(struct hf_walk *w)
 	struct hf_hotspot_scratch *s;
 	__u64 sp, ra, cfa, r13, at, push;
 	__u8 *i2c, *b;
-	int is_on_top, may_be_r13;
 
 	if (!w)
 		return 1;
@@ -956,8 +958,6 @@ HF_STEP_FN int hf_hotspot_adapter(struct hf_walk *w)
 	else if (i2c[7] == 0x48 && i2c[8] == 0x81 && i2c[9] == 0xec)
 		push = 18;
 	ra = w->regs[HF_HOTSPOT_RAX];
-	is_on_top = 0;
-	may_be_r13 = 0;
 	cfa = sp;
 	if (at > 7 && at <= push) {
 		cfa = w->regs[HF_HOTSPOT_R11] + 8;
@@ -968,18 +968,12 @@ HF_STEP_FN int hf_hotspot_adapter(struct hf_walk *w)
 	} else if (*(__u32 *)b == 0x24048948 && at > push) {
 		cfa = r13;
 	} else {
-		is_on_top = 1;
-		may_be_r13 = hf_hotspot_is_by_sp(b) ||
-			     (b[0] == 0x48 && b[1] == 0x8b && b[2] == 0x4b) ||
-			     (b[0] == 0xff && b[1] == 0xe1);
-		cfa = sp + 8;
-	}
-	if (is_on_top) {
 		if (hf_hotspot_stack(w, sp))
 			return 1;
 		ra = s->value;
-		if (may_be_r13 && at > push && r13 > sp && r13 - sp <= HF_HOTSPOT_MAX_STUB_BYTES &&
-		    !(r13 & 7))
+		cfa = sp + 8;
+		if (at > push && hf_hotspot_is_c2i_end(b) && r13 > sp &&
+		    r13 - sp <= HF_HOTSPOT_MAX_STUB_BYTES && !(r13 & 7))
 			cfa = r13;
 	}
 	if (!hf_hotspot_is_code(proc, ra) || cfa < sp || cfa - sp > HF_HOTSPOT_MAX_STUB_BYTES)
@@ -1020,7 +1014,7 @@ HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
 	hf_hotspot_try(w, sp + 16, 1);
 	if (s->is_found)
 		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
-	/* Others, too, hold the return address in rax while they move arguments. */
+	/* An adapter of a form that is not known, with the return address in rax. */
 	ra = w->regs[HF_HOTSPOT_RAX];
 	if (hf_hotspot_is_code(proc, ra)) {
 		cfa = w->regs[HF_HOTSPOT_R13];
