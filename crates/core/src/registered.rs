@@ -133,6 +133,11 @@ impl Registered {
         self.processes.get(&pid).is_some_and(|state| !state.descriptors.is_empty())
     }
 
+    /// Was any image met?
+    pub(crate) fn has_images(&self) -> bool {
+        !self.shown.is_empty()
+    }
+
     /// Does this file stand for an image?
     pub(crate) fn is_image(&self, file: FileId) -> bool {
         self.shown.contains_key(&file)

@@ -464,6 +464,9 @@ impl Session {
     /// What of a stack cannot be believed, since the image that a frame lies in did not stand when it was
     /// taken: the words without it, and why the stack is cut. `None`: nothing.
     fn disbelieved(&mut self, head: &abi::hf_sample, words: &[u64]) -> Option<(Vec<u64>, bool)> {
+        if !self.registered.has_images() {
+            return None;
+        }
         let mut changed: Option<(Vec<u64>, bool)> = None;
         let mut at = usize::from(head.n_kernel);
         while let Some(&word) = words.get(at) {
@@ -736,9 +739,7 @@ impl Session {
         {
             // The new image has no frame yet and the old one none any more: the kernel's are all.
             words.truncate(n_kernel);
-            let hash = words.iter().fold(abi::HF_SAMPLE_IN_EXEC.into(), |hash: u64, word| {
-                (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)
-            });
+            let hash = hash_of(abi::HF_SAMPLE_IN_EXEC.into(), &words);
             self.finish(head, &words, hash, abi::HF_CUT_NONE as u8, 0, false);
             return;
         }
@@ -763,15 +764,9 @@ impl Session {
             None => (words, hash, cut),
             Some((kept, is_cut)) => {
                 let cut = if *is_cut { abi::HF_CUT_STALE_MAP as u8 } else { cut };
-                let hash = kept.iter().fold(u64::from(cut) << 56 | 1, |hash, word| {
-                    (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)
-                });
-                (kept.as_slice(), hash, cut)
+                (kept.as_slice(), hash_of(u64::from(cut) << 56 | 1, kept), cut)
             }
         };
-        let mut head = *head;
-        head.n_words = words.len() as u16;
-        let head = &head;
         let weight = u64::from(head.weight);
         let pressed = self.tables.is_pressed();
         for frame in hotframe_frames::frames(words) {
@@ -1191,6 +1186,13 @@ pub fn read_text(mappings: &[Mapping], files: &Files, addr: u64, into: &mut [u8]
         }
         Reader::File(_) => matches!(reader.read_at(into, offset), Ok(n) if n == into.len()),
     }
+}
+
+/// A stack's hash where the kernel half's is another stack's: words were left out or replaced here.
+fn hash_of(seed: u64, words: &[u64]) -> u64 {
+    let mix =
+        |hash: u64, word: &u64| (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29);
+    words.iter().fold(seed, mix)
 }
 
 #[cfg(test)]
