@@ -8,7 +8,8 @@
 //!
 //! 1. Go's function table for Go functions (`gopclntab.rs`);
 //! 2. `.eh_frame`, then `.debug_frame` (`entries.rs`, `cfi.rs`);
-//! 3. the entry point, what begins a stack by its name, and by their code sigreturn trampolines and those that end a coroutine;
+//! 3. the entry point, what begins a stack by its name, and by their code sigreturn trampolines, those that end a coroutine,
+//!    and what a thread begins with;
 //! 4. functions that only a symbol knows (`functions.rs`): their code is followed (`synth.rs`),
 //!    else a `HF_RULE_NONE` row says where they start;
 //! 5. PLT stubs, a section's worth of small functions;
@@ -41,7 +42,7 @@ use crate::gopclntab::{GoTable, Kind};
 use crate::read::{ReadAt, Window};
 use crate::rules::{
     LEAVES_ITS_STACK_MAX_BYTES, Rule, SideRules, X86_SIGRETURN_BYTES, find_fiber_ends,
-    find_sigreturn, is_sigreturn, leaves_its_stack,
+    find_sigreturn, find_thread_begins, is_sigreturn, leaves_its_stack,
 };
 use crate::synth;
 
@@ -704,7 +705,7 @@ impl Builder {
         gaps
     }
 
-    /// Trampolines without call frame information (musl's, fibers').
+    /// Trampolines without call frame information (musl's, fibers'), and where its threads begin.
     fn find_trampolines<R: ReadAt>(
         &mut self,
         file: &ElfFile<R>,
@@ -734,6 +735,13 @@ impl Builder {
                 // Its function has a name of its own, which covers the byte before it.
                 self.rules.push((start.saturating_sub(1), Rule::END));
                 spans.push(Span { start: start.saturating_sub(1), end, first, n: 1 });
+            }
+            for (at, end) in find_thread_begins(code) {
+                let (start, end) =
+                    (from.saturating_add(at as u64), from.saturating_add(end as u64));
+                let first = self.rules.len();
+                self.rules.push((start, Rule::END));
+                spans.push(Span { start, end, first, n: 1 });
             }
         }
         self.fill(disjoint(spans));

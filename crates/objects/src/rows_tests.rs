@@ -604,3 +604,40 @@ fn a_fiber_ends_where_it_would_return_to() {
     image.code(0x1107, &[0x48, 0x31, 0xff, 0xc3]);
     assert_ne!(rule(&image, 0x1106), Some((abi::HF_RULE_END, 0)));
 }
+
+/// musl's clone: the child's way has no caller, also in a stripped program; the parent's has.
+#[test]
+fn a_thread_begins_where_the_frame_pointer_is_cleared() {
+    // xor %eax, %eax; mov $56, %al; …; syscall; test %eax, %eax; jne 1f; xor %ebp, %ebp; pop %rdi;
+    // call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall; hlt; 1: ret
+    let clone = [
+        0x31, 0xc0, 0xb0, 0x38, 0x49, 0x89, 0xfb, 0x48, 0x89, 0xd7, 0x0f, 0x05, 0x85, 0xc0, 0x75,
+        0x0f, 0x31, 0xed, 0x5f, 0x41, 0xff, 0xd1, 0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05,
+        0xf4, 0xc3,
+    ];
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    image.fde(cie, 0x1000, 0x10, &[]);
+    image.code(0x1101, &clone);
+    image.functions = vec![(0x1101, 0x20)];
+    let rule = |image: &Image, pc: u64| {
+        let rows = image.rows();
+        rows.into_iter().rev().find(|row| row.0 <= pc).map(|(_, kind, _, cfa)| (kind, cfa))
+    };
+    const END: Option<(u32, i32)> = Some((abi::HF_RULE_END, 0));
+    for pc in [0x1101, 0x110b, 0x110f, 0x1120] {
+        assert_ne!(rule(&image, pc), END, "{pc:#x}");
+    }
+    for pc in [0x1111, 0x1113, 0x1116, 0x111f] {
+        assert_eq!(rule(&image, pc), END, "{pc:#x}");
+    }
+    image.functions.clear();
+    assert_eq!(rule(&image, 0x1116), END);
+    // What keeps its caller's frame pointer, what does not come from a system call, what goes on.
+    for (at, byte) in [(16, 0x90), (10, 0x90), (30, 0xc3)] {
+        let mut other = clone;
+        other[at] = byte;
+        image.code(0x1101, &other);
+        assert_ne!(rule(&image, 0x1116), END, "{at}");
+    }
+}

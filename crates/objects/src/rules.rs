@@ -193,6 +193,54 @@ pub(crate) fn find_fiber_ends(code: &[u8]) -> impl Iterator<Item = (usize, usize
     })
 }
 
+/// Where in x86-64 code a thread begins that a C library makes without call frame information, and the end
+/// of that code: what the child of the `clone` system call runs,
+///
+/// ```text
+/// syscall; test %eax, %eax; jne parent; xor %ebp, %ebp; pop %rdi; call *%r9; …; syscall; hlt
+/// ```
+///
+/// (musl, src/thread/x86_64/clone.s @ 0.9 to 1.2.5). It clears the frame pointer, as the ABI wants it of
+/// what begins a stack, without having kept its caller's, and no way leads out of it.
+pub(crate) fn find_thread_begins(code: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {
+    use iced_x86::{Code, FlowControl, Mnemonic};
+    const SYSCALL: &[u8] = &[0x0f, 0x05];
+    const MAX_BYTES: usize = 64;
+    memchr::memmem::find_iter(code, SYSCALL).filter_map(move |at| {
+        let asked = match code.get(at + SYSCALL.len()..)? {
+            [0x85, 0xc0, ..] => 2,
+            [0x48, 0x85, 0xc0, ..] => 3,
+            _ => return None,
+        };
+        let at = at + SYSCALL.len() + asked;
+        let start = match code.get(at..)? {
+            [0x75, ..] => at + 2,
+            [0x74, to, ..] => (at + 2).checked_add_signed(isize::from(to.cast_signed()))?,
+            _ => return None,
+        };
+        let child = code.get(start..)?;
+        if !child.starts_with(&[0x31, 0xed]) {
+            return None;
+        }
+        let child = child.get(..child.len().min(MAX_BYTES))?;
+        let mut decoder = iced_x86::Decoder::new(64, child, iced_x86::DecoderOptions::NONE);
+        let mut calls = false;
+        while decoder.can_decode() {
+            let instruction = decoder.decode();
+            match instruction.flow_control() {
+                _ if instruction.code() == Code::Hlt => {
+                    return calls.then_some((start, start + decoder.position()));
+                }
+                FlowControl::Next if !instruction.is_invalid() => {}
+                FlowControl::Call if instruction.mnemonic() == Mnemonic::Syscall => {}
+                FlowControl::Call | FlowControl::IndirectCall => calls = true,
+                _ => return None,
+            }
+        }
+        None
+    })
+}
+
 /// The side rules of a block, each once.
 #[derive(Debug, Default)]
 pub(crate) struct SideRules {
