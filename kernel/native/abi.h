@@ -23,7 +23,7 @@ struct hf_native_call {
 	__u8 pc_is_return;
 	__u8 missing;
 	__u8 cut;
-	__u8 heuristic; /* out: some frame was found by a heuristic */
+	__u8 heuristic; /* some frame was found by a heuristic, of those before too */
 	__u8 late; /* in: struct hf_walk */
 	__u8 runtime_lost; /* out: frames of a runtime are missing */
 	__u8 is_bare; /* struct hf_slice */

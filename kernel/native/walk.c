@@ -109,7 +109,7 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	w->left_at = call->left_at;
 	w->late = call->late;
 	memcpy(w->runtime_state, call->runtime_state, sizeof(w->runtime_state));
-	w->sample.flags = 0;
+	w->sample.flags = call->heuristic ? HF_SAMPLE_HEURISTIC : 0;
 	/* What was walked before is the first part. */
 	for (i = 0; i < call->n_words; i++)
 		w->hash = hf_mix(w->hash, call->words[i]);

@@ -659,6 +659,7 @@ impl Session {
         )
         .bare(slice.is_bare != 0)
         .left_at(slice.left_at)
+        .after_heuristic(u32::from(head.flags) & abi::HF_SAMPLE_HEURISTIC != 0)
         .with_runtimes(slice.tp, &slice.runtime_state)
         .late();
         self.counts.from_slice += 1;
@@ -717,8 +718,7 @@ impl Session {
         if walk.has_lost_runtime() || u32::from(head.flags) & abi::HF_SAMPLE_RUNTIME_LOST != 0 {
             self.counts.runtime_lost += u64::from(head.weight);
         }
-        let heuristic =
-            walk.is_heuristic() || u32::from(head.flags) & abi::HF_SAMPLE_HEURISTIC != 0;
+        let heuristic = walk.is_heuristic();
         if cut.0 != abi::HF_CUT_NONE {
             tracing::debug!(
                 pid,

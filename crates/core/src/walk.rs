@@ -98,6 +98,13 @@ impl Walk {
         self
     }
 
+    /// Whether one of the frames before was found by a heuristic.
+    #[must_use]
+    pub fn after_heuristic(mut self, is_heuristic: bool) -> Walk {
+        self.call.heuristic = is_heuristic.into();
+        self
+    }
+
     /// What the steps of runtimes need: where thread-local storage is, and what they remembered
     /// when the walk stopped.
     #[must_use]
@@ -405,5 +412,68 @@ mod tests {
             walk.words().iter().map(pc).map(|pc| pc - pc % 0x100).collect::<Vec<_>>()
         };
         assert_eq!(walked(GO, GOROUTINE, THREAD), [GO, CALLS_BACK, C, CALLS_OUT, GO, START]);
+    }
+
+    /// Where the function that a coroutine begins with would return to stands 0. What stands there for
+    /// a leaf, or after a guess, is no end.
+    #[test]
+    fn a_stack_that_begins_with_a_return_to_0() {
+        const IMAGE: u64 = 0x10_0000;
+        const WORK: u64 = 0x100;
+        const BEGIN: u64 = 0x200;
+        const GUESSED: u64 = 0x300;
+        const BY_REGISTER: u64 = 0x400;
+        let row = |pc: u64, kind: u32, cfa: i32| abi::hf_row {
+            pc: pc as u16,
+            kind: kind as u8,
+            fp: 0,
+            cfa,
+        };
+        let rule = abi::hf_rule {
+            cfa_op: abi::HF_OP_REG as u8,
+            cfa_reg: abi::HF_X86_RSP as u8,
+            cfa_off: 32,
+            ra_op: abi::HF_OP_CFA_DEREF as u8,
+            ra_off: -8,
+            ..abi::hf_rule::new_zeroed()
+        };
+        let rows = [
+            row(0, abi::HF_RULE_NONE, 0),
+            row(WORK, abi::HF_RULE_SP, 8),
+            row(BEGIN, abi::HF_RULE_SP, 32),
+            row(GUESSED, abi::HF_RULE_SP | abi::HF_RULE_HEURISTIC, 32),
+            row(BY_REGISTER, abi::HF_RULE_SIDE, 0),
+        ];
+        let cut = |pc: u64, caller: u64, after_heuristic: bool| {
+            let mut tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
+            let file_off = tables.add_file(1, 1).expect("room");
+            let mapping = abi::hf_mapping {
+                start: IMAGE,
+                end: IMAGE + 0x1_0000,
+                image: IMAGE,
+                file_id: 1,
+                file_off,
+                runtime_off: 0,
+                reserved: 0,
+            };
+            let blob = tables.add_blob(&[mapping], 0).expect("room");
+            assert!(tables.add_block(1, 0, &rows, &[rule]));
+            let mut regs = [0; abi::HF_NREGS as usize];
+            regs[abi::HF_X86_PC as usize] = IMAGE + pc + 8;
+            regs[abi::HF_X86_RSP as usize] = STACK;
+            let mut process = Words([(STACK, IMAGE + caller + 8)].into());
+            let mut walk =
+                Walk::new(false, &regs, true, false, &[], 0).after_heuristic(after_heuristic);
+            match walk.run(tables.memory(), blob.off, &mut process) {
+                Stop::Ended { cut, .. } => u32::from(cut),
+                stop @ Stop::Missing { .. } => panic!("{stop:?}"),
+            }
+        };
+        assert_eq!(cut(WORK, BEGIN, false), abi::HF_CUT_NONE);
+        assert_eq!(cut(WORK, BY_REGISTER, false), abi::HF_CUT_NONE);
+        assert_eq!(cut(WORK, BEGIN, true), abi::HF_CUT_ZERO_RA);
+        assert_eq!(cut(WORK, GUESSED, false), abi::HF_CUT_ZERO_RA);
+        // Its own return address is 0.
+        assert_eq!(cut(BEGIN, WORK, false), abi::HF_CUT_ZERO_RA);
     }
 }

@@ -499,6 +499,18 @@ static __always_inline int hf_to_caller(struct hf_walk *w, __u64 cfa, __u64 ra, 
 	return 0;
 }
 
+/* Moves to the caller that a row gives. A function that others are called from and that would
+ * itself return to 0 was not called: who makes a coroutine's stack puts 0 there (Ruby, Crystal and
+ * D for their fibers), or leaves what fresh memory holds. A leaf says nothing by that: code that
+ * changes stacks has rows that do not hold at each of its instructions (glibc's swapcontext). Nor
+ * does what a guess led to. */
+static __always_inline int hf_by_row(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
+{
+	if (ra == 0 && w->pc_is_return && !(w->sample.flags & HF_SAMPLE_HEURISTIC))
+		return hf_cut(w, HF_CUT_NONE);
+	return hf_to_caller(w, cfa, ra, fp);
+}
+
 HF_RARE int hf_apply_signal(struct hf_walk *w)
 {
 	__u64 at;
@@ -609,7 +621,7 @@ HF_RARE int hf_apply_side(struct hf_walk *w)
 		w->bare_sp = cfa;
 		break;
 	}
-	return hf_to_caller(w, cfa, ra, fp);
+	return hf_by_row(w, cfa, ra, fp);
 }
 
 /* Does a call end at ra, and could it have called the current function? Looks
@@ -1148,7 +1160,7 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 	} else if (hf_stack_u64(w, cfa - 8, &ra)) {
 		return hf_cut(w, HF_CUT_STACK_UNREADABLE);
 	}
-	return hf_to_caller(w, cfa, ra, fp);
+	return hf_by_row(w, cfa, ra, fp);
 }
 
 /* Begins a walk from w->regs in the blob at w->blob_off. */

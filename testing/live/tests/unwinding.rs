@@ -232,6 +232,25 @@ fn coroutines() {
     recording.stats().of("contexts").assert_whole();
 }
 
+/// No table says where these begin: a fiber by the 0 that it would return to, musl's threads by their code.
+#[test]
+fn where_fibers_and_threads_begin() {
+    live!();
+    let workload = Workload::start(&program!("begins"), [""; 0]);
+    let recording = record_pid(workload.pid());
+    let first = |name: &str, frames: &[&str]| {
+        recording.folded.assert_path("begins", |stack| stack.has(name), frames);
+        let goes_on = |stack: &Stack| {
+            stack.has(name) && stack.frames.iter().position(|frame| frame == frames[0]) > Some(0)
+        };
+        assert_eq!(recording.folded.samples(goes_on), 0, "{}", recording.folded.summary());
+    };
+    first("fiber_work", &["fiber", "fiber_work"]);
+    first("thread_work", &["new_thread", "thread", "thread_work"]);
+    recording.folded.assert_path("begins", |stack| stack.has("main_work"), &["main", "main_work"]);
+    recording.stats().of("begins").assert_whole();
+}
+
 /// Greenlets share one stack: what the first function of one would return to is others' by now.
 #[test]
 fn a_stack_that_others_write_over() {
