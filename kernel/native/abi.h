@@ -8,6 +8,11 @@
 
 #include "hf/abi.h"
 
+/* What is read of the process. */
+#define HF_READ_STACK 0
+#define HF_READ_LASTING 1 /* it outlives calls: code, and what a runtime knows of it */
+#define HF_READ_SIGNAL 2 /* on the stack, what a signal interrupted: the next may be on another */
+
 /* In and out of one call of hf_walk_native. */
 struct hf_native_call {
 	__u64 regs[HF_NREGS];

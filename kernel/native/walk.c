@@ -16,9 +16,10 @@
 #endif
 
 struct hf_walk;
-static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr, int lasting);
-#define hf_read_user(w, dst, bytes, addr) hf_read_user_native(w, dst, bytes, addr, 0)
-#define hf_read_lasting(w, dst, bytes, addr) hf_read_user_native(w, dst, bytes, addr, 1)
+static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr, int what);
+#define hf_read_user(w, dst, bytes, addr) hf_read_user_native(w, dst, bytes, addr, HF_READ_STACK)
+#define hf_read_lasting(w, dst, bytes, addr)                                                       \
+	hf_read_user_native(w, dst, bytes, addr, HF_READ_LASTING)
 static void hf_hold(struct hf_walk *w, __u64 addr)
 {
 	__u64 slot;
@@ -52,16 +53,17 @@ static int hf_tell(struct hf_walk *w, const void *record, __u32 bytes)
 
 _Thread_local struct hf_memory hf_memory;
 
-typedef int (*hf_read_fn)(void *context, void *dst, __u32 bytes, __u64 addr, int lasting);
+typedef int (*hf_read_fn)(void *context, void *dst, __u32 bytes, __u64 addr, int what);
 static _Thread_local hf_read_fn hf_read;
 static _Thread_local void *hf_read_context;
 static _Thread_local struct hf_walk hf_native_walk;
 static _Thread_local struct hf_cache hf_native_cache;
 
-static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr, int lasting)
+static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr, int what)
 {
-	(void)w;
-	return hf_read(hf_read_context, dst, bytes, addr, lasting);
+	if (dst == w->sigcontext)
+		what = HF_READ_SIGNAL;
+	return hf_read(hf_read_context, dst, bytes, addr, what);
 }
 
 static _Thread_local struct hf_native_call *hf_call;

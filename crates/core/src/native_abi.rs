@@ -1,6 +1,9 @@
 use hotframe_abi::*;
 // Generated from kernel/native/abi.h by tools/abigen: `make generate`.
 
+pub const HF_READ_STACK: u32 = 0;
+pub const HF_READ_LASTING: u32 = 1;
+pub const HF_READ_SIGNAL: u32 = 2;
 #[repr(C)]
 #[derive(
     zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,

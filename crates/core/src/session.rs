@@ -679,7 +679,8 @@ impl Session {
         if self.processes.get(pid).is_none_or(|process| !process.is_complete) {
             self.processes.refresh(pid, now_ns, &mut self.files);
         }
-        let mut beyond = Beyond { pid, memory: None, is_opened: false, last: None };
+        let mut beyond =
+            Beyond { pid, memory: None, is_opened: false, last: None, signal_at: None };
         for _ in 0..MAX_LOADS_PER_WALK {
             if !self.publish(pid, now_ns) {
                 break;
@@ -1088,6 +1089,9 @@ fn unnamed(why: Why) -> hotframe_frames::Why {
 /// (a return address or a saved frame pointer: a fetch begins at the slot it is for) is still in its
 /// memory, before and after; else the stack is cut there.
 ///
+/// A signal's handler may have a stack of its own (`sigaltstack`), on which its frames stand long after it
+/// returned: what lies further away than a signal's frame is not read by their leave.
+///
 /// Generated code is read whatever the stack does: it outlives its calls, and is read only to see
 /// whether a call stands before an address. So is what a runtime's step says is lasting.
 struct SliceReader<'a> {
@@ -1105,7 +1109,13 @@ struct Beyond {
     is_opened: bool,
     /// The slot that was fetched last from the copy.
     last: Option<u64>,
+    /// Where a signal's frame was that the walk has just left.
+    signal_at: Option<u64>,
 }
+
+/// How far above a signal's context the frame may be that it interrupted, if both are on one stack. The
+/// context with all registers that AMX has takes 11 KiB (Intel SDM vol. 1, 13.4).
+const SIGNAL_FRAME_MAX_BYTES: u64 = 64 << 10;
 
 impl SliceReader<'_> {
     fn copied(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
@@ -1144,6 +1154,7 @@ impl ReadUser for SliceReader<'_> {
             into.copy_from_slice(bytes);
             if into.len() >= 8 {
                 self.beyond.last = Some(addr);
+                self.beyond.signal_at = None;
             }
             return true;
         }
@@ -1155,7 +1166,22 @@ impl ReadUser for SliceReader<'_> {
         if self.is_generated(addr) {
             return memory.read(addr, into);
         }
-        self.stands_still(memory) && memory.read(addr, into) && self.stands_still(memory)
+        if let Some(at) = self.beyond.signal_at {
+            if addr < at || addr - at >= SIGNAL_FRAME_MAX_BYTES {
+                return false;
+            }
+            self.beyond.signal_at = None;
+        }
+        let memory = self.beyond.memory.as_ref();
+        memory.is_some_and(|memory| {
+            self.stands_still(memory) && memory.read(addr, into) && self.stands_still(memory)
+        })
+    }
+
+    fn read_signal(&mut self, addr: u64, into: &mut [u8]) -> bool {
+        let is_read = self.read(addr, into);
+        self.beyond.signal_at = is_read.then_some(addr);
+        is_read
     }
 
     fn read_lasting(&mut self, addr: u64, into: &mut [u8]) -> bool {
@@ -1200,6 +1226,45 @@ mod tests {
     use super::*;
     use crate::tables::OwnMemory;
     use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    /// The process's own memory is read while what was copied of the stack still stands there, but not
+    /// where a signal's handler, on a stack of its own, is all that stands.
+    #[test]
+    fn a_handlers_stack_does_not_vouch_for_another() {
+        let inner: Vec<u64> = (0..64).collect();
+        let outer = vec![7u64; 1 << 18];
+        let word = |of: &Vec<u64>, at: usize| &raw const of[at] as u64;
+        let (copied, near, far) = (word(&inner, 0), word(&inner, 60), word(&outer, 1 << 17));
+        let stack = Stack { addr: copied, bytes: inner[..32].as_bytes().to_vec() };
+        let files = Files::default();
+        let mut beyond = Beyond {
+            pid: std::process::id(),
+            memory: None,
+            is_opened: false,
+            last: None,
+            signal_at: None,
+        };
+        let mut reader =
+            SliceReader { stack: &stack, mappings: &[], files: &files, beyond: &mut beyond };
+        let read = |reader: &mut SliceReader<'_>, addr: u64| {
+            let mut value = [0; 8];
+            reader.read(addr, &mut value).then(|| u64::from_le_bytes(value))
+        };
+        let interrupted =
+            |reader: &mut SliceReader<'_>| assert!(reader.read_signal(copied, &mut [0; 17 * 8]));
+        assert_eq!(read(&mut reader, copied), Some(0));
+        assert_eq!(read(&mut reader, near), Some(60));
+        assert_eq!(read(&mut reader, far), Some(7));
+        interrupted(&mut reader);
+        assert_eq!(read(&mut reader, far), None);
+        assert_eq!(read(&mut reader, far), None);
+        // On the same stack; whatever comes after it is called as ever.
+        assert_eq!(read(&mut reader, near), Some(60));
+        assert_eq!(read(&mut reader, far), Some(7));
+        interrupted(&mut reader);
+        assert_eq!(read(&mut reader, copied + 8), Some(1));
+        assert_eq!(read(&mut reader, far), Some(7));
+    }
 
     fn record(kind: u32, cpu: u32, time_ns: u64, words: &[u64]) -> Vec<u8> {
         let mut head = abi::hf_sample::new_zeroed();

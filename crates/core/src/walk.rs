@@ -7,7 +7,7 @@
 //!
 //! This is the one place where Rust calls the kernel half's C (`kernel/native/walk.c`).
 
-use crate::native_abi::hf_native_call as Call;
+use crate::native_abi::{self, hf_native_call as Call};
 use hotframe_abi as abi;
 use std::ffi::c_void;
 use zerocopy::FromZeros as _;
@@ -29,6 +29,12 @@ pub trait ReadUser {
 
     /// The same of what outlives calls: code, and what a runtime knows of it.
     fn read_lasting(&mut self, addr: u64, into: &mut [u8]) -> bool {
+        self.read(addr, into)
+    }
+
+    /// The same of what a signal interrupted. The handler's frames say nothing of where the walk goes
+    /// on, which may be another stack.
+    fn read_signal(&mut self, addr: u64, into: &mut [u8]) -> bool {
         self.read(addr, into)
     }
 }
@@ -138,16 +144,16 @@ impl Walk {
             into: *mut c_void,
             bytes: u32,
             addr: u64,
-            lasting: i32,
+            what: i32,
         ) -> i32 {
             // SAFETY: context is the `&mut reader` passed below, alive for the call.
             let reader = unsafe { &mut *context.cast::<&mut dyn ReadUser>() };
             // SAFETY: the C side passes a buffer of its own of `bytes` bytes, initialised memory.
             let into = unsafe { std::slice::from_raw_parts_mut(into.cast::<u8>(), bytes as usize) };
-            let done = if lasting == 0 {
-                reader.read(addr, into)
-            } else {
-                reader.read_lasting(addr, into)
+            let done = match what as u32 {
+                native_abi::HF_READ_LASTING => reader.read_lasting(addr, into),
+                native_abi::HF_READ_SIGNAL => reader.read_signal(addr, into),
+                _ => reader.read(addr, into),
             };
             i32::from(!done)
         }
