@@ -19,11 +19,15 @@ __asm__(".text\n"
 	".globl turn_over\n"
 	".type turn_over, @function\n"
 	"turn_over:\n"
+	".cfi_startproc\n"
 	"	push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15\n"
+	".cfi_adjust_cfa_offset 48\n"
 	"	mov %rsp, (%rdi)\n"
 	"	mov (%rsi), %rsp\n"
 	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp\n"
+	".cfi_adjust_cfa_offset -48\n"
 	"	ret\n"
+	".cfi_endproc\n"
 	".size turn_over, .-turn_over\n");
 
 /* src/thread/x86_64/clone.s @ musl 1.2.3, less the words for thread-local storage and ids. */
@@ -57,17 +61,17 @@ static uintptr_t *main_stack, *fiber_stack;
 
 NOINLINE static void fiber_work(void)
 {
-	SPIN(10000000);
+	SPIN(30000000);
 }
 
 NOINLINE static void main_work(void)
 {
-	SPIN(10000000);
+	SPIN(30000000);
 }
 
 NOINLINE static void thread_work(void)
 {
-	SPIN(10000000);
+	SPIN(30000000);
 }
 
 static void fiber(void)
