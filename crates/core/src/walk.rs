@@ -153,7 +153,8 @@ impl Walk {
             let done = match what as u32 {
                 native_abi::HF_READ_LASTING => reader.read_lasting(addr, into),
                 native_abi::HF_READ_SIGNAL => reader.read_signal(addr, into),
-                _ => reader.read(addr, into),
+                native_abi::HF_READ_STACK => reader.read(addr, into),
+                _ => false,
             };
             i32::from(!done)
         }
