@@ -14,9 +14,13 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, geteuid, setfsgid, setfsuid, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufWriter, IsTerminal as _, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+/// Temporary names that are tried. One is enough but for a chance of 1 in 2⁶⁴.
+const TEMPORARY_NAMES: usize = 3;
 
 /// The formats that can be written, for messages.
 fn writable(say: impl Fn(Format) -> &'static str) -> String {
@@ -30,7 +34,7 @@ fn writable(say: impl Fn(Format) -> &'static str) -> String {
 /// The writable format that a file's name means; a name that is nothing but the extension means
 /// none.
 fn of_path(path: &Path) -> Option<Format> {
-    let name = path.file_name()?.to_str()?;
+    let name = path.file_name()?.to_string_lossy();
     let format = Format::from_path(path)?;
     let bare = format.extensions().iter().any(|end| name.eq_ignore_ascii_case(end));
     (format.writes() && !bare).then_some(format)
@@ -177,10 +181,14 @@ impl Place {
                 anyhow::bail!("{shown}: is a link to what is no file: name that, or - for stdout")
             }
             Some(SFlag::S_IFCHR | SFlag::S_IFIFO) if there.as_ref().is_some_and(is_ours) => {
-                Way::Direct(
-                    open_direct(&directory, &name)
-                        .with_context(|| format!("{shown}: cannot be written"))?,
-                )
+                match open_direct(&directory, &name) {
+                    Err(Errno::ENXIO) if there.as_ref().map(kind) == Some(SFlag::S_IFIFO) => {
+                        anyhow::bail!("{shown}: nobody reads this pipe; start its reader first")
+                    }
+                    file => {
+                        Way::Direct(file.with_context(|| format!("{shown}: cannot be written"))?)
+                    }
+                }
             }
             Some(_) => anyhow::bail!("{shown}: neither a file nor a device or pipe of this user"),
         };
@@ -217,7 +225,7 @@ impl Place {
             Way::Stdout => through(&mut std::io::stdout().lock()).context("writing to stdout"),
             Way::Direct(file) => through(&mut &*file).with_context(context),
             Way::File { directory, name } => {
-                let (temporary, mut file) = create(directory, name)
+                let (temporary, mut file) = create(directory)
                     .with_context(|| format!("{}: cannot be written", self.path.display()))?;
                 if let Some((uid, gid)) = invoking_user() {
                     let _ = std::os::unix::fs::fchown(&file, Some(uid), Some(gid));
@@ -237,16 +245,26 @@ impl Place {
     }
 }
 
-/// Makes the temporary file beside a file.
-fn create(directory: &OwnedFd, name: &OsStr) -> nix::Result<(OsString, File)> {
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
+/// Makes the temporary file that takes its name once it is whole.
+fn create(directory: &OwnedFd) -> nix::Result<(OsString, File)> {
     // O_EXCL never follows a link; one that is in the way is somebody else's.
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(0o644);
-    let file = nix::fcntl::openat(directory, &*temporary, flags, mode)?;
-    Ok((temporary, file.into()))
+    let mut why = Errno::EEXIST;
+    for _ in 0..TEMPORARY_NAMES {
+        // By chance: not from the file's name, which may be as long as a name can be, nor from our
+        // pid, which in the next container, or of one that was killed here, is the same.
+        let number = RandomState::new().hash_one(());
+        let temporary = OsString::from(format!(".hotframe-{number:016x}.tmp"));
+        match nix::fcntl::openat(directory, &*temporary, flags, mode) {
+            Ok(file) => return Ok((temporary, file.into())),
+            Err(cause) => why = cause,
+        }
+        if why != Errno::EEXIST {
+            break;
+        }
+    }
+    Err(why)
 }
 
 fn ends_in_slash(path: &Path) -> bool {
@@ -276,9 +294,13 @@ fn open_direct(directory: &OwnedFd, name: &OsStr) -> nix::Result<File> {
 fn open_directory(path: &Path, name: &OsStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let usable = |directory: OwnedFd| {
-        let here = fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok();
+        let here = match fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // The temporary name would be taken, and this one not: too long, for one.
+            Err(why) if why != Errno::ENOENT => return Err(why),
+            here => here.ok(),
+        };
         if matches!(here.as_ref().map(kind), None | Some(SFlag::S_IFREG | SFlag::S_IFLNK)) {
-            let (temporary, _) = create(&directory, name)?;
+            let (temporary, _) = create(&directory)?;
             unlinkat(&directory, &*temporary, UnlinkatFlags::NoRemoveDir)?;
         }
         Ok(directory)
@@ -349,6 +371,7 @@ fn render(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt as _;
 
     /// Formats follow from names, by the formats' own table.
     #[test]
@@ -360,6 +383,8 @@ mod tests {
         assert_eq!(of_path(Path::new("b.perf")), None, "read, but not written");
         assert_eq!(of_path(Path::new("b.txt")), None);
         assert_eq!(of_path(Path::new(".html")), None);
+        let no_text = OsStr::from_bytes(b"a\xff\xfe.html");
+        assert_eq!(of_path(Path::new(no_text)), Some(Format::Html), "names are bytes");
         assert_eq!(of_name("pb.gz"), Some(Format::Pprof));
         assert_eq!(of_name("speedscope"), Some(Format::Speedscope));
         assert_eq!(of_name("pdf"), None);
@@ -380,6 +405,24 @@ mod tests {
             said(&["a.html"], Some("folded")),
             "--format folded: a.html is html by its name"
         );
+    }
+
+    /// The longest name that a file can have is written; a longer one is refused before, not after, a
+    /// recording.
+    #[test]
+    fn the_longest_name() {
+        let directory =
+            std::env::temp_dir().join(format!("hotframe-longest-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let path = directory.join(format!("{}.html", "a".repeat(250)));
+        let place = Place::of(&path).expect("writable");
+        place.write(|out| Ok(out.write_all(b"whole")?)).expect("written");
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), "whole");
+        assert_eq!(std::fs::read_dir(&directory).expect("there").count(), 1);
+        let longer = directory.join(format!("{}.html", "a".repeat(251)));
+        let why = Place::of(&longer).expect_err("refused");
+        assert!(format!("{why:#}").contains("File name too long"), "{why:#}");
+        std::fs::remove_dir_all(&directory).expect("removed");
     }
 
     /// A failure leaves the old file as it was and nothing beside it.

@@ -348,7 +348,7 @@ fn outputs_that_are_no_files() {
     assert!(reader.join().expect("it read").contains("ticks_expected"));
 
     let (code, said, _) = to(&pipe);
-    assert_eq!(code, Some(1), "nobody reads it: {said}");
+    assert!(code == Some(1) && said.contains("nobody reads"), "{said}");
     run("chown", ["65534".as_ref(), pipe.as_os_str()]);
     let (code, said, _) = to(&pipe);
     assert!(code == Some(1) && said.contains("this user"), "{said}");
