@@ -27,6 +27,7 @@ pub enum Command {
     ///   hotframe record -d 10                         the whole machine, to ./hotframe.html
     ///   hotframe record -o make.html -- make -j4      a build
     ///   hotframe record -p 1234 -d 30 -o a.pb.gz      one process and its children
+    ///   hotframe record -p 1234 -- ab -n 9999 URL     a server while a command runs
     ///   hotframe record -d 5 -o - --format folded     text to stdout
     #[command(verbatim_doc_comment, after_long_help = include_str!("transcripts/record.txt"))]
     Record(Box<Record>),

@@ -434,7 +434,10 @@ fn start(
     }
     if !options.sampled.pid.is_empty() {
         filter::add_with_descendants(&kernel, &options.sampled.pid)?;
-        targets.extend(&options.sampled.pid);
+        // A command tells how long others are looked at: `-p SERVER -- LOAD`, `-p SERVER -- sleep 10`.
+        if target.is_none() {
+            targets.extend(&options.sampled.pid);
+        }
     }
     Ok((kernel, memory, ring, targets))
 }
