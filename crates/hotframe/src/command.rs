@@ -53,12 +53,15 @@ impl Handle {
     }
 }
 
+/// Where commands are looked for without a PATH: glibc's _CS_PATH, which its execvp takes.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
 /// Finds a command as a shell would. Not found is 127, not executable 126.
 pub fn find(name: &std::ffi::OsStr) -> anyhow::Result<PathBuf> {
     let candidates: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
         vec![PathBuf::from(name)]
     } else {
-        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
         std::env::split_paths(&path).map(|directory| directory.join(name)).collect()
     };
     let mut found = None;
@@ -235,5 +238,11 @@ fn become_command(mut go: File, ids: &str) -> anyhow::Result<ExitCode> {
     }
     let cause = command.exec();
     let code = if cause.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
-    Err(crate::Exit { code, message: format!("{}: {cause}", Path::new(&program).display()) }.into())
+    let program = Path::new(&program);
+    // It was found, so what the kernel misses is what its first line or its ELF header asks for.
+    let why = match code == 127 && program.exists() {
+        true => "the interpreter that it names does not exist".into(),
+        false => cause.to_string(),
+    };
+    Err(crate::Exit { code, message: format!("{}: {why}", program.display()) }.into())
 }

@@ -30,6 +30,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 use std::ops::Bound;
 use std::os::fd::AsFd as _;
@@ -267,7 +268,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
         kernel: uname(|name| name.release().to_string_lossy().into_owned()),
         arch: uname(|name| name.machine().to_string_lossy().into_owned()),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: command_line(),
         producer: format!("hotframe {}", env!("CARGO_PKG_VERSION")),
         n_cpus: machine.online_cpus as u32,
         ..Meta::default()
@@ -459,7 +460,7 @@ pub(crate) fn explain(cause: hotframe_bpf::Error) -> anyhow::Error {
     }
     let exe = std::env::current_exe()
         .map_or_else(|_| "hotframe".into(), |path| path.display().to_string());
-    let arguments: Vec<String> = std::env::args().skip(1).map(|it| quoted(&it)).collect();
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|it| quoted(&it)).collect();
     anyhow::anyhow!(
         "missing {}. Run it as root:\n  sudo {exe} {}\nor give it what it needs:\n  {}",
         missing.join(" and "),
@@ -468,12 +469,27 @@ pub(crate) fn explain(cause: hotframe_bpf::Error) -> anyhow::Error {
     )
 }
 
+/// How we were called, to be read: words of a command may be any bytes, as names of files are.
+fn command_line() -> String {
+    let words: Vec<_> = std::env::args_os().collect();
+    words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
 /// An argument as a shell takes it for one word.
-fn quoted(argument: &str) -> String {
+fn quoted(argument: &OsStr) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
-    match !argument.is_empty() && argument.chars().all(is_plain) {
-        true => argument.to_owned(),
-        false => format!("'{}'", argument.replace('\'', "'\\''")),
+    match argument.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
+        Some(text) => format!("'{}'", text.replace('\'', "'\\''")),
+        // No text can be shown for it: bash, zsh and ksh take these.
+        None => {
+            let escaped = argument.as_encoded_bytes().iter().map(|byte| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
+                b' '..=b'~' => char::from(*byte).to_string(),
+                _ => format!("\\x{byte:02x}"),
+            });
+            format!("$'{}'", escaped.collect::<String>())
+        }
     }
 }
 
@@ -920,6 +936,19 @@ pub(crate) fn cpu_seconds() -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is printed to be typed again is one word to a shell, whatever bytes it has.
+    #[test]
+    fn words_for_a_shell() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let check = |bytes: &[u8], expect: &str| {
+            assert_eq!(quoted(OsStr::from_bytes(bytes)), expect);
+        };
+        check(b"a.html", "a.html");
+        check(b"", "''");
+        check(b"it's", "'it'\\''s'");
+        check(b"a b\xff'\\\n", "$'a b\\xff\\'\\\\\\x0a'");
+    }
 
     /// Each has its turn, and few are all looked at each time.
     #[test]

@@ -221,7 +221,54 @@ fn command_that_does_not_run() {
         assert_eq!(recording.code(), code, "{}", recording.stderr);
         assert_eq!(recording.stderr.lines().count(), 1, "{}", recording.stderr);
         assert!(!recording.scratch.path("out.folded").exists(), "{}", recording.stderr);
+        let is_its_interpreter = recording.stderr.contains("interpreter that it names");
+        assert_eq!(is_its_interpreter, path == &script, "{}", recording.stderr);
     }
+}
+
+/// Words of the command are bytes, as names of files are: they reach it, and the recording is written.
+#[test]
+fn words_that_are_no_text() {
+    live!();
+    use std::os::unix::ffi::OsStrExt as _;
+    let word = std::ffi::OsStr::from_bytes(b"a\xff\xfeb");
+    let recording =
+        Recorder::start(["--".as_ref(), "printf".as_ref(), "%s".as_ref(), word]).finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    assert_eq!(recording.stdout, b"a\xff\xfeb");
+    recording.assert_books();
+
+    let scratch = Scratch::new();
+    let page = scratch.path(".").join(std::ffi::OsStr::from_bytes(b"p\xff.html"));
+    let recording =
+        Recorder::start(["-d".as_ref(), "0.3".as_ref(), "-o".as_ref(), page.as_os_str()]);
+    let recording = recording.finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    assert!(page.exists(), "{}", recording.stderr);
+}
+
+/// With a process and a command it is the command that ends the recording: the process may be a server.
+#[test]
+fn a_command_ends_the_recording_of_a_process() {
+    live!();
+    let server = hotframe_live::Workload::start(&program!("split"), [""; 0]);
+    let pid = server.pid().to_string();
+    let recorder = Recorder::start(["-p", &pid, "--", "sh", "-c", "sleep 1; exit 3"]);
+    let recording = recorder.finish();
+    assert_eq!(recording.code(), 3, "{}", recording.stderr);
+    let samples = recording.folded.of("split");
+    assert!((1..=300).contains(&samples), "{samples} samples in a second: {}", recording.stderr);
+}
+
+/// Without a PATH commands are found where execvp looks for them.
+#[test]
+fn without_a_path() {
+    live!();
+    let recording = Recorder::with(["--", "true"], |command| {
+        command.env_remove("PATH");
+    });
+    let recording = recording.finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
 }
 
 /// A command that does not exist: 127, as in a shell, and nothing is written.
