@@ -584,15 +584,15 @@ impl Recorder {
             }
             if shows_progress && now - shown_ns > 500_000_000 {
                 shown_ns = now;
-                crate::messages::part(format_args!(
-                    "\r{:.0} s, {} samples \x1b[K",
+                crate::messages::progress(format_args!(
+                    "{:.0} s, {} samples ",
                     (now - start_ns) as f64 / 1e9,
                     self.sampler.session.counts.samples
                 ));
             }
         }
         if shows_progress {
-            crate::messages::part(format_args!("\r\x1b[K"));
+            crate::messages::end_progress();
         }
         Ok(())
     }
@@ -711,7 +711,7 @@ impl Recorder {
                 break;
             }
             if shows_progress {
-                crate::messages::part(format_args!("\rnaming: {n_left} frames of runtimes \x1b[K"));
+                crate::messages::progress(format_args!("naming: {n_left} frames of runtimes "));
             }
         }
         let map_bytes = self.measure();
@@ -732,9 +732,9 @@ impl Recorder {
         let mut memory = session.recording.store.report();
         let mut progress = |done, all| {
             if shows_progress {
-                crate::messages::part(format_args!("\rnaming: {done} of {all} files \x1b[K"));
+                crate::messages::progress(format_args!("naming: {done} of {all} files "));
                 if done == all {
-                    crate::messages::part(format_args!("\r\x1b[K"));
+                    crate::messages::end_progress();
                 }
             }
         };
