@@ -7,10 +7,11 @@
 //! # How it works
 //! A file is looked at once, when it is opened: only one whose symbols or sections have a runtime's
 //! signs is asked about. A process is attached to when its mappings are published, so that its
-//! first sample already finds the regions; while a runtime is starting it is tried again after a
-//! time that doubles up to [`RETRY_MAX_NS`], for [`LOADING_NS`] whatever was wrong. What is unloaded
+//! first sample already finds the regions; while a runtime is starting it is tried again after a part
+//! of the time that it has taken so far, up to [`WAIT_MAX_NS`], for [`LOADING_NS`] whatever was wrong. What is unloaded
 //! is taken back when the mappings that lack it are published. A frame is named from the memory of its
-//! process, off the walk, before the pass that brought it ends, as long as the pass has time.
+//! process, off the walk, before the pass that brought it ends, as long as the pass has time. When the
+//! next pass should come is said by how long the processes have lived ([`Runtimes::look_at_ns`]).
 //!
 //! # Cost
 //! A look at `.dynsym` a file. Attaching is the runtime's: some tens of reads.
@@ -23,18 +24,23 @@ use crate::told::Told;
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt};
 use hotframe_runtime::{
-    Attached, Executable, Frame, KNOWN_WORDS, Known, Layout, Memory, Naming, NothingKnown, Outcome,
-    RawFrame, Region, Runtime, Unusable, Why, elf,
+    Attached, Begun, Executable, Frame, KNOWN_WORDS, Known, Layout, Memory, Naming, NothingKnown,
+    Outcome, RawFrame, Region, Runtime, Unusable, Why, elf,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// First and last wait before a runtime that was starting is tried again.
-const RETRY_MIN_NS: u64 = 2_000_000;
-const RETRY_MAX_NS: u64 = 1_000_000_000;
-type Retry = crate::retry::Retry<RETRY_MIN_NS, RETRY_MAX_NS>;
+/// Least and longest wait before a runtime that is starting is tried again, or the frames of one that
+/// is not old are taken.
+const WAIT_MIN_NS: u64 = 2_000_000;
+const WAIT_MAX_NS: u64 = 1_000_000_000;
+/// What has taken so long may be expected to take as long again: who looks after a part of that is late
+/// by no more than the part, and looks only as often as the logarithm of the time grows.
+const STARTING_PART: u64 = 8;
+/// Likewise of what may end, with the names of what it ran.
+const LIVING_PART: u64 = 16;
 /// How long after a file was met in a process nothing that is found there is final.
 const LOADING_NS: u64 = 5_000_000_000;
 /// A runtime is told of the time at most so often, to look for what changes without a mapping.
@@ -129,8 +135,9 @@ impl Served {
 enum State {
     /// Not so far: when it is tried again.
     Starting {
-        retry: Retry,
+        due_ns: u64,
         why: String,
+        begun: Begun,
     },
     Attached {
         attached: Box<dyn Attached>,
@@ -278,7 +285,7 @@ pub struct Runtimes {
 /// What attaching to processes led to.
 #[derive(Default)]
 struct Met {
-    /// Bits `1 << HF_RUNTIME_*` of those that serve or served a process.
+    /// Bits `1 << HF_RUNTIME_*` of those that serve or served a process, or may soon.
     wanted: u32,
     /// Processes and the regions there, since this was last taken.
     attached: Vec<(u32, Vec<Region>)>,
@@ -386,7 +393,7 @@ impl Runtimes {
                 if !serving.served.iter().any(is_known) {
                     // One that cannot be used is kept for the report alone.
                     let state = match &recognised.layout {
-                        Ok(_) => State::Starting { retry: Retry::NOW, why: String::new() },
+                        Ok(_) => State::Starting { due_ns: 0, why: String::new(), begun: None },
                         Err(why) => State::Unusable(why.clone()),
                     };
                     serving.served.push(Served {
@@ -459,6 +466,25 @@ impl Runtimes {
             self.forget(pid);
         }
         changed
+    }
+
+    /// When the next pass should come, whatever else happens: for a runtime that is starting, which is tried
+    /// again then, and for a process that began not long ago, which may end as soon, with the names of
+    /// the frames that were sampled meanwhile. Of processes that are there, and last for long: never.
+    pub fn look_at_ns<'p>(&self, now_ns: u64, process: impl Fn(u32) -> Option<&'p Process>) -> u64 {
+        let is_there = |pid| process(pid).is_some_and(|process| process.exited_ns.is_none());
+        let looks =
+            self.serving.iter().filter(|(pid, _)| is_there(**pid)).flat_map(|(_, serving)| {
+                serving.served.iter().map(|served| match &served.state {
+                    State::Starting { due_ns, .. } => *due_ns,
+                    State::Attached { .. } => match wait_ns(served.met_ns, now_ns, LIVING_PART) {
+                        WAIT_MAX_NS => u64::MAX,
+                        wait_ns => now_ns.saturating_add(wait_ns),
+                    },
+                    State::Unusable(_) => u64::MAX,
+                })
+            });
+        looks.min().unwrap_or(u64::MAX)
     }
 
     /// Processes that a runtime was attached to since this was last asked, and its regions.
@@ -689,6 +715,11 @@ fn report(pid: u32, served: &Served) -> Report {
     }
 }
 
+/// A part of the time since, but not less or more than is sensible.
+fn wait_ns(since_ns: u64, now_ns: u64, part: u64) -> u64 {
+    (now_ns.saturating_sub(since_ns) / part).clamp(WAIT_MIN_NS, WAIT_MAX_NS)
+}
+
 /// Brings a process's runtimes up to date. True if regions or tables changed.
 #[allow(clippy::too_many_arguments)]
 fn refresh(
@@ -702,9 +733,10 @@ fn refresh(
     mappings_changed: bool,
 ) -> bool {
     let is_due = mappings_changed || now_ns.saturating_sub(serving.refreshed_ns) >= REFRESH_NS;
-    let is_starting = serving.served.iter().any(
-        |served| matches!(&served.state, State::Starting { retry, .. } if retry.is_due(now_ns)),
-    );
+    let is_starting = serving
+        .served
+        .iter()
+        .any(|served| matches!(&served.state, State::Starting { due_ns, .. } if *due_ns <= now_ns));
     if !is_due && !is_starting {
         return false;
     }
@@ -737,12 +769,14 @@ fn refresh(
                     changed = true;
                 }
             }
-            State::Starting { retry, why } => {
+            State::Starting { due_ns, why, begun } => {
+                // The steps take some time to load: a runtime that starts has it.
+                met.wanted |= 1 << served.runtime.id();
                 // New mappings are what a starting runtime waits for, but a storm of them is not.
-                if !retry.is_due(now_ns) {
+                if now_ns < *due_ns {
                     continue;
                 }
-                match layout.attach(&view) {
+                match layout.attach_again(&view, begun) {
                     Ok(attached) => {
                         tracing::debug!(
                             pid,
@@ -750,7 +784,6 @@ fn refresh(
                             regions = attached.regions().len(),
                             "attached"
                         );
-                        met.wanted |= 1 << served.runtime.id();
                         met.attached.push((pid, attached.regions().to_vec()));
                         let table = tables.add_table(served.runtime.id(), attached.table());
                         served.state = State::Attached { attached, table };
@@ -767,7 +800,7 @@ fn refresh(
                     {
                         *why = crate::chain(&cause);
                         tracing::debug!(pid, "{}: {why}", served.runtime.name());
-                        retry.later(now_ns);
+                        *due_ns = now_ns + wait_ns(served.met_ns, now_ns, STARTING_PART);
                     }
                     Err(cause) => {
                         let why = crate::chain(&cause);
@@ -954,5 +987,96 @@ mod tests {
         check(&[file], (0x3000, 0x3000), &[(0x1000, 0x5000, 1, 0)]);
         check(&[file], (0x6000, 0x7000), &[(0x1000, 0x5000, 1, 0), (0x6000, 0x7000, 0, 7)]);
         check(&[file], (0x100, 0x200), &[(0x100, 0x200, 0, 7), (0x1000, 0x5000, 1, 0)]);
+    }
+
+    /// A program that lives for ever.
+    struct Never;
+
+    impl Attached for Never {
+        fn regions(&self) -> &[Region] {
+            &[]
+        }
+
+        fn table(&self) -> &[u8] {
+            &[]
+        }
+
+        fn resolve(
+            &mut self,
+            _: &RawFrame<'_>,
+            _: &hotframe_runtime::Process<'_>,
+            _: &mut Vec<Frame>,
+        ) -> Outcome {
+            Outcome::Unnamed(Why::Unsupported)
+        }
+    }
+
+    struct Nothing;
+
+    impl Runtime for Nothing {
+        fn id(&self) -> u32 {
+            1
+        }
+
+        fn name(&self) -> &'static str {
+            "nothing"
+        }
+
+        fn signs(&self) -> hotframe_runtime::Signs {
+            hotframe_runtime::Signs { symbols: &[], sections: &[] }
+        }
+
+        fn recognise(&self, _: &Executable<'_>) -> Result<Option<Arc<dyn Layout>>, Unusable> {
+            Ok(None)
+        }
+    }
+
+    /// The next pass comes when a runtime that starts is due, or after a part of what a process has lived;
+    /// not for one that ended, and for an old one as if there were none.
+    #[test]
+    fn looks_follow_the_age() {
+        const MS: u64 = 1_000_000;
+        let attached = || State::Attached { attached: Box::new(Never), table: None };
+        let check = |state: State, age_ns: u64, has_ended: bool, expect: u64| {
+            let now_ns = 100_000 * MS;
+            let served = Served {
+                runtime: &Nothing,
+                layout: None,
+                file: 1,
+                bias: 0,
+                met_ns: now_ns - age_ns,
+                state,
+                stand_in: None,
+            };
+            let serving = Serving {
+                image: 0,
+                incarnation: None,
+                memory: Memory::recorded(Vec::new()),
+                naming: Naming::default(),
+                served: vec![served],
+                refreshed_ns: 0,
+                replaced: Vec::new(),
+            };
+            let mut runtimes = Runtimes::default();
+            runtimes.serving.insert(7, serving);
+            let mut processes = crate::processes::Processes::default();
+            processes.entry(7).exited_ns = has_ended.then_some(1);
+            let look_ns = runtimes.look_at_ns(now_ns, |pid| processes.get(pid));
+            let after_ns = if look_ns == u64::MAX { u64::MAX } else { look_ns - now_ns };
+            assert_eq!(after_ns, expect, "{age_ns} ns");
+        };
+        check(attached(), 0, false, 2 * MS);
+        check(attached(), 160 * MS, false, 10 * MS);
+        check(attached(), 160 * MS, true, u64::MAX);
+        check(attached(), 20_000 * MS, false, u64::MAX);
+        let due_ns = 100_003 * MS;
+        let starting = || State::Starting { due_ns, why: String::new(), begun: None };
+        check(starting(), 50 * MS, false, 3 * MS);
+        check(starting(), 50 * MS, true, u64::MAX);
+        check(State::Unusable(String::new()), 0, false, u64::MAX);
+        // It is tried again after a part of the time that it takes, within bounds.
+        for (age_ms, wait_ms) in [(0, 2), (80, 10), (4000, 500), (60_000, 1000)] {
+            assert_eq!(wait_ns(0, age_ms * MS, STARTING_PART), wait_ms * MS);
+        }
     }
 }

@@ -183,6 +183,8 @@ pub struct Session {
     /// Runtimes were asked for names in the last pass: new code runs, and who runs it may end any
     /// time, with its names.
     pub is_learning: bool,
+    /// When the next pass should come for the sake of runtimes, CLOCK_MONOTONIC.
+    pub look_at_ns: u64,
     /// Parent and child of forks since this was last emptied.
     pub forked: Vec<(u32, u32)>,
     auditor: Option<Auditor>,
@@ -221,6 +223,7 @@ impl Session {
             exited: Vec::new(),
             is_settling: false,
             is_learning: false,
+            look_at_ns: u64::MAX,
             forked: Vec::new(),
             auditor,
             stacks: HashMap::new(),
@@ -431,6 +434,8 @@ impl Session {
             self.processes.entry(pid).is_dirty = true;
             self.publish(pid, now_ns);
         }
+        let processes = &self.processes;
+        self.look_at_ns = self.runtimes.look_at_ns(now_ns, |pid| processes.get(pid));
         self.runtimes.sweep(&mut self.tables);
         self.load_ahead(Instant::now() + AHEAD_PER_PASS);
         if !self.used.is_empty() {

@@ -39,8 +39,8 @@ impl Sampler {
 
     /// Time to the next pass, if nothing calls for it before.
     pub fn pause(&self) -> Duration {
-        if self.session.is_behind() {
-            Duration::ZERO
+        let most = if self.session.is_behind() {
+            return Duration::ZERO;
         } else if self.session.is_settling {
             SETTLING
         } else if self.session.is_learning {
@@ -49,7 +49,10 @@ impl Sampler {
             IDLE_PASS
         } else {
             PASS
-        }
+        };
+        // What is due already was looked at just now, as far as it can be.
+        let look = Duration::from_nanos(self.session.look_at_ns.saturating_sub(now_ns()));
+        most.min(look.max(SETTLING))
     }
 
     /// Waits for records, for `other` to be readable, or the time. True: `other` is.

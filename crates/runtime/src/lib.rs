@@ -30,6 +30,7 @@ pub mod memory;
 pub mod tls;
 
 use hotframe_objects::{ElfFile, ReadAt};
+use std::any::Any;
 use std::sync::Arc;
 
 pub use memory::Memory;
@@ -69,6 +70,9 @@ pub struct Executable<'a> {
     pub elf: &'a ElfFile<&'a dyn ReadAt>,
 }
 
+/// What a layout learnt of a process that it could not be attached to so far.
+pub type Begun = Option<Box<dyn Any + Send>>;
+
 /// What one file says of its runtime: shared by all processes that run it, and nothing that one of
 /// them says of itself.
 pub trait Layout: Send + Sync {
@@ -82,6 +86,19 @@ pub trait Layout: Send + Sync {
     /// [`Unusable::NotYet`] while the runtime is starting: it is tried again, ever more rarely.
     /// Anything else is said once and for all of this process.
     fn attach(&self, process: &Process<'_>) -> Result<Box<dyn Attached>, Unusable>;
+
+    /// The same, by one who comes again: what was learnt of the process when it was too early need not
+    /// be learnt anew.
+    ///
+    /// # Errors
+    /// As of [`Layout::attach`].
+    fn attach_again(
+        &self,
+        process: &Process<'_>,
+        _begun: &mut Begun,
+    ) -> Result<Box<dyn Attached>, Unusable> {
+        self.attach(process)
+    }
 
     /// What stands in for [`Layout::attach`] in a process where it fails: regions whose step, by its
     /// table, counts that the frames of the runtime are missing. `None`: native rules cut stacks

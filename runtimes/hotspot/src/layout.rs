@@ -498,7 +498,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// Static fields that every version has, at addresses that tell them apart.
-    const STATICS: [(&str, u64); 6] = [
+    pub(crate) const STATICS: [(&str, u64); 6] = [
         ("PerfMemory._start", 4096),
         ("CodeCache._heaps", 4104),
         ("AbstractInterpreter._code", 4112),
@@ -507,65 +507,67 @@ pub(crate) mod tests {
         ("Abstract_VM_Version._vm_major_version", 4136),
     ];
 
-    /// As openjdk-17.0.15 publishes it; statics from 0x1000 on.
+    /// As openjdk-17.0.15 publishes it.
+    pub(crate) const JDK17_OFFSETS: [(&str, u64); 47] = [
+        ("ConstantPool._pool_holder", 24),
+        ("ConstantPool._source_file_name_index", 54),
+        ("Klass._name", 24),
+        ("Method._constMethod", 8),
+        ("ConstMethod._constants", 8),
+        ("ConstMethod._flags", 28),
+        ("ConstMethod._code_size", 32),
+        ("ConstMethod._name_index", 34),
+        ("Symbol._length", 4),
+        ("Symbol._body", 6),
+        ("Symbol._body[0]", 6),
+        ("VirtualSpace._low_boundary", 0),
+        ("VirtualSpace._high_boundary", 8),
+        ("VirtualSpace._low", 16),
+        ("VirtualSpace._high", 24),
+        ("GrowableArrayBase._len", 0),
+        ("GrowableArray<int>._data", 8),
+        ("CodeHeap._memory", 8),
+        ("CodeHeap._segmap", 120),
+        ("CodeHeap._log2_segment_size", 256),
+        ("HeapBlock::Header._length", 0),
+        ("HeapBlock::Header._used", 8),
+        ("StubQueue._stub_buffer", 8),
+        ("StubQueue._queue_begin", 24),
+        ("StubQueue._queue_end", 28),
+        ("InterpreterCodelet._size", 8),
+        ("InterpreterCodelet._description", 0),
+        ("PcDesc._pc_offset", 0),
+        ("PcDesc._scope_decode_offset", 4),
+        ("CodeBlob._name", 96),
+        ("CodeBlob._size", 12),
+        ("CodeBlob._header_size", 16),
+        ("CodeBlob._frame_complete_offset", 20),
+        ("CodeBlob._data_offset", 24),
+        ("CodeBlob._frame_size", 28),
+        ("CodeBlob._code_begin", 32),
+        ("CompiledMethod._method", 112),
+        ("CompiledMethod._scopes_data_begin", 120),
+        ("CompiledMethod._deopt_handler_begin", 128),
+        ("CompiledMethod._deopt_mh_handler_begin", 136),
+        ("nmethod._state", 315),
+        ("nmethod._orig_pc_offset", 300),
+        ("nmethod._metadata_offset", 260),
+        ("nmethod._scopes_pcs_offset", 268),
+        ("nmethod._dependencies_offset", 272),
+        ("nmethod._verified_entry_point", 224),
+        ("nmethod._compile_id", 304),
+    ];
+    pub(crate) const JDK17_SIZES: [(&str, u64); 5] = [
+        ("ConstantPool", 72),
+        ("ConstMethod", 48),
+        ("HeapBlock", 16),
+        ("CodeBlob", 104),
+        ("PcDesc", 16),
+    ];
+
+    /// With statics from 0x1000 on.
     pub(crate) fn jdk17() -> Offsets {
-        let offsets = [
-            ("ConstantPool._pool_holder", 24),
-            ("ConstantPool._source_file_name_index", 54),
-            ("Klass._name", 24),
-            ("Method._constMethod", 8),
-            ("ConstMethod._constants", 8),
-            ("ConstMethod._flags", 28),
-            ("ConstMethod._code_size", 32),
-            ("ConstMethod._name_index", 34),
-            ("Symbol._length", 4),
-            ("Symbol._body", 6),
-            ("Symbol._body[0]", 6),
-            ("VirtualSpace._low_boundary", 0),
-            ("VirtualSpace._high_boundary", 8),
-            ("VirtualSpace._low", 16),
-            ("VirtualSpace._high", 24),
-            ("GrowableArrayBase._len", 0),
-            ("GrowableArray<int>._data", 8),
-            ("CodeHeap._memory", 8),
-            ("CodeHeap._segmap", 120),
-            ("CodeHeap._log2_segment_size", 256),
-            ("HeapBlock::Header._length", 0),
-            ("HeapBlock::Header._used", 8),
-            ("StubQueue._stub_buffer", 8),
-            ("StubQueue._queue_begin", 24),
-            ("StubQueue._queue_end", 28),
-            ("InterpreterCodelet._size", 8),
-            ("InterpreterCodelet._description", 0),
-            ("PcDesc._pc_offset", 0),
-            ("PcDesc._scope_decode_offset", 4),
-            ("CodeBlob._name", 96),
-            ("CodeBlob._size", 12),
-            ("CodeBlob._header_size", 16),
-            ("CodeBlob._frame_complete_offset", 20),
-            ("CodeBlob._data_offset", 24),
-            ("CodeBlob._frame_size", 28),
-            ("CodeBlob._code_begin", 32),
-            ("CompiledMethod._method", 112),
-            ("CompiledMethod._scopes_data_begin", 120),
-            ("CompiledMethod._deopt_handler_begin", 128),
-            ("CompiledMethod._deopt_mh_handler_begin", 136),
-            ("nmethod._state", 315),
-            ("nmethod._orig_pc_offset", 300),
-            ("nmethod._metadata_offset", 260),
-            ("nmethod._scopes_pcs_offset", 268),
-            ("nmethod._dependencies_offset", 272),
-            ("nmethod._verified_entry_point", 224),
-            ("nmethod._compile_id", 304),
-        ];
-        let sizes = [
-            ("ConstantPool", 72),
-            ("ConstMethod", 48),
-            ("HeapBlock", 16),
-            ("CodeBlob", 104),
-            ("PcDesc", 16),
-        ];
-        let structs = VmStructs::of(&offsets, &STATICS, &sizes);
+        let structs = VmStructs::of(&JDK17_OFFSETS, &STATICS, &JDK17_SIZES);
         Offsets::of(&structs, 0, 17, "17.0.15".into()).expect("all that is needed")
     }
 

@@ -265,6 +265,11 @@ fn read(memory: &Memory, address: u64) -> Result<u64, Unusable> {
     memory.u64(address).ok_or(Unusable::Read { address, len_bytes: 8 })
 }
 
+/// Has a process code heaps? Then its VM runs.
+pub(crate) fn has_heaps(offsets: &Offsets, process: &Process<'_>) -> bool {
+    heaps(offsets, process.memory, process.bias).is_ok()
+}
+
 /// Finds the code heaps.
 fn heaps(o: &Offsets, memory: &Memory, bias: u64) -> Result<Vec<Heap>, Unusable> {
     let not_yet = Unusable::NotYet("no code heap");

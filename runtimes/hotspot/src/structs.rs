@@ -64,6 +64,55 @@ impl Exported {
         types: Array { pointer: 0, stride: 0, columns: [0; 2] },
     };
 
+    /// Variables and tables as libjvm has them, written from an address on.
+    #[cfg(test)]
+    pub(crate) fn written(
+        at: u64,
+        offsets: &[(&str, u64)],
+        statics: &[(&str, u64)],
+        sizes: &[(&str, u64)],
+    ) -> (Exported, Vec<u8>) {
+        /// Of the tables, behind the variables, and of the names behind those.
+        const TABLES: u64 = 0x100;
+        const NAMES: u64 = 0x4000;
+        let (struct_bytes, type_bytes) = (40, 16);
+        let (mut tables, mut names) = (Vec::new(), vec![0]);
+        let mut name = |text: &str| {
+            let address = at + NAMES + names.len() as u64;
+            names.extend(text.bytes().chain([0]));
+            address
+        };
+        let fields = offsets.iter().map(|field| (field, 0)).chain(statics.iter().map(|it| (it, 1)));
+        for ((field, value), is_static) in fields {
+            let (kind, field) = field.split_once('.').unwrap_or((field, ""));
+            let (offset, address) = if is_static == 0 { (*value, 0) } else { (0, *value) };
+            tables.extend([name(kind), name(field), is_static, offset, address]);
+        }
+        tables.extend([0; 5]);
+        let types = at + TABLES + tables.len() as u64 * 8;
+        sizes.iter().for_each(|(kind, size)| tables.extend([name(kind), *size]));
+        tables.extend([0; 2]);
+        let variables = [at + TABLES, struct_bytes, 0, 8, 16, 24, 32, types, type_bytes, 0, 8];
+        let mut bytes = Vec::new();
+        for (words, from) in [(variables.as_slice(), 0), (&tables, TABLES)] {
+            bytes.resize(from as usize, 0);
+            bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        }
+        assert!(bytes.len() as u64 <= NAMES);
+        bytes.resize(NAMES as usize, 0);
+        bytes.extend(names);
+        // A name is read by pieces, of what may lie behind it, too.
+        bytes.resize(bytes.len() + NAME_MAX_BYTES, 0);
+        let slot = |n: u64| at + n * 8;
+        let structs = Array {
+            pointer: slot(0),
+            stride: slot(1),
+            columns: [slot(2), slot(3), slot(4), slot(5), slot(6)],
+        };
+        let types = Array { pointer: slot(7), stride: slot(8), columns: [slot(9), slot(10)] };
+        (Exported { structs, types }, bytes)
+    }
+
     /// Finds the variables in a file's dynamic symbols, or, where libjvm is linked into a program,
     /// in its others; `None` if some are missing.
     pub fn find<R: ReadAt>(file: &ElfFile<R>) -> Option<Exported> {

@@ -36,8 +36,14 @@ const LASTING: [&str; 12] = [
 ];
 
 /// The workloads.
-const SOURCES: [&str; 5] =
-    ["Truth.java", "Gen0000.java", "ManyMethods.java", "Compile.java", "Deoptimised.java"];
+const SOURCES: [&str; 6] = [
+    "Truth.java",
+    "Gen0000.java",
+    "ManyMethods.java",
+    "Compile.java",
+    "Deoptimised.java",
+    "Brief.java",
+];
 
 /// Where a JVM's library is; in 8 and before in a folder for the machine.
 const LIBJVM: [&str; 3] =
@@ -428,6 +434,41 @@ fn started_by_record() {
             );
         }
     }
+}
+
+/// JVMs that live for a tenth of a second, one after the other: each is attached to while it starts, and
+/// named before it ends.
+#[test]
+fn brief_lives() {
+    // All that is recorded is this test's own.
+    live!();
+    let scratch = Scratch::new();
+    let Some(classes) = classes(&scratch) else { return };
+    let (mut java, mut cut, mut frames, mut named) = (0, 0, 0, 0);
+    for home in homes() {
+        let script = "for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do \"$0\" -cp \"$1\" Brief 100; done";
+        let options = ["-F", "999", "--", "sh", "-c", script].map(OsStr::new);
+        let program = home.join("bin/java");
+        let recording =
+            Recorder::start(options.into_iter().chain([program.as_os_str(), classes.as_os_str()]))
+                .finish();
+        assert_eq!(recording.code(), 0, "{}", recording.stderr);
+        recording.assert_books();
+        let stats = recording.stats();
+        let met = recording.folded.samples(|stack| stack.has("StubRoutines::call_stub"));
+        // Before the JVM is attached to, its own code is some without tables.
+        let missed = stats.count("stacks_cut.no_unwind_info");
+        let total = stats.count("frames.jvm.total");
+        let of_them = stats.count("frames.jvm.named");
+        println!(
+            "{}: {met} stacks with Java, {missed} cut, {of_them} of {total} Java frames named",
+            home.display()
+        );
+        (java, cut, frames, named) = (java + met, cut + missed, frames + total, named + of_them);
+    }
+    assert!(java >= 100, "{java} stacks with Java");
+    assert!(is_share(java, java + cut, 930), "{cut} stacks are cut beside {java} with Java");
+    assert!(is_share(named, frames, 990), "{named} of {frames} Java frames are named");
 }
 
 /// Collectors with barriers of their own at method entries, other class pointers.
