@@ -454,12 +454,18 @@ impl Header {
     }
 }
 
+/// Bytes of a program header and of a section header (`Elf64_Phdr`, `Elf64_Shdr`). Longer ones are in no
+/// file that runs: the kernel (load_elf_phdrs, fs/binfmt_elf.c @ v6.12), ld.so and BFD refuse them, and 4,096
+/// of the longest would take 256 MiB.
+const SEGMENT_BYTES: usize = 56;
+const SECTION_BYTES: usize = 64;
+
 fn read_segments(reader: &impl ReadAt, header: &Header) -> Result<Vec<Segment>, Error> {
     let n = usize::from(header.phnum).min(MAX_SEGMENTS);
-    if n == 0 || header.phentsize < 56 {
+    let size = usize::from(header.phentsize);
+    if n == 0 || size != SEGMENT_BYTES {
         return Ok(Vec::new());
     }
-    let size = usize::from(header.phentsize);
     let mut bytes = vec![0; n * size];
     if fill(reader, &mut bytes, header.phoff)? < bytes.len() {
         return Err(Error::Malformed("the program headers"));
@@ -475,7 +481,7 @@ fn read_segments(reader: &impl ReadAt, header: &Header) -> Result<Vec<Segment>, 
 
 fn read_sections(reader: &impl ReadAt, header: &Header) -> Option<Vec<Section>> {
     let size = usize::from(header.shentsize);
-    if header.shoff == 0 || size < 64 {
+    if header.shoff == 0 || size != SECTION_BYTES {
         return None;
     }
     let parse = |entry: &[u8]| {
