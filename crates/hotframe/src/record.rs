@@ -360,7 +360,7 @@ pub(crate) fn raise_descriptor_limit() {
 /// hotframe at once. A thread waits for them, since a signal may have been ignored by whoever started us,
 /// and its default action would then be nothing.
 fn abort_at_a_second_signal(signals: Arc<SignalFd>, command: Option<Arc<Handle>>, had_one: bool) {
-    std::thread::spawn(move || {
+    let waiting = move || {
         let mut had_one = had_one;
         loop {
             let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
@@ -379,7 +379,13 @@ fn abort_at_a_second_signal(signals: Arc<SignalFd>, command: Option<Arc<Handle>>
                 }
             }
         }
-    });
+    };
+    // `std::thread::spawn` panics where no thread can be had, and what was recorded is not yet written.
+    if let Err(cause) = std::thread::Builder::new().spawn(waiting) {
+        crate::messages::line(format_args!(
+            "hotframe: Ctrl-C ends nothing until all is written, for want of a thread: {cause}"
+        ));
+    }
 }
 
 /// Inode of our pid namespace; 0 for the initial one (PROC_PID_INIT_INO, proc_ns.h @ v6.12).

@@ -175,6 +175,20 @@ fn signals_after_the_recording() {
     let _ = Command::new("kill").args(["-s", "KILL", "--", &group.to_string()]).status();
 }
 
+/// A thread that cannot be had at the end costs the second Ctrl-C, which is said, and not the recording.
+#[test]
+fn no_thread_to_be_had() {
+    live!();
+    let recorder = Recorder::with(["-d", "0.5"], |command| {
+        // No stack of that size can be mapped: the EAGAIN that a limit of tasks would give.
+        command.env("RUST_MIN_STACK", (1u64 << 60).to_string());
+    });
+    let recording = recorder.finish();
+    assert_eq!(recording.code(), 0, "{}", recording.stderr);
+    assert!(recording.stderr.contains("for want of a thread"), "{}", recording.stderr);
+    recording.assert_books();
+}
+
 /// nohup: a hang-up that is ignored ends nothing.
 #[test]
 fn hang_up_under_nohup() {
