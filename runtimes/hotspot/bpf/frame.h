@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * What the parts of the step share: what one hands to another, reads of the stack,
+ * and the move to the caller.
+ */
+#ifndef HF_HOTSPOT_FRAME_H
+#define HF_HOTSPOT_FRAME_H
+
+#include "hotspot/bpf/abi.h"
+
+/* Frames of the interpreter: a method has at most 65535 locals and stack slots
+ * each (JVMS 4.7.3), but nobody writes such. */
+#define HF_HOTSPOT_MAX_FRAME_BYTES (1U << 20)
+/* Words between the frames of a virtual thread and the end of the frame below:
+ * ContinuationEntry is eight, the rest are what was passed. */
+#define HF_HOTSPOT_MAX_ENTRY_WORDS 32
+
+#define HF_HOTSPOT_RAX 0
+#define HF_HOTSPOT_RBX 3
+#define HF_HOTSPOT_R11 11
+#define HF_HOTSPOT_R13 13
+
+/* Use of w->scratch: the block that was read, code, and what one function
+ * hands to another. */
+struct hf_hotspot_scratch {
+	__u8 block[HF_HOTSPOT_MAX_BLOB_BYTES + 64];
+	__u8 code[64];
+	__u64 value;
+	__u64 blob; /* process address of the CodeBlob */
+	__u64 code_begin;
+	__u64 name;
+	__u64 name_text;
+	__u64 entry;
+	__u64 cfa, ra, fp; /* of the caller, found so far */
+	__s64 size_bytes;
+	__s64 complete; /* _frame_complete_offset */
+	__u64 segment;
+	__u64 segmap_from; /* of the bytes of the segment map in code[] */
+	__u32 frame_bytes;
+	__u32 compile_id;
+	__u32 base, n; /* of a search */
+	__u32 is_found;
+	__u32 reserved;
+};
+_Static_assert(sizeof(struct hf_hotspot_scratch) <= HF_SCRATCH_BYTES, "it fits the scratch");
+_Static_assert(sizeof(struct hf_hotspot_name) <= HF_HOTSPOT_MAX_BLOB_BYTES + 64,
+	       "a name is put together in the block");
+#define HF_HOTSPOT_SCRATCH(w) ((struct hf_hotspot_scratch *)(w)->scratch)
+
+/* Each part is a global function, like the step itself: the verifier looks at
+ * it on its own, so that their numbers of states add up instead of multiplying.
+ * To it their argument may be anything. */
+
+static __always_inline const struct hf_hotspot_proc *hf_hotspot_table(struct hf_walk *w)
+{
+	return hf_mem(w->runtime_off, sizeof(struct hf_hotspot_proc));
+}
+
+/* A word of the stack, into scratch->value. */
+HF_STEP_FN int hf_hotspot_stack(struct hf_walk *w, __u64 addr)
+{
+	if (!w)
+		return 1;
+	return hf_stack_u64(w, addr, &HF_HOTSPOT_SCRATCH(w)->value);
+}
+
+/* A field of the block that was read. */
+static __always_inline __u64 hf_hotspot_u64(struct hf_walk *w, __u32 at)
+{
+	hf_barrier(at);
+	return *(__u64 *)(w->scratch + (at & (HF_HOTSPOT_MAX_BLOB_BYTES - 1)));
+}
+static __always_inline __u32 hf_hotspot_u32(struct hf_walk *w, __u32 at)
+{
+	hf_barrier(at);
+	return *(__u32 *)(w->scratch + (at & (HF_HOTSPOT_MAX_BLOB_BYTES - 1)));
+}
+
+static __always_inline int hf_hotspot_is_code(const struct hf_hotspot_proc *proc, __u64 pc)
+{
+	return pc > proc->code_low && pc < proc->code_end;
+}
+
+static __always_inline int hf_hotspot_is_leaf(struct hf_walk *w)
+{
+	return w->regs_valid && !w->pc_is_return;
+}
+
+static __always_inline __u64 hf_hotspot_flags(struct hf_walk *w)
+{
+	return (w->pc_is_return ? HF_FRAME_RETURN_ADDR : 0) |
+	       (w->heuristic_next ? HF_FRAME_HEURISTIC : 0);
+}
+
+/* Moves to the caller. Where the callers of a virtual thread's frames are in the
+ * heap, what follows is the frame of enterSpecial, which the carrier runs: what
+ * was passed on the stack, a ContinuationEntry, rbp, the return address. No
+ * word of the former is an address of code. rbp is an address of the stack only
+ * where the caller keeps frame pointers: C2 has it hold anything. */
+HF_STEP_FN int hf_hotspot_move(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	int i;
+
+	if (!w)
+		return HF_STEP_ENDED;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return HF_STEP_ENDED;
+	s = HF_HOTSPOT_SCRATCH(w);
+	if (ra < proc->continuation_start || ra >= proc->continuation_end)
+		return hf_to_caller(w, cfa, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
+	for (i = 0; i < HF_HOTSPOT_MAX_ENTRY_WORDS; i++, cfa += 8) {
+		if (hf_hotspot_stack(w, cfa))
+			break;
+		ra = s->value;
+		if (hf_hotspot_is_code(proc, ra))
+			return hf_to_caller(w, cfa + 8, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
+		fp = ra;
+	}
+	hf_cut(w, HF_CUT_NO_UNWIND_INFO);
+	return HF_STEP_ENDED;
+}
+
+static __always_inline int hf_hotspot_cut(struct hf_walk *w, __u8 why)
+{
+	hf_cut(w, why);
+	return HF_STEP_ENDED;
+}
+
+#endif /* HF_HOTSPOT_FRAME_H */

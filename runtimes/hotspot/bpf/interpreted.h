@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Frames of the template interpreter: rbp leads them; Method*, the bytecode pointer
+ * (bcp) and the caller's stack pointer stand in slots below it. At a leaf what is
+ * not stored yet is in rbx, r13 and rax.
+ */
+#ifndef HF_HOTSPOT_INTERPRETED_H
+#define HF_HOTSPOT_INTERPRETED_H
+
+#include "hotspot/bpf/frame.h"
+#include "hotspot/bpf/tell.h"
+
+/* Emits a frame of the interpreter. bcp 0: not known. 0 if it had room. */
+HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u64 bcp,
+					   __u64 bcp_slot)
+{
+	__u64 constant = 0, bci = HF_HOTSPOT_BCI_NONE, code_bytes, epoch;
+	__u64 kind = HF_HOTSPOT_INTERPRETED;
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	epoch = hf_hotspot_epoch(w, proc);
+	/* When the walk is finished late, both count only as long as this frame
+	 * stands, whose class lives as long, or if no class was unloaded from
+	 * the sample until now; else for a class that is known to live on. */
+	if (w->late && w->runtime_state[HF_RUNTIME_HOTSPOT]) {
+		if (!hf_read_lasting(w, &s->value, 8, method + proc->method_const))
+			constant = s->value;
+		if (hf_read_lasting(w, &s->value, 8, proc->epoch_addr) ||
+		    (s->value & HF_HOTSPOT_COOKIE_MASK) != epoch)
+			kind = HF_HOTSPOT_INTERPRETED_LATE;
+	} else if (!hf_read_user(w, &s->value, 8, method + proc->method_const)) {
+		constant = s->value;
+	}
+	if (constant) {
+		/* At a leaf a register may hold it, or something else. */
+		if (bcp != bcp_slot) {
+			code_bytes = 0;
+			if (!hf_read_lasting(w, &s->value, 8, constant + proc->const_code_size))
+				code_bytes = s->value & 0xffff;
+			if (bcp - (constant + proc->const_bytes) >= code_bytes)
+				bcp = bcp_slot;
+		}
+		if (bcp - (constant + proc->const_bytes) < HF_HOTSPOT_BCI_NONE)
+			bci = bcp - (constant + proc->const_bytes);
+	}
+	if (constant && !w->late && (proc->flags & HF_HOTSPOT_UNLOADS))
+		hf_hotspot_tell(w, method, constant);
+	return hf_push_dynamic(w, HF_RUNTIME_HOTSPOT, hf_hotspot_flags(w),
+			       kind << HF_HOTSPOT_KIND_SHIFT | bci << HF_HOTSPOT_BCI_SHIFT |
+				   ((constant >> 3) & HF_HOTSPOT_COOKIE_MASK),
+			       1,
+			       epoch << HF_HOTSPOT_COOKIE_SHIFT |
+				   ((method >> 3) & ((1ULL << HF_HOTSPOT_COOKIE_SHIFT) - 1)),
+			       0, 0);
+}
+
+/* The number of the range that an offset in the interpreter lies in, or
+ * HF_HOTSPOT_MAX_RANGES. */
+HF_STEP_FN int hf_hotspot_range(struct hf_walk *w, __u32 at)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u32 i, base;
+
+	if (!w)
+		return HF_HOTSPOT_MAX_RANGES;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return HF_HOTSPOT_MAX_RANGES;
+	s = HF_HOTSPOT_SCRATCH(w);
+	s->base = 0;
+	s->n = proc->n_ranges;
+	for (i = 0; i < 8; i++) { /* 2^7 = HF_HOTSPOT_MAX_RANGES */
+		__u32 middle = s->base + (s->n >> 1);
+
+		if (s->n <= 1)
+			break;
+		s->n -= s->n >> 1;
+		middle &= HF_HOTSPOT_MAX_RANGES - 1;
+		hf_barrier(middle);
+		if (proc->ranges[middle & (HF_HOTSPOT_MAX_RANGES - 1)].start <= at)
+			s->base = middle;
+	}
+	base = s->base & (HF_HOTSPOT_MAX_RANGES - 1);
+	hf_barrier(base);
+	base &= HF_HOTSPOT_MAX_RANGES - 1;
+	if (s->n == 0 || at < proc->ranges[base].start || at >= proc->ranges[base].end)
+		return HF_HOTSPOT_MAX_RANGES;
+	return (int)base;
+}
+
+/* A leaf where the interpreter's frame does not stand: ranges[n] says how. */
+HF_STEP_FN int hf_hotspot_no_frame(struct hf_walk *w, __u32 n)
+{
+	const struct hf_hotspot_range *range;
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u32 at, ra_reg, sp_reg;
+	__u64 sp, fp, cfa, ra;
+
+	if (!w)
+		return HF_STEP_ENDED;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return HF_STEP_ENDED;
+	s = HF_HOTSPOT_SCRATCH(w);
+	hf_barrier(n);
+	range = &proc->ranges[n & (HF_HOTSPOT_MAX_RANGES - 1)];
+	at = (__u32)(w->pc - proc->interpreter_start);
+	sp = w->sp;
+	fp = w->fp;
+	if (range->kind == HF_HOTSPOT_ENTRY && at == range->at + 2) { /* rbp was pushed */
+		if (hf_hotspot_stack(w, sp))
+			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+		fp = s->value;
+		sp += 8;
+	}
+	if (hf_hotspot_stack(w, sp))
+		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	ra = s->value;
+	if (range->kind == HF_HOTSPOT_EXIT) {
+		ra_reg = range->ra_reg;
+		sp_reg = range->sp_reg;
+		hf_barrier(ra_reg);
+		hf_barrier(sp_reg);
+		if (ra_reg >= HF_NREGS || sp_reg >= HF_NREGS)
+			return hf_hotspot_cut(w, HF_CUT_BAD_UNWIND_INFO);
+		if (at <= range->at)
+			sp += 8;
+		else
+			ra = w->regs[ra_reg];
+		cfa = w->regs[sp_reg];
+	} else {
+		/* Between pop and push the return address is in rax alone. */
+		if (hf_hotspot_is_code(proc, ra))
+			sp += 8;
+		else
+			ra = w->regs[HF_HOTSPOT_RAX];
+		cfa = w->regs[HF_HOTSPOT_R13];
+	}
+	if (!hf_hotspot_is_code(proc, ra))
+		return hf_hotspot_cut(w, HF_CUT_BAD_RETURN_ADDRESS);
+	/* On its way out the frame is gone: the caller is the leaf. */
+	if (range->kind == HF_HOTSPOT_ENTRY &&
+	    hf_hotspot_push_interpreted(w, w->regs[HF_HOTSPOT_RBX], 0, 0))
+		return hf_hotspot_cut(w, HF_CUT_TOO_DEEP);
+	if (cfa < sp || cfa - sp > HF_HOTSPOT_MAX_FRAME_BYTES || (cfa & 7))
+		cfa = sp;
+	/* The walk wants to see the stack pointer move. */
+	if (cfa == w->sp)
+		w->sp -= 8;
+	return hf_hotspot_move(w, cfa, ra, fp);
+}
+
+HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
+{
+	__u64 sp, fp, slots, method, bcp, bcp_slot, cfa, ra;
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u32 n, at;
+	int is_leaf;
+
+	if (!w)
+		return HF_STEP_ENDED;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return HF_STEP_ENDED;
+	s = HF_HOTSPOT_SCRATCH(w);
+	is_leaf = hf_hotspot_is_leaf(w);
+	if (is_leaf) {
+		at = (__u32)(w->pc - proc->interpreter_start);
+		n = hf_hotspot_range(w, at);
+		hf_barrier(n);
+		/* push rax, push rbp, mov rbp, rsp: five bytes */
+		if (n < HF_HOTSPOT_MAX_RANGES &&
+		    (proc->ranges[n].kind == HF_HOTSPOT_EXIT || !proc->ranges[n].at ||
+		     at < proc->ranges[n].at + 5))
+			return hf_hotspot_no_frame(w, n);
+	}
+	sp = w->sp;
+	fp = w->fp;
+	slots = (__u64)proc->bcp_words * 8;
+	if ((fp & 7) || fp < sp || fp - sp > HF_HOTSPOT_MAX_FRAME_BYTES ||
+	    (!is_leaf && fp - sp < slots))
+		return hf_hotspot_cut(w, HF_CUT_BAD_UNWIND_INFO);
+	if (hf_hotspot_stack(w, fp + 8))
+		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	ra = s->value;
+	if (!hf_hotspot_is_code(proc, ra))
+		return hf_hotspot_cut(w, HF_CUT_BAD_RETURN_ADDRESS);
+	/* While the frame is built each slot stands that the stack pointer is at
+	 * or below of; what has none so far is in its register. */
+	bcp_slot = 0;
+	method = w->regs[HF_HOTSPOT_RBX];
+	cfa = w->regs[HF_HOTSPOT_R13];
+	bcp = cfa;
+	if (fp - sp >= slots) {
+		if (hf_hotspot_stack(w, fp - slots))
+			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+		bcp_slot = s->value;
+	}
+	if (fp - sp >= 24) {
+		if (hf_hotspot_stack(w, fp - 24))
+			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+		method = s->value;
+	}
+	if (fp - sp >= 8) {
+		if (hf_hotspot_stack(w, fp - 8))
+			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+		cfa = s->value;
+	}
+	if (!is_leaf)
+		bcp = bcp_slot;
+	if (cfa < fp + 16 || cfa - fp > HF_HOTSPOT_MAX_FRAME_BYTES || (cfa & 7))
+		cfa = fp + 16;
+	if (hf_hotspot_stack(w, fp))
+		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	fp = s->value;
+	hf_hold(w, w->fp - 24);
+	if (hf_hotspot_push_interpreted(w, method, bcp, bcp_slot))
+		return hf_hotspot_cut(w, HF_CUT_TOO_DEEP);
+	return hf_hotspot_move(w, cfa, ra, fp);
+}
+
+#endif /* HF_HOTSPOT_INTERPRETED_H */

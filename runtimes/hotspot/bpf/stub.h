@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Frames of whatever is no method: stubs, intrinsics, and the adapters between the
+ * interpreter and compiled code (i2c, c2i), which have none. The stated size is
+ * believed where it called something; at a leaf several ways are tried.
+ */
+#ifndef HF_HOTSPOT_STUB_H
+#define HF_HOTSPOT_STUB_H
+
+#include "hotspot/bpf/frame.h"
+#include "hotspot/bpf/compiled.h"
+
+/* Frames of stubs: what they keep of wide registers and tables. */
+#define HF_HOTSPOT_MAX_STUB_BYTES 4096
+
+/* Does a return address stand behind a direct call into this blob, to somewhere at
+ * or below the pc? */
+HF_STEP_FN int hf_hotspot_calls(struct hf_walk *w, __u64 ra)
+{
+	struct hf_hotspot_scratch *s;
+	__u64 target;
+
+	if (!w)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	if (ra < 4096 || ra >> 47 || hf_read_lasting(w, s->code, 8, ra - 8))
+		return 0;
+	if (s->code[3] == 0xe8) {
+		target = ra + (__s64) * (__s32 *)(s->code + 4);
+		if (target >= s->code_begin && target <= w->pc)
+			return 1;
+	}
+	return 0;
+}
+
+/* One way in which a stub's frame may stand at a leaf, kept if it is better than
+ * those before. The best is one whose return address is behind a direct call to
+ * here, the next best a call of native code. */
+HF_STEP_FN int hf_hotspot_try(struct hf_walk *w, __u64 cfa, __u32 saves_rbp)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 ra, fp;
+	__u32 how;
+
+	if (!w || !cfa || (cfa & 7) || hf_hotspot_stack(w, cfa - 8))
+		return 0;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	ra = s->value;
+	if (hf_hotspot_is_code(proc, ra))
+		how = hf_hotspot_calls(w, ra) ? 3 : 1;
+	else if ((hf_behind_call(w, ra) || w->code_is_direct) && w->last.file_off)
+		how = 2; /* of whatever: it may have jumped on to here */
+	else
+		return 0;
+	if (how <= s->is_found)
+		return 0;
+	fp = w->fp;
+	if (saves_rbp) {
+		if (hf_hotspot_stack(w, cfa - 16))
+			return 0;
+		fp = s->value;
+	}
+	s->is_found = how;
+	s->cfa = cfa;
+	s->ra = ra;
+	s->fp = fp;
+	return 0;
+}
+
+/* Is this one of the instructions with which a c2i adapter ends: moves by way of
+ * [rsp + displacement], mov rcx, [rbx + d], jmp rcx? */
+static __always_inline int hf_hotspot_is_c2i_end(const __u8 *b)
+{
+	__u32 i = 0;
+
+	if ((b[0] == 0x48 && b[1] == 0x8b && b[2] == 0x4b) || (b[0] == 0xff && b[1] == 0xe1))
+		return 1;
+	if (b[0] == 0xf2 || b[0] == 0xf3)
+		i = 1;
+	if ((b[i] & 0xf0) == 0x40)
+		i++;
+	if (b[i] == 0x0f)
+		i++;
+	return (b[i + 1] & 7) == 4 && b[i + 1] < 0xc0 && b[i + 2] == 0x24;
+}
+
+/* A leaf in an adapter between the interpreter and compiled code, which has no
+ * frame: 0 with the caller in scratch, 1 if the blob is none.
+ *
+ *   i2c:  mov rax, [rsp]; mov r11, rsp; [sub rsp, n]; and rsp, -16; push rax; ...; jmp r11
+ *   c2i:  ...; pop rax; mov r13, rsp; sub rsp, n; mov [rsp], rax;
+ *         moves by way of [rsp + d]; mov rcx, [rbx + d]; jmp rcx
+ *
+ * The return address is on top of the stack but from `sub` to `push`, and from
+ * `pop` to `mov [rsp]`. Compiled callers of c2i, which are left by their size, need
+ * the stack pointer that they had: r13 from then on. (gen_i2c_adapter,
+ * gen_c2i_adapter in cpu/x86/sharedRuntime_x86_64.cpp @ jdk-17+35.) */
+HF_STEP_FN int hf_hotspot_adapter(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 sp, ra, cfa, r13, at, push;
+	__u8 *i2c, *b;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	i2c = s->code;
+	b = s->code + 24;
+	if (hf_read_lasting(w, i2c, 16, s->code_begin) || *(__u32 *)i2c != 0x24048b48 ||
+	    hf_read_lasting(w, s->code + 16, 24, w->pc - 8))
+		return 1;
+	sp = w->sp;
+	r13 = w->regs[HF_HOTSPOT_R13];
+	at = w->pc - s->code_begin;
+	push = 11;
+	if (i2c[7] == 0x48 && i2c[8] == 0x83 && i2c[9] == 0xec)
+		push = 15;
+	else if (i2c[7] == 0x48 && i2c[8] == 0x81 && i2c[9] == 0xec)
+		push = 18;
+	ra = w->regs[HF_HOTSPOT_RAX];
+	cfa = sp;
+	if (at > 7 && at <= push) {
+		cfa = w->regs[HF_HOTSPOT_R11] + 8;
+	} else if (b[-1] == 0x58 && (b[0] == 0x4c || b[0] == 0x49)) {
+		/* pop rax; at mov r13, rsp */
+	} else if (b[-4] == 0x58 && (b[-3] == 0x4c || b[-3] == 0x49) && b[0] == 0x48) {
+		/* pop rax; mov r13, rsp; at sub rsp, n */
+	} else if (*(__u32 *)b == 0x24048948 && at > push) {
+		cfa = r13;
+	} else {
+		if (hf_hotspot_stack(w, sp))
+			return 1;
+		ra = s->value;
+		cfa = sp + 8;
+		if (at > push && hf_hotspot_is_c2i_end(b) && r13 > sp &&
+		    r13 - sp <= HF_HOTSPOT_MAX_STUB_BYTES && !(r13 & 7))
+			cfa = r13;
+	}
+	if (!hf_hotspot_is_code(proc, ra) || cfa < sp || cfa - sp > HF_HOTSPOT_MAX_STUB_BYTES)
+		return 1;
+	s->cfa = cfa;
+	s->ra = ra;
+	s->fp = w->fp;
+	return 0;
+}
+
+/* The stated frame, a frame by rbp, none, or rbp just pushed. */
+HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 fp, sp, cfa, ra;
+
+	if (!w)
+		return HF_STEP_ENDED;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return HF_STEP_ENDED;
+	s = HF_HOTSPOT_SCRATCH(w);
+	sp = w->sp;
+	fp = w->fp;
+	if (s->frame_bytes < 16 && !hf_hotspot_adapter(w)) {
+		/* The walk wants to see the stack pointer move. */
+		if (s->cfa == sp)
+			w->sp -= 8;
+		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
+	}
+	s->is_found = 0;
+	if (s->frame_bytes >= 16 && s->frame_bytes < 65536)
+		hf_hotspot_try(w, sp + s->frame_bytes, 1);
+	if (fp >= sp && fp - sp < HF_HOTSPOT_MAX_STUB_BYTES)
+		hf_hotspot_try(w, fp + 16, 1);
+	hf_hotspot_try(w, sp + 8, 0);
+	hf_hotspot_try(w, sp + 16, 1);
+	if (s->is_found)
+		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
+	/* An adapter of a form that is not known, with the return address in rax. */
+	ra = w->regs[HF_HOTSPOT_RAX];
+	if (hf_hotspot_is_code(proc, ra)) {
+		cfa = w->regs[HF_HOTSPOT_R13];
+		if (cfa <= sp || cfa - sp > HF_HOTSPOT_MAX_FRAME_BYTES || (cfa & 7))
+			cfa = sp + 8;
+		return hf_hotspot_move(w, cfa, ra, fp);
+	}
+	return hf_hotspot_cut(w, HF_CUT_NO_UNWIND_INFO);
+}
+
+/* Stubs, adapters, intrinsics: whatever is no method. */
+HF_STEP_FN int hf_hotspot_stub(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 fp, sp, cfa;
+
+	if (!w)
+		return HF_STEP_ENDED;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return HF_STEP_ENDED;
+	s = HF_HOTSPOT_SCRATCH(w);
+	if (hf_hotspot_push_blob(w, HF_HOTSPOT_STUB, w->pc))
+		return hf_hotspot_cut(w, HF_CUT_TOO_DEEP);
+	if (hf_hotspot_is_leaf(w))
+		return hf_hotspot_stub_leaf(w);
+	/* It called something, so that its frame stands. */
+	sp = w->sp;
+	cfa = w->fp + 16;
+	if (s->frame_bytes >= 16 && s->frame_bytes < HF_HOTSPOT_MAX_FRAME_BYTES)
+		cfa = sp + s->frame_bytes;
+	if ((cfa & 7) || cfa <= sp || cfa - sp > HF_HOTSPOT_MAX_FRAME_BYTES)
+		return hf_hotspot_cut(w, HF_CUT_BAD_UNWIND_INFO);
+	if (hf_hotspot_stack(w, cfa - 16))
+		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	fp = s->value;
+	if (hf_hotspot_stack(w, cfa - 8))
+		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	/* The barrier at method entries pushes -1 before its frame, for the
+	 * stack pointer that a deoptimisation would set. */
+	if (s->value == ~0ULL) {
+		cfa += 8;
+		if (hf_hotspot_stack(w, cfa - 8))
+			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	}
+	return hf_hotspot_move(w, cfa, s->value, fp);
+}
+
+#endif /* HF_HOTSPOT_STUB_H */
