@@ -20,6 +20,7 @@ use hotframe_objects::{ElfFile, ReadAt, RowSource};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +44,17 @@ pub enum Identity {
     BuildId(Vec<u8>),
     /// Device (major, minor), inode.
     Inode(u32, u32, u64),
+    /// The same on a device without a number of its own (major 0: overlayfs, btrfs, tmpfs). The subvolumes
+    /// of a btrfs are one such device, and each numbers its inodes from 256 on: only with its path is it one
+    /// file.
+    Numberless {
+        /// Minor number.
+        minor: u32,
+        /// Inode.
+        inode: u64,
+        /// Path without ` (deleted)`.
+        path: Box<str>,
+    },
     /// The vDSO.
     Vdso,
     /// An image that a process registered, rewritten: all of its bytes.
@@ -156,6 +168,13 @@ impl Files {
 
     /// The id of a mapping's file, known or new; 0 when there is no room for more.
     pub fn intern(&mut self, identity: Identity, path: &str, pid: u32) -> FileId {
+        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+        let identity = match identity {
+            Identity::Inode(0, minor, inode) => {
+                Identity::Numberless { minor, inode, path: path.into() }
+            }
+            numbered => numbered,
+        };
         if let Some(&id) = self.by_identity.get(&identity) {
             return id;
         }
@@ -167,7 +186,7 @@ impl Files {
             _ => Vec::new(),
         };
         self.files.push(CodeFile {
-            path: path.strip_suffix(" (deleted)").unwrap_or(path).to_owned(),
+            path: path.to_owned(),
             identity: identity.clone(),
             build_id,
             state: State::Unopened,
@@ -197,6 +216,7 @@ impl Files {
             read_vdso()
         } else {
             open_mapped(pid, start, end, &file.path, &file.identity)
+                .map(|file| Reader::File(Arc::new(file)))
         };
         let opened =
             reader.map_err(|cause| (cause.to_string(), is_passing(&cause))).and_then(|reader| {
@@ -364,41 +384,78 @@ fn is_passing(cause: &io::Error) -> bool {
 /// Opens a mapped file: by the mapping itself (needs CAP_CHECKPOINT_RESTORE; deleted and replaced
 /// files too), else by its path below the process's root, else by its path here. Each must be the
 /// file that was mapped: the process may have become another meanwhile.
-fn open_mapped(
+///
+/// # Errors
+/// None of them can be opened, or none is that file.
+pub fn open_mapped(
     pid: u32,
     start: u64,
     end: u64,
     path: &str,
     identity: &Identity,
-) -> io::Result<Reader> {
+) -> io::Result<File> {
     let routes = [
-        format!("/proc/{pid}/map_files/{start:x}-{end:x}"),
-        format!("/proc/{pid}/root{path}"),
-        path.to_owned(),
+        (format!("/proc/{pid}/map_files/{start:x}-{end:x}"), true),
+        (format!("/proc/{pid}/root{path}"), false),
+        (path.to_owned(), false),
     ];
     let mut first = None;
-    for route in routes {
+    for (route, is_mapping) in routes {
         match open_regular(Path::new(&route)) {
             Ok(file) => {
+                let is_inode = |device, inode| is_inode(&file, device, inode, is_mapping, pid);
                 let is_it = match identity {
-                    Identity::Inode(..) => inode_of(&file).is_ok_and(|found| found == *identity),
-                    _ => true,
+                    Identity::BuildId(id) => {
+                        ElfFile::open(&file).is_ok_and(|elf| elf.build_id() == Some(id))
+                    }
+                    &Identity::Inode(major, minor, inode) => is_inode((major, minor), inode),
+                    &Identity::Numberless { minor, inode, .. } => is_inode((0, minor), inode),
+                    Identity::Vdso | Identity::Image(_) => true,
                 };
-                let reader = Reader::File(Arc::new(file));
-                let is_it = is_it
-                    && match identity {
-                        Identity::BuildId(id) => ElfFile::open(reader.clone())
-                            .is_ok_and(|elf| elf.build_id() == Some(id)),
-                        _ => true,
-                    };
                 if is_it {
-                    return Ok(reader);
+                    return Ok(file);
                 }
             }
             Err(cause) => first = first.or(Some(cause)),
         }
     }
     Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+/// Is an open file the one that the kernel says is mapped? Of a device without a number of its own stat
+/// may tell another than that (`st_dev` is the subvolume's on btrfs, a layer's on overlayfs; before Linux
+/// 6.8 overlayfs says its mappings to be of the layer): then the mapping itself is believed, and a path
+/// by the device of the file system that it leads to.
+fn is_inode(file: &File, device: (u32, u32), inode: u64, is_mapping: bool, pid: u32) -> bool {
+    let Ok(meta) = file.metadata() else { return false };
+    let found = (libc::major(meta.dev()), libc::minor(meta.dev()));
+    let is_numberless = found.0 == 0 || device.0 == 0;
+    meta.ino() == inode
+        && (found == device
+            || is_numberless && (is_mapping || device_of_mount(file, pid) == Some(device)))
+}
+
+/// Bytes of a list of mounts that are read.
+const MOUNTS_MAX_BYTES: u64 = 4 << 20;
+
+/// The device of the file system in which an open file lies, as the kernel knows it (`s_dev`): by its
+/// mount, which the process or we see.
+fn device_of_mount(file: &File, pid: u32) -> Option<(u32, u32)> {
+    use std::io::Read as _;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+    [format!("/proc/{pid}/mountinfo"), "/proc/self/mountinfo".to_owned()].iter().find_map(|list| {
+        let mut mounts = Vec::new();
+        File::open(list).ok()?.take(MOUNTS_MAX_BYTES).read_to_end(&mut mounts).ok()?;
+        device_in(&String::from_utf8_lossy(&mounts), mount)
+    })
+}
+
+/// `id parent major:minor …` (Documentation/filesystems/proc.rst, 3.5).
+fn device_in(mounts: &str, mount: &str) -> Option<(u32, u32)> {
+    let line = mounts.lines().find(|line| line.split(' ').next() == Some(mount))?;
+    let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Opens a file that is one: never a FIFO or a device that somebody put there.
@@ -499,5 +556,34 @@ mod tests {
         assert_eq!(files.open(b, std::process::id(), 0, 0), a);
         assert!(files.get(b).and_then(CodeFile::elf).is_some(), "mappings still name it");
         assert_eq!(files.intern(inode_of(&file).expect("an inode"), &path, 1), a);
+    }
+
+    /// Subvolumes of one btrfs number their inodes alike: there a number is a file only with its path.
+    #[test]
+    fn inodes_of_devices_without_a_number() {
+        let mut files = Files::default();
+        let mut of = |major, path| files.intern(Identity::Inode(major, 41, 257), path, 1);
+        let ours = of(0, "/usr/bin/a");
+        assert_eq!(of(0, "/usr/bin/a (deleted)"), ours);
+        assert_ne!(of(0, "/usr/lib/b.so"), ours);
+        assert_eq!(of(8, "/usr/bin/a"), of(8, "/usr/lib/b.so"), "two links to one file");
+    }
+
+    /// What mounts say of a file system is what stat says of a file in an ordinary one, and a file whose
+    /// device stat cannot tell is believed by that.
+    #[test]
+    fn devices_of_mounts() {
+        let file = File::open("/proc/self/exe").expect("readable");
+        let found = device_of_mount(&file, std::process::id()).expect("a mount");
+        let meta = file.metadata().expect("known");
+        let is_ours = |device, inode| is_inode(&file, device, inode, false, std::process::id());
+        assert!(is_ours(found, meta.ino()) && !is_ours(found, meta.ino() + 1));
+        assert!(!is_ours((0, u32::MAX), meta.ino()));
+        if libc::major(meta.dev()) != 0 {
+            assert_eq!(found, (libc::major(meta.dev()), libc::minor(meta.dev())));
+        }
+        let mounts = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n210 21 0:41 / /a rw - btrfs - rw\n";
+        assert_eq!(device_in(mounts, "210"), Some((0, 41)));
+        assert_eq!(device_in(mounts, "2"), None);
     }
 }

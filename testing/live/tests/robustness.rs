@@ -311,6 +311,40 @@ fn static_binary_in_an_empty_root() {
     folded.assert_path("split", |stack| stack.has("heavy"), &["main", "heavy"]);
 }
 
+/// A file whose device stat tells otherwise than the kernel's mappings do, as that of a container on
+/// overlayfs or of any program on btrfs, is still the file that is mapped: its stacks are whole and named.
+#[test]
+fn files_of_a_device_without_a_number() {
+    live!();
+    let scratch = Scratch::new();
+    for dir in ["lower", "upper", "merged"] {
+        fs::create_dir(scratch.path(dir)).expect("a directory");
+    }
+    fs::copy(program!("recursion"), scratch.path("lower/layered")).expect("a copy");
+    // Layers of two file systems: the lower one's files have a device that is no file system's. The
+    // mounts are private to a namespace: nothing has to be undone.
+    let script = "cd \"$1\" && mount -t tmpfs none upper && mkdir upper/new upper/work && \
+                  mount -t overlay -o lowerdir=lower,upperdir=upper/new,workdir=upper/work \
+                  none merged && exec merged/layered 6";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(scratch.path(""));
+    let layered = Workload::spawn(&mut command);
+    let exe = format!("/proc/{}/exe", layered.pid());
+    let is_gone = || fs::read_link(&exe).is_err();
+    let runs = wait_for("the program to run", || {
+        let runs = fs::read_link(&exe).is_ok_and(|exe| exe.ends_with("layered"));
+        (runs || is_gone()).then_some(runs)
+    });
+    if !runs {
+        skipped("needs overlayfs");
+        return;
+    }
+    let recording = record(["-d", "1", "-p", &layered.pid().to_string()]);
+    let path = ["main", "even", "odd", "even", "odd", "even", "odd", "floor_of_it"];
+    recording.folded.assert_path("layered", |stack| stack.has("floor_of_it"), &path);
+    recording.stats().of("layered").assert_whole();
+}
+
 /// In a pid namespace of its own with a /proc of its own, pids are its own.
 #[test]
 fn pids_are_those_of_its_own_namespace() {
