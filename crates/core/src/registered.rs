@@ -85,7 +85,8 @@ struct Shown {
 struct State {
     /// `Process::image`: another one is another program.
     image: u64,
-    memory: Memory,
+    /// Open while it has descriptors or images: of the many that have neither, no file is held.
+    memory: Option<Memory>,
     /// Where descriptors are, and what they said last.
     descriptors: Vec<(u64, Option<Descriptor>)>,
     images: Vec<Shown>,
@@ -158,7 +159,7 @@ impl Registered {
         }
         let state = self.processes.entry(pid).or_insert_with(|| State {
             image: process.image,
-            memory: Memory::of(pid),
+            memory: None,
             descriptors: Vec::new(),
             images: Vec::new(),
             refused: HashSet::new(),
@@ -181,10 +182,16 @@ impl Registered {
                     state.descriptors.push((at, None));
                 }
             }
+            if state.descriptors.is_empty() && state.images.is_empty() {
+                state.memory = None;
+            } else if state.memory.is_none() {
+                state.memory = Some(Memory::of(pid));
+            }
         }
         let mut is_changed = is_due || std::mem::take(&mut state.is_unfinished);
-        let memory = &state.memory;
-        let read = |at: u64, into: &mut [u8]| memory.read_fresh(at, into);
+        let memory = state.memory.as_ref();
+        let read =
+            |at: u64, into: &mut [u8]| memory.is_some_and(|memory| memory.read_fresh(at, into));
         for (at, before) in &mut state.descriptors {
             match Descriptor::read(&read, *at) {
                 Ok(now) if *before == Some(now) => {}
@@ -220,8 +227,9 @@ impl Registered {
         now_ns: u64,
     ) -> bool {
         let Some(state) = self.processes.get_mut(&pid) else { return false };
-        let memory = &state.memory;
-        let read = |at: u64, into: &mut [u8]| memory.read_fresh(at, into);
+        let memory = state.memory.as_ref();
+        let read =
+            |at: u64, into: &mut [u8]| memory.is_some_and(|memory| memory.read_fresh(at, into));
         let mut old: HashMap<(u64, Entry), Shown> = std::mem::take(&mut state.images)
             .into_iter()
             .map(|shown| ((shown.standing.descriptor(), shown.standing.entry()), shown))
@@ -352,8 +360,9 @@ impl Registered {
     /// Whether a file's image stood in a process at a time that is past.
     pub(crate) fn verdict(&mut self, pid: u32, file: FileId, time_ns: u64) -> Verdict {
         let Some(state) = self.processes.get_mut(&pid) else { return Verdict::Gone };
-        let memory = &state.memory;
-        let read = |at: u64, into: &mut [u8]| memory.read_fresh(at, into);
+        let memory = state.memory.as_ref();
+        let read =
+            |at: u64, into: &mut [u8]| memory.is_some_and(|memory| memory.read_fresh(at, into));
         if let Some(shown) = state.images.iter_mut().find(|shown| shown.file == file) {
             if time_ns < shown.since_ns {
                 return Verdict::Early;
@@ -586,5 +595,27 @@ mod tests {
         let entries = [without_file(0, 1 << 20)];
         let unlaid = laid_over(&entries, &many);
         assert_eq!((unlaid.len(), unlaid[0].file_id), (1, 0));
+    }
+
+    /// Of a process that registers nothing no file stays open, however many are looked at.
+    #[test]
+    fn without_a_descriptor_no_file_stays_open() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a process");
+        let mut files = Files::default();
+        let mut tables = Tables::new(Box::new(crate::tables::OwnMemory::new(1 << 20)));
+        let mut processes = crate::processes::Processes::default();
+        let mut registered = Registered::default();
+        let changed =
+            registered.look(child.id(), processes.entry(child.id()), &mut files, &mut tables);
+        let memory = std::path::PathBuf::from(format!("/proc/{}/mem", child.id()));
+        let links = std::fs::read_dir("/proc/self/fd").expect("our own descriptors");
+        let held = links
+            .filter_map(|link| std::fs::read_link(link.ok()?.path()).ok())
+            .filter(|path| *path == memory)
+            .count();
+        child.kill().expect("it runs");
+        child.wait().expect("it ended");
+        assert!(!changed && registered.processes.contains_key(&child.id()));
+        assert_eq!(held, 0);
     }
 }
