@@ -393,32 +393,77 @@ fn read_maps(pid: u32, files: &mut Files) -> Option<(Vec<Mapping>, u64)> {
     if mappings.is_empty() { None } else { Some((mappings, without_room)) }
 }
 
-/// `start-end perms offset major:minor inode path` (Documentation/filesystems/proc.rst).
-fn parse_maps_line(line: &str, pid: u32, files: &mut Files) -> Option<Mapping> {
-    let line = line.trim_end_matches('\n');
-    let mut fields = line.splitn(6, ' ');
-    let (start, end) = fields.next()?.split_once('-')?;
-    if fields.next()?.as_bytes().get(2) != Some(&b'x') {
-        return None;
+/// An executable mapping, as a line of `/proc/PID/maps` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Executable<'a> {
+    /// First byte.
+    pub start: u64,
+    /// First byte behind it.
+    pub end: u64,
+    /// Where `start` lies in the file.
+    pub pgoff: u64,
+    /// Device (major, minor).
+    pub device: (u32, u32),
+    /// 0: it is of no file.
+    pub inode: u64,
+    /// With ` (deleted)`, if it was; `[vdso]`, `[anon:…]` or nothing where there is no file.
+    pub path: &'a str,
+}
+
+impl<'a> Executable<'a> {
+    /// `start-end perms offset major:minor inode path` (Documentation/filesystems/proc.rst).
+    pub fn parse(line: &'a str) -> Option<Executable<'a>> {
+        let line = line.trim_end_matches('\n');
+        let mut fields = line.splitn(6, ' ');
+        let (start, end) = fields.next()?.split_once('-')?;
+        if fields.next()?.as_bytes().get(2) != Some(&b'x') {
+            return None;
+        }
+        let pgoff = fields.next()?;
+        let (major, minor) = fields.next()?.split_once(':')?;
+        let inode = fields.next()?.parse().ok()?;
+        let path = fields.next().unwrap_or_default().trim_start();
+        let address = |text| u64::from_str_radix(text, 16).ok();
+        let number = |text| u32::from_str_radix(text, 16).ok();
+        Some(Executable {
+            start: address(start)?,
+            end: address(end)?,
+            pgoff: address(pgoff)?,
+            device: (number(major)?, number(minor)?),
+            inode,
+            path,
+        })
     }
-    let pgoff = u64::from_str_radix(fields.next()?, 16).ok()?;
-    let (major, minor) = fields.next()?.split_once(':')?;
-    let inode: u64 = fields.next()?.parse().ok()?;
-    let path = fields.next().unwrap_or_default().trim_start();
-    let start = u64::from_str_radix(start, 16).ok()?;
+
+    /// What is known of its file before that is opened.
+    pub fn identity(&self) -> Identity {
+        Identity::Inode(self.device.0, self.device.1, self.inode)
+    }
+}
+
+/// What `/proc/PID/maps` says, up to a bound. Names are bytes: what of them is not UTF-8 is replaced.
+pub fn maps_text(pid: u32) -> Option<String> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(format!("/proc/{pid}/maps")).ok()?;
+    file.take(MAPS_MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn parse_maps_line(line: &str, pid: u32, files: &mut Files) -> Option<Mapping> {
+    let mapping = Executable::parse(line)?;
+    let Executable { start, end, pgoff, path, .. } = mapping;
     if path == "[vsyscall]" {
         return None;
     }
     let file = if path == "[vdso]" {
         files.intern(Identity::Vdso, path, pid)
-    } else if inode != 0 && is_file(path) {
-        let major = u32::from_str_radix(major, 16).ok()?;
-        let minor = u32::from_str_radix(minor, 16).ok()?;
-        files.intern(Identity::Inode(major, minor, inode), path, pid)
+    } else if mapping.inode != 0 && is_file(path) {
+        files.intern(mapping.identity(), path, pid)
     } else {
         0
     };
-    Some(Mapping { start, end: u64::from_str_radix(end, 16).ok()?, pgoff, file })
+    Some(Mapping { start, end, pgoff, file })
 }
 
 /// The memory of a live process.

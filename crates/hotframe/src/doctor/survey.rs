@@ -9,6 +9,7 @@
 
 use crate::registry::RUNTIMES;
 use hotframe_core::chain;
+use hotframe_core::processes::{self, Executable};
 use hotframe_core::runtimes::Recognised;
 use hotframe_jitmap as jitmap;
 use hotframe_objects::{ElfFile, ReadAt};
@@ -17,8 +18,7 @@ use hotframe_symbols as symbols;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -190,7 +190,7 @@ pub(super) const MARKERS: [Marker; 9] = [
 /// What runs now: files and runtimes.
 #[derive(Default)]
 pub(super) struct Survey {
-    files: BTreeMap<(u64, u64), usize>,
+    files: BTreeMap<((u32, u32), u64), usize>,
     code: Vec<CodeReport>,
     /// Per file in `code`: the runtime it is.
     runtime_of: Vec<Option<&'static str>>,
@@ -211,14 +211,15 @@ impl Survey {
     }
 
     fn process(&mut self, busy: &Busy) -> Option<RuntimeReport> {
-        let maps = fs::read_to_string(format!("/proc/{}/maps", busy.pid)).ok()?;
+        let maps = processes::maps_text(busy.pid)?;
         let mut generated_bytes = 0;
         let mut runtime = None;
         let mut seen = Vec::new();
         let mut unwound = None;
-        for mapping in maps.lines().filter_map(Executable::parse) {
+        for mapping in executables(&maps) {
             let at = if mapping.inode == 0 { None } else { self.file(busy.pid, &mapping) };
-            if mapping.inode == 0 || (mapping.is_memory && at.is_some_and(|at| self.is_foreign[at]))
+            if mapping.inode == 0
+                || (is_memory(&mapping) && at.is_some_and(|at| self.is_foreign[at]))
             {
                 generated_bytes += mapping.end.saturating_sub(mapping.start);
             } else if let Some(at) = at {
@@ -277,7 +278,7 @@ impl Survey {
         let mut runtime = None;
         let mut is_foreign = false;
         let mut recognised = Vec::new();
-        match open_mapped(pid, mapping, path) {
+        match open_mapped(pid, mapping) {
             Ok(file) => {
                 let mut context = symbols::Context::new(path);
                 context.root = Some(PathBuf::from(format!("/proc/{pid}/root")));
@@ -331,12 +332,11 @@ fn unwound_in(
             return Some(Unwound { version, problem: Some(problem.clone()) });
         }
     };
-    let file = open_mapped(pid, mapping, mapping.path).ok()?;
+    let file = open_mapped(pid, mapping).ok()?;
     let elf = ElfFile::open(&file).ok()?;
     let image = elf.map_bias(mapping.start, mapping.pgoff)?;
     let make = || {
-        maps.lines()
-            .filter_map(Executable::parse)
+        executables(maps)
             .map(|mapping| hotframe_runtime::Mapping {
                 start: mapping.start,
                 end: mapping.end,
@@ -346,9 +346,8 @@ fn unwound_in(
             .collect()
     };
     let open = |wanted: &hotframe_runtime::Mapping| {
-        let mapping =
-            maps.lines().filter_map(Executable::parse).find(|it| it.start == wanted.start)?;
-        let file = open_mapped(pid, &mapping, mapping.path).ok()?;
+        let mapping = executables(maps).find(|it| it.start == wanted.start)?;
+        let file = open_mapped(pid, &mapping).ok()?;
         Some(Arc::new(file) as Arc<dyn ReadAt + Send + Sync>)
     };
     let process = hotframe_runtime::Process {
@@ -380,68 +379,21 @@ fn names_of(sources: &symbols::Sources) -> Names {
     }
 }
 
-/// Opens the file of a mapping: itself where that is allowed, else what lies under its name.
-fn open_mapped(pid: u32, mapping: &Executable<'_>, path: &str) -> std::io::Result<fs::File> {
-    let by_mapping = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    let below_root = format!("/proc/{pid}/root{path}");
-    open_regular(Path::new(&by_mapping)).or_else(|_| open_regular(Path::new(&below_root))).or_else(
-        |cause| {
-            // Here the name may stand for another file.
-            open_regular(Path::new(path))
-                .ok()
-                .filter(|file| file.metadata().is_ok_and(|meta| meta.ino() == mapping.inode))
-                .ok_or(cause)
-        },
-    )
+fn open_mapped(pid: u32, mapping: &Executable<'_>) -> std::io::Result<fs::File> {
+    let Executable { start, end, path, .. } = *mapping;
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    hotframe_core::files::open_mapped(pid, start, end, path, &mapping.identity())
 }
 
-fn open_regular(path: &Path) -> std::io::Result<fs::File> {
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
-        .open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+/// The executable mappings of a process, but for the kernel's own: the vDSO, the uprobes' page and the like.
+fn executables(maps: &str) -> impl Iterator<Item = Executable<'_>> {
+    let is_kernel = |path: &str| path.starts_with('[') && !path.starts_with("[anon");
+    maps.lines().filter_map(Executable::parse).filter(move |mapping| !is_kernel(mapping.path))
 }
 
-/// An executable mapping, as a line of `/proc/PID/maps`.
-struct Executable<'a> {
-    start: u64,
-    end: u64,
-    pgoff: u64,
-    device: u64,
-    inode: u64,
-    path: &'a str,
-    /// A file that lies in no file system: of a JIT that maps its code twice, or an ELF file.
-    is_memory: bool,
-}
-
-impl<'a> Executable<'a> {
-    fn parse(line: &'a str) -> Option<Executable<'a>> {
-        let mut fields = line.splitn(6, ' ');
-        let (start, end) = fields.next()?.split_once('-')?;
-        if fields.next()?.as_bytes().get(2) != Some(&b'x') {
-            return None;
-        }
-        let pgoff = fields.next()?;
-        let (major, minor) = fields.next()?.split_once(':')?;
-        let inode = fields.next()?.parse().ok()?;
-        let path = fields.next().unwrap_or_default().trim_start();
-        // The vDSO, the uprobes' page and the like belong to the kernel.
-        let is_kernel = path.starts_with('[') && !path.starts_with("[anon");
-        if is_kernel {
-            return None;
-        }
-        let hex = |text| u64::from_str_radix(text, 16).ok();
-        Some(Executable {
-            start: hex(start)?,
-            end: hex(end)?,
-            pgoff: hex(pgoff)?,
-            device: hex(major)? << 32 | hex(minor)?,
-            inode,
-            path,
-            is_memory: path.starts_with("/memfd:") || path.starts_with("/dev/zero"),
-        })
-    }
+/// A file that lies in no file system: of a JIT that maps its code twice, or an ELF file.
+fn is_memory(mapping: &Executable<'_>) -> bool {
+    mapping.path.starts_with("/memfd:") || mapping.path.starts_with("/dev/zero")
 }
 
 #[cfg(test)]
@@ -472,7 +424,7 @@ mod tests {
     /// Generated code is executable memory without a file; the kernel's pages are not.
     #[test]
     fn mappings() {
-        let parse = |line| Executable::parse(line).map(|one| (one.inode, one.is_memory));
+        let parse = |line| executables(line).next().map(|one| (one.inode, is_memory(&one)));
         assert_eq!(parse("1000-2000 r-xp 00000000 fe:00 12   /bin/a b"), Some((12, false)));
         assert_eq!(parse("1000-2000 rwxp 00000000 00:00 0 "), Some((0, false)));
         assert_eq!(parse("1000-2000 rwxp 00000000 00:00 0  [anon:jit]"), Some((0, false)));
