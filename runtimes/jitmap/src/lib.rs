@@ -83,11 +83,12 @@ pub enum Error {
         cause: io::Error,
     },
     /// It leaves no such file, or not one that we may open.
-    #[error("opening {path}: {cause}")]
+    #[error("opening {path}")]
     Open {
         /// Path as the process sees it.
         path: PathBuf,
         /// Cause.
+        #[source]
         cause: io::Error,
     },
     /// A FIFO, a device or a directory that stands where the file should.

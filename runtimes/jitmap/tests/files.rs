@@ -41,7 +41,12 @@ impl Drop for Sleeper {
 #[test]
 fn outlives_its_process() {
     let mut sleeper = Sleeper::start();
-    assert!(matches!(sleeper.open(), Err(Error::Open { .. })));
+    let why = sleeper.open().map(|_| ()).expect_err("refused");
+    assert!(matches!(why, Error::Open { .. }));
+    assert!(
+        std::error::Error::source(&why).is_some(),
+        "what prints the chain says the cause, once"
+    );
     std::fs::write(&sleeper.path, "1000 10 a\n").expect("written");
     let map = sleeper.open().expect("a map");
     assert_eq!(map.len_bytes(), 10);
