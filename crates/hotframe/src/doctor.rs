@@ -140,28 +140,47 @@ fn text(report: &Report) -> String {
     out
 }
 
-/// Capabilities: name, bit (include/uapi/linux/capability.h @ v6.12), whether nothing works
-/// without, what it buys.
+// Numbers of include/uapi/linux/capability.h @ v6.12.
+const CAP_DAC_READ_SEARCH: u32 = 2;
+const CAP_SYS_PTRACE: u32 = 19;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYSLOG: u32 = 34;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+const CAP_CHECKPOINT_RESTORE: u32 = 40;
+/// Those that were split off from CAP_SYS_ADMIN, which implies them (`bpf_capable` and its siblings in
+/// include/linux/capability.h @ v6.12).
+const SPLIT_OFF: [u32; 3] = [CAP_BPF, CAP_PERFMON, CAP_CHECKPOINT_RESTORE];
+
+/// Capabilities: name, bit, whether nothing works without, what it buys.
 pub const CAPABILITIES: [(&str, u32, bool, &str); 6] = [
-    ("CAP_BPF", 39, true, "loads the kernel half"),
-    ("CAP_PERFMON", 38, true, "opens perf events and reads stacks"),
-    ("CAP_SYS_PTRACE", 19, false, "other users' mappings and memory: their stacks, their names"),
+    ("CAP_BPF", CAP_BPF, true, "loads the kernel half"),
+    ("CAP_PERFMON", CAP_PERFMON, true, "opens perf events and reads stacks"),
+    (
+        "CAP_SYS_PTRACE",
+        CAP_SYS_PTRACE,
+        false,
+        "other users' mappings and memory: their stacks, their names",
+    ),
     (
         "CAP_SYSLOG",
-        34,
+        CAP_SYSLOG,
         false,
         "names of kernel functions, where a kernel refuses to be asked for them",
     ),
-    ("CAP_CHECKPOINT_RESTORE", 40, false, "files that were deleted or replaced while they run"),
+    (
+        "CAP_CHECKPOINT_RESTORE",
+        CAP_CHECKPOINT_RESTORE,
+        false,
+        "files that were deleted or replaced while they run",
+    ),
     (
         "CAP_DAC_READ_SEARCH",
-        2,
+        CAP_DAC_READ_SEARCH,
         false,
         "binaries, debug files and perf maps that only their owner may read",
     ),
 ];
-/// Implies the three that were split off from it: capable.h, `bpf_capable()` and its siblings.
-const CAP_SYS_ADMIN: u32 = 21;
 
 fn exe() -> String {
     std::env::current_exe().map_or_else(|_| "hotframe".into(), |path| path.display().to_string())
@@ -185,8 +204,8 @@ pub fn effective_capabilities() -> u64 {
 
 /// Is the capability of this number held, itself or by CAP_SYS_ADMIN?
 pub fn is_held(held: u64, bit: u32) -> bool {
-    let split_off = [39, 38, 40].contains(&bit);
-    held >> bit & 1 == 1 || (split_off && held >> CAP_SYS_ADMIN & 1 == 1)
+    let has = |bit: u32| held >> bit & 1 == 1;
+    has(bit) || SPLIT_OFF.contains(&bit) && has(CAP_SYS_ADMIN)
 }
 
 struct Doctor {
@@ -437,7 +456,7 @@ impl Doctor {
                         .any(|mode| !["0", "off"].contains(&mode))
                 })
         });
-        let can_trace = is_held(effective_capabilities(), 19);
+        let can_trace = is_held(effective_capabilities(), CAP_SYS_PTRACE);
         if hides && !can_trace {
             let text = "hidepid hides other users' processes: their code stays unknown";
             self.say("/proc", Level::Missing, text).fix = Some(setcap());
@@ -486,7 +505,7 @@ impl Doctor {
         let mut fixes = Vec::new();
         let held = effective_capabilities();
         if poor.iter().any(|file| file.problem.is_some())
-            && !(is_held(held, 2) && is_held(held, 40))
+            && !(is_held(held, CAP_DAC_READ_SEARCH) && is_held(held, CAP_CHECKPOINT_RESTORE))
         {
             fixes.push(setcap());
         }
@@ -574,7 +593,7 @@ fn refusal(cause: &hotframe_bpf::Error) -> Option<String> {
         return Some("please report this with the output of hotframe doctor --json".into());
     }
     let held = effective_capabilities();
-    if is_held(held, 39) && is_held(held, 38) {
+    if is_held(held, CAP_BPF) && is_held(held, CAP_PERFMON) {
         let text = "a seccomp filter or lockdown forbids it: \
                     docker run --security-opt seccomp=unconfined …";
         return Some(text.into());
@@ -628,9 +647,9 @@ mod tests {
     #[test]
     fn admin_implies() {
         let admin = 1 << CAP_SYS_ADMIN;
-        assert!(is_held(admin, 39) && is_held(admin, 38) && is_held(admin, 40));
-        assert!(!is_held(admin, 34) && !is_held(admin, 19));
-        assert!(!is_held(1 << 39, 38));
+        assert!(SPLIT_OFF.iter().all(|&bit| is_held(admin, bit)));
+        assert!(!is_held(admin, CAP_SYSLOG) && !is_held(admin, CAP_SYS_PTRACE));
+        assert!(!is_held(1 << CAP_BPF, CAP_PERFMON));
     }
 
     /// They are what `/proc` says, where there is one.
