@@ -107,8 +107,19 @@ pub struct AuditCase<'a> {
     pub cut: u8,
 }
 
-/// Judges walks: `None` if it cannot say anything.
-pub type Auditor = Box<dyn FnMut(&AuditCase<'_>) -> Option<bool>>;
+/// What an independent unwinder says of a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// The same.
+    Agrees,
+    /// Something else.
+    Differs,
+    /// Nothing, and why.
+    NotJudged(&'static str),
+}
+
+/// Judges walks: `None` once it judged all that it was to.
+pub type Auditor = Box<dyn FnMut(&AuditCase<'_>) -> Option<Judgement>>;
 
 /// Records of the ring that are gone through in order of time.
 enum Taken {
@@ -188,6 +199,8 @@ pub struct Session {
     /// Parent and child of forks since this was last emptied.
     pub forked: Vec<(u32, u32)>,
     auditor: Option<Auditor>,
+    /// Walks that the auditor could say nothing of, by reason: as many as it has reasons.
+    pub not_judged: BTreeMap<&'static str, u64>,
     stacks: HashMap<u64, Stack>,
     slices: HashMap<u32, abi::hf_slice>,
     /// By CPU, of the stack whose sample is yet to come.
@@ -226,6 +239,7 @@ impl Session {
             look_at_ns: u64::MAX,
             forked: Vec::new(),
             auditor,
+            not_judged: BTreeMap::new(),
             stacks: HashMap::new(),
             slices: HashMap::new(),
             parts: HashMap::new(),
@@ -616,7 +630,7 @@ impl Session {
         }
         if flags & abi::HF_SAMPLE_AUDIT != 0
             && let Some((slice, stack)) = slice.as_deref()
-            && self.audit(head, words, slice, stack) == Some(false)
+            && self.audit(head, words, slice, stack) == Some(Judgement::Differs)
         {
             cut = abi::HF_CUT_BAD_UNWIND_INFO as u8;
         }
@@ -989,7 +1003,7 @@ impl Session {
         words: &[u64],
         slice: &abi::hf_slice,
         stack: &Stack,
-    ) -> Option<bool> {
+    ) -> Option<Judgement> {
         let process = self.processes.get(head.tgid)?;
         let case = AuditCase {
             regs: &slice.regs,
@@ -999,10 +1013,15 @@ impl Session {
             files: &self.files,
             cut: head.cut,
         };
-        let agreed = self.auditor.as_mut()?(&case)?;
-        self.counts.audited += 1;
-        self.counts.agreed += u64::from(agreed);
-        Some(agreed)
+        let verdict = self.auditor.as_mut()?(&case)?;
+        match verdict {
+            Judgement::NotJudged(why) => *self.not_judged.entry(why).or_default() += 1,
+            Judgement::Agrees | Judgement::Differs => {
+                self.counts.audited += 1;
+                self.counts.agreed += u64::from(verdict == Judgement::Agrees);
+            }
+        }
+        Some(verdict)
     }
 }
 

@@ -32,7 +32,7 @@ use gimli::{
 use hotframe_abi as abi;
 use hotframe_core::files::{FileId, Reader};
 use hotframe_core::processes::Mapping;
-use hotframe_core::session::{AuditCase, Auditor};
+use hotframe_core::session::{AuditCase, Auditor, Judgement};
 use hotframe_frames::Raw;
 use hotframe_objects::{ElfFile, Machine};
 use std::collections::HashMap;
@@ -56,8 +56,8 @@ pub fn auditor(n_samples: u32) -> Option<Auditor> {
             return None;
         }
         let verdict = judge.judge(case);
-        left -= u32::from(verdict.is_some());
-        verdict
+        left -= u32::from(!matches!(verdict, Judgement::NotJudged(_)));
+        Some(verdict)
     }))
 }
 
@@ -194,36 +194,37 @@ struct Judge {
 }
 
 impl Judge {
-    fn judge(&mut self, case: &AuditCase<'_>) -> Option<bool> {
+    fn judge(&mut self, case: &AuditCase<'_>) -> Judgement {
         let (theirs, end) = self.walk(case);
         let ours: Vec<Option<Place>> = native(case.words).collect();
         let n = theirs.len().min(ours.len());
         let differs = (0..n).find(|&at| ours[at] != Some(theirs[at].1));
         let whole = u32::from(case.cut) == abi::HF_CUT_NONE;
-        let agreed = match (differs, end) {
-            (Some(_), _) => Some(false),
-            (None, End::NoJudge(_)) => None,
+        let agrees = |agrees| if agrees { Judgement::Agrees } else { Judgement::Differs };
+        let verdict = match (differs, end) {
+            (Some(_), _) => Judgement::Differs,
+            (None, End::NoJudge(why)) => Judgement::NotJudged(why),
             // They end where we end, or we were cut and say so.
             (None, End::Root) => {
-                Some(ours.len() == theirs.len() || !whole && ours.len() < theirs.len())
+                agrees(ours.len() == theirs.len() || !whole && ours.len() < theirs.len())
             }
-            (None, End::CopyEnds) => Some(ours.len() >= theirs.len() || !whole),
-            (None, End::Refused(Error::ReturnAddressIsNull)) => Some(ours.len() <= theirs.len()),
-            (None, End::Refused(_)) => None,
+            (None, End::CopyEnds) => agrees(ours.len() >= theirs.len() || !whole),
+            (None, End::Refused(Error::ReturnAddressIsNull)) => agrees(ours.len() <= theirs.len()),
+            (None, End::Refused(_)) => Judgement::NotJudged("framehop goes no further"),
         };
-        match agreed {
-            Some(false) if self.n_logged < MAX_LOGGED => {
+        match verdict {
+            Judgement::Differs if self.n_logged < MAX_LOGGED => {
                 self.n_logged += 1;
                 log_disagreement(case, &theirs, end, differs.unwrap_or(n));
             }
-            None => {
+            Judgement::NotJudged(_) => {
                 let last = name(case, ours.last().copied().flatten());
                 let (at, of, cut) = (theirs.len(), ours.len(), case.cut);
                 tracing::trace!(?end, at, of, cut, last, "not judged");
             }
             _ => {}
         }
-        agreed
+        verdict
     }
 
     /// framehop's frames, leaf first, each with its process address.
@@ -395,7 +396,7 @@ mod tests {
 
     /// Judges a walk of three frames, each called from the start of one function; `change` may
     /// spoil what we say.
-    fn check(change: impl Fn(&mut Vec<u64>, &mut u8, &mut Vec<u8>), expect: Option<bool>) {
+    fn check(change: impl Fn(&mut Vec<u64>, &mut u8, &mut Vec<u8>), expect: Judgement) {
         let (files, id, function) = vdso();
         let mut regs = [0; abi::HF_NREGS as usize];
         regs[abi::HF_X86_PC as usize] = START + function;
@@ -429,16 +430,16 @@ mod tests {
     #[test]
     fn judges() {
         let whole = abi::HF_CUT_NONE as u8;
-        check(|_, _, _| {}, Some(true));
-        check(|_, _, stack| stack.truncate(8), Some(true));
+        check(|_, _, _| {}, Judgement::Agrees);
+        check(|_, _, stack| stack.truncate(8), Judgement::Agrees);
         for at in 0..3 {
-            check(|words, _, _| words[at] += 1, Some(false));
-            check(|words, _, _| words[at] ^= 1 << abi::HF_FRAME_FILE_SHIFT, Some(false));
+            check(|words, _, _| words[at] += 1, Judgement::Differs);
+            check(|words, _, _| words[at] ^= 1 << abi::HF_FRAME_FILE_SHIFT, Judgement::Differs);
         }
-        check(|words, cut, _| (words.truncate(2), *cut = whole).1, Some(false));
-        check(|words, _, _| words.push(words[2]), Some(false));
+        check(|words, cut, _| (words.truncate(2), *cut = whole).1, Judgement::Differs);
+        check(|words, _, _| words.push(words[2]), Judgement::Differs);
         // A frame short, but it says so.
-        check(|words, _, _| words.truncate(2), Some(true));
+        check(|words, _, _| words.truncate(2), Judgement::Agrees);
         // An interpreter's frame stands between native ones; another runtime's in the place of one.
         let dynamic = |runtime: u32| {
             let head = u64::from(abi::HF_FRAME_DYNAMIC) << abi::HF_FRAME_KIND_SHIFT
@@ -449,14 +450,17 @@ mod tests {
         for at in 0..=3 {
             check(
                 |words, _, _| drop(words.splice(at..at, dynamic(abi::HF_RUNTIME_CPYTHON))),
-                Some(true),
+                Judgement::Agrees,
             );
         }
         check(
             |words, _, _| drop(words.splice(1..2, dynamic(abi::HF_RUNTIME_HOTSPOT))),
-            Some(false),
+            Judgement::Differs,
         );
         // Ours left known code, and theirs cannot follow.
-        check(|_, _, stack| stack[8..16].copy_from_slice(&4096_u64.to_le_bytes()), None);
+        check(
+            |_, _, stack| stack[8..16].copy_from_slice(&4096_u64.to_le_bytes()),
+            Judgement::NotJudged("no mapping"),
+        );
     }
 }

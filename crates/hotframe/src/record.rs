@@ -817,6 +817,7 @@ impl Recorder {
                 sideband_lost,
                 kernel: &counters,
                 counts: &session.counts,
+                not_judged: &session.not_judged,
                 outcome: &outcome,
                 agent,
                 tables,

@@ -9,6 +9,7 @@ use hotframe_core::session::Counts;
 use hotframe_core::tables::TableStats;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// Everything the books are made of.
 pub struct Books<'a> {
@@ -21,6 +22,8 @@ pub struct Books<'a> {
     pub kernel: &'a abi::hf_counters,
     /// The session's.
     pub counts: &'a Counts,
+    /// Walks that an audit could say nothing of, by reason.
+    pub not_judged: &'a BTreeMap<&'static str, u64>,
     /// Side-band records that found no room in their ring.
     pub sideband_lost: u64,
     /// What naming did.
@@ -252,7 +255,11 @@ impl Books<'_> {
                 "by_function": self.losses.by_function,
             })),
             "names_refused": self.outcome.names_refused,
-            "audit": {"checked": counts.audited, "agreed": counts.agreed},
+            "audit": {
+                "checked": counts.audited,
+                "agreed": counts.agreed,
+                "not_judged": self.not_judged,
+            },
             "problems": self.outcome.problems,
         })
     }
@@ -289,8 +296,10 @@ mod tests {
             losses: Losses::default(),
             spilled: None,
             runtimes: &[],
+            not_judged: &BTreeMap::from([("no .eh_frame", 7)]),
         };
         let json = books.json();
+        assert_eq!(json["audit"]["not_judged"], json!({"no .eh_frame": 7}));
         let told = [
             "slices_refused",
             "told_refused",

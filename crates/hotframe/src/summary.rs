@@ -137,6 +137,9 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
             "{refused} children were not recorded, nor theirs: the filter holds {max} processes at a time"
         );
     }
+    if let Some(line) = audit(&stats["audit"]) {
+        let _ = writeln!(out, "{line}");
+    }
     let agent = &stats["agent"];
     let float = |value: &Value| value.as_f64().unwrap_or(0.0);
     let _ = writeln!(
@@ -181,9 +184,44 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
     out
 }
 
+/// What an audit found, if one was asked for and had samples: also why it found nothing.
+fn audit(books: &Value) -> Option<String> {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let checked = number(&books["checked"]);
+    let reasons = books["not_judged"].as_object().into_iter().flatten();
+    let reasons: Vec<(&String, u64)> = reasons.map(|(why, n)| (why, number(n))).collect();
+    let n_left: u64 = reasons.iter().map(|(_, n)| n).sum();
+    if checked + n_left == 0 {
+        return None;
+    }
+    let mut line = format!(
+        "audit: {checked} samples compared with an independent unwinder, {} agree",
+        number(&books["agreed"])
+    );
+    if n_left > 0 {
+        let reasons: Vec<String> = reasons.iter().map(|(why, n)| format!("{n} {why}")).collect();
+        let _ = write!(line, "; {n_left} that it cannot judge: {}", reasons.join(", "));
+    }
+    Some(line)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An audit that compares nothing says why.
+    #[test]
+    fn audits() {
+        let said = |books| audit(&books);
+        assert_eq!(said(serde_json::json!({"checked": 0, "agreed": 0, "not_judged": {}})), None);
+        assert_eq!(
+            said(serde_json::json!({"checked": 0, "not_judged": {"no .eh_frame": 9}})).as_deref(),
+            Some(
+                "audit: 0 samples compared with an independent unwinder, 0 agree; \
+                 9 that it cannot judge: 9 no .eh_frame"
+            )
+        );
+    }
 
     /// Children that the filter had no room for are said, and nothing is where it had.
     #[test]
