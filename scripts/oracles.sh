@@ -29,4 +29,5 @@ if [ "$(id -u)" = 0 ] && [ -x "$hotframe" ]; then
 else
 	echo 'other readers of a recording: SKIPPED: it needs root and a release build'
 fi
-${CARGO:-cargo} test --locked -p hotframe-formats --test oracles -- --nocapture
+# Of the workspace, as in test.sh: built once for both.
+${CARGO:-cargo} test --locked --workspace --exclude hotframe-live --test oracles -- --nocapture

@@ -7,7 +7,10 @@
 set -euo pipefail
 
 cargo=${CARGO:-cargo}
-$cargo test --locked --workspace --exclude hotframe-live
+# Always of the whole workspace: cargo builds what packages share with the features that the chosen ones
+# ask for, and another choice is another build of most of it.
+tests=($cargo test --locked --workspace)
+"${tests[@]}" --exclude hotframe-live
 
 if [ -e web/node_modules ] && command -v chromium >/dev/null; then
 	(cd web && npm run --silent check:browser)
@@ -35,7 +38,7 @@ live() { # what to say, arguments of cargo test
 	shift
 	local said names
 	said=$(mktemp)
-	if $cargo test --locked -p hotframe-live "$@" -- --test-threads=2 2>&1 | tee "$said"; then
+	if "${tests[@]}" "$@" -- --test-threads=2 2>&1 | tee "$said"; then
 		rm "$said"
 		return
 	fi
@@ -55,13 +58,17 @@ live() { # what to say, arguments of cargo test
 	esac
 	echo "live suite: FAILED, and is run once more:" $names
 	# shellcheck disable=SC2086
-	$cargo test --locked -p hotframe-live "$@" -- --test-threads=1 --exact $names
+	"${tests[@]}" "$@" -- --test-threads=1 --exact $names
 }
 # The fallbacks differ in the walk and its tables: that is what is run again for each.
+all=()
+for file in testing/live/tests/*.rs; do
+	all+=(--test "$(basename "$file" .rs)")
+done
 walks=(--test unwinding)
-[ "${FALLBACKS:-}" != all ] || walks=(--no-fail-fast)
+[ "${FALLBACKS:-}" != all ] || walks=(--no-fail-fast "${all[@]}")
 for force in tailcalls no-arena; do
 	HOTFRAME_FORCE=$force live " with HOTFRAME_FORCE=$force" "${walks[@]}"
 done
 unset HOTFRAME_FORCE
-live '' --no-fail-fast
+live '' --no-fail-fast "${all[@]}"
