@@ -389,10 +389,8 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 	else if (waiting > ring / 4 && want > 4 * HF_STACK_PAGE_BYTES)
 		want = 4 * HF_STACK_PAGE_BYTES;
 	if (counters->slice_window_bytes + want > hf_config.slice_bytes_per_s / 10 ||
-	    waiting + want > ring / 4 * 3) {
-		counters->slices_refused++;
+	    waiting + want > ring / 4 * 3)
 		return 0;
-	}
 	counters->slice_window_bytes += want;
 	HF_TRY_COPY(2)
 	HF_TRY_COPY(4)
@@ -410,13 +408,13 @@ static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *
 	__u64 seq = hf_send_stack(w, counters, sp);
 	int i;
 
-	if (!seq)
-		return 1;
-	if (!audit)
+	if (seq && !audit)
 		hf_moment(w);
-	slice = bpf_ringbuf_reserve(&hf_ring, sizeof(*slice), 0);
-	if (!slice)
+	slice = seq ? bpf_ringbuf_reserve(&hf_ring, sizeof(*slice), 0) : NULL;
+	if (!slice) {
+		counters->slices_refused++;
 		return 1;
+	}
 	slice->sample = w->sample;
 	slice->sample.type = HF_RECORD_SLICE;
 	slice->sample.n_words = 0;

@@ -514,7 +514,7 @@ struct hf_counters {
 	__u64 taken;
 	__u64 emitted;
 	__u64 slices;
-	__u64 slices_refused; /* over the byte rate, or the ring was nearly full */
+	__u64 slices_refused; /* over the byte rate, or the ring had no room */
 	__u64 filtered[HF_FILTERED_COUNT];
 	__u64 lost[HF_LOST_COUNT];
 	__u64 space_records_lost;
