@@ -694,7 +694,7 @@ impl Session {
             is_dirty = self.processes.get(pid).map(|process| process.is_dirty),
             "a slice"
         );
-        let mut cut = (abi::HF_CUT_PROCESS_GONE, slice.missing_pc);
+        let mut cut = (abi::HF_CUT_BUDGET, slice.missing_pc);
         if self.processes.get(pid).is_none_or(|process| !process.is_complete) {
             self.processes.refresh(pid, now_ns, &mut self.files);
         }
@@ -702,6 +702,9 @@ impl Session {
             Beyond { pid, memory: None, is_opened: false, last: None, signal_at: None };
         for _ in 0..MAX_LOADS_PER_WALK {
             if !self.publish(pid, now_ns) {
+                if self.processes.get(pid).is_none_or(|process| process.mappings.is_empty()) {
+                    cut.0 = without_mappings(pid);
+                }
                 break;
             }
             let Some(process) = self.processes.get(pid) else {
@@ -1095,6 +1098,18 @@ fn infos<'a>(words: &[u64], frames: &'a [Frame]) -> Vec<FrameInfo<'a>> {
         .collect()
 }
 
+/// Why a walk cannot go on if no mapping of its process is known: it ended, or may not be read (a /proc that
+/// hides others' processes, no CAP_SYS_PTRACE).
+fn without_mappings(pid: u32) -> u32 {
+    use nix::errno::Errno;
+    let is_there = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), None);
+    if is_there == Err(Errno::ESRCH) {
+        abi::HF_CUT_PROCESS_GONE
+    } else {
+        abi::HF_CUT_UNKNOWN_MAPPING
+    }
+}
+
 fn unnamed(why: Why) -> hotframe_frames::Why {
     match why {
         Why::ProcessGone => hotframe_frames::Why::ProcessGone,
@@ -1399,6 +1414,34 @@ mod tests {
         let told: Vec<(u32, String)> = session.processes.problems().collect();
         assert!(told.len() == 1 && told[0].0 == 7, "{told:?}");
         assert!(told[0].1.contains("8192 places: 3 found no room"), "{told:?}");
+    }
+
+    /// A stack that cannot be finished says why: its process ended, or shows no mappings, or there is no room
+    /// for them.
+    #[test]
+    fn why_a_stack_is_not_finished() {
+        let cut = |pid: u32, is_full: bool| {
+            let mut tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
+            while is_full && tables.add_blob(&[abi::hf_mapping::new_zeroed()], 0).is_some() {}
+            let mut session = Session::new(tables, None);
+            let mut slice = abi::hf_slice::new_zeroed();
+            (slice.sample.tgid, slice.sample.weight) = (pid, 1);
+            let stack = Stack { addr: 0, bytes: Vec::new() };
+            let head = slice.sample;
+            session.finish_slice(&head, &[], &slice, &stack, 1);
+            let reason = session.counts.cut.iter().position(|&n| n > 0).expect("it is cut");
+            reason as u32
+        };
+        let mut child = std::process::Command::new("true").spawn().expect("a child");
+        // It has no mappings any more, and is there until it is waited for, as one that may not be read.
+        let maps = format!("/proc/{}/maps", child.id());
+        while std::fs::read_to_string(&maps).is_ok_and(|text| !text.is_empty()) {
+            std::thread::yield_now();
+        }
+        assert_eq!(cut(child.id(), false), abi::HF_CUT_UNKNOWN_MAPPING);
+        child.wait().expect("it ends");
+        assert_eq!(cut(child.id(), false), abi::HF_CUT_PROCESS_GONE);
+        assert_eq!(cut(std::process::id(), true), abi::HF_CUT_BUDGET);
     }
 
     /// No number of parts makes a stack longer than any that is walked.
