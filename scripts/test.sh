@@ -10,6 +10,19 @@ cargo=${CARGO:-cargo}
 # Always of the whole workspace: cargo builds what packages share with the features that the chosen ones
 # ask for, and another choice is another build of most of it.
 tests=($cargo test --locked --workspace)
+"${tests[@]}" --exclude hotframe-live --no-run
+build() {
+	# Whether it stands alone does not depend on how much time went into making it fast. First, since
+	# both builds leave the program at one place.
+	PROFILE=release scripts/dist.sh && $cargo build --release --locked -p hotframe
+}
+# While these run, which leaves a CPU idle most of the time, what the live suite needs is built.
+if [ "$(id -u)" = 0 ]; then
+	said=$(mktemp)
+	build >"$said" 2>&1 &
+	built=$!
+	trap 'kill $built 2>/dev/null || true; rm -f "$said"' EXIT
+fi
 "${tests[@]}" --exclude hotframe-live
 
 if [ -e web/node_modules ] && command -v chromium >/dev/null; then
@@ -23,10 +36,8 @@ if [ "$(id -u)" != 0 ]; then
 	echo 'live suite: SKIPPED: it needs root (sudo -E make test)'
 	exit 0
 fi
-# Whether it stands alone does not depend on how much time went into making it fast. First, since both
-# builds leave the program at one place.
-PROFILE=release scripts/dist.sh
-$cargo build --release --locked -p hotframe
+wait $built || { cat "$said"; exit 1; }
+cat "$said"
 scripts/oracles.sh
 HOTFRAME_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/hotframe")
 HOTFRAME_DIST=$(realpath dist/hotframe)
