@@ -45,8 +45,9 @@ pub enum Identity {
     /// Device (major, minor), inode.
     Inode(u32, u32, u64),
     /// The same on a device without a number of its own (major 0: overlayfs, btrfs, tmpfs). The subvolumes
-    /// of a btrfs are one such device, and each numbers its inodes from 256 on: only with its path is it one
-    /// file.
+    /// of a btrfs are one such device, and each numbers its inodes from 256 on: a file is one only with its
+    /// path, and with what that begins at, since containers may be snapshots of one subvolume. One that is seen
+    /// from two roots is two files, unless they have a build id.
     Numberless {
         /// Minor number.
         minor: u32,
@@ -54,11 +55,33 @@ pub enum Identity {
         inode: u64,
         /// Path without ` (deleted)`.
         path: Box<str>,
+        /// Device of the process's root directory, as stat tells it (the subvolume's); 0: unknown.
+        root: u64,
     },
     /// The vDSO.
     Vdso,
     /// An image that a process registered, rewritten: all of its bytes.
     Image(Arc<[u8]>),
+}
+
+impl Identity {
+    /// The identity of a file that a process maps under a path without ` (deleted)`: what a device and an inode
+    /// leave open is added.
+    #[must_use]
+    pub fn in_process(self, path: &str, pid: u32) -> Identity {
+        let Identity::Inode(0, minor, inode) = self else { return self };
+        let root = std::fs::metadata(format!("/proc/{pid}/root")).map_or(0, |root| root.dev());
+        Identity::Numberless { minor, inode, path: path.into(), root }
+    }
+
+    /// Bytes on the heap: the table by identity has them once more.
+    fn heap_bytes(&self) -> usize {
+        2 * match self {
+            Identity::BuildId(bytes) => bytes.capacity(),
+            Identity::Numberless { path, .. } => path.len(),
+            Identity::Inode(..) | Identity::Vdso | Identity::Image(_) => 0,
+        }
+    }
 }
 
 /// Bytes of a file or of the vDSO's image.
@@ -169,12 +192,7 @@ impl Files {
     /// The id of a mapping's file, known or new; 0 when there is no room for more.
     pub fn intern(&mut self, identity: Identity, path: &str, pid: u32) -> FileId {
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-        let identity = match identity {
-            Identity::Inode(0, minor, inode) => {
-                Identity::Numberless { minor, inode, path: path.into() }
-            }
-            numbered => numbered,
-        };
+        let identity = identity.in_process(path, pid);
         if let Some(&id) = self.by_identity.get(&identity) {
             return id;
         }
@@ -340,6 +358,7 @@ impl Files {
                 size_of::<CodeFile>()
                     + file.path.capacity()
                     + file.build_id.capacity()
+                    + file.identity.heap_bytes()
                     + match &file.state {
                         State::Open(source) => {
                             let image = match source.file().reader() {

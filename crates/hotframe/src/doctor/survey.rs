@@ -9,6 +9,7 @@
 
 use crate::registry::RUNTIMES;
 use hotframe_core::chain;
+use hotframe_core::files::Identity;
 use hotframe_core::processes::{self, Executable};
 use hotframe_core::runtimes::Recognised;
 use hotframe_jitmap as jitmap;
@@ -16,7 +17,7 @@ use hotframe_objects::{ElfFile, ReadAt};
 use hotframe_runtime::{Memory, Naming};
 use hotframe_symbols as symbols;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -190,7 +191,7 @@ pub(super) const MARKERS: [Marker; 9] = [
 /// What runs now: files and runtimes.
 #[derive(Default)]
 pub(super) struct Survey {
-    files: BTreeMap<((u32, u32), u64), usize>,
+    files: HashMap<Identity, usize>,
     code: Vec<CodeReport>,
     /// Per file in `code`: the runtime it is.
     runtime_of: Vec<Option<&'static str>>,
@@ -259,14 +260,14 @@ impl Survey {
 
     /// Index of the file behind a mapping; `None` when it is no file of code or there are enough.
     fn file(&mut self, pid: u32, mapping: &Executable<'_>) -> Option<usize> {
-        let key = (mapping.device, mapping.inode);
+        let path = mapping.path.strip_suffix(" (deleted)").unwrap_or(mapping.path);
+        let key = mapping.identity().in_process(path, pid);
         if let Some(&at) = self.files.get(&key) {
             return Some(at);
         }
         if self.code.len() >= FILES_MAX {
             return None;
         }
-        let path = mapping.path.strip_suffix(" (deleted)").unwrap_or(mapping.path);
         let mut report = CodeReport {
             path: path.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
             build_id: None,
