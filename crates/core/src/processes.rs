@@ -441,6 +441,27 @@ impl<'a> Executable<'a> {
     }
 }
 
+/// Does a process go on whose first thread ended? Others may, and one of them may have made it another
+/// program: exec ends the rest and takes the first one's place.
+pub fn goes_on(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| !is_over(&stat))
+}
+
+/// May it? Also one does of which nothing may be read (a /proc that hides others' processes).
+pub(crate) fn may_go_on(pid: u32) -> bool {
+    let there = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), None);
+    there != Err(nix::errno::Errno::ESRCH)
+        && !std::fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_over(&stat))
+}
+
+/// proc_pid_stat(5): the state is field 3, behind the name in parentheses, num_threads field 20.
+fn is_over(stat: &[u8]) -> bool {
+    let stat = String::from_utf8_lossy(stat);
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return true };
+    let n_threads = rest.split(' ').nth(20 - 3).and_then(|n| n.parse().ok()).unwrap_or(0);
+    rest.starts_with(['Z', 'X']) && n_threads <= 1
+}
+
 /// What `/proc/PID/maps` says, up to a bound. Names are bytes: what of them is not UTF-8 is replaced.
 pub fn maps_text(pid: u32) -> Option<String> {
     use std::io::Read as _;
@@ -763,5 +784,17 @@ mod tests {
         assert_eq!(parse_cgroup("0::/system.slice/a\n"), ("", "/system.slice/a"));
         assert_eq!(parse_cgroup("4:cpu,memory:/box\n0::/\n"), ("cpu,memory", "/box"));
         assert_eq!(parse_cgroup(""), ("", "/"));
+    }
+
+    /// A process is over once its last thread is; a name may look like the rest of the line.
+    #[test]
+    fn what_is_over() {
+        let line = |name: &str, state: char, n_threads: u32| {
+            format!("7 ({name}) {state}{} {n_threads} 0 9", " 1".repeat(16)).into_bytes()
+        };
+        assert!(!is_over(&line("a", 'R', 1)) && !is_over(&line("a", 'Z', 2)));
+        assert!(is_over(&line("a", 'Z', 1)) && is_over(&line("a) R 1", 'Z', 0)));
+        assert!(!is_over(&line("a) Z 1", 'S', 1)) && is_over(b"7"));
+        assert!(goes_on(std::process::id()) && may_go_on(std::process::id()));
     }
 }

@@ -702,8 +702,14 @@ impl Session {
             Beyond { pid, memory: None, is_opened: false, last: None, signal_at: None };
         for _ in 0..MAX_LOADS_PER_WALK {
             if !self.publish(pid, now_ns) {
-                if self.processes.get(pid).is_none_or(|process| process.mappings.is_empty()) {
-                    cut.0 = without_mappings(pid);
+                let process = self.processes.get(pid);
+                if process.is_none_or(|process| process.mappings.is_empty()) {
+                    let has_ended = process.is_some_and(|process| process.exited_ns.is_some());
+                    cut.0 = if has_ended || !processes::may_go_on(pid) {
+                        abi::HF_CUT_PROCESS_GONE
+                    } else {
+                        abi::HF_CUT_UNKNOWN_MAPPING
+                    };
                 }
                 break;
             }
@@ -1098,18 +1104,6 @@ fn infos<'a>(words: &[u64], frames: &'a [Frame]) -> Vec<FrameInfo<'a>> {
         .collect()
 }
 
-/// Why a walk cannot go on if no mapping of its process is known: it ended, or may not be read (a /proc that
-/// hides others' processes, no CAP_SYS_PTRACE).
-fn without_mappings(pid: u32) -> u32 {
-    use nix::errno::Errno;
-    let is_there = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), None);
-    if is_there == Err(Errno::ESRCH) {
-        abi::HF_CUT_PROCESS_GONE
-    } else {
-        abi::HF_CUT_UNKNOWN_MAPPING
-    }
-}
-
 fn unnamed(why: Why) -> hotframe_frames::Why {
     match why {
         Why::ProcessGone => hotframe_frames::Why::ProcessGone,
@@ -1433,12 +1427,11 @@ mod tests {
             reason as u32
         };
         let mut child = std::process::Command::new("true").spawn().expect("a child");
-        // It has no mappings any more, and is there until it is waited for, as one that may not be read.
-        let maps = format!("/proc/{}/maps", child.id());
-        while std::fs::read_to_string(&maps).is_ok_and(|text| !text.is_empty()) {
+        while processes::goes_on(child.id()) {
             std::thread::yield_now();
         }
-        assert_eq!(cut(child.id(), false), abi::HF_CUT_UNKNOWN_MAPPING);
+        // It has no mappings any more, and is there until it is waited for.
+        assert_eq!(cut(child.id(), false), abi::HF_CUT_PROCESS_GONE);
         child.wait().expect("it ends");
         assert_eq!(cut(child.id(), false), abi::HF_CUT_PROCESS_GONE);
         assert_eq!(cut(std::process::id(), true), abi::HF_CUT_BUDGET);

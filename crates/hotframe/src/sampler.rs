@@ -6,6 +6,7 @@
 use crate::record::now_ns;
 use hotframe_bpf::Kernel;
 use hotframe_bpf::ring::Ring;
+use hotframe_core::processes::goes_on;
 use hotframe_core::session::Session;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::os::fd::BorrowedFd;
@@ -128,14 +129,4 @@ fn enable_runtimes(kernel: &mut Kernel, session: &mut Session) {
         ));
         session.runtimes.refuse(kernel.refused_runtimes());
     }
-}
-
-/// Does a process go on whose first thread ended? Others may, and one of them may have made it another
-/// program: exec ends the rest and takes the first one's place.
-pub fn goes_on(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
-    // proc_pid_stat(5): the state is field 3, num_threads field 20.
-    let n_threads = rest.split(' ').nth(20 - 3).and_then(|n| n.parse().ok()).unwrap_or(0);
-    !rest.starts_with(['Z', 'X']) || n_threads > 1
 }
