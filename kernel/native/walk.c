@@ -61,6 +61,7 @@ static _Thread_local struct hf_cache hf_native_cache;
 
 static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr, int what)
 {
+	/* Nothing but what a signal saved is read to there. */
 	if (dst == w->sigcontext)
 		what = HF_READ_SIGNAL;
 	return hf_read(hf_read_context, dst, bytes, addr, what);

@@ -35,10 +35,9 @@
 #ifndef HF_HOTSPOT_STEP_H
 #define HF_HOTSPOT_STEP_H
 
-#include "hotspot/bpf/interpreted.h"
-
 #include "hotspot/bpf/blob.h"
 #include "hotspot/bpf/compiled.h"
+#include "hotspot/bpf/interpreted.h"
 #include "hotspot/bpf/stub.h"
 
 HF_STEP_FN int hf_step_hotspot(struct hf_walk *w)
