@@ -19,9 +19,11 @@ build() {
 # While these run, which leaves a CPU idle most of the time, what the live suite needs is built.
 if [ "$(id -u)" = 0 ]; then
 	said=$(mktemp)
+	set -m # a group of its own, so that what it started ends with it
 	build >"$said" 2>&1 &
 	built=$!
-	trap 'kill $built 2>/dev/null || true; rm -f "$said"' EXIT
+	set +m
+	trap 'kill -- -$built 2>/dev/null || true; rm -f "$said"' EXIT
 fi
 "${tests[@]}" --exclude hotframe-live
 
@@ -36,8 +38,12 @@ if [ "$(id -u)" != 0 ]; then
 	echo 'live suite: SKIPPED: it needs root (sudo -E make test)'
 	exit 0
 fi
-wait $built || { cat "$said"; exit 1; }
+code=0
+wait $built || code=$?
+trap - EXIT
 cat "$said"
+rm "$said"
+[ $code = 0 ] || exit $code
 scripts/oracles.sh
 HOTFRAME_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/hotframe")
 HOTFRAME_DIST=$(realpath dist/hotframe)

