@@ -344,6 +344,22 @@ mod tests {
         }
     }
 
+    /// Tables of one file that is mapped at `image`, of so many blocks, and what a process's walk begins with.
+    fn one_file(image: u64, n_blocks: u32) -> (Tables, crate::tables::Blob) {
+        let mut tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
+        let mapping = abi::hf_mapping {
+            start: image,
+            end: image + u64::from(n_blocks * abi::HF_BLOCK_BYTES),
+            image,
+            file_id: 1,
+            file_off: tables.add_file(1, n_blocks).expect("room"),
+            runtime_off: 0,
+            reserved: 0,
+        };
+        let blob = tables.add_blob(&[mapping], 0).expect("room");
+        (tables, blob)
+    }
+
     /// Go called C, which called Go: the way leads over C's frames on the thread's stack, and back to
     /// the goroutine's where it is now, not where C's frames say that it was. C's rows come late.
     #[test]
@@ -390,18 +406,7 @@ mod tests {
             (MOVED_FROM + 8, IN + WRONG),
         ];
         let walked = |pc: u64, sp: u64, fp: u64| {
-            let mut tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
-            let file_off = tables.add_file(1, 2).expect("room");
-            let mapping = abi::hf_mapping {
-                start: IMAGE,
-                end: IMAGE + 0x2_0000,
-                image: IMAGE,
-                file_id: 1,
-                file_off,
-                runtime_off: 0,
-                reserved: 0,
-            };
-            let blob = tables.add_blob(&[mapping], 0).expect("room");
+            let (mut tables, blob) = one_file(IMAGE, 2);
             let mut regs = [0; abi::HF_NREGS as usize];
             regs[abi::HF_X86_PC as usize] = IN + pc;
             regs[abi::HF_X86_RSP as usize] = sp;
@@ -452,18 +457,7 @@ mod tests {
             row(BY_REGISTER, abi::HF_RULE_SIDE, 0),
         ];
         let cut = |pc: u64, caller: u64, after_heuristic: bool| {
-            let mut tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
-            let file_off = tables.add_file(1, 1).expect("room");
-            let mapping = abi::hf_mapping {
-                start: IMAGE,
-                end: IMAGE + 0x1_0000,
-                image: IMAGE,
-                file_id: 1,
-                file_off,
-                runtime_off: 0,
-                reserved: 0,
-            };
-            let blob = tables.add_blob(&[mapping], 0).expect("room");
+            let (mut tables, blob) = one_file(IMAGE, 1);
             assert!(tables.add_block(1, 0, &rows, &[rule]));
             let mut regs = [0; abi::HF_NREGS as usize];
             regs[abi::HF_X86_PC as usize] = IMAGE + pc + 8;
