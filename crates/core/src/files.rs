@@ -65,13 +65,12 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The identity of a file that a process maps under a path without ` (deleted)`: what a device and an inode
-    /// leave open is added.
+    /// The identity of a file that a process maps under a path: what a device and an inode leave open is
+    /// added. `root` is asked for the process's [`root_device`] if that is needed.
     #[must_use]
-    pub fn in_process(self, path: &str, pid: u32) -> Identity {
+    pub fn in_process(self, path: &str, root: impl FnOnce() -> u64) -> Identity {
         let Identity::Inode(0, minor, inode) = self else { return self };
-        let root = std::fs::metadata(format!("/proc/{pid}/root")).map_or(0, |root| root.dev());
-        Identity::Numberless { minor, inode, path: path.into(), root }
+        Identity::Numberless { minor, inode, path: linked_path(path).into(), root: root() }
     }
 
     /// Bytes on the heap: the table by identity has them once more.
@@ -82,6 +81,16 @@ impl Identity {
             Identity::Inode(..) | Identity::Vdso | Identity::Image(_) => 0,
         }
     }
+}
+
+/// Device of a process's root directory, as stat tells it; 0: unknown.
+pub fn root_device(pid: u32) -> u64 {
+    std::fs::metadata(format!("/proc/{pid}/root")).map_or(0, |root| root.dev())
+}
+
+/// The path that a file had, without ` (deleted)`.
+pub fn linked_path(path: &str) -> &str {
+    path.strip_suffix(" (deleted)").unwrap_or(path)
 }
 
 /// Bytes of a file or of the vDSO's image.
@@ -191,8 +200,7 @@ impl Files {
 
     /// The id of a mapping's file, known or new; 0 when there is no room for more.
     pub fn intern(&mut self, identity: Identity, path: &str, pid: u32) -> FileId {
-        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-        let identity = identity.in_process(path, pid);
+        let identity = identity.in_process(path, || root_device(pid));
         if let Some(&id) = self.by_identity.get(&identity) {
             return id;
         }
@@ -204,7 +212,7 @@ impl Files {
             _ => Vec::new(),
         };
         self.files.push(CodeFile {
-            path: path.to_owned(),
+            path: linked_path(path).to_owned(),
             identity: identity.clone(),
             build_id,
             state: State::Unopened,

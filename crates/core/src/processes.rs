@@ -10,10 +10,11 @@
 //! it. A pc outside of the known mappings lets `/proc/PID/maps` be read again, at most once in a
 //! time that doubles up to [`REREAD_MAX_NS`].
 
-use crate::files::{FileId, Files, Identity};
+use crate::files::{FileId, Files, Identity, linked_path, root_device};
 use crate::sideband::Event;
 use crate::tables::Blob;
 use hotframe_abi as abi;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead as _;
 use std::rc::Rc;
@@ -373,9 +374,8 @@ fn is_file(path: &str) -> bool {
 
 /// The executable mappings of a live process, and how many found no room among them.
 fn read_maps(pid: u32, files: &mut Files) -> Option<(Vec<Mapping>, u64)> {
-    let file = std::fs::File::open(format!("/proc/{pid}/maps")).ok()?;
-    let mut reader =
-        std::io::BufReader::with_capacity(32 << 10, std::io::Read::take(file, MAPS_MAX_BYTES));
+    let mut reader = std::io::BufReader::with_capacity(32 << 10, open_maps(pid)?);
+    let root = LazyCell::new(|| root_device(pid));
     let (mut mappings, mut without_room) = (Vec::new(), 0);
     let mut line = Vec::new();
     loop {
@@ -383,7 +383,8 @@ fn read_maps(pid: u32, files: &mut Files) -> Option<(Vec<Mapping>, u64)> {
         if reader.read_until(b'\n', &mut line).ok()? == 0 {
             break;
         }
-        let Some(mapping) = parse_maps_line(&String::from_utf8_lossy(&line), pid, files) else {
+        let line = String::from_utf8_lossy(&line);
+        let Some(mapping) = parse_maps_line(&line, pid, || *root, files) else {
             continue;
         };
         // In the order of the file, so that a process of very many costs one pass.
@@ -462,16 +463,25 @@ fn is_over(stat: &[u8]) -> bool {
     rest.starts_with(['Z', 'X']) && n_threads <= 1
 }
 
+fn open_maps(pid: u32) -> Option<std::io::Take<std::fs::File>> {
+    let file = std::fs::File::open(format!("/proc/{pid}/maps")).ok()?;
+    Some(std::io::Read::take(file, MAPS_MAX_BYTES))
+}
+
 /// What `/proc/PID/maps` says, up to a bound. Names are bytes: what of them is not UTF-8 is replaced.
 pub fn maps_text(pid: u32) -> Option<String> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(format!("/proc/{pid}/maps")).ok()?;
-    file.take(MAPS_MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    open_maps(pid)?.read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn parse_maps_line(line: &str, pid: u32, files: &mut Files) -> Option<Mapping> {
+fn parse_maps_line(
+    line: &str,
+    pid: u32,
+    root: impl FnOnce() -> u64,
+    files: &mut Files,
+) -> Option<Mapping> {
     let mapping = Executable::parse(line)?;
     let Executable { start, end, pgoff, path, .. } = mapping;
     if path == "[vsyscall]" {
@@ -480,7 +490,7 @@ fn parse_maps_line(line: &str, pid: u32, files: &mut Files) -> Option<Mapping> {
     let file = if path == "[vdso]" {
         files.intern(Identity::Vdso, path, pid)
     } else if mapping.inode != 0 && is_file(path) {
-        files.intern(mapping.identity(), path, pid)
+        files.intern(mapping.identity().in_process(path, root), path, pid)
     } else {
         0
     };
@@ -531,7 +541,7 @@ pub fn read_facts(
             .find_map(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok())
             .unwrap_or_default();
         let path = path.to_string_lossy();
-        path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
+        linked_path(&path).to_owned()
     };
     let read_comm = || {
         let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -696,13 +706,13 @@ mod tests {
     fn maps_lines() {
         let mut files = Files::default();
         let line = "7f0000001000-7f0000002000 r-xp 00001000 fe:00 1234   /usr/lib/a b.so\n";
-        let mapping = parse_maps_line(line, 1, &mut files).expect("an executable mapping");
+        let mapping = parse_maps_line(line, 1, || 0, &mut files).expect("an executable mapping");
         assert_eq!((mapping.start, mapping.pgoff), (0x7f00_0000_1000, 0x1000));
         assert_eq!(files.get(mapping.file).expect("a file").path, "/usr/lib/a b.so");
-        assert_eq!(parse_maps_line("00-10 rw-p 0 00:00 0 \n", 1, &mut files), None);
-        let anon = parse_maps_line("1000-2000 rwxp 00000000 00:00 0 \n", 1, &mut files);
+        assert_eq!(parse_maps_line("00-10 rw-p 0 00:00 0 \n", 1, || 0, &mut files), None);
+        let anon = parse_maps_line("1000-2000 rwxp 00000000 00:00 0 \n", 1, || 0, &mut files);
         assert_eq!(anon.expect("executable").file, 0);
-        assert_eq!(parse_maps_line("garbage", 1, &mut files), None);
+        assert_eq!(parse_maps_line("garbage", 1, || 0, &mut files), None);
     }
 
     /// The path of a cgroup is known by its inode once a process was there, and by that alone; of

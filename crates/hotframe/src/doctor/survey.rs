@@ -9,7 +9,7 @@
 
 use crate::registry::RUNTIMES;
 use hotframe_core::chain;
-use hotframe_core::files::Identity;
+use hotframe_core::files::{self, Identity, linked_path, root_device};
 use hotframe_core::processes::{self, Executable};
 use hotframe_core::runtimes::Recognised;
 use hotframe_jitmap as jitmap;
@@ -260,8 +260,8 @@ impl Survey {
 
     /// Index of the file behind a mapping; `None` when it is no file of code or there are enough.
     fn file(&mut self, pid: u32, mapping: &Executable<'_>) -> Option<usize> {
-        let path = mapping.path.strip_suffix(" (deleted)").unwrap_or(mapping.path);
-        let key = mapping.identity().in_process(path, pid);
+        let path = linked_path(mapping.path);
+        let key = mapping.identity().in_process(path, || root_device(pid));
         if let Some(&at) = self.files.get(&key) {
             return Some(at);
         }
@@ -382,8 +382,7 @@ fn names_of(sources: &symbols::Sources) -> Names {
 
 fn open_mapped(pid: u32, mapping: &Executable<'_>) -> std::io::Result<fs::File> {
     let Executable { start, end, path, .. } = *mapping;
-    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-    hotframe_core::files::open_mapped(pid, start, end, path, &mapping.identity())
+    files::open_mapped(pid, start, end, linked_path(path), &mapping.identity())
 }
 
 /// The executable mappings of a process, but for the kernel's own: the vDSO, the uprobes' page and the like.
