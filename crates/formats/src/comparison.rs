@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 
-use hotframe_core::profile::{Kind, Meta, Process, Profile};
+use hotframe_core::profile::{Function, Kind, Meta, Process, Profile};
 
 use crate::{Error, canonical};
 
@@ -141,31 +141,36 @@ fn append(to: &mut Profile, from: &Profile) {
     samples.weight.extend(&from.samples.weight);
 }
 
-/// Gives functions without a file that of the other side's function of the same name.
+/// Gives functions without a file, and those whose format tells no kinds, what the other side says of its
+/// function of the same name.
 fn adopt_files(profile: &mut Profile, n_before: usize) {
-    let (before, after) = profile.functions.split_at(n_before);
-    let known = |functions: &[hotframe_core::profile::Function]| {
-        let mut known = HashMap::new();
-        for function in functions.iter().filter(|function| function.file != 0) {
+    let (before, after) = profile.functions.split_at_mut(n_before);
+    adopt(before, after);
+    // What was adopted is known by now: two names for no kind do not change places.
+    adopt(after, before);
+}
+
+fn adopt(functions: &mut [Function], others: &[Function]) {
+    let mut known = HashMap::new();
+    for has_file in [true, false] {
+        for function in others.iter().filter(|function| (function.file != 0) == has_file) {
             let found = (function.file, function.kind);
             known.entry((function.name, Some(function.kind))).or_insert(found);
             known.entry((function.name, None)).or_insert(found);
         }
-        known
-    };
-    let (of_before, of_after) = (known(before), known(after));
-    let (before, after) = profile.functions.split_at_mut(n_before);
-    for (functions, others) in [(before, of_after), (after, of_before)] {
-        for function in functions.iter_mut().filter(|function| function.file == 0) {
-            let exact = others.get(&(function.name, Some(function.kind)));
-            // Formats without kinds call everything native, or made by some JIT compiler.
-            let any = || {
-                let loose = matches!(function.kind, Kind::Native | Kind::Jit);
-                others.get(&(function.name, None)).filter(|_| loose)
-            };
-            if let Some(&(file, kind)) = exact.or_else(any) {
-                (function.file, function.kind) = (file, kind);
-            }
+    }
+    for function in functions.iter_mut().filter(|function| function.file == 0) {
+        let exact = known.get(&(function.name, Some(function.kind)));
+        // Formats without kinds call everything native, or made by some JIT compiler.
+        let any = || {
+            known.get(&(function.name, None)).filter(|&&(_, kind)| match function.kind {
+                Kind::Native => true,
+                Kind::Jit => kind != Kind::Native,
+                _ => false,
+            })
+        };
+        if let Some(&(file, kind)) = exact.or_else(any) {
+            (function.file, function.kind) = (file, kind);
         }
     }
 }
@@ -209,6 +214,25 @@ mod tests {
         for name in ["main", "a && b 'quoted' \\ back"] {
             assert!(files.contains_key(name), "{:?}", files.keys());
             assert!(!files[name].contains(&0), "{name}: {:?}", files[name]);
+        }
+    }
+
+    /// A function that has no file on either side has the kind that one of them tells.
+    #[test]
+    fn without_kinds() {
+        let mut whole = synthetic::small();
+        whole.functions.iter_mut().for_each(|function| function.file = 0);
+        let mut bytes = Vec::new();
+        Format::Pprof.write(&whole, &mut bytes).expect("written");
+        let other = Format::Pprof.read(&bytes).expect("read");
+        for (one, two) in [(&whole, &other), (&other, &whole)] {
+            let both = Comparison::new(("a", one), ("b", two)).expect("fits");
+            let nodes = |profile: &Profile| {
+                let functions = profile.functions.iter();
+                let node = |f: &Function| (profile.strings.get(f.name).to_owned(), f.kind as u8);
+                functions.map(node).collect::<std::collections::BTreeSet<_>>()
+            };
+            assert_eq!(nodes(&both.profile), nodes(&whole));
         }
     }
 }
