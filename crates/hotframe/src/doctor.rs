@@ -23,6 +23,7 @@ mod survey;
 use crate::cli::Doctor as Options;
 use crate::record;
 use crate::record::now_ns;
+use anyhow::Context as _;
 use hotframe_abi as abi;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
 use serde::Serialize;
@@ -104,12 +105,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let works = doctor.findings.iter().all(|finding| finding.level != Level::Fatal);
     let report = Report { works, findings: doctor.findings, code, runtimes };
     let mut out = std::io::stdout().lock();
-    if options.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        out.write_all(text(&report).as_bytes())?;
-    }
+    let said =
+        if options.json { serde_json::to_string_pretty(&report)? + "\n" } else { text(&report) };
+    out.write_all(said.as_bytes()).and_then(|()| out.flush()).context("writing to stdout")?;
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

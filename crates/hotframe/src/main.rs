@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .without_time()
         .init();
-    let result = match cli.command {
+    let result = output::check_invoking_user().and_then(|()| match cli.command {
         cli::Command::Record(options) => record::run(&options),
         cli::Command::Top(options) => top::run(&options),
         cli::Command::Doctor(options) => doctor::run(&options),
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         cli::Command::Convert(options) => convert::run(&options),
         cli::Command::View(options) => view::run(&options),
         cli::Command::Diff(options) => diff::run(&options),
-    };
+    });
     match result {
         Ok(code) => code,
         // Who reads our output has seen enough, as `| head` has: nothing went wrong.

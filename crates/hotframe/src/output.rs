@@ -339,13 +339,41 @@ impl Drop for FileIds {
     }
 }
 
-/// The user who called sudo, if that is how we run.
+/// The user who called sudo, if that is how we run; see [`check_invoking_user`].
 pub fn invoking_user() -> Option<(u32, u32)> {
+    sudo_ids().ok().flatten()
+}
+
+/// Refuses what sudo cannot have set: what is to run and to be written as somebody else must not be
+/// root's by mistake.
+///
+/// # Errors
+/// Wrong usage: the variable, what it is, and what was expected.
+pub fn check_invoking_user() -> anyhow::Result<()> {
+    sudo_ids().map(drop).map_err(crate::Exit::usage)
+}
+
+fn sudo_ids() -> Result<Option<(u32, u32)>, String> {
     if !geteuid().is_root() {
-        return None;
+        return Ok(None);
     }
-    let id = |name| std::env::var(name).ok()?.parse().ok();
-    Some((id("SUDO_UID")?, id("SUDO_GID")?))
+    ids_of(std::env::var_os("SUDO_UID"), std::env::var_os("SUDO_GID"))
+}
+
+fn ids_of(uid: Option<OsString>, gid: Option<OsString>) -> Result<Option<(u32, u32)>, String> {
+    let id = |name, value: &OsStr| {
+        let number = value.to_str().and_then(|text| text.parse().ok());
+        // -1 is nobody's: setresuid(2) leaves what is.
+        number.filter(|&id| id != u32::MAX).ok_or_else(|| {
+            format!("{name} is {value:?}: expected the number that sudo sets, or no {name}")
+        })
+    };
+    match (uid, gid) {
+        (None, None) => Ok(None),
+        (Some(uid), Some(gid)) => Ok(Some((id("SUDO_UID", &uid)?, id("SUDO_GID", &gid)?))),
+        (Some(_), None) => Err("SUDO_UID is set and SUDO_GID is not: sudo sets both".into()),
+        (None, Some(_)) => Err("SUDO_GID is set and SUDO_UID is not: sudo sets both".into()),
+    }
 }
 
 /// Writes a profile to an output.
@@ -372,6 +400,22 @@ fn render(
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt as _;
+
+    /// What sudo cannot have set is refused, and not root.
+    #[test]
+    fn ids_of_sudo() {
+        let ids = |uid: &str, gid: &str| {
+            let value = |text: &str| (text != "-").then(|| OsString::from(text));
+            ids_of(value(uid), value(gid))
+        };
+        assert_eq!(ids("-", "-"), Ok(None));
+        assert_eq!(ids("1000", "0"), Ok(Some((1000, 0))));
+        let expected = "SUDO_UID is \"abc\": expected the number that sudo sets, or no SUDO_UID";
+        assert_eq!(ids("abc", "0"), Err(expected.into()));
+        for (uid, gid) in [("", "0"), ("4294967295", "0"), ("0", "-1"), ("0", "-"), ("-", "0")] {
+            assert!(ids(uid, gid).is_err(), "{uid} {gid}");
+        }
+    }
 
     /// Formats follow from names, by the formats' own table.
     #[test]
