@@ -90,7 +90,7 @@ cd "$root"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 failed=0
-${CARGO:-cargo} test --locked -p hotframe-live --test java -- --test-threads=1 --nocapture >"$log" 2>&1 || failed=1
+${CARGO:-cargo} test --locked --workspace --test java -- --test-threads=1 --nocapture >"$log" 2>&1 || failed=1
 # What the tests say of each JVM and mode; what they skipped; what failed.
 awk '
 	/^test / { name = $2; sub(/^test [^ ]+ \.\.\. ?/, "") }
@@ -104,6 +104,8 @@ awk '
 	/FAILED$/ && !/^test result/ { print "hotspot, " name ": FAILED" }
 ' "$log"
 if [ "$failed" = 1 ]; then
-	sed -n '/^failures:/,$p' "$log" >&2
+	# What failed and why: the words of a panic stand between its place and its backtrace.
+	awk '/ panicked at / { said = 1 } /^stack backtrace:/ { said = 0 } said
+		/^failures:/ { list = 1 } list' "$log" >&2
 fi
 exit "$failed"

@@ -120,7 +120,7 @@ cd "$root"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 failed=0
-${CARGO:-cargo} test --locked -p hotframe-live --test cpython -- --test-threads=1 --nocapture >"$log" 2>&1 || failed=1
+${CARGO:-cargo} test --locked --workspace --test cpython -- --test-threads=1 --nocapture >"$log" 2>&1 || failed=1
 # `test NAME ... ok`, with what the test said in between; each program and each comparison has a line.
 awk '
 	/^test / { name = $2; sub(/^test [^ ]+ \.\.\. /, "") }
@@ -141,6 +141,8 @@ awk '
 	}
 ' "$log"
 if [ "$failed" = 1 ]; then
-	sed -n '/^failures:/,$p' "$log" >&2
+	# What failed and why: the words of a panic stand between its place and its backtrace.
+	awk '/ panicked at / { said = 1 } /^stack backtrace:/ { said = 0 } said
+		/^failures:/ { list = 1 } list' "$log" >&2
 fi
 exit "$failed"
