@@ -437,6 +437,10 @@ def main():
         truth.observe(lambda: run(scenarios))
     if forking in scenarios:
         truth.observe_child()
+    if getattr(sys, "is_stack_trampoline_active", bool)():
+        # What is told of trampolines waits in a buffer for more of them: theirs for these.
+        for _ in range(300):
+            exec("def more(): pass\nmore()", {})
     # As it is called from here on.
     this = sys._getframe()
     line = this.f_lineno + 4
