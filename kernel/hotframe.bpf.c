@@ -298,8 +298,26 @@ static __always_inline int hf_tell(struct hf_walk *w, const void *record, const 
 	return failed != 0;
 }
 
-/* Copies the stack from its pointer's page up, as far as it can be read. The
- * record's size is the least of four that holds `want`. Returns its number. */
+/* The first page from the stack pointer's up that can be read, of those that are sent at most: a
+ * frame that has just been made, or a large one that is used at its other end, may lie in pages
+ * that nobody touched so far. `from` itself where there is none. */
+static __always_inline __u64 hf_first_page(__u64 from)
+{
+	__u64 at = from;
+	__u8 byte;
+	int i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < HF_STACK_MAX_PAGES; i++) {
+		if (bpf_probe_read_user(&byte, 1, (const void *)at) == 0)
+			return at;
+		at += HF_STACK_PAGE_BYTES;
+	}
+	return from;
+}
+
+/* Copies the stack from a page up, as far as it can be read. The record's size is the least of four
+ * that holds `want`. Returns its number. */
 static __always_inline __u64 hf_copy_pages(struct hf_stack *stack, __u64 from, const __u32 pages,
 					   struct hf_counters *counters)
 {
@@ -360,7 +378,7 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct hf_stack *stack;
 	__u64 now = w->sample.time_ns, thread = 0, top, want, seq, waiting, ring;
-	__u64 from = sp & ~((__u64)HF_STACK_PAGE_BYTES - 1);
+	__u64 from = hf_first_page(sp & ~((__u64)HF_STACK_PAGE_BYTES - 1));
 
 	/* The main thread's stack ends at start_stack; a thread's at its
 	 * thread control block, which glibc and musl put above it. */

@@ -57,6 +57,14 @@ fn too_deep_keeps_the_leaf() {
     recording.folded.assert_path("recursion", all, &["even", "odd", "even", "odd", "floor_of_it"]);
 }
 
+/// The stack pointer is in memory that nobody has touched: what lies further out is copied all the same
+/// for the first samples, whose tables are not loaded.
+#[test]
+fn a_stack_that_is_not_touched_so_far() {
+    live!(beside);
+    expect(&program!("hollow"), &[], &["main", "large"]);
+}
+
 /// Functions without unwind tables that keep frame pointers.
 #[test]
 fn frame_pointers_without_unwind_tables() {
