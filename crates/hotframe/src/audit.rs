@@ -243,7 +243,8 @@ impl Judge {
             };
             let id = case.files.actual(mapping.file);
             let Some(elf) = case.files.get(id).and_then(|file| file.elf()) else {
-                return (frames, End::NoJudge("no file"));
+                let is_file = mapping.file != 0;
+                return (frames, End::NoJudge(if is_file { "no file" } else { "generated code" }));
             };
             let Some(image) = elf.map_bias(mapping.start, mapping.pgoff) else {
                 return (frames, End::NoJudge("no segment"));

@@ -5,8 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use hotframe_runtime::Naming;
 use std::path::PathBuf;
 
-/// A whole-system profiler: kernel and native frames of every process in one stack, named on the
-/// host, inside one byte budget.
+/// A whole-system profiler: kernel, native, Java, Python and JIT frames of every process in one stack,
+/// named on the host, inside one byte budget.
 #[derive(Debug, Parser)]
 #[command(name = "hotframe", version, max_term_width = 100)]
 pub struct Cli {
@@ -20,8 +20,8 @@ pub struct Cli {
 pub enum Command {
     /// Record what runs and write a flame graph.
     ///
-    /// Records until the command given after `--` and all that it started have ended, or for the
-    /// duration, or until Ctrl-C. Needs root, or CAP_BPF and CAP_PERFMON.
+    /// Records until the command and all that it started have ended, or for the duration, or until
+    /// Ctrl-C. Needs root, or CAP_BPF and CAP_PERFMON.
     ///
     /// Examples:
     ///   hotframe record -d 10                         the whole machine, to ./hotframe.html
@@ -141,7 +141,7 @@ pub enum Explain {
 #[derive(Debug, Args)]
 pub struct Record {
     /// Stop after so many seconds
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub duration: Option<f64>,
     /// What is sampled.
     #[command(flatten)]
@@ -175,8 +175,8 @@ pub struct Record {
     /// Say nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
-    /// Command to record, with its arguments
-    #[arg(last = true, value_name = "CMD")]
+    /// Command to record, with its arguments; `--` before it keeps its name from being taken for an option
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
 }
 
@@ -287,7 +287,7 @@ pub struct Top {
 #[derive(Debug, Args)]
 pub struct Sampled {
     /// Samples a second and CPU
-    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=20000))]
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=20000))]
     pub frequency: u32,
     /// Only this process with its threads and descendants; repeatable
     #[arg(short, long, value_name = "PID")]
@@ -383,6 +383,29 @@ mod tests {
     fn definitions() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    /// A command begins at the first word that is no option, as perf's does, or behind `--`; what follows
+    /// is its own. An option that does not exist is none.
+    #[test]
+    fn commands() {
+        let command = |line: &str| {
+            let words = std::iter::once("hotframe").chain(line.split(' '));
+            let Command::Record(record) = Cli::try_parse_from(words).ok()?.command else {
+                return None;
+            };
+            let words = record.command.iter().map(|word| word.to_string_lossy().into_owned());
+            Some(words.collect::<Vec<_>>().join(" "))
+        };
+        let is = |line: &str, expect: Option<&str>| {
+            assert_eq!(command(line).as_deref(), expect, "{line}");
+        };
+        is("record -d 1 sleep -x -d 2", Some("sleep -x -d 2"));
+        is("record -d 1 -- sleep -x -d 2", Some("sleep -x -d 2"));
+        is("record -- --sleep -- 1", Some("--sleep -- 1"));
+        is("record -q", Some(""));
+        is("record --bogus", None);
+        is("record -d -1 sleep", None);
     }
 
     /// Sizes as people write them.

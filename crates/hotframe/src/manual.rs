@@ -19,7 +19,7 @@ pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 /// Writes hotframe(1) to stdout, or it and a page for each subcommand into a directory.
 pub fn pages(directory: Option<&Path>) -> anyhow::Result<ExitCode> {
     let Some(directory) = directory else {
-        let page = page(&Cli::command())?;
+        let page = page(&command())?;
         std::io::stdout().write_all(&page).context("writing to stdout")?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -61,16 +61,33 @@ fn unfilled(page: &str) -> String {
     out
 }
 
-/// Names and contents of all pages.
+/// Names and contents of all pages: of the program, its subcommands and theirs.
 fn all_pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    let mut root = Cli::command().disable_help_subcommand(true);
+    let mut root = command();
     root.build();
-    let mut pages = vec![("hotframe.1".to_owned(), page(&root)?)];
-    for command in root.get_subcommands() {
-        let name = format!("hotframe-{}", command.get_name());
-        pages.push((format!("{name}.1"), page(&command.clone().display_name(name))?));
-    }
+    let mut pages = Vec::new();
+    add_pages(&root, "hotframe".to_owned(), &mut pages)?;
     Ok(pages)
+}
+
+fn add_pages(
+    command: &clap::Command,
+    name: String,
+    pages: &mut Vec<(String, Vec<u8>)>,
+) -> anyhow::Result<()> {
+    let of = command.clone().display_name(&name);
+    pages.push((format!("{name}.1"), page(&of)?));
+    for command in command.get_subcommands() {
+        add_pages(command, format!("{name}-{}", command.get_name()), pages)?;
+    }
+    Ok(())
+}
+
+/// The program as its pages have it: `help` needs none, they are what it says.
+fn command() -> clap::Command {
+    Cli::command()
+        .disable_help_subcommand(true)
+        .mut_subcommands(|of| of.disable_help_subcommand(true))
 }
 
 #[cfg(test)]
@@ -100,20 +117,29 @@ mod tests {
         }
     }
 
-    /// Every subcommand has a page, and the page has its long options.
+    /// Every subcommand has a page, one of a subcommand too; the page has its long options, and no page
+    /// names one that is not there.
     #[test]
     fn every_option_is_in_a_page() {
         let pages = all_pages().expect("pages");
-        let root = Cli::command();
-        assert_eq!(pages.len(), 1 + root.get_subcommands().count());
-        for command in root.get_subcommands() {
-            let name = format!("hotframe-{}.1", command.get_name());
-            let (_, page) = pages.iter().find(|(of, _)| *of == name).expect("a page");
+        fn look(command: &clap::Command, name: &str, pages: &[(String, Vec<u8>)]) {
+            let file = format!("{name}.1");
+            let (_, page) = pages.iter().find(|(of, _)| *of == file).expect("a page");
             let text = String::from_utf8_lossy(page).replace("\\-", "-");
             for option in command.get_opts().filter(|option| !option.is_hide_set()) {
                 let long = option.get_long().expect("a long name");
                 assert!(text.contains(&format!("--{long}")), "{name}: --{long}");
             }
+            for other in text.split(|c: char| !c.is_ascii_lowercase() && !"-(1)".contains(c)) {
+                if let Some(other) = other.strip_suffix("(1)") {
+                    assert!(pages.iter().any(|(of, _)| *of == format!("{other}.1")), "{other}");
+                }
+            }
+            for command in command.get_subcommands() {
+                look(command, &format!("{name}-{}", command.get_name()), pages);
+            }
         }
+        look(&command(), "hotframe", &pages);
+        assert!(pages.iter().any(|(of, _)| of == "hotframe-explain-memory.1"));
     }
 }

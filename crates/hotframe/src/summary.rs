@@ -123,11 +123,12 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
         });
     let _ = writeln!(
         out,
-        "{emitted} samples: {:.1} % whole stacks{}; {:.1} % of frames named; {} ticks missed, {lost} samples lost",
+        "{emitted} samples: {:.1} % whole stacks{}; {:.1} % of frames named; {} of {} ticks missed, {lost} samples lost",
         percent(number(&stats["stacks_whole"]), emitted),
         if cut.is_empty() { String::new() } else { format!(" (cut: {})", cut.join(", ")) },
         percent(named, frames),
         number(&stats["ticks_missed"]),
+        number(&stats["ticks_expected"]),
     );
     let refused = number(&stats["pids_refused"]);
     if refused > 0 {
