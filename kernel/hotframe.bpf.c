@@ -725,6 +725,8 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 	w->sample.type = HF_RECORD_SAMPLE;
 	w->sample.origin = HF_ORIGIN_CPU;
 	w->sample.flags = 0;
+	w->sample.lost_runtime = 0;
+	w->sample.lost_why = 0;
 	w->sample.n_kernel = 0;
 	w->sample.time_ns = t0;
 	w->sample.tgid = tgid;

@@ -30,9 +30,10 @@ struct hf_native_call {
 	__u8 cut;
 	__u8 heuristic; /* some frame was found by a heuristic, of those before too */
 	__u8 late; /* in: struct hf_walk */
-	__u8 runtime_lost; /* out: frames of a runtime are missing */
+	__u8 lost_runtime; /* struct hf_sample, of what was walked before too */
+	__u8 lost_why;
 	__u8 is_bare; /* struct hf_slice */
-	__u8 reserved[7];
+	__u8 reserved[6];
 	__u64 tp;
 	__u64 left_at;
 	__u64 runtime_state[HF_RUNTIME_STATE_WORDS];

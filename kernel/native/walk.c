@@ -113,6 +113,8 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	w->late = call->late;
 	memcpy(w->runtime_state, call->runtime_state, sizeof(w->runtime_state));
 	w->sample.flags = call->heuristic ? HF_SAMPLE_HEURISTIC : 0;
+	w->sample.lost_runtime = call->lost_runtime;
+	w->sample.lost_why = call->lost_why;
 	/* What was walked before is the first part. */
 	for (i = 0; i < call->n_words; i++)
 		w->hash = hf_mix(w->hash, call->words[i]);
@@ -149,5 +151,6 @@ void hf_walk_native(struct hf_native_call *call, const __u8 *memory, __u64 memor
 	call->pc_is_return = w->pc_is_return;
 	call->is_bare = w->bare_sp == w->sp;
 	call->heuristic |= !!(w->sample.flags & HF_SAMPLE_HEURISTIC);
-	call->runtime_lost |= !!(w->sample.flags & HF_SAMPLE_RUNTIME_LOST);
+	call->lost_runtime = w->sample.lost_runtime;
+	call->lost_why = w->sample.lost_why;
 }

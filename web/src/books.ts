@@ -133,7 +133,7 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
         el("td", {}, problem === "" ? "yes" : el("bdi", {}, `no: ${shown(problem)}`)),
         el("td", { class: "quiet" }, pids.slice(0, 6).join(", ") + (pids.length > 6 ? ", …" : "")))))),
     without === 0 ? null : el("p", { class: "quiet" },
-      `${count(without)} ${without === 1 ? "stack lacks" : "stacks lack"} frames of their runtime: it was not yet known, is not served, or could not be read.`),
+      `${count(without)} ${without === 1 ? "stack lacks" : "stacks lack"} frames of their runtime: it was not yet known, is not served, or could not be read${reasonsOf(stats["stacks_without_runtime_by"])}.`),
   ];
 
   const { intervalNs, folded, byFunction, unread } = givenUp(stats);
@@ -180,6 +180,16 @@ function runtimesOf(value: unknown): RuntimeFact[] {
     group.pids.push(number(item["pid"]) ?? 0);
   }
   return [...groups.values()].sort((a, b) => b.pids.length - a.pids.length);
+}
+
+/** By runtime, most first: `: cpython 12 late, 3 no thread`; nothing where none is told. */
+function reasonsOf(value: unknown): string {
+  const told = Object.entries(object(value)).map(([runtime, reasons]) => {
+    const counts = Object.entries(object(reasons)).map(([why, n]) => ({ why, n: number(n) ?? 0 }));
+    counts.sort((a, b) => b.n - a.n);
+    return `${shown(runtime)} ${counts.map(({ why, n }) => `${count(n)} ${shown(why.replaceAll("_", " "))}`).join(", ")}`;
+  });
+  return told.length === 0 ? "" : `: ${told.join("; ")}`;
 }
 
 function shownJson(value: unknown): string {

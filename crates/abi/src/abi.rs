@@ -44,7 +44,6 @@ pub const HF_SAMPLE_IN_KERNEL: u32 = 4;
 pub const HF_SAMPLE_AUDIT: u32 = 8;
 pub const HF_SAMPLE_SLICED: u32 = 16;
 pub const HF_SAMPLE_IN_EXEC: u32 = 32;
-pub const HF_SAMPLE_RUNTIME_LOST: u32 = 64;
 pub const HF_SAMPLE_URGENT: u32 = 128;
 pub const HF_COMM_BYTES: u32 = 16;
 pub const HF_MAX_FRAMES: u32 = 4096;
@@ -422,7 +421,9 @@ pub struct hf_sample {
     pub tid: __u32,
     pub start_ns: __u64,
     pub exec_id: __u32,
-    pub cpu: __u32,
+    pub cpu: __u16,
+    pub lost_runtime: __u8,
+    pub lost_why: __u8,
     pub space_id: __u32,
     pub blob_id: __u32,
     pub label_set: __u32,
@@ -449,6 +450,10 @@ const _: () = {
         [::core::mem::offset_of!(hf_sample, start_ns) - 32usize];
     ["Offset of field: hf_sample::exec_id"][::core::mem::offset_of!(hf_sample, exec_id) - 40usize];
     ["Offset of field: hf_sample::cpu"][::core::mem::offset_of!(hf_sample, cpu) - 44usize];
+    ["Offset of field: hf_sample::lost_runtime"]
+        [::core::mem::offset_of!(hf_sample, lost_runtime) - 46usize];
+    ["Offset of field: hf_sample::lost_why"]
+        [::core::mem::offset_of!(hf_sample, lost_why) - 47usize];
     ["Offset of field: hf_sample::space_id"]
         [::core::mem::offset_of!(hf_sample, space_id) - 48usize];
     ["Offset of field: hf_sample::blob_id"][::core::mem::offset_of!(hf_sample, blob_id) - 52usize];

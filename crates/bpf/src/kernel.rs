@@ -415,7 +415,8 @@ impl Kernel {
         let mut total = [0u64; size_of::<abi::hf_counters>() / 8];
         for counters in self.counters_by_cpu()? {
             for (sum, word) in total.iter_mut().zip(counters.as_bytes().chunks_exact(8)) {
-                *sum += u64::from_ne_bytes(word.try_into().unwrap_or_default());
+                // Words that are no counts are not asked for, and may be anything.
+                *sum = sum.wrapping_add(u64::from_ne_bytes(word.try_into().unwrap_or_default()));
             }
         }
         abi::hf_counters::read_from_bytes(total.as_bytes()).map_err(|_| Error::Missing("counters"))

@@ -24,9 +24,10 @@ pub struct hf_native_call {
     pub cut: __u8,
     pub heuristic: __u8,
     pub late: __u8,
-    pub runtime_lost: __u8,
+    pub lost_runtime: __u8,
+    pub lost_why: __u8,
     pub is_bare: __u8,
-    pub reserved: [__u8; 7usize],
+    pub reserved: [__u8; 6usize],
     pub tp: __u64,
     pub left_at: __u64,
     pub runtime_state: [__u64; 4usize],
@@ -66,12 +67,14 @@ const _: () = {
         [::core::mem::offset_of!(hf_native_call, heuristic) - 309usize];
     ["Offset of field: hf_native_call::late"]
         [::core::mem::offset_of!(hf_native_call, late) - 310usize];
-    ["Offset of field: hf_native_call::runtime_lost"]
-        [::core::mem::offset_of!(hf_native_call, runtime_lost) - 311usize];
+    ["Offset of field: hf_native_call::lost_runtime"]
+        [::core::mem::offset_of!(hf_native_call, lost_runtime) - 311usize];
+    ["Offset of field: hf_native_call::lost_why"]
+        [::core::mem::offset_of!(hf_native_call, lost_why) - 312usize];
     ["Offset of field: hf_native_call::is_bare"]
-        [::core::mem::offset_of!(hf_native_call, is_bare) - 312usize];
+        [::core::mem::offset_of!(hf_native_call, is_bare) - 313usize];
     ["Offset of field: hf_native_call::reserved"]
-        [::core::mem::offset_of!(hf_native_call, reserved) - 313usize];
+        [::core::mem::offset_of!(hf_native_call, reserved) - 314usize];
     ["Offset of field: hf_native_call::tp"][::core::mem::offset_of!(hf_native_call, tp) - 320usize];
     ["Offset of field: hf_native_call::left_at"]
         [::core::mem::offset_of!(hf_native_call, left_at) - 328usize];

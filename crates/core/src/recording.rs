@@ -308,7 +308,7 @@ impl Recording {
             }
         }
         let had_room = self.samples.time_ns.len() < self.samples.time_ns.capacity();
-        self.samples.push(head.time_ns, thread, stack, head.cpu as u16, cut);
+        self.samples.push(head.time_ns, thread, stack, head.cpu, cut);
         if !had_room {
             self.samples_charge.set(self.samples.heap_bytes());
         }

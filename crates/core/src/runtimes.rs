@@ -525,6 +525,12 @@ impl Runtimes {
         }
     }
 
+    /// A runtime's name, and why frames of it may be missing.
+    pub fn losses_of(&self, id: u32) -> (&'static str, &'static [&'static str]) {
+        let runtime = self.registry.iter().find(|runtime| runtime.id() == id);
+        runtime.map_or(("unknown", &[]), |runtime| (runtime.name(), runtime.lost_names()))
+    }
+
     /// A step in the kernel half counted that a stack of the process lacks its frames.
     pub fn lost(&mut self, pid: u32) {
         let Some(serving) = self.serving.get_mut(&pid) else { return };

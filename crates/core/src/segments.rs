@@ -438,7 +438,7 @@ mod tests {
             (head.weight, head.time_ns) = (1, i * 10_000_000);
             head.tgid = 1 + (i % 3) as u32;
             head.tid = head.tgid;
-            head.cpu = (i % 2) as u32;
+            head.cpu = (i % 2) as u16;
             head.comm[..3].copy_from_slice(b"app");
             let words = [own(i % 7), note(i % 50), note(i % 5)];
             let hash = i % 1050;

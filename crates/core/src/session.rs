@@ -201,10 +201,13 @@ pub struct Session {
     auditor: Option<Auditor>,
     /// Walks that the auditor could say nothing of, by reason: as many as it has reasons.
     pub not_judged: BTreeMap<&'static str, u64>,
+    /// Stacks that lack frames of a runtime, by that and its reason: bytes of samples, so that no more
+    /// than 65,280 can be told apart.
+    lost: BTreeMap<(u8, u8), u64>,
     stacks: HashMap<u64, Stack>,
-    slices: HashMap<u32, abi::hf_slice>,
+    slices: HashMap<u16, abi::hf_slice>,
     /// By CPU, of the stack whose sample is yet to come.
-    parts: HashMap<u32, (abi::hf_sample, Vec<u64>)>,
+    parts: HashMap<u16, (abi::hf_sample, Vec<u64>)>,
     unpublished: HashSet<u32>,
     used: HashSet<(FileId, u32)>,
     sideband: Vec<sideband::Record>,
@@ -240,6 +243,7 @@ impl Session {
             forked: Vec::new(),
             auditor,
             not_judged: BTreeMap::new(),
+            lost: BTreeMap::new(),
             stacks: HashMap::new(),
             slices: HashMap::new(),
             parts: HashMap::new(),
@@ -598,7 +602,7 @@ impl Session {
         let flags = u32::from(head.flags);
         self.learn_space(head);
         // What is finished late lacks frames whatever is known of the process: it says nothing.
-        if flags & abi::HF_SAMPLE_RUNTIME_LOST != 0 {
+        if head.lost_runtime != 0 {
             self.runtimes.lost(head.tgid);
         }
         if flags & abi::HF_SAMPLE_SLICED != 0 {
@@ -635,11 +639,29 @@ impl Session {
             cut = abi::HF_CUT_BAD_UNWIND_INFO as u8;
         }
         let heuristic = flags & abi::HF_SAMPLE_HEURISTIC != 0;
-        if flags & abi::HF_SAMPLE_RUNTIME_LOST != 0 {
-            self.counts.runtime_lost += u64::from(head.weight);
-        }
+        self.count_lost((head.lost_runtime, head.lost_why), head.weight);
         let hash = if cut == head.cut { head.stack_hash } else { head.stack_hash ^ u64::from(cut) };
         self.finish(head, words, hash, cut, head.cut_pc, heuristic);
+    }
+
+    /// Counts stacks that lack frames of a runtime, by that and the reason.
+    fn count_lost(&mut self, lost: (u8, u8), weight: u32) {
+        if lost.0 != 0 {
+            self.counts.runtime_lost += u64::from(weight);
+            *self.lost.entry(lost).or_default() += u64::from(weight);
+        }
+    }
+
+    /// How many stacks lack frames of a runtime, by its name and the reason: see
+    /// [`hotframe_runtime::Runtime::lost_names`].
+    pub fn without_runtime(&self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+        let mut by_name = BTreeMap::<_, BTreeMap<_, u64>>::new();
+        for (&(runtime, why), weight) in &self.lost {
+            let (name, reasons) = self.runtimes.losses_of(runtime.into());
+            let reason = reasons.get(usize::from(why)).copied().unwrap_or("unknown");
+            *by_name.entry(name).or_default().entry(reason).or_default() += weight;
+        }
+        by_name
     }
 
     /// A sample says in which address space its process runs.
@@ -679,6 +701,7 @@ impl Session {
         .bare(slice.is_bare != 0)
         .left_at(slice.left_at)
         .after_heuristic(u32::from(head.flags) & abi::HF_SAMPLE_HEURISTIC != 0)
+        .after_loss((head.lost_runtime, head.lost_why))
         .with_runtimes(slice.tp, &slice.runtime_state)
         .late();
         self.counts.from_slice += 1;
@@ -744,9 +767,7 @@ impl Session {
                 }
             }
         }
-        if walk.has_lost_runtime() || u32::from(head.flags) & abi::HF_SAMPLE_RUNTIME_LOST != 0 {
-            self.counts.runtime_lost += u64::from(head.weight);
-        }
+        self.count_lost(walk.lost(), head.weight);
         let heuristic = walk.is_heuristic();
         if cut.0 != abi::HF_CUT_NONE {
             tracing::debug!(
@@ -1299,7 +1320,7 @@ mod tests {
         assert_eq!(read(&mut reader, far), Some(7));
     }
 
-    fn record(kind: u32, cpu: u32, time_ns: u64, words: &[u64]) -> Vec<u8> {
+    fn record(kind: u32, cpu: u16, time_ns: u64, words: &[u64]) -> Vec<u8> {
         let mut head = abi::hf_sample::new_zeroed();
         (head.type_, head.cpu, head.time_ns) = (kind as u8, cpu, time_ns);
         (head.tid, head.weight, head.stack_hash) = (7, 1, time_ns);

@@ -111,6 +111,13 @@ impl Walk {
         self
     }
 
+    /// Why frames of a runtime are missing further in: that reason is kept.
+    #[must_use]
+    pub fn after_loss(mut self, (runtime, why): (u8, u8)) -> Walk {
+        (self.call.lost_runtime, self.call.lost_why) = (runtime, why);
+        self
+    }
+
     /// What the steps of runtimes need: where thread-local storage is, and what they remembered
     /// when the walk stopped.
     #[must_use]
@@ -190,9 +197,9 @@ impl Walk {
         self.call.stack_hash
     }
 
-    /// Frames of a runtime are missing.
-    pub fn has_lost_runtime(&self) -> bool {
-        self.call.runtime_lost != 0
+    /// The runtime whose frames are missing, and why; zeros: none are.
+    pub fn lost(&self) -> (u8, u8) {
+        (self.call.lost_runtime, self.call.lost_why)
     }
 
     /// Some frame was found by a heuristic.

@@ -45,7 +45,7 @@ fn recordings_are_built_canonical() {
     for i in (0..3000u64).rev() {
         let mut head = abi::hf_sample::new_zeroed();
         (head.weight, head.time_ns) = (1 + (i % 3) as u32, 1000 + i / 2);
-        (head.tgid, head.cpu) = (1 + (i % 7) as u32, (i % 2) as u32);
+        (head.tgid, head.cpu) = (1 + (i % 7) as u32, (i % 2) as u16);
         head.tid = head.tgid + (i % 2) as u32;
         head.comm[..4].copy_from_slice(if i % 5 == 0 { b"app1" } else { b"app2" });
         // The process's own address is the same function in all of them.

@@ -811,6 +811,7 @@ impl Recorder {
             }
         };
         let runtimes = session.runtimes.report();
+        let without_runtime = session.without_runtime();
         let stats = |agent: &Agent| {
             Books {
                 ticks_expected,
@@ -818,6 +819,7 @@ impl Recorder {
                 sideband_lost,
                 kernel: &counters,
                 counts: &session.counts,
+                without_runtime: &without_runtime,
                 not_judged: &session.not_judged,
                 outcome: &outcome,
                 agent,

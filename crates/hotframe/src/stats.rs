@@ -22,6 +22,8 @@ pub struct Books<'a> {
     pub kernel: &'a abi::hf_counters,
     /// The session's.
     pub counts: &'a Counts,
+    /// Stacks that lack frames of a runtime, by its name and the reason.
+    pub without_runtime: &'a BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// Walks that an audit could say nothing of, by reason.
     pub not_judged: &'a BTreeMap<&'static str, u64>,
     /// Side-band records that found no room in their ring.
@@ -208,6 +210,7 @@ impl Books<'_> {
             "stacks_heuristic": counts.heuristic,
             "stacks_from_slice": counts.from_slice,
             "stacks_without_runtime": counts.runtime_lost,
+            "stacks_without_runtime_by": self.without_runtime,
             "slices_refused": kernel.slices_refused,
             "told": kernel.told,
             "told_refused": kernel.told_refused,
@@ -296,10 +299,12 @@ mod tests {
             losses: Losses::default(),
             spilled: None,
             runtimes: &[],
+            without_runtime: &BTreeMap::from([("cpython", BTreeMap::from([("late", 8)]))]),
             not_judged: &BTreeMap::from([("no .eh_frame", 7)]),
         };
         let json = books.json();
         assert_eq!(json["audit"]["not_judged"], json!({"no .eh_frame": 7}));
+        assert_eq!(json["stacks_without_runtime_by"], json!({"cpython": {"late": 8}}));
         let told = [
             "slices_refused",
             "told_refused",

@@ -43,6 +43,12 @@ pub trait Runtime: Sync {
     /// The name of its folder: what users see (`hotspot`, `cpython`).
     fn name(&self) -> &'static str;
 
+    /// Why its frames may be missing from a stack, by what its step says of it (`lost_why` in
+    /// `hf_sample`): as it stands in --stats.
+    fn lost_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// What makes a file worth a closer look.
     fn signs(&self) -> Signs;
 

@@ -341,9 +341,6 @@ enum hf_origin {
 /* The tick hit the kernel inside of execve: the registers may be those of the
  * image before, of which nothing is mapped any more. */
 #define HF_SAMPLE_IN_EXEC 32
-/* Frames of a runtime are missing: what leads to them could not be read, or only
- * when the process had gone on. */
-#define HF_SAMPLE_RUNTIME_LOST 64
 /* What its frames point at may be gone within milliseconds: the reader is woken. */
 #define HF_SAMPLE_URGENT 128
 
@@ -378,7 +375,11 @@ struct hf_sample {
 	__u64 start_ns; /* the process's start, CLOCK_BOOTTIME: with tgid and
 			 * exec_id, its incarnation */
 	__u32 exec_id;
-	__u32 cpu;
+	__u16 cpu; /* below 8192, the most that a kernel is made for (NR_CPUS) */
+	/* Frames of this runtime are missing, and the first reason, which is one of its own
+	 * (HF_CPYTHON_LOST_*); 0: none are. */
+	__u8 lost_runtime;
+	__u8 lost_why;
 	__u32 space_id;
 	__u32 blob_id; /* the mapping generation the walk used */
 	__u32 label_set;

@@ -73,6 +73,15 @@ static __always_inline int hf_push_dynamic(struct hf_walk *w, __u32 runtime, __u
 	return 0;
 }
 
+/* Frames of a runtime will be missing from the stack. The first reason is kept. */
+static __always_inline void hf_lose(struct hf_walk *w, __u8 runtime, __u8 why)
+{
+	if (w->sample.lost_runtime)
+		return;
+	w->sample.lost_runtime = runtime;
+	w->sample.lost_why = why;
+}
+
 /* What was told of late, as numbers; one that has another's place is told again. */
 #define HF_TOLD_SLOTS 1024
 static __u64 hf_told_of_late[HF_TOLD_SLOTS];
@@ -128,7 +137,7 @@ static __always_inline int hf_step_runtime(struct hf_walk *w)
 	case HF_RUNTIME_CPYTHON:
 		if (HF_HAS_RUNTIME(HF_RUNTIME_CPYTHON))
 			return hf_step_cpython(w);
-		w->sample.flags |= HF_SAMPLE_RUNTIME_LOST;
+		hf_lose(w, HF_RUNTIME_CPYTHON, HF_CPYTHON_LOST_STEP_NOT_LOADED);
 		return HF_STEP_NATIVE;
 	case HF_RUNTIME_HOTSPOT:
 		if (HF_HAS_RUNTIME(HF_RUNTIME_HOTSPOT))

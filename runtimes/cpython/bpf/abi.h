@@ -18,6 +18,31 @@
 #define HF_CPYTHON_POSITION_BITS 20
 #define HF_CPYTHON_NO_POSITION 0xfffffU
 
+/* Why Python frames are missing from a stack (struct hf_sample). Their names are keys of
+ * --stats: stacks_without_runtime_by.cpython. */
+enum hf_cpython_lost {
+	HF_CPYTHON_LOST_NONE = 0,
+	/* The step is not loaded yet: the first samples of the first Python program. */
+	HF_CPYTHON_LOST_STEP_NOT_LOADED = 1,
+	/* The walk was finished when the process had gone on: frames lie in memory that is used
+	 * anew with every call. */
+	HF_CPYTHON_LOST_LATE = 2,
+	/* No state of this thread leads to a frame: it is being made, or cannot be found. */
+	HF_CPYTHON_LOST_NO_THREAD = 3,
+	/* The loop is where what leads to its frame is being written. */
+	HF_CPYTHON_LOST_LIMBO = 4,
+	HF_CPYTHON_LOST_FRAME_UNREADABLE = 5,
+	/* What a frame runs is no code object: the frame is being made, or it is none. */
+	HF_CPYTHON_LOST_NO_CODE = 6,
+	/* No interpreter has a frame in this run of the loop. */
+	HF_CPYTHON_LOST_NO_INTERPRETER = 7,
+	/* A run further in has taken a frame of this one or of one further out. */
+	HF_CPYTHON_LOST_OUT_OF_ORDER = 8,
+	/* Jitted code to which no call of the shim leads. */
+	HF_CPYTHON_LOST_NO_SHIM = 9,
+	HF_CPYTHON_LOST_COUNT = 10,
+};
+
 /* Which Python frames one run of the evaluation loop has on the native stack. */
 enum hf_cpython_activation {
 	/* One each (3.6 to 3.10). */

@@ -271,9 +271,9 @@ static __always_inline int hf_cpython_done(struct hf_walk *w, __u64 next)
 }
 
 /* The rest of the walk is native. */
-static __always_inline int hf_cpython_lost(struct hf_walk *w)
+static __always_inline int hf_cpython_lost(struct hf_walk *w, __u8 why)
 {
-	w->sample.flags |= HF_SAMPLE_RUNTIME_LOST;
+	hf_lose(w, HF_RUNTIME_CPYTHON, why);
 	w->runtime_state[HF_CPYTHON_STATE] = HF_CPYTHON_NO_MORE | HF_CPYTHON_LAST;
 	w->runtime_state[HF_CPYTHON_LOOKED] = (__u64)HF_CPYTHON_MAX_LOOKS
 					      << HF_CPYTHON_LOOKED_SHIFT;
@@ -329,9 +329,10 @@ HF_STEP_FN int hf_cpython_search(struct hf_walk *w)
 	if (!proc)
 		return HF_STEP_NATIVE;
 	search = (struct hf_cpython_search *)(w->scratch + HF_CPYTHON_TOLD_AT);
-	if (w->late ||
-	    w->runtime_state[HF_CPYTHON_LOOKED] >> HF_CPYTHON_LOOKED_SHIFT >= HF_CPYTHON_MAX_LOOKS)
-		return hf_cpython_lost(w);
+	if (w->late)
+		return hf_cpython_lost(w, HF_CPYTHON_LOST_LATE);
+	if (w->runtime_state[HF_CPYTHON_LOOKED] >> HF_CPYTHON_LOOKED_SHIFT >= HF_CPYTHON_MAX_LOOKS)
+		return hf_cpython_lost(w, HF_CPYTHON_LOST_NO_INTERPRETER);
 	state = w->runtime_state[HF_CPYTHON_STATE];
 	if (state != HF_CPYTHON_LOOKING) {
 		/* The native rules will miss it too. */
@@ -399,7 +400,7 @@ HF_STEP_FN int hf_cpython_search(struct hf_walk *w)
 		state = hf_cpython_pointer(w, search->interpreter + proc->interpreter_next_off);
 	}
 	if (state == 0)
-		return hf_cpython_lost(w);
+		return hf_cpython_lost(w, HF_CPYTHON_LOST_NO_INTERPRETER);
 	search->interpreter = state;
 	search->thread = hf_cpython_pointer(w, state + proc->interpreter_threads_off);
 	return HF_STEP_AGAIN;
@@ -474,7 +475,7 @@ HF_STEP_FN int hf_cpython_jitted(struct hf_walk *w)
 	}
 	/* The native rules may step over the loop: no frames are taken for another run's. */
 	if (up == 0 || hf_stack_u64(w, slot + up - 8, &ra))
-		return hf_cpython_lost(w);
+		return hf_cpython_lost(w, HF_CPYTHON_LOST_NO_SHIM);
 	if (up == 72) {
 		if (hf_stack_u64(w, slot + up - 16, &fp))
 			fp = 0;
@@ -532,13 +533,15 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	 * another interpreter's has that one's run of the loop between its own. */
 	if (proc->interpreters && !(state & HF_CPYTHON_WITHIN) &&
 	    (looked << 16 >> 16) - w->sp < HF_FP_MAX_DISTANCE)
-		return hf_cpython_lost(w);
+		return hf_cpython_lost(w, HF_CPYTHON_LOST_OUT_OF_ORDER);
 	looked >>= HF_CPYTHON_LOOKED_SHIFT;
 	/* A run of the loop of which the thread's state knows nothing: that of another
 	 * interpreter's, which called this one. The key's, if that was not it. */
 	if (state & HF_CPYTHON_NO_MORE) {
-		if (w->late || ((state & HF_CPYTHON_LAST) && !proc->interpreters))
-			return hf_cpython_lost(w);
+		if (w->late)
+			return hf_cpython_lost(w, HF_CPYTHON_LOST_LATE);
+		if ((state & HF_CPYTHON_LAST) && !proc->interpreters)
+			return hf_cpython_lost(w, HF_CPYTHON_LOST_NO_INTERPRETER);
 		if (state & HF_CPYTHON_LAST) {
 			looked = 1;
 		} else {
@@ -554,7 +557,7 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		if (where == HF_CPYTHON_IN_GAP)
 			return HF_STEP_NATIVE;
 		if (where == HF_CPYTHON_IN_LIMBO)
-			return hf_cpython_lost(w);
+			return hf_cpython_lost(w, HF_CPYTHON_LOST_LIMBO);
 		/* Once one interpreter has called another, no run is taken for this one's because
 		 * it is the next. */
 		if (looked)
@@ -564,7 +567,8 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 			if (state == 0 && proc->interpreters && !w->late)
 				state = HF_CPYTHON_NO_MORE | HF_CPYTHON_LAST;
 			else if (state == 0 || ((state ^ done) & ~7ULL) == 0)
-				return hf_cpython_lost(w);
+				return hf_cpython_lost(w, w->late ? HF_CPYTHON_LOST_LATE
+								  : HF_CPYTHON_LOST_NO_THREAD);
 			/* It is the caller's, whose run of the loop comes next. */
 			if (proc->gaps_at_leaf &&
 			    hf_cpython_where(proc, w->regs[HF_REG_PC(w)]) == HF_CPYTHON_IN_GAP)
@@ -576,8 +580,10 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 	}
 	/* Frames lie in memory that is used anew with every call. */
 	frame = state & ~7ULL;
-	if (w->late || hf_cpython_block(w, HF_CPYTHON_FRAME_AT, proc->frame_bytes, frame))
-		return hf_cpython_lost(w);
+	if (w->late)
+		return hf_cpython_lost(w, HF_CPYTHON_LOST_LATE);
+	if (hf_cpython_block(w, HF_CPYTHON_FRAME_AT, proc->frame_bytes, frame))
+		return hf_cpython_lost(w, HF_CPYTHON_LOST_FRAME_UNREADABLE);
 	previous = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->previous_off) & ~7ULL;
 	if (previous == 0)
 		previous = HF_CPYTHON_NO_MORE;
@@ -607,8 +613,8 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		 * is counted, for whoever looks where the state is now. */
 		if (!cookie || !is_code) {
 			if (cookie && !is_innermost)
-				return hf_cpython_lost(w);
-			w->sample.flags |= HF_SAMPLE_RUNTIME_LOST;
+				return hf_cpython_lost(w, HF_CPYTHON_LOST_NO_CODE);
+			hf_lose(w, HF_RUNTIME_CPYTHON, HF_CPYTHON_LOST_NO_CODE);
 			cookie = 0;
 		}
 		if (hf_push_dynamic(w, HF_RUNTIME_CPYTHON, 0, cookie, 1,

@@ -10,6 +10,18 @@ pub const HF_CPYTHON_COOKIE_WORDS: u32 = 4;
 pub const HF_CPYTHON_BLOCK_BYTES: u32 = 256;
 pub const HF_CPYTHON_TEXT_BYTES: u32 = 160;
 pub const HF_CPYTHON_LINES_BYTES: u32 = 144;
+pub const HF_CPYTHON_LOST_NONE: hf_cpython_lost = 0;
+pub const HF_CPYTHON_LOST_STEP_NOT_LOADED: hf_cpython_lost = 1;
+pub const HF_CPYTHON_LOST_LATE: hf_cpython_lost = 2;
+pub const HF_CPYTHON_LOST_NO_THREAD: hf_cpython_lost = 3;
+pub const HF_CPYTHON_LOST_LIMBO: hf_cpython_lost = 4;
+pub const HF_CPYTHON_LOST_FRAME_UNREADABLE: hf_cpython_lost = 5;
+pub const HF_CPYTHON_LOST_NO_CODE: hf_cpython_lost = 6;
+pub const HF_CPYTHON_LOST_NO_INTERPRETER: hf_cpython_lost = 7;
+pub const HF_CPYTHON_LOST_OUT_OF_ORDER: hf_cpython_lost = 8;
+pub const HF_CPYTHON_LOST_NO_SHIM: hf_cpython_lost = 9;
+pub const HF_CPYTHON_LOST_COUNT: hf_cpython_lost = 10;
+pub type hf_cpython_lost = ::core::ffi::c_uint;
 pub const HF_CPYTHON_ONE: hf_cpython_activation = 0;
 pub const HF_CPYTHON_ENTRY: hf_cpython_activation = 1;
 pub const HF_CPYTHON_SHIM: hf_cpython_activation = 2;
@@ -214,3 +226,15 @@ const _: () = {
     ["Offset of field: hf_cpython_told::lines"]
         [::core::mem::offset_of!(hf_cpython_told, lines) - 368usize];
 };
+pub const LOST_NAMES: [&str; 10] = [
+    "none",
+    "step_not_loaded",
+    "late",
+    "no_thread",
+    "limbo",
+    "frame_unreadable",
+    "no_code",
+    "no_interpreter",
+    "out_of_order",
+    "no_shim",
+];

@@ -91,6 +91,10 @@ impl Runtime for CPython {
         "cpython"
     }
 
+    fn lost_names(&self) -> &'static [&'static str] {
+        &abi::LOST_NAMES
+    }
+
     fn signs(&self) -> Signs {
         Signs { symbols: &["_PyEval_EvalFrameDefault"], sections: &[".PyRuntime"] }
     }

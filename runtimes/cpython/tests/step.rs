@@ -6,7 +6,8 @@ use hotframe_abi as abi;
 use hotframe_core::tables::{OwnMemory, Tables};
 use hotframe_core::walk::{ReadUser, Stop, Walk};
 use hotframe_cpython::abi::{
-    HF_CPYTHON_ENTRY, HF_CPYTHON_NO_POSITION, HF_CPYTHON_ONE, HF_CPYTHON_POSITION_BITS,
+    HF_CPYTHON_ENTRY, HF_CPYTHON_LOST_FRAME_UNREADABLE, HF_CPYTHON_LOST_LATE,
+    HF_CPYTHON_LOST_NO_THREAD, HF_CPYTHON_NO_POSITION, HF_CPYTHON_ONE, HF_CPYTHON_POSITION_BITS,
     HF_CPYTHON_SHIM, hf_cpython_gap, hf_cpython_proc,
 };
 use std::collections::BTreeMap;
@@ -205,7 +206,7 @@ fn check(activation: u32, frames: &[Python], expected: &str) {
     let (walk, stop) = walk(&mut process(frames), &proc(activation), &NESTED, false);
     assert_eq!(text(&walk), expected);
     assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
-    assert!(!walk.has_lost_runtime());
+    assert_eq!(walk.lost(), (0, 0));
 }
 
 /// Up to 3.10 each run of the loop has one frame.
@@ -237,7 +238,7 @@ fn a_loop_whose_rows_are_missed() {
         let (walk, stop) = walk(&mut process(frames), &proc(activation), &pcs, false);
         assert_eq!(text(&walk), "1:5 loop c 2:8 loop c start");
         assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
-        assert!(!walk.has_lost_runtime());
+        assert_eq!(walk.lost(), (0, 0));
     }
 }
 
@@ -261,7 +262,7 @@ fn one_read_fails() {
             disturbed.failing = Some(failing);
             let (walk, stop) = walk(&mut disturbed, &proc, &NESTED, false);
             let text = text(&walk);
-            let is_counted = walk.has_lost_runtime() || !matches!(stop, Stop::Ended { cut: 0, .. });
+            let is_counted = walk.lost() != (0, 0) || !matches!(stop, Stop::Ended { cut: 0, .. });
             n_counted += usize::from(is_counted);
             assert!(text == all || is_counted, "read {failing}: {text}, whole is {all}");
             // Without some of the frames, and all others in their order.
@@ -314,12 +315,12 @@ fn a_gap_has_no_frames() {
     let pcs = [LOOP + 8, C_CODE, LOOP + 0x80, C_CODE, START + 1];
     let (in_gap, _) = walk(&mut process(&[Python(2, 7, 0)]), &proc, &pcs, false);
     assert_eq!(text(&in_gap), "loop c 2:8 loop c start");
-    assert!(!in_gap.has_lost_runtime());
+    assert_eq!(in_gap.lost(), (0, 0));
     // What leads to the innermost frame is not to be followed in a limbo.
     proc.gaps[0].is_limbo = 1;
     let (in_limbo, _) = walk(&mut process(&[Python(2, 7, 0)]), &proc, &pcs, false);
     assert_eq!(text(&in_limbo), "loop c loop c start");
-    assert!(in_limbo.has_lost_runtime());
+    assert_ne!(in_limbo.lost(), (0, 0));
 }
 
 /// Where the loop's instructions are functions, it is in one of these that the frame is unlinked:
@@ -334,11 +335,11 @@ fn a_gap_of_the_leaf() {
     let pcs = [C_CODE + 4, LOOP + 0x80, C_CODE, LOOP + 0x80, C_CODE, START + 1];
     let (unlinked, _) = walk(&mut process(&frames), &proc, &pcs, false);
     assert_eq!(text(&unlinked), "c loop c 2:8 loop c start");
-    assert!(!unlinked.has_lost_runtime());
+    assert_eq!(unlinked.lost(), (0, 0));
     let pcs = [C_CODE + 0x20, LOOP + 0x80, C_CODE, START + 1];
     let (linked, _) = walk(&mut process(&frames), &proc, &pcs, false);
     assert_eq!(text(&linked), "c 2:8 loop c start");
-    assert!(!linked.has_lost_runtime());
+    assert_eq!(linked.lost(), (0, 0));
 }
 
 /// A run of the loop below all that the thread's state knows is another interpreter's.
@@ -347,7 +348,7 @@ fn another_interpreter_is_counted() {
     let frames = [Python(1, 4, 0), Python(0, 0, 3)];
     let (walk, _) = walk(&mut process(&frames), &proc(HF_CPYTHON_SHIM), &NESTED, false);
     assert_eq!(text(&walk), "c 1:5 loop c loop c start");
-    assert!(walk.has_lost_runtime());
+    assert_ne!(walk.lost(), (0, 0));
 }
 
 /// Before 3.12 a key leads to the interpreter that a thread ran first. What it runs now is told by the
@@ -381,7 +382,7 @@ fn the_holder_goes_before_the_key() {
         let (walk, stop) = walk(&mut process, proc, pcs, false);
         assert_eq!(text(&walk), expected);
         assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
-        assert_eq!(walk.has_lost_runtime(), is_lost, "{expected}");
+        assert_eq!(walk.lost() != (0, 0), is_lost, "{expected}");
     };
     let once = &NESTED[2..];
     check(&proc, frames(OTHER, TP), once, "c 1:5 loop c start", false);
@@ -467,7 +468,7 @@ fn interpreters_within_each_other() {
         let (walk, stop) = walk(&mut process.clone(), &proc, &pcs, false);
         assert_eq!(text(&walk), expected);
         assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
-        assert_eq!(walk.has_lost_runtime(), is_lost, "{expected}");
+        assert_eq!(walk.lost() != (0, 0), is_lost, "{expected}");
     };
     let whole = "c 1:2 2:3 loop c 3:2 4:3 loop c 5:2 6:3 loop c start";
 
@@ -555,7 +556,7 @@ fn interpreters_within_each_other() {
     }
     let (walk, _) = walk(&mut other, &proc, &pcs, false);
     assert_eq!(text(&walk), whole);
-    assert!(!walk.has_lost_runtime());
+    assert_eq!(walk.lost(), (0, 0));
 }
 
 /// Jitted code has no frame. The shim that called the first of it has, and leads to the loop, whose frame
@@ -588,7 +589,7 @@ fn jitted_code_leads_to_its_loop() {
         let mut proc = proc(HF_CPYTHON_SHIM);
         proc.has_jit = 1;
         let (walk, _) = walk(&mut process, &proc, pcs, false);
-        assert_eq!(walk.has_lost_runtime(), is_lost, "{}", text(&walk));
+        assert_eq!(walk.lost() != (0, 0), is_lost, "{}", text(&walk));
         text(&walk)
     };
     let whole = "jitted 1:5 loop c 2:8 loop c start";
@@ -619,7 +620,7 @@ fn an_interpreter_that_is_not_found_is_counted() {
     let (walk, stop) = walk(&mut process(&[Python(1, 4, 0)]), &table, &NESTED, false);
     assert_eq!(text(&walk), "c loop c loop c start");
     assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
-    assert!(walk.has_lost_runtime());
+    assert_ne!(walk.lost(), (0, 0));
 }
 
 /// Without a thread state, without the frame's memory, or when the process has gone on, the stack is
@@ -627,20 +628,21 @@ fn an_interpreter_that_is_not_found_is_counted() {
 #[test]
 fn what_is_lost_is_counted() {
     let frames = [Python(1, 4, 0), Python(2, 7, 0)];
-    let lost = |mut process: Process, late: bool, expected: &str| {
+    let lost = |mut process: Process, late: bool, expected: &str, why: u32| {
         let (walk, stop) = walk(&mut process, &proc(HF_CPYTHON_ONE), &NESTED, late);
         assert_eq!(text(&walk), expected);
         assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
-        assert!(walk.has_lost_runtime());
+        assert_eq!(walk.lost(), (hotframe_abi::HF_RUNTIME_CPYTHON as u8, why as u8));
     };
     let native = "c loop c loop c start";
-    lost(process(&frames), true, native);
+    lost(process(&frames), true, native, HF_CPYTHON_LOST_LATE);
     let mut without_state = process(&frames);
     without_state.put(TP + 0x338, 0);
-    lost(without_state, false, native);
+    lost(without_state, false, native, HF_CPYTHON_LOST_NO_THREAD);
     let mut without_frame = process(&frames);
     without_frame.unmapped.push(FRAMES + 64..FRAMES + 128);
-    lost(without_frame, false, "c 1:5 loop c loop c start");
+    let unreadable = HF_CPYTHON_LOST_FRAME_UNREADABLE;
+    lost(without_frame, false, "c 1:5 loop c loop c start", unreadable);
 }
 
 /// A chain that leads back to itself ends where a stack may not be deeper.
@@ -671,7 +673,7 @@ fn what_is_no_code_ends_the_chain() {
     let (walk, stop) = walk(&mut process, &proc, &NESTED, false);
     assert_eq!(text(&walk), "c 1:1 loop c loop c start");
     assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
-    assert!(walk.has_lost_runtime());
+    assert_ne!(walk.lost(), (0, 0));
 }
 
 /// Nor where each run of the loop has one frame: the outer ones are made, and have to be of code.
@@ -683,12 +685,12 @@ fn what_is_no_code_ends_the_chain_of_one_frame_a_run() {
     let mut process = process(&[Python(1, 0, 0), Python(2, 3, 0)]);
     let (found, _) = walk(&mut process, &proc, &NESTED, false);
     assert_eq!(text(&found), "c 1:1 loop c loop c start");
-    assert!(found.has_lost_runtime());
+    assert_ne!(found.lost(), (0, 0));
     process.put(CODES + 256 + 8, TYPE);
     process.put(CODES + 512 + 8, TYPE);
     let (found, _) = walk(&mut process, &proc, &NESTED, false);
     assert_eq!(text(&found), "c 1:1 loop c 2:4 loop c start");
-    assert!(!found.has_lost_runtime());
+    assert_eq!(found.lost(), (0, 0));
 }
 
 /// Whatever stands in the table and in the process, every walk ends.

@@ -318,6 +318,9 @@ fn assert_true(verdict: &Verdict, recording: &Recording) {
     // nothing is missing there.
     let missing = &verdict.missing;
     let counted = stats.count("stacks_without_runtime");
+    let reasons = stats.0["stacks_without_runtime_by"]["cpython"].as_object();
+    let with_reason = reasons.into_iter().flatten().filter_map(|(_, count)| count.as_u64());
+    assert_eq!(with_reason.sum::<u64>(), counted, "each has a reason: {reasons:?}");
     let excused = counted + stats.sum("stacks_cut") + verdict.python / 100;
     assert!(
         missing.len() as u64 <= excused,

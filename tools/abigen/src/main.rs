@@ -50,7 +50,13 @@ fn main() -> anyhow::Result<()> {
         .raw_line(format!("// Generated from {header} by tools/abigen: `make generate`."))
         .generate()?
         .to_string();
-    for (prefix, table) in NAMED.into_iter().filter(|_| is_shared) {
+    // A runtime's own: why its frames are missing.
+    let own = header.strip_prefix("runtimes/").and_then(|rest| rest.split_once('/'));
+    let own = own.map(|(name, _)| format!("HF_{}_LOST_", name.to_ascii_uppercase()));
+    let own = own.iter().map(|prefix| (prefix.as_str(), "LOST_NAMES"));
+    let own = own.filter(|(prefix, _)| text.contains(&format!("pub const {prefix}")));
+    let named: Vec<(&str, &str)> = if is_shared { NAMED.to_vec() } else { own.collect() };
+    for (prefix, table) in named {
         let mut names = Vec::new();
         for line in text.lines() {
             let Some(rest) = line.strip_prefix(&format!("pub const {prefix}")) else {

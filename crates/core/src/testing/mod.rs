@@ -427,7 +427,7 @@ impl RecordedProcess {
                 cut: end.0,
                 missing: end.1,
                 is_heuristic: walk.is_heuristic(),
-                has_lost_runtime: walk.has_lost_runtime(),
+                has_lost_runtime: walk.lost().0 != 0,
                 named,
                 reads: runtimes.reads,
                 problems: runtimes.problems,
