@@ -12,9 +12,20 @@
 
 /* Frames of stubs: what they keep of wide registers and tables. */
 #define HF_HOTSPOT_MAX_STUB_BYTES 4096
+/* `frame_bytes` of a blob whose frame's size is -1. */
+#define HF_HOTSPOT_NO_FRAME (-8U)
+/* What a stub without a frame has above its return address: slow_subtype_check's
+ * eight registers in JDK 25, four before. */
+#define HF_HOTSPOT_MAX_STUB_WORDS 16
+/* The instructions around a call that aligns the stack. */
+#define HF_HOTSPOT_ADD_RSP_8 0x08c48348U
+#define HF_HOTSPOT_SUB_RSP_8 0x08ec8348U
+/* mov rdi, [rsp]; mov rsi, rdi */
+#define HF_HOTSPOT_MOV_RDI_RA 0x243c8b48U
+#define HF_HOTSPOT_MOV_RSI_RDI 0xf78b48U
 
 /* Does a return address stand behind a direct call into this blob, to somewhere at
- * or below the pc? */
+ * or below the pc? C2 calls stubs by way of r10: mov r10, target; call r10. */
 HF_STEP_FN int hf_hotspot_calls(struct hf_walk *w, __u64 ra)
 {
 	struct hf_hotspot_scratch *s;
@@ -23,14 +34,16 @@ HF_STEP_FN int hf_hotspot_calls(struct hf_walk *w, __u64 ra)
 	if (!w)
 		return 0;
 	s = HF_HOTSPOT_SCRATCH(w);
-	if (ra < 4096 || ra >> 47 || hf_read_lasting(w, s->code, 8, ra - 8))
+	if (ra < 4096 || ra >> 47 || hf_read_lasting(w, s->code, 16, ra - 16))
 		return 0;
-	if (s->code[3] == 0xe8) {
-		target = ra + (__s64) * (__s32 *)(s->code + 4);
-		if (target >= s->code_begin && target <= w->pc)
-			return 1;
-	}
-	return 0;
+	if (s->code[11] == 0xe8)
+		target = ra + (__s64) * (__s32 *)(s->code + 12);
+	else if (s->code[3] == 0x49 && s->code[4] == 0xba && s->code[13] == 0x41 &&
+		 s->code[14] == 0xff && s->code[15] == 0xd2)
+		target = *(__u32 *)(s->code + 5) | (__u64) * (__u32 *)(s->code + 9) << 32;
+	else
+		return 0;
+	return target >= s->code_begin && target <= w->pc;
 }
 
 /* One way in which a stub's frame may stand at a leaf, kept if it is better than
@@ -152,6 +165,106 @@ HF_STEP_FN int hf_hotspot_adapter(struct hf_walk *w)
 	return 0;
 }
 
+/* Blobs that say to have no frame (a size of -1: C1's slow_subtype_check and
+ * unwind_exception): 0 with the caller in scratch, 1 if it is not found.
+ *
+ *   slow_subtype_check  is called, with what it keeps pushed above the return address;
+ *   unwind_exception    is jumped to when the frame that threw is gone, and returns to where
+ *                       its handler is: mov rdx, [rsp]; ...; test rsp, 15; je; sub rsp, 8; call;
+ *                       add rsp, 8; jmp; call; ...; pop rdx; jmp rbx
+ *
+ * (generate_unwind_exception, slow_subtype_check_id in cpu/x86/c1_Runtime1_x86.cpp,
+ * call_VM_leaf_base in macroAssembler_x86.cpp @ jdk-17+35; the same @ jdk-25+36.) */
+HF_STEP_FN int hf_hotspot_frameless(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u32 before, at;
+	__u64 sp;
+	int i;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	sp = w->sp;
+	s->fp = w->fp;
+	for (i = 0; i < HF_HOTSPOT_MAX_STUB_WORDS; i++) {
+		if (hf_hotspot_stack(w, sp + 8 * i))
+			break;
+		s->ra = s->value;
+		s->cfa = sp + 8 * i + 8;
+		if (hf_hotspot_is_code(proc, s->ra) && hf_hotspot_calls(w, s->ra))
+			return 0;
+	}
+	if (hf_read_lasting(w, s->code, 8, w->pc - 4))
+		return 1;
+	before = *(__u32 *)s->code;
+	at = *(__u32 *)(s->code + 4);
+	s->cfa = sp + 8;
+	if (hf_hotspot_is_leaf(w) && before >> 24 == 0x5a && (at & 0xffff) == 0xe3ff) {
+		s->cfa = sp;
+		s->ra = w->regs[HF_HOTSPOT_RDX];
+	} else {
+		if (at == HF_HOTSPOT_ADD_RSP_8 ||
+		    (hf_hotspot_is_leaf(w) && before == HF_HOTSPOT_SUB_RSP_8))
+			s->cfa += 8;
+		if (hf_hotspot_stack(w, s->cfa - 8))
+			return 1;
+		s->ra = s->value;
+	}
+	return !hf_hotspot_is_code(proc, s->ra);
+}
+
+/* A call of native code by a stub that has no frame and hands over its own return
+ * address (forward_exception): 0 with the caller in scratch, 1 if it is none.
+ *
+ *   mov rdi, [rsp]; mov rsi, rdi; ...; test rsp, 15; je; sub rsp, 8; call;
+ *   add rsp, 8; jmp; call
+ *
+ * (generate_forward_exception in cpu/x86/stubGenerator_x86_64.cpp @ jdk-17+35 and jdk-25+36.) */
+HF_STEP_FN int hf_hotspot_forwards(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 sp;
+	__u32 i;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	sp = w->sp;
+	s->fp = w->fp;
+	/* The stack first: each Java thread has a frame of call_stub, with arguments there. */
+	if (hf_hotspot_stack(w, sp))
+		return 1;
+	s->ra = s->value;
+	if (hf_hotspot_stack(w, sp + 8))
+		return 1;
+	if (!hf_hotspot_is_code(proc, s->ra) && !hf_hotspot_is_code(proc, s->value))
+		return 1;
+	if (hf_read_lasting(w, s->code, 8, w->pc))
+		return 1;
+	s->cfa = sp + 8;
+	if (*(__u32 *)s->code == HF_HOTSPOT_ADD_RSP_8) {
+		s->cfa = sp + 16;
+		s->ra = s->value;
+	}
+	if (!hf_hotspot_is_code(proc, s->ra) ||
+	    hf_read_lasting(w, s->code, sizeof(s->code), w->pc - sizeof(s->code)))
+		return 1;
+	for (i = 0; i + 8 <= sizeof(s->code); i++)
+		if (*(__u32 *)(s->code + i) == HF_HOTSPOT_MOV_RDI_RA &&
+		    (*(__u32 *)(s->code + i + 4) & 0xffffff) == HF_HOTSPOT_MOV_RSI_RDI)
+			return 0;
+	return 1;
+}
+
 /* The stated frame, a frame by rbp, none, or rbp just pushed. */
 HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
 {
@@ -208,8 +321,16 @@ HF_STEP_FN int hf_hotspot_stub(struct hf_walk *w)
 	s = HF_HOTSPOT_SCRATCH(w);
 	if (hf_hotspot_push_blob(w, HF_HOTSPOT_STUB, w->pc))
 		return hf_hotspot_cut(w, HF_CUT_TOO_DEEP);
+	if (s->frame_bytes == HF_HOTSPOT_NO_FRAME && !hf_hotspot_frameless(w)) {
+		/* The walk wants to see the stack pointer move. */
+		if (s->cfa == w->sp)
+			w->sp -= 8;
+		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
+	}
 	if (hf_hotspot_is_leaf(w))
 		return hf_hotspot_stub_leaf(w);
+	if (s->frame_bytes < 16 && !hf_hotspot_forwards(w))
+		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
 	/* It called something, so that its frame stands. */
 	sp = w->sp;
 	cfa = w->fp + 16;

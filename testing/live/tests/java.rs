@@ -36,12 +36,13 @@ const LASTING: [&str; 12] = [
 ];
 
 /// The workloads.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "Truth.java",
     "Gen0000.java",
     "ManyMethods.java",
     "Compile.java",
     "Deoptimised.java",
+    "Frameless.java",
     "Brief.java",
 ];
 
@@ -656,6 +657,70 @@ fn many_methods_inside_the_budget() {
     assert!(methods.len() >= 8_000, "only {} methods were met", methods.len());
     assert!(is_share(named, total, 995), "{named} of {total} frames are named");
     assert!(held <= stats.number("agent.budget_bytes"), "{held} bytes");
+}
+
+/// Stubs that have no frame stand behind the method that called them, or that the exception is
+/// handed to: all Java frames up to the last that kept a frame pointer were left out.
+#[test]
+fn stubs_without_a_frame() {
+    live!(beside);
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let calls = [
+        ("main", "work"),
+        ("work", "casts"),
+        ("work", "outer"),
+        ("work", "asks"),
+        ("casts", "cast"),
+        ("outer", "middle"),
+        ("middle", "inner"),
+    ];
+    for home in homes() {
+        for level in ["-XX:TieredStopAtLevel=1", "-XX:TieredStopAtLevel=4"] {
+            let jvm = Jvm::start(&home, &scratch, &[level, "-XX:-Inline", "Frameless"]);
+            let what = format!("{} {level}", home.display());
+            let profile = scratch.path("profile.firefox.json");
+            jvm.record_with(4, &["-o", &profile.to_string_lossy()]);
+            let mut n = BTreeMap::new();
+            for stack in firefox_stacks(&profile) {
+                let names: Vec<&str> = stack.iter().map(|frame| frame.name.as_str()).collect();
+                for two in names.windows(2) {
+                    let Some(caller) = two[0].strip_prefix("Frameless.") else { continue };
+                    if let Some(callee) = two[1].strip_prefix("Frameless.") {
+                        assert!(calls.contains(&(caller, callee)), "{what}: {names:?}");
+                    }
+                }
+                let stubs = ["slow_subtype_check", "unwind_exception", "forward"];
+                for (at, name) in names.iter().enumerate() {
+                    let Some(stub) = stubs.iter().find(|stub| name.contains(*stub)) else {
+                        continue;
+                    };
+                    // libjvm's own functions; and a leaf in forward_exception, for which there is no rule.
+                    let callee = names.get(at + 1).copied().unwrap_or_default();
+                    if name.contains('(')
+                        || *stub == "forward" && !callee.contains("handler_for_return_address")
+                    {
+                        continue;
+                    }
+                    *n.entry(*stub).or_insert(0) += 1;
+                    let behind: &[&str] = match *stub {
+                        "slow_subtype_check" => &["Frameless.cast"],
+                        _ => &[
+                            "Frameless.middle",
+                            "Frameless.outer",
+                            "Frameless.work",
+                            "Frameless.asks",
+                        ],
+                    };
+                    assert!(at > 0 && behind.contains(&names[at - 1]), "{what}: {names:?}");
+                }
+            }
+            println!("{what}: {n:?}");
+            assert!(!n.is_empty() || level.ends_with('4'), "{what}: no stub was met");
+        }
+    }
 }
 
 /// A caller that is deoptimised while its callee runs is returned to by its handler: where it stands

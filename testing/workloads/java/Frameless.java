@@ -1,0 +1,71 @@
+// C1's code in the stubs that have no frame of their own: slow_subtype_check is called with what it keeps
+// pushed, unwind_exception and forward_exception are jumped to when the frame that threw is gone.
+//
+//   java -XX:TieredStopAtLevel=1 -XX:-Inline -cp DIR Frameless
+//
+// Calls: main to work; work to casts, outer and asks; casts to cast; outer to middle; middle to inner.
+// `main` and `casts` never catch an exception, so that none of these stubs is right behind them.
+
+public class Frameless {
+    interface A {}
+    interface B {}
+    interface C {}
+    static class One implements A, B, C {}
+    static class Two implements C, B, A {}
+
+    static final Exception THROWN = new Exception();
+    static final Object[] OBJECTS = {new One(), new Two()};
+    public static volatile long sink;
+
+    static int cast(Object object) {
+        A a = (A) object;
+        B b = (B) object;
+        return (object instanceof C ? 1 : 0) + (a == b ? 1 : 0);
+    }
+
+    static void casts() {
+        for (int i = 0; i < 1000; i++) {
+            sink += cast(OBJECTS[i & 1]);
+        }
+    }
+
+    static int inner(int x) throws Exception {
+        if (x != 0) throw THROWN;
+        return x;
+    }
+
+    static int middle(int x) throws Exception {
+        return inner(x) + 1;
+    }
+
+    static int outer(int x) throws Exception {
+        return middle(x) + 1;
+    }
+
+    static int asks(Object object) {
+        try {
+            return java.lang.reflect.Array.getLength(object);
+        } catch (IllegalArgumentException thrown) {
+            return 1;
+        }
+    }
+
+    static void work() {
+        casts();
+        for (int i = 0; i < 20; i++) {
+            try {
+                sink += outer(3);
+            } catch (Exception thrown) {
+                sink++;
+            }
+            sink += asks("no array");
+        }
+    }
+
+    public static void main(String[] args) {
+        for (int i = 0; ; i++) {
+            if (i == 3000) System.out.println("ready");
+            work();
+        }
+    }
+}
