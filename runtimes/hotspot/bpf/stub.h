@@ -336,6 +336,11 @@ HF_STEP_FN int hf_hotspot_stub(struct hf_walk *w)
 	cfa = w->fp + 16;
 	if (s->frame_bytes >= 16 && s->frame_bytes < HF_HOTSPOT_MAX_FRAME_BYTES)
 		cfa = sp + s->frame_bytes;
+	/* Where a deoptimisation lays out the interpreter's frames, rbp is that of the blob's,
+	 * and the stack was aligned for the call (generate_deopt_blob, generate_uncommon_trap_blob
+	 * in cpu/x86/sharedRuntime_x86_64.cpp @ jdk-17+35; runtime_x86_64.cpp @ jdk-25+36). */
+	if (w->fp + 8 == cfa)
+		cfa += 8;
 	if ((cfa & 7) || cfa <= sp || cfa - sp > HF_HOTSPOT_MAX_FRAME_BYTES)
 		return hf_hotspot_cut(w, HF_CUT_BAD_UNWIND_INFO);
 	if (hf_hotspot_stack(w, cfa - 16))

@@ -36,13 +36,14 @@ const LASTING: [&str; 12] = [
 ];
 
 /// The workloads.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "Truth.java",
     "Gen0000.java",
     "ManyMethods.java",
     "Compile.java",
     "Deoptimised.java",
     "Frameless.java",
+    "Traps.java",
     "Brief.java",
 ];
 
@@ -657,6 +658,43 @@ fn many_methods_inside_the_budget() {
     assert!(methods.len() >= 8_000, "only {} methods were met", methods.len());
     assert!(is_share(named, total, 995), "{named} of {total} frames are named");
     assert!(held <= stats.number("agent.budget_bytes"), "{held} bytes");
+}
+
+/// While compiled code's frame becomes one of the interpreter, the stack has its callers, however it
+/// was aligned for the call that does it: half of these were cut.
+#[test]
+fn traps_at_any_alignment() {
+    live!(beside);
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let args = [
+        "-XX:+IgnoreUnrecognizedVMOptions",
+        "-XX:+UnlockDiagnosticVMOptions",
+        "-XX:-Inline",
+        "-XX:-OmitStackTraceInFastThrow",
+        "-XX:PerMethodRecompilationCutoff=0",
+        "-XX:PerBytecodeRecompilationCutoff=0",
+        "-XX:PerMethodTrapLimit=100000",
+        "-XX:PerBytecodeTrapLimit=100000",
+        "Traps",
+    ];
+    let mut n = 0;
+    for home in homes() {
+        let jvm = Jvm::start(&home, &scratch, &args);
+        let profile = scratch.path("profile.firefox.json");
+        jvm.record_with(5, &["-o", &profile.to_string_lossy()]);
+        for stack in firefox_stacks(&profile) {
+            if stack.iter().any(|frame| frame.name.contains("::unpack_frames")) {
+                n += 1;
+                let names: Vec<&str> = stack.iter().map(|frame| frame.name.as_str()).collect();
+                assert!(names.contains(&"Traps.main"), "{}: {names:?}", home.display());
+            }
+        }
+        println!("{}: {n}", home.display());
+    }
+    assert!(n > 0, "no frame was met while it was laid out");
 }
 
 /// Stubs that have no frame stand behind the method that called them, or that the exception is
