@@ -23,8 +23,8 @@
 //! instruction.
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
-    OpAccess, OpKind, Register,
+    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
+    Mnemonic, OpAccess, OpKind, Register,
 };
 
 use crate::cfi::{Arch, Cfa, Saved, Unwind};
@@ -180,8 +180,8 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
 }
 
 /// The same for a function of which only the start is known. `beyond` becomes the furthest offset behind
-/// `code` to which it branches as part of itself: what jumps elsewhere with nothing on its stack
-/// passes on to another function. A call followed by padding alone does not return.
+/// `code` at which it goes on: by a branch as part of itself (what jumps elsewhere with nothing on its
+/// stack passes on to another function), or since `code` ends within its instructions. A call followed by padding alone does not return.
 pub(crate) fn follow_unsized(
     code: &[u8],
     arch: Arch,
@@ -226,7 +226,11 @@ pub(crate) fn padding_end(code: &[u8], base: u64, from: usize) -> Option<usize> 
     if !may_be_padding(code.get(from)) {
         return None;
     }
-    let mut decoder = Decoder::new(64, code.get(from..end)?, DecoderOptions::NONE);
+    let padding = code.get(from..end)?;
+    if padding.iter().all(|&byte| byte == 0) {
+        return Some(end);
+    }
+    let mut decoder = Decoder::new(64, padding, DecoderOptions::NONE);
     while decoder.can_decode() {
         if !is_padding(&decoder.decode()) {
             return None;
@@ -241,14 +245,19 @@ fn is_padding(instruction: &Instruction) -> bool {
 
 /// Can padding begin with this byte? What is decoded is what it is; this spares most of that.
 fn may_be_padding(byte: Option<&u8>) -> bool {
-    // nop, with prefixes, of several bytes; int3.
-    matches!(byte, Some(0x0f | 0x2e | 0x66 | 0x90 | 0xcc))
+    // Zeros; nop, with prefixes, of several bytes; int3.
+    matches!(byte, Some(0 | 0x0f | 0x2e | 0x66 | 0x90 | 0xcc))
 }
 
-/// Bytes of padding at the start of `code`.
+/// Bytes of padding at the start of `code`. Zeros (Free Pascal's) are instructions, too, with which no
+/// function begins.
 pub(crate) fn padding_bytes(code: &[u8]) -> usize {
     if !may_be_padding(code.first()) {
         return 0;
+    }
+    let zeros = code.iter().take_while(|&&byte| byte == 0).count();
+    if zeros > 1 {
+        return zeros;
     }
     let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
     let mut end = 0;
@@ -286,7 +295,11 @@ fn follow_within(
                 }
                 let instruction = decoder.decode();
                 if instruction.is_invalid() {
-                    return None;
+                    // What looked like its end lies within an instruction.
+                    let is_cut = decoder.last_error() == DecoderError::NoMoreBytes;
+                    let furthest = beyond.as_mut().filter(|_| is_cut)?;
+                    *furthest = (*furthest).max(code.len() as u64);
+                    break;
                 }
                 // A return address is looked up one byte before: the row of its call.
                 state.called |= instruction.is_call_near() || instruction.is_call_near_indirect();
@@ -349,7 +362,22 @@ fn follow_within(
                     }
                     // To where a data word says: not a function's way out.
                     FlowControl::Return if state.ra_in.is_some() => return None,
+                    // Nor is what is pushed a return address: the code of another function followed a
+                    // call that does not return.
+                    FlowControl::Return
+                        if beyond.is_some() && state.get(RSP).is_some_and(|below| below != 8) =>
+                    {
+                        return None;
+                    }
                     FlowControl::Return | FlowControl::Interrupt | FlowControl::Exception => break,
+                }
+                // What looked like its end is the last byte of an instruction behind which it goes on.
+                // A call there may be one that does not return.
+                let may_end = instruction.is_call_near() || instruction.is_call_near_indirect();
+                if let Some(furthest) =
+                    beyond.as_mut().filter(|_| !decoder.can_decode() && !may_end)
+                {
+                    *furthest = (*furthest).max(code.len() as u64);
                 }
             }
         }
@@ -444,13 +472,13 @@ impl States {
                 at += 1;
                 continue;
             }
-            decoder.set_position(at).ok()?;
-            let instruction = decoder.decode();
-            if !is_padding(&instruction) {
+            let padding = padding_bytes(code.get(at..).unwrap_or_default());
+            if padding == 0 {
+                decoder.set_position(at).ok()?;
                 // Data among the code ends the search.
-                return (!instruction.is_invalid()).then_some(at as u32);
+                return (!decoder.decode().is_invalid()).then_some(at as u32);
             }
-            at = decoder.position();
+            at += padding;
         }
         None
     }
@@ -679,6 +707,58 @@ mod tests {
                 (19, 7, 8, Saved::Bare),
             ]
         );
+    }
+
+    /// Free Pascal pads with zeros, behind which the next function begins, and not what is in a jump
+    /// table; what does not return is the last that is called before them.
+    #[test]
+    fn zeros_are_padding() {
+        // push rbx; jmp *rax; 1: pop rbx; ret; zeros; 2: push rcx; call nowhere; zeros
+        let mut code = [0; 32];
+        code[..5].copy_from_slice(&[0x53, 0xff, 0xe0, 0x5b, 0xc3]);
+        code[16..22].copy_from_slice(&[0x51, 0xe8, 0, 1, 0, 0]);
+        assert_eq!(next_start(&code, 0, 0), Some(16));
+        assert_eq!(padding_bytes(&code[5..]), 11);
+        assert_eq!(
+            unsized_rules(&code[..16]),
+            (Some(vec![(0, 8), (1, 16), (4, 8)]), None),
+            "what nothing but a computed jump reaches ends before the padding"
+        );
+        assert_eq!(unsized_rules(&code[16..]), (Some(vec![(0, 8), (1, 16)]), None));
+    }
+
+    /// A byte that is a return by itself, at the end of 16 bytes: the function goes on behind it.
+    #[test]
+    fn what_looks_like_an_end_within_an_instruction() {
+        // push rbx; call f; lea rax, [rip]; mov rbx, rax (its last byte is 0xc3); pop rbx; ret
+        let whole =
+            [0x53, 0xe8, 0, 1, 0, 0, 0x48, 0x8d, 0x05, 0, 0, 0, 0, 0x48, 0x89, 0xc3, 0x5b, 0xc3];
+        assert_eq!(next_start(&whole, 0, 0), Some(16));
+        assert_eq!(unsized_rules(&whole[..16]).1, Some(16));
+        assert_eq!(unsized_rules(&whole), (Some(vec![(0, 8), (1, 16), (17, 8)]), None));
+        // sub rsp, 8; nop; mov ecx, 0x00c3…: cut within the instruction
+        let cut = [0x48, 0x83, 0xec, 8, 0x0f, 0x1f, 0x44, 0, 0, 0x0f, 0x1f, 0x40, 0, 0xb9, 0, 0xc3];
+        assert_eq!(next_start(&[&cut[..], &[0x90]].concat(), 0, 0), Some(16));
+        assert_eq!(unsized_rules(&cut).1, Some(16));
+    }
+
+    /// push rbx; call what_does_not_return; the next function: pop rbx is not what it returns with.
+    #[test]
+    fn the_next_function_behind_a_call_that_does_not_return() {
+        let code = [0x53, 0xe8, 0, 1, 0, 0, 0x31, 0xc0, 0xc3];
+        assert_eq!(unsized_rules(&code).0, None);
+    }
+
+    /// (offset, bytes from the stack pointer to the CFA), and how far it goes on.
+    fn unsized_rules(code: &[u8]) -> (Option<Vec<(u32, i32)>>, Option<u64>) {
+        let mut beyond = None;
+        let rules = follow_unsized(code, Arch::of(Machine::X86_64).unwrap(), &mut beyond);
+        let each = |(at, unwind): (u32, Option<Unwind>)| match unwind {
+            Some(Unwind { cfa: Cfa::Reg { reg: 7, off }, .. }) => Some((at, off)),
+            None => None,
+            other => panic!("{other:?}"),
+        };
+        (rules.map(|rules| rules.into_iter().filter_map(each).collect()), beyond)
     }
 
     /// And more stands for a rule that says that the CFA is the stack pointer, and so much, and
