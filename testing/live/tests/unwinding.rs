@@ -122,6 +122,20 @@ fn frame_pointers_that_nothing_describes() {
     assert!(in_little * 5 > all && in_little < all, "{in_little} of {all}");
 }
 
+/// And of one without frame pointers, in which instructions end as functions do, where functions begin.
+#[test]
+fn code_that_nothing_describes() {
+    live!(beside);
+    let workload = Workload::start::<&str>(&program!("bare"), []);
+    let recording = record_pid(workload.pid());
+    recording.stats().of("bare").assert_whole();
+    for stack in &recording.folded.stacks {
+        let ours = stack.frames.iter().filter(|name| name.starts_with("bare+0x")).count();
+        // _start, main, outer, middle and leaf; libc's frames stand between _start and main.
+        assert_eq!(ours, 5, "{:?}", stack.frames);
+    }
+}
+
 /// Assembly with a sized symbol: pushes and subtractions are followed past the decoys.
 #[test]
 fn assembly_leaf_with_a_sized_symbol() {
