@@ -1,7 +1,8 @@
 #!/bin/bash
 # All tests: those of every crate and of the page, then the live suite, which records real programs
-# with the release binary and so needs root: once as this kernel runs it, and once more for each
-# fallback that older kernels get.
+# and so needs root: once as this kernel runs it, with the static program that is given away, and once
+# more for each fallback that older kernels get, with the program as it is built to be looked into,
+# whose sums are checked and which is not static.
 #
 #   FALLBACKS=all   the whole live suite for each fallback, not only what walks (an hour and more)
 set -euo pipefail
@@ -11,10 +12,9 @@ cargo=${CARGO:-cargo}
 # ask for, and another choice is another build of most of it.
 tests=($cargo test --locked --workspace)
 "${tests[@]}" --exclude hotframe-live --no-run
+# Whether it stands alone does not depend on how much time went into making it fast.
 build() {
-	# Whether it stands alone does not depend on how much time went into making it fast. First, since
-	# both builds leave the program at one place.
-	PROFILE=release scripts/dist.sh && $cargo build --release --locked -p hotframe
+	PROFILE=release scripts/dist.sh
 }
 # While these run, which leaves a CPU idle most of the time, what the live suite needs is built.
 if [ "$(id -u)" = 0 ]; then
@@ -45,17 +45,22 @@ cat "$said"
 rm "$said"
 [ $code = 0 ] || exit $code
 scripts/oracles.sh
-HOTFRAME_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/hotframe")
 HOTFRAME_DIST=$(realpath dist/hotframe)
-export HOTFRAME_BIN HOTFRAME_DIST
+export HOTFRAME_DIST
 # It records a live machine, where a build or a backup may get in the way: a test that fails is run
 # once more, loudly; what fails twice has failed.
-live() { # what to say, arguments of cargo test
+live() { # what to say, arguments of cargo test, -- and names of tests
 	echo "live suite$1"
 	shift
 	local said names
 	said=$(mktemp)
-	if "${tests[@]}" "$@" -- --test-threads=2 2>&1 | tee "$said"; then
+	local -a chosen=() filters=()
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		chosen+=("$1")
+		shift
+	done
+	[ $# = 0 ] || filters=("${@:2}")
+	if "${tests[@]}" "${chosen[@]}" -- --test-threads=2 "${filters[@]}" 2>&1 | tee "$said"; then
 		rm "$said"
 		return
 	fi
@@ -75,17 +80,29 @@ live() { # what to say, arguments of cargo test
 	esac
 	echo "live suite: FAILED, and is run once more:" $names
 	# shellcheck disable=SC2086
-	"${tests[@]}" "$@" -- --test-threads=1 --exact $names
+	"${tests[@]}" "${chosen[@]}" -- --test-threads=1 --exact $names
 }
-# The fallbacks differ in the walk and its tables: that is what is run again for each.
+# The fallbacks differ in the walk and its tables: that is what is run again for each, and one test of
+# each way in which runtimes' steps go.
 all=()
 for file in testing/live/tests/*.rs; do
 	all+=(--test "$(basename "$file" .rs)")
 done
-walks=(--test unwinding)
-[ "${FALLBACKS:-}" != all ] || walks=(--no-fail-fast "${all[@]}")
+HOTFRAME_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/debug/hotframe")
+export HOTFRAME_BIN
 for force in tailcalls no-arena; do
-	HOTFRAME_FORCE=$force live " with HOTFRAME_FORCE=$force" "${walks[@]}"
+	export HOTFRAME_FORCE=$force
+	if [ "${FALLBACKS:-}" = all ]; then
+		live " with HOTFRAME_FORCE=$force" --no-fail-fast "${all[@]}"
+	else
+		live " with HOTFRAME_FORCE=$force" --test unwinding
+	fi
 done
+export HOTFRAME_FORCE=tailcalls,no-arena
+steps=(interpreted stubs_without_a_frame equal_shapes)
+if [ "${FALLBACKS:-}" != all ]; then
+	live " of runtimes with HOTFRAME_FORCE=$HOTFRAME_FORCE" --no-fail-fast --test cpython --test java -- "${steps[@]}"
+fi
 unset HOTFRAME_FORCE
+HOTFRAME_BIN=$HOTFRAME_DIST
 live '' --no-fail-fast "${all[@]}"
