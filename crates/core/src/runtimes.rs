@@ -168,6 +168,9 @@ pub trait Asker {
     /// Takes a question's index and its frames, innermost first, or why there are none.
     fn answer(&mut self, at: usize, named: Result<&[Frame], Why>);
 
+    /// Answers a question by another frame of the process, if that is known: whether it is.
+    fn answer_alike(&mut self, at: usize, words: &[u64]) -> bool;
+
     /// The function that was kept under these words: see [`Known`].
     fn find(&mut self, words: &[u64]) -> Option<Frame>;
 
@@ -215,6 +218,15 @@ struct Around<'a, 't> {
 impl Serving {
     fn is_attached(&self) -> bool {
         self.served.iter().any(|served| matches!(served.state, State::Attached { .. }))
+    }
+
+    /// A frame that was named before and has the same names.
+    fn alike(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
+        let mut of = self.served.iter().filter(|served| served.runtime.id() == raw.head.runtime());
+        of.find_map(|served| match &served.state {
+            State::Attached { attached, .. } => attached.alike(raw),
+            _ => None,
+        })
     }
 
     /// Names a frame: appends to `frames`, which is emptied first. `told` finds what its step told
@@ -625,6 +637,13 @@ impl Runtimes {
             let (head, data) =
                 words.split_first().map_or((0, &[][..]), |(&head, data)| (head, data));
             let raw = RawFrame { head: abi::FrameWord(head), data, told: None };
+            let own = pids.first().filter(|pid| **pid == incarnation.pid);
+            let own = own.and_then(|pid| self.serving.get(pid));
+            if let Some(words) = own.and_then(|serving| serving.alike(&raw))
+                && asker.borrow_mut().answer_alike(at, &words)
+            {
+                continue;
+            }
             // Of the frame's own process, whoever names it.
             let (runtime, store) = (raw.head.runtime(), &self.told);
             let known = KnownTo { asker: &asker, runtime };

@@ -1084,6 +1084,11 @@ impl Asker for Asking<'_> {
         }
     }
 
+    fn answer_alike(&mut self, at: usize, words: &[u64]) -> bool {
+        let question = self.batch.get(at);
+        question.is_some_and(|question| self.recording.store.answer_alike(question.id, words))
+    }
+
     fn find(&mut self, words: &[u64]) -> Option<Frame> {
         let store = &mut self.recording.store;
         let known = store.known_frame(self.of, words)?;

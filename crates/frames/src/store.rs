@@ -503,6 +503,22 @@ impl Store {
         self.book_growth(incarnation, before);
     }
 
+    /// Answers a question by another frame of the same process, if that has its names by now: whether
+    /// it has.
+    pub fn answer_alike(&mut self, id: PendingId, words: &[u64]) -> bool {
+        let Some(incarnation) = self.asked(id).map(|pending| pending.incarnation) else {
+            return true;
+        };
+        let key = self.dynamic.key(incarnation, words);
+        match self.dynamic.find(&key) {
+            Some(named @ (Ref::Frame(_) | Ref::Chain(_))) => {
+                self.fill(id.slot, named);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Answers a question whose frame could not be read. Where the same frame was named before it
     /// was evicted, it has that name.
     pub fn answer_unnamed(&mut self, id: PendingId, why: Why) {

@@ -50,6 +50,32 @@ fn answer_all(store: &mut Store) {
     }
 }
 
+/// A frame takes the names of another of its process that has some, inlined ones too, and of no other
+/// process's; where there are none the question stays.
+#[test]
+fn a_frame_is_answered_by_one_that_is_alike() {
+    let budget = Budget::new(8 << 20);
+    let mut store = Store::new(&budget, Config::default());
+    let (p, other) = (process(&mut store, 1, 0), process(&mut store, 2, 0));
+    let (one, two) = (dynamic(&[0x10, 1]), dynamic(&[0x10, 2]));
+    let first = store.record(p, 1, &one);
+    let second = store.record(p, 2, &two);
+    let elsewhere = store.record(other, 3, &two);
+    let questions = store.take_questions(10);
+    let id = |incarnation, words: &[u64]| {
+        let asked = questions.iter().find(|q| q.incarnation == incarnation && *q.words == *words);
+        asked.map(|question| question.id).expect("it was asked")
+    };
+    assert!(!store.answer_alike(id(p, &two), &one), "it has no names so far");
+    store.answer(id(p, &one), &[frame(b"inner", 5), frame(b"outer", 6)]);
+    assert!(store.answer_alike(id(p, &two), &one));
+    assert!(!store.answer_alike(id(other, &two), &one), "another process's");
+    assert_eq!(names(&store, first), ["inner", "outer"]);
+    assert_eq!(names(&store, second), ["inner", "outer"]);
+    assert_eq!((names(&store, elsewhere).len(), store.n_pending()), (0, 1));
+    assert!(store.answer_alike(id(p, &two), &one), "an answer that comes twice is ignored");
+}
+
 #[test]
 fn nothing_is_allocated_before_a_sample_needs_it() {
     let budget = Budget::new(1 << 20);

@@ -260,6 +260,13 @@ pub trait Attached: Send {
         None
     }
 
+    /// The words of a frame that was named before and has the same names, lines too, as this one, if
+    /// there is one: these are taken then, and nothing is read. The words have to say that it is still
+    /// the same code.
+    fn alike(&self, _raw: &RawFrame<'_>) -> Option<[u64; 2]> {
+        None
+    }
+
     /// Names a frame: appends one [`Frame`], or several where calls were inlined, innermost first.
     /// Appends nothing when it is [`Outcome::Unnamed`].
     fn resolve(

@@ -53,6 +53,7 @@
 pub mod abi;
 pub mod layout;
 pub mod names;
+mod places;
 pub mod process;
 pub mod recognise;
 pub mod resolve;

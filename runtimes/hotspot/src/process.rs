@@ -251,6 +251,10 @@ impl Attached for Jvm {
         Some([raw.word(0), raw.own() & u64::from(abi::HF_HOTSPOT_COOKIE_MASK)])
     }
 
+    fn alike(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
+        self.resolver.alike(raw)
+    }
+
     fn resolve(
         &mut self,
         raw: &RawFrame<'_>,

@@ -10,6 +10,9 @@
 //! pc belongs to the next at or behind it, since debug information is emitted at the end of the
 //! instructions that it describes.
 //!
+//! So all interrupted pcs between two records have the same names: the first of them is read, and the
+//! others are known by it (`places.rs`), for as long as the code is of the same compilation.
+//!
 //! # Whether it is still what it was
 //! A blob is believed if it is in use and has the compile id that was sent, before and after it was
 //! read. A `Method*` is believed if it has the `ConstMethod*` that was sent and no class was
@@ -29,6 +32,7 @@
 use crate::abi;
 use crate::layout::{CodeBegin, DebugInfo, Metadata, Offsets, SourceFile, SymbolLength};
 use crate::names;
+use crate::places::{Code, Places};
 use crate::process::Heap;
 use crate::stubs::{self, Stub};
 use crate::unsigned5::Reader;
@@ -67,6 +71,7 @@ pub(crate) struct Resolver {
     /// By `Klass*`: which class it was, and in which epoch it was met.
     seen: HashMap<u64, Seen>,
     stubs: Stubs,
+    places: Places,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +131,7 @@ impl Resolver {
             archive: 0..0,
             seen: HashMap::new(),
             stubs: Stubs::default(),
+            places: Places::default(),
         }
     }
 
@@ -203,18 +209,28 @@ impl Resolver {
         }
     }
 
-    /// The number of unloaded classes now, past the cache; 0 where it cannot be known.
-    fn unloaded(&self, memory: &Memory) -> Option<u64> {
+    /// A frame that has the names of this one: an interrupted pc of compiled code with the same record
+    /// of debug information.
+    pub(crate) fn alike(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
+        let (code, delta) = compiled_place(raw)?;
+        let head = self.places.find(code, delta)?;
+        Some([head, raw.word(0)])
+    }
+
+    /// The number of unloaded classes now, past the cache; 0 where it cannot be known. Pages of what
+    /// is asked next are read with it.
+    fn unloaded(&self, memory: &Memory, besides: &[u64]) -> Option<u64> {
         if self.epoch_addr == 0 {
             return Some(0);
         }
         let mut bytes = [0; 8];
-        memory.read_fresh(self.epoch_addr, &mut bytes).then(|| u64::from_le_bytes(bytes))
+        let done = memory.read_with_pages(&mut [(self.epoch_addr, &mut bytes[..])], besides);
+        done.first().is_some_and(|done| *done).then(|| u64::from_le_bytes(bytes))
     }
 
     /// As much of that as a frame has.
     pub(crate) fn epoch(&self, memory: &Memory) -> Option<u32> {
-        self.unloaded(memory).map(|n| n as u32 & abi::HF_HOTSPOT_COOKIE_MASK)
+        self.unloaded(memory, &[]).map(|n| n as u32 & abi::HF_HOTSPOT_COOKIE_MASK)
     }
 
     fn interpreted(
@@ -229,7 +245,8 @@ impl Resolver {
         let sent_constant = own as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
         let address = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
         let epoch = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32;
-        let unloaded = self.unloaded(memory).ok_or(Why::ProcessGone)?;
+        let of_method = [address.wrapping_add(self.offsets.method_const.into())];
+        let unloaded = self.unloaded(memory, &of_method).ok_or(Why::ProcessGone)?;
         let is_same_epoch = unloaded as u32 & abi::HF_HOTSPOT_COOKIE_MASK == epoch;
         let has_gone = |why| if is_same_epoch { why } else { Why::Unloaded };
         let head = self.head(memory, address).ok_or(has_gone(Why::StalePointer))?;
@@ -356,6 +373,7 @@ impl Resolver {
         };
         let mut functions = Functions { process, epoch, met: Vec::new() };
         let found = self.scopes(&mut functions, blob, pc, is_return, frames);
+        let place = compiled_place(raw).zip(found.clone());
         if found.is_none() {
             // Without debug information at this place: the method alone.
             let address =
@@ -366,6 +384,10 @@ impl Resolver {
         let now = is_still(memory, &[]).ok_or(Why::StalePointer)?;
         if now == epoch {
             functions.met.iter().for_each(|(key, frame)| process.known.keep(key, frame));
+        }
+        // A relative names it when the process is gone: what that has is not this one's.
+        if let Some(((code, _), deltas)) = place {
+            self.places.add(code, deltas, raw.head.0);
         }
         Ok(())
     }
@@ -399,7 +421,8 @@ impl Resolver {
         (lasts || self.epoch_addr != 0).then_some(key)
     }
 
-    /// Appends the scopes of a pc; `None`, and nothing, if it has none.
+    /// Appends the scopes of a pc; `None`, and nothing, if it has none. Returned are the distances from
+    /// the blob of the pcs that have the same, if nothing is called there.
     fn scopes(
         &self,
         to: &mut Functions<'_>,
@@ -407,7 +430,7 @@ impl Resolver {
         pc: u64,
         is_return: bool,
         frames: &mut Vec<Frame>,
-    ) -> Option<()> {
+    ) -> Option<Range<u32>> {
         let memory = to.process.memory;
         let o = self.offsets.clone();
         let field = |at: u16| memory.u32(blob + u64::from(at)).map(u64::from);
@@ -424,7 +447,10 @@ impl Resolver {
         if !is_return && (offset as i32) < complete {
             return None;
         }
-        let mut scope = debug.scope(&o, memory, offset, is_return)?;
+        let (mut scope, offsets) = debug.scope(&o, memory, offset, is_return)?;
+        let delta = |offset: u32| u32::try_from(begin - blob).ok()?.checked_add(offset);
+        let complete = u32::try_from(complete).unwrap_or(0);
+        let deltas = delta(offsets.start.max(complete))?..delta(offsets.end)?;
         let first = frames.len();
         for _ in 0..SCOPES_MAX {
             let record = debug.record(memory, scope)?;
@@ -440,7 +466,7 @@ impl Resolver {
             };
             frames.push(Frame { inlined: sender != 0, ..function });
             if sender == 0 {
-                return Some(());
+                return Some(deltas);
             }
             if sender >= scope {
                 break;
@@ -570,6 +596,17 @@ impl Resolver {
     }
 }
 
+/// The compilation of an interrupted pc in compiled code, and the pc's distance from its blob; `None`: it
+/// is something else.
+fn compiled_place(raw: &RawFrame<'_>) -> Option<(Code, u32)> {
+    let own = raw.own();
+    let is_compiled = (own >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 == abi::HF_HOTSPOT_COMPILED;
+    let is_return = raw.head.flags() & shared::HF_FRAME_RETURN_ADDR != 0;
+    let delta = (own >> abi::HF_HOTSPOT_DELTA_SHIFT) as u32 & abi::HF_HOTSPOT_DELTA_MASK;
+    let code = Code { place: raw.word(0), id: own as u32 & 0xfff };
+    (is_compiled && !is_return).then_some((code, delta))
+}
+
 /// Reads a symbol's text.
 fn symbol(o: &Offsets, memory: &Memory, address: u64) -> Option<Vec<u8>> {
     if address == 0 || !address.is_multiple_of(8) {
@@ -644,8 +681,14 @@ impl Debug {
     }
 
     /// The scope of a code offset: its PcDesc's, exact for a return address, else of the first that
-    /// ends behind it.
-    fn scope(&self, o: &Offsets, memory: &Memory, offset: u32, is_return: bool) -> Option<u32> {
+    /// ends behind it; and the offsets that this is so for, if they are of no return addresses.
+    fn scope(
+        &self,
+        o: &Offsets,
+        memory: &Memory,
+        offset: u32,
+        is_return: bool,
+    ) -> Option<(u32, Range<u32>)> {
         let n = (self.pcs_end - self.pcs) / o.pc_desc_bytes;
         let at = |index: u64, field: u64| {
             memory.u32(self.pcs.wrapping_add(index * o.pc_desc_bytes + field))
@@ -667,7 +710,9 @@ impl Debug {
         if is_return && at(low, o.pc_desc_pc)? != wanted {
             return None;
         }
-        at(low, o.pc_desc_scope).filter(|&scope| scope != 0)
+        let before = low.checked_sub(1).and_then(|before| at(before, o.pc_desc_pc));
+        let offsets = before.filter(|&pc| pc as i32 >= 0).unwrap_or(0)..at(low, o.pc_desc_pc)?;
+        at(low, o.pc_desc_scope).filter(|&scope| scope != 0).map(|scope| (scope, offsets))
     }
 
     /// The head of a scope's record.
