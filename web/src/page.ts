@@ -371,7 +371,8 @@ class Page {
       all += samples.weight[i]!;
       if (weighed.selected === null || weighed.selected[i] === 1) selected += samples.weight[i]!;
     }
-    const figure = (value: string, what: string) => el("span", { class: "total-figure" }, el("b", {}, value), ` ${what}`);
+    const figure = (value: string, what: string, kind = "") =>
+      el("span", { class: `total-figure ${kind}` }, el("b", {}, value), ` ${what}`);
     if (weighed.changes !== null) {
       const [before, after] = weighed.changes.sums;
       this.totals.replaceChildren(
@@ -381,7 +382,7 @@ class Page {
     }
     this.totals.replaceChildren(
       figure(figureOf(weighed.sum, meta), `${weighed.sum === all ? "" : `of ${figureOf(all, meta)} `}${shown(meta.value_type) || "samples"}`),
-      meta.period_ns > 0 ? figure(duration(weighed.sum * meta.period_ns), "CPU") : "",
+      meta.period_ns > 0 ? figure(duration(weighed.sum * meta.period_ns), "CPU", "spare") : "",
       this.lacks.books ? "" : figure(share(whole, selected), "whole"),
       this.lostShare() < 0.005 ? "" : el("span", { class: "total-figure warning", title: "samples that the kernel took and that never arrived: see the books" },
         el("b", {}, share(this.lostShare(), 1)), " lost"));
