@@ -351,6 +351,7 @@ fn files_of_a_device_without_a_number() {
 fn pids_are_those_of_its_own_namespace() {
     live!();
     let split = program!("split");
+    let _outside = Workload::start(&program!("recursion"), ["30"]);
     let scratch = Scratch::new();
     let stats = scratch.path("stats.json");
     let script = "mount -t proc none /proc; \"$1\" & target=$!; \"$2\" record -d 2 --stats \"$3\" \
@@ -367,7 +368,9 @@ fn pids_are_those_of_its_own_namespace() {
     let target = processes.iter().find(|process| process["comm"] == "split").expect("the target");
     assert!(target["pid"].as_u64().expect("a pid") < 100, "{target}");
     // What the namespace cannot see is filtered, and said so.
-    let _ = stats["samples_filtered"]["namespace"].as_u64().expect("a count");
+    let filtered = stats["samples_filtered"]["namespace"].as_u64();
+    assert!(filtered > Some(20), "{}", stats["samples_filtered"]);
+    assert!(!processes.iter().any(|process| process["comm"] == "recursion"));
 }
 
 /// A CPU goes and comes while recording. Behind a switch: it disturbs the machine.
