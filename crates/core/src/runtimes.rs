@@ -615,7 +615,8 @@ impl Runtimes {
         let parent = process.map_or(0, |process| process.parent);
         pids.sort_unstable_by_key(|&pid| (pid != parent, pid));
         pids.truncate(RELATIVES_MAX);
-        if own.is_some() {
+        let is_served = own.is_some();
+        if is_served {
             pids.insert(0, incarnation.pid);
         }
         let Some(process) = process.filter(|_| !pids.is_empty()) else {
@@ -637,8 +638,7 @@ impl Runtimes {
             let (head, data) =
                 words.split_first().map_or((0, &[][..]), |(&head, data)| (head, data));
             let raw = RawFrame { head: abi::FrameWord(head), data, told: None };
-            let own = pids.first().filter(|pid| **pid == incarnation.pid);
-            let own = own.and_then(|pid| self.serving.get(pid));
+            let own = self.serving.get(&incarnation.pid).filter(|_| is_served);
             if let Some(words) = own.and_then(|serving| serving.alike(&raw))
                 && asker.borrow_mut().answer_alike(at, &words)
             {

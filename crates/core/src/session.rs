@@ -79,8 +79,6 @@ pub struct Counts {
     pub heuristic: u64,
     /// Walks finished here.
     pub from_slice: u64,
-    /// Stacks that lack frames of a runtime.
-    pub runtime_lost: u64,
     /// Walks compared with an independent unwinder, and those that agreed.
     pub audited: u64,
     /// See `audited`.
@@ -647,7 +645,6 @@ impl Session {
     /// Counts stacks that lack frames of a runtime, by that and the reason.
     fn count_lost(&mut self, lost: (u8, u8), weight: u32) {
         if lost.0 != 0 {
-            self.counts.runtime_lost += u64::from(weight);
             *self.lost.entry(lost).or_default() += u64::from(weight);
         }
     }

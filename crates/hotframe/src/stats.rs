@@ -184,6 +184,7 @@ impl Books<'_> {
                 })
             })
             .collect();
+        let without_runtime: u64 = self.without_runtime.values().flat_map(BTreeMap::values).sum();
         let agent = self.agent;
         let cost: Map<String, Value> = (abi::COST_NAMES.iter().enumerate())
             .map(|(at, name)| {
@@ -209,7 +210,7 @@ impl Books<'_> {
             "stacks_cut": by_name(&abi::CUT_NAMES, &counts.cut, 1),
             "stacks_heuristic": counts.heuristic,
             "stacks_from_slice": counts.from_slice,
-            "stacks_without_runtime": counts.runtime_lost,
+            "stacks_without_runtime": without_runtime,
             "stacks_without_runtime_by": self.without_runtime,
             "slices_refused": kernel.slices_refused,
             "told": kernel.told,
@@ -305,6 +306,7 @@ mod tests {
         let json = books.json();
         assert_eq!(json["audit"]["not_judged"], json!({"no .eh_frame": 7}));
         assert_eq!(json["stacks_without_runtime_by"], json!({"cpython": {"late": 8}}));
+        assert_eq!(json["stacks_without_runtime"], 8);
         let told = [
             "slices_refused",
             "told_refused",

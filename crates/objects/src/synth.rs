@@ -181,7 +181,8 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
 
 /// The same for a function of which only the start is known. `beyond` becomes the furthest offset behind
 /// `code` at which it goes on: by a branch as part of itself (what jumps elsewhere with nothing on its
-/// stack passes on to another function), or since `code` ends within its instructions. A call followed by padding alone does not return.
+/// stack passes on to another function), or since `code` ends within its instructions. A call followed by
+/// padding alone does not return.
 pub(crate) fn follow_unsized(
     code: &[u8],
     arch: Arch,
@@ -302,7 +303,8 @@ fn follow_within(
                     break;
                 }
                 // A return address is looked up one byte before: the row of its call.
-                state.called |= instruction.is_call_near() || instruction.is_call_near_indirect();
+                let is_call = instruction.is_call_near() || instruction.is_call_near_indirect();
+                state.called |= is_call;
                 states.insert(at, state, decoder.position() as u32);
                 if state.unwind(arch).is_none() {
                     is_lost = true;
@@ -373,9 +375,8 @@ fn follow_within(
                 }
                 // What looked like its end is the last byte of an instruction behind which it goes on.
                 // A call there may be one that does not return.
-                let may_end = instruction.is_call_near() || instruction.is_call_near_indirect();
                 if let Some(furthest) =
-                    beyond.as_mut().filter(|_| !decoder.can_decode() && !may_end)
+                    beyond.as_mut().filter(|_| !decoder.can_decode() && !is_call)
                 {
                     *furthest = (*furthest).max(code.len() as u64);
                 }

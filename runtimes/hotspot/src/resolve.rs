@@ -372,9 +372,8 @@ impl Resolver {
             return Err(if gone { Why::ProcessGone } else { Why::StalePointer });
         };
         let mut functions = Functions { process, epoch, met: Vec::new() };
-        let found = self.scopes(&mut functions, blob, pc, is_return, frames);
-        let place = compiled_place(raw).zip(found.clone());
-        if found.is_none() {
+        let deltas = self.scopes(&mut functions, blob, pc, is_return, frames);
+        if deltas.is_none() {
             // Without debug information at this place: the method alone.
             let address =
                 memory.u64(blob + u64::from(o.nmethod_method)).ok_or(Why::StalePointer)?;
@@ -386,7 +385,7 @@ impl Resolver {
             functions.met.iter().for_each(|(key, frame)| process.known.keep(key, frame));
         }
         // A relative names it when the process is gone: what that has is not this one's.
-        if let Some(((code, _), deltas)) = place {
+        if let Some(((code, _), deltas)) = compiled_place(raw).zip(deltas) {
             self.places.add(code, deltas, raw.head.0);
         }
         Ok(())
