@@ -316,10 +316,9 @@ static __always_inline __u64 hf_first_page(__u64 from)
 	return from;
 }
 
-/* Copies the stack from a page up, as far as it can be read. The record's size is the least of four
- * that holds `want`. Returns its number. */
-static __always_inline __u64 hf_copy_pages(struct hf_stack *stack, __u64 from, const __u32 pages,
-					   struct hf_counters *counters)
+/* Copies the stack from a page up, as far as it can be read. */
+static __always_inline void hf_copy_pages(struct hf_stack *stack, __u64 from, const __u32 pages,
+					  __u64 seq)
 {
 	__u8 *bytes = (__u8 *)stack + sizeof(*stack);
 	__u32 i;
@@ -328,7 +327,7 @@ static __always_inline __u64 hf_copy_pages(struct hf_stack *stack, __u64 from, c
 	stack->reserved[0] = stack->reserved[1] = stack->reserved[2] = 0;
 	stack->addr = from;
 	stack->n_bytes = 0;
-	stack->seq = ++counters->stack_seq << 16 | (bpf_get_smp_processor_id() & 0xffff);
+	stack->seq = seq;
 #pragma unroll
 	for (i = 0; i < HF_STACK_MAX_PAGES; i++) {
 		if (i >= pages)
@@ -338,19 +337,19 @@ static __always_inline __u64 hf_copy_pages(struct hf_stack *stack, __u64 from, c
 			break;
 		stack->n_bytes += HF_STACK_PAGE_BYTES;
 	}
-	return stack->seq;
 }
 
-#define HF_TRY_COPY(n)                                                                             \
-	if (want <= (n)*HF_STACK_PAGE_BYTES) {                                                     \
+/* A record of n pages. */
+#define HF_SEND_PAGES(from, n)                                                                     \
+	({                                                                                         \
 		stack =                                                                            \
 		    bpf_ringbuf_reserve(&hf_ring, sizeof(*stack) + (n)*HF_STACK_PAGE_BYTES, 0);    \
-		if (!stack)                                                                        \
-			return 0;                                                                  \
-		seq = hf_copy_pages(stack, from, n, counters);                                     \
-		bpf_ringbuf_submit(stack, BPF_RB_NO_WAKEUP);                                       \
-		return seq;                                                                        \
-	}
+		if (stack) {                                                                       \
+			hf_copy_pages(stack, from, n, seq);                                        \
+			bpf_ringbuf_submit(stack, BPF_RB_NO_WAKEUP);                               \
+		}                                                                                  \
+		stack != NULL;                                                                     \
+	})
 
 /* Where the goroutine's stack ends that sp is on; 0: it is on none. A Go program's stacks lie amid
  * its heap, so that nothing else bounds them. The thread's g begins with its stack's bounds, low
@@ -377,7 +376,7 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct hf_stack *stack;
-	__u64 now = w->sample.time_ns, thread = 0, top, want, seq, waiting, ring;
+	__u64 now = w->sample.time_ns, thread = 0, outer = 0, top, want, seq, waiting, ring;
 	__u64 from = hf_first_page(sp & ~((__u64)HF_STACK_PAGE_BYTES - 1));
 
 	/* The main thread's stack ends at start_stack; a thread's at its
@@ -389,8 +388,12 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 	if (top <= sp || top - sp > (64 << 20))
 		top = thread;
 	want = HF_STACK_MAX_PAGES * HF_STACK_PAGE_BYTES;
-	if (top <= sp || top - from >= want)
+	if (top <= sp || top - from >= want) {
+		outer = top;
 		top = hf_goroutine_top(w, thread, sp);
+		if (outer <= sp || outer - sp > (64 << 20) || top)
+			outer = 0;
+	}
 	if (top > sp && top - from < want)
 		want = top - from;
 	if (now - counters->slice_window_ns > 100000000) {
@@ -410,11 +413,24 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 	    waiting + want > ring / 4 * 3)
 		return 0;
 	counters->slice_window_bytes += want;
-	HF_TRY_COPY(2)
-	HF_TRY_COPY(4)
-	HF_TRY_COPY(8)
-	HF_TRY_COPY(16)
-	return 0;
+	seq = ++counters->stack_seq << 16 | (bpf_get_smp_processor_id() & 0xffff);
+	/* The least of four sizes that holds it. */
+	if (want <= 2 * HF_STACK_PAGE_BYTES)
+		return HF_SEND_PAGES(from, 2) ? seq : 0;
+	if (want <= 4 * HF_STACK_PAGE_BYTES)
+		return HF_SEND_PAGES(from, 4) ? seq : 0;
+	if (want <= 8 * HF_STACK_PAGE_BYTES)
+		return HF_SEND_PAGES(from, 8) ? seq : 0;
+	if (!HF_SEND_PAGES(from, HF_STACK_MAX_PAGES))
+		return 0;
+	/* Half of what may be sent is for what is nearer. */
+	want = HF_STACK_OUTER_PAGES * HF_STACK_PAGE_BYTES;
+	if (outer && counters->slice_window_bytes + want <= hf_config.slice_bytes_per_s / 20) {
+		counters->slice_window_bytes += want;
+		outer = (outer + HF_STACK_PAGE_BYTES - 1) & ~((__u64)HF_STACK_PAGE_BYTES - 1);
+		HF_SEND_PAGES(outer - want, HF_STACK_OUTER_PAGES);
+	}
+	return seq;
 }
 
 /* Sends the stack and the registers, for user space to finish or compare the

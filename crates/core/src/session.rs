@@ -30,6 +30,7 @@ use hotframe_abi as abi;
 use hotframe_frames::{FrameInfo, FunctionInfo};
 use hotframe_objects::ReadAt as _;
 use hotframe_runtime::{Frame, Why};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -142,19 +143,50 @@ impl Taken {
 
     fn stack_bytes(&self) -> usize {
         match self {
-            Taken::Sample(sample) => sample.slice.as_ref().map_or(0, |slice| slice.1.bytes.len()),
+            Taken::Sample(sample) => sample.slice.as_ref().map_or(0, |slice| slice.1.len()),
             Taken::Space(_) => 0,
         }
     }
 }
 
+/// What the kernel half copied of a stack.
 struct Stack {
+    /// From the stack pointer up.
+    inner: Piece,
+    /// The outer end, where the inner piece does not reach it.
+    outer: Option<Piece>,
+}
+
+struct Piece {
     addr: u64,
     bytes: Vec<u8>,
 }
 
+impl Stack {
+    /// Bytes of all of it.
+    fn len(&self) -> usize {
+        self.inner.bytes.len() + self.outer.as_ref().map_or(0, |outer| outer.bytes.len())
+    }
+
+    /// What stands at an address of the process.
+    fn at(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
+        self.inner.at(addr, bytes).or_else(|| self.outer.as_ref()?.at(addr, bytes))
+    }
+}
+
+impl Piece {
+    fn of(addr: u64, bytes: &[u8]) -> Piece {
+        Piece { addr, bytes: bytes.to_vec() }
+    }
+
+    fn at(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
+        let at = usize::try_from(addr.checked_sub(self.addr)?).ok()?;
+        self.bytes.get(at..)?.get(..bytes)
+    }
+}
+
 /// It may hold anything that the program had on its stack: nothing of it outlives the walk.
-impl Drop for Stack {
+impl Drop for Piece {
     fn drop(&mut self) {
         self.bytes.fill(0);
         std::hint::black_box(&mut self.bytes);
@@ -544,8 +576,14 @@ impl Session {
 
     fn take_stack(&mut self, bytes: &[u8]) -> Option<()> {
         let (head, rest) = abi::hf_stack::read_from_prefix(bytes).ok()?;
-        let bytes = rest.get(..head.n_bytes as usize)?.to_vec();
-        self.stacks.insert(head.seq, Stack { addr: head.addr, bytes });
+        let bytes = rest.get(..head.n_bytes as usize)?;
+        let piece = Piece::of(head.addr, bytes);
+        match self.stacks.entry(head.seq) {
+            Entry::Occupied(mut stack) => stack.get_mut().outer = Some(piece),
+            Entry::Vacant(none) => {
+                none.insert(Stack { inner: piece, outer: None });
+            }
+        }
         Some(())
     }
 
@@ -707,7 +745,7 @@ impl Session {
             missing = abi::MISSING_NAMES[usize::from(slice.missing) % abi::MISSING_NAMES.len()],
             pc = format_args!("{:#x}", slice.missing_pc),
             age_ns = now_ns.saturating_sub(head.time_ns),
-            stack_bytes = stack.bytes.len(),
+            stack_bytes = stack.len(),
             space = head.space_id,
             blob = head.blob_id,
             known = self.processes.get(pid).map_or(0, |process| process.space_id),
@@ -773,7 +811,7 @@ impl Session {
                 pc = format_args!("{:#x}", cut.1),
                 sp = format_args!("{:#x}", slice.regs[abi::HF_X86_RSP as usize]),
                 missing = abi::MISSING_NAMES[usize::from(slice.missing) % abi::MISSING_NAMES.len()],
-                stack_bytes = stack.bytes.len(),
+                stack_bytes = stack.len(),
                 mappings = self.processes.get(pid).map(|process| process.mappings.len()),
                 "a walk ended here"
             );
@@ -1034,7 +1072,7 @@ impl Session {
         let process = self.processes.get(head.tgid)?;
         let case = AuditCase {
             regs: &slice.regs,
-            stack: (stack.addr, &stack.bytes),
+            stack: (stack.inner.addr, &stack.inner.bytes),
             words: words.get(usize::from(head.n_kernel)..)?,
             mappings: &process.mappings,
             files: &self.files,
@@ -1140,8 +1178,7 @@ fn unnamed(why: Why) -> hotframe_frames::Why {
 /// files, and, beyond the copy, the process itself.
 ///
 /// What lies further out than the copy belongs to older frames, also where a program switches to
-/// another stack (rustc does, when one is nearly full). They stand still as long as a frame further
-/// in does. So the process is read only while the outermost slot that the walk fetched from the copy
+/// another stack (coroutines do). They stand still as long as a frame further in does. So the process is read only while the outermost slot that the walk fetched from the copy
 /// (a return address or a saved frame pointer: a fetch begins at the slot it is for) is still in its
 /// memory, before and after; else the stack is cut there.
 ///
@@ -1174,11 +1211,6 @@ struct Beyond {
 const SIGNAL_FRAME_MAX_BYTES: u64 = 64 << 10;
 
 impl SliceReader<'_> {
-    fn copied(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
-        let at = usize::try_from(addr.checked_sub(self.stack.addr)?).ok()?;
-        self.stack.bytes.get(at..)?.get(..bytes)
-    }
-
     /// The process's own memory, opened at the first use.
     fn memory(&mut self) -> Option<&Memory> {
         if !self.beyond.is_opened {
@@ -1199,14 +1231,14 @@ impl SliceReader<'_> {
     fn stands_still(&self, memory: &Memory) -> bool {
         let mut now = [0; 8];
         self.beyond.last.is_some_and(|slot| {
-            memory.read(slot, &mut now) && self.copied(slot, 8) == Some(now.as_slice())
+            memory.read(slot, &mut now) && self.stack.at(slot, 8) == Some(now.as_slice())
         })
     }
 }
 
 impl ReadUser for SliceReader<'_> {
     fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
-        if let Some(bytes) = self.copied(addr, into.len()) {
+        if let Some(bytes) = self.stack.at(addr, into.len()) {
             into.copy_from_slice(bytes);
             if into.len() >= 8 {
                 self.beyond.last = Some(addr);
@@ -1241,7 +1273,7 @@ impl ReadUser for SliceReader<'_> {
     }
 
     fn read_lasting(&mut self, addr: u64, into: &mut [u8]) -> bool {
-        if let Some(bytes) = self.copied(addr, into.len()) {
+        if let Some(bytes) = self.stack.at(addr, into.len()) {
             into.copy_from_slice(bytes);
             return true;
         }
@@ -1291,7 +1323,7 @@ mod tests {
         let outer = vec![7u64; 1 << 18];
         let word = |of: &Vec<u64>, at: usize| &raw const of[at] as u64;
         let (copied, near, far) = (word(&inner, 0), word(&inner, 60), word(&outer, 1 << 17));
-        let stack = Stack { addr: copied, bytes: inner[..32].as_bytes().to_vec() };
+        let stack = Stack { inner: Piece::of(copied, inner[..32].as_bytes()), outer: None };
         let files = Files::default();
         let mut beyond = Beyond {
             pid: std::process::id(),
@@ -1410,6 +1442,25 @@ mod tests {
         }
     }
 
+    /// Two pieces of one number are one stack with a gap; another number is another stack.
+    #[test]
+    fn pieces_of_a_stack() {
+        let mut session = Session::new(Tables::new(Box::new(OwnMemory::new(1 << 20))), None);
+        for (seq, addr, byte) in [(3, 0x1000, 1), (3, 0x9000, 2), (4, 0x1000, 3)] {
+            let mut head = abi::hf_stack::new_zeroed();
+            (head.type_, head.seq, head.addr) = (abi::HF_RECORD_STACK as u8, seq, addr);
+            head.n_bytes = 16;
+            // A record has room for whole pages, of which not all could be read.
+            session.record(&[head.as_bytes(), &[byte; 16], &[9; 8]].concat());
+        }
+        assert_eq!((session.stacks.len(), session.counts.bad_records), (2, 0));
+        let at = |seq: u64, addr| session.stacks[&seq].at(addr, 8).map(|bytes| bytes[0]);
+        assert_eq!((at(3, 0x1008), at(3, 0x9000), at(4, 0x1000)), (Some(1), Some(2), Some(3)));
+        let none = [(3, 0x1010), (3, 0x100c), (3, 0xff8), (3, 0x9010), (4, 0x9000), (3, u64::MAX)];
+        assert!(none.iter().all(|&(seq, addr)| at(seq, addr).is_none()));
+        assert_eq!(session.stacks[&3].len(), 32);
+    }
+
     /// Of a process that maps more than fits it is said, once it is published.
     #[test]
     fn a_crowded_process() {
@@ -1443,7 +1494,7 @@ mod tests {
             let mut session = Session::new(tables, None);
             let mut slice = abi::hf_slice::new_zeroed();
             (slice.sample.tgid, slice.sample.weight) = (pid, 1);
-            let stack = Stack { addr: 0, bytes: Vec::new() };
+            let stack = Stack { inner: Piece::of(0, &[]), outer: None };
             let head = slice.sample;
             session.finish_slice(&head, &[], &slice, &stack, 1);
             let reason = session.counts.cut.iter().position(|&n| n > 0).expect("it is cut");

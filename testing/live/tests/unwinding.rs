@@ -6,6 +6,7 @@ use hotframe_live::{
     Stack, Workload, by_tail_calls, has_program, live, program, record, record_pid, record_until,
     run, send, skipped, wait_for,
 };
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
@@ -63,6 +64,19 @@ fn too_deep_keeps_the_leaf() {
 fn a_stack_that_is_not_touched_so_far() {
     live!(beside);
     expect(&program!("hollow"), &[], &["main", "large"]);
+}
+
+/// A frame that is larger than the copy of a stack, of which the outer end is copied as well: its callers
+/// are there for the first samples of each function, though they have returned by the time that its
+/// tables are loaded.
+#[test]
+fn a_frame_larger_than_a_copy() {
+    live!(beside);
+    let program = program!("roomy");
+    let recording = record([OsStr::new("--"), program.as_os_str()]);
+    let seen = |stack: &Stack| stack.has("roomy");
+    recording.folded.assert_path("roomy", seen, &["main", "roomy"]);
+    recording.stats().of("roomy").assert_whole();
 }
 
 /// Functions without unwind tables that keep frame pointers.
