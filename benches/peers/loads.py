@@ -116,6 +116,38 @@ class Clang(Load):
             yield Running(lambda: lines_of(done), warm_up_seconds=5)
 
 
+class Rustc(Load):
+    """rustc compiles generic Rust, one job per CPU, over and over: frames of half a megabyte."""
+
+    def prepare(self):
+        if not shutil.which("rustc"):
+            raise Unavailable("no rustc")
+        self.dir = measure.scratch()
+        source = ["use std::collections::BTreeMap;"]
+        for n in range(40):
+            source.append(
+                f"#[derive(Debug, Clone, PartialEq, PartialOrd, Default)] pub struct Room{n}<T> {{ pub of: "
+                f"BTreeMap<String, Vec<T>>, pub size: u{8 << n % 4} }}\n"
+                f"pub fn sum{n}(rooms: &[Room{n}<f64>]) -> f64 {{ rooms.iter().filter(|room| room.size > {n})"
+                f".flat_map(|room| room.of.iter().map(|(key, all)| key.len() as f64 + all.iter().rev()"
+                f".take({n}).sum::<f64>())).fold(0.0, |a, b| a.max(b)) }}\n"
+                f"pub fn show{n}(rooms: &[Room{n}<Option<u8>>]) -> String {{ rooms.iter().cloned()"
+                f".map(|room| format!(\"{{room:?}}\")).collect::<Vec<_>>().join(\",\") }}")
+        (self.dir / "rooms.rs").write_text("\n".join(source) + "\n")
+
+    @contextlib.contextmanager
+    def running(self):
+        done = self.dir / "done"
+        done.write_text("")
+        script = ("while rustc --edition 2021 -O --crate-type lib rooms.rs -o lib$0.rlib; "
+                  "do echo >>done; done")
+        with contextlib.ExitStack() as stack:
+            for job in range(CPUS):
+                stack.enter_context(
+                    process_group(["sh", "-c", script, f"job{job}"], cwd=self.dir))
+            yield Running(lambda: lines_of(done), warm_up_seconds=5)
+
+
 class Postgres(Load):
     """PostgreSQL answers pgbench over a local socket."""
 
@@ -329,6 +361,7 @@ class Cpython(Program):
 
 LOADS = {
     "clang": Clang,
+    "rustc": Rustc,
     "postgres": Postgres,
     "ffmpeg": Ffmpeg,
     "go-build": GoBuild,
