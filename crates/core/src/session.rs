@@ -221,9 +221,6 @@ pub struct Session {
     /// Mappings changed in the last pass: a process that begins maps its libraries within a
     /// millisecond or two, so the next pass should come soon.
     pub is_settling: bool,
-    /// Runtimes were asked for names in the last pass: new code runs, and who runs it may end any
-    /// time, with its names.
-    pub is_learning: bool,
     /// When the next pass should come for the sake of runtimes, CLOCK_MONOTONIC.
     pub look_at_ns: u64,
     /// Parent and child of forks since this was last emptied.
@@ -268,7 +265,6 @@ impl Session {
             kernel_symbols: BTreeMap::new(),
             exited: Vec::new(),
             is_settling: false,
-            is_learning: false,
             look_at_ns: u64::MAX,
             forked: Vec::new(),
             auditor,
@@ -404,7 +400,6 @@ impl Session {
     pub fn answer_questions(&mut self, until: Instant) -> usize {
         let mut asked = std::mem::take(&mut self.recording.asked);
         asked.extend(self.recording.take_questions(MAX_ASKED.saturating_sub(asked.len())));
-        self.is_learning = !asked.is_empty();
         let now_ns = self.now_ns;
         // By process: what is read of it once serves all.
         asked.sort_by_key(|question| question.incarnation.pid);

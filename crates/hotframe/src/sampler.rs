@@ -19,8 +19,6 @@ pub const PASS: Duration = Duration::from_millis(100);
 const IDLE_PASS: Duration = Duration::from_millis(500);
 /// The next pass after mappings changed.
 const SETTLING: Duration = Duration::from_millis(2);
-/// The next pass after frames of runtimes were met for the first time.
-const LEARNING: Duration = Duration::from_millis(10);
 /// A pass that takes longer is worth a line for whoever looks: meanwhile the ring fills.
 const LONG_PASS_NS: u64 = 50_000_000;
 
@@ -44,8 +42,6 @@ impl Sampler {
             return Duration::ZERO;
         } else if self.session.is_settling {
             SETTLING
-        } else if self.session.is_learning {
-            LEARNING
         } else if self.is_idle {
             IDLE_PASS
         } else {
