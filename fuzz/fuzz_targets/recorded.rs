@@ -3,11 +3,9 @@
 #![no_main]
 
 use hotframe_core::testing::{RecordedProcess, recorded_cases, recorded_kinds, walk_damaged};
-use hotframe_runtime::Runtime;
+use hotframe_registry::RUNTIMES;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
-
-static RUNTIMES: [&dyn Runtime; 2] = [&hotframe_cpython::RUNTIME, &hotframe_hotspot::RUNTIME];
 
 static CASES: LazyLock<Vec<RecordedProcess>> = LazyLock::new(|| {
     let kinds = recorded_kinds();

@@ -1,5 +1,6 @@
 // Kinds are told apart by everybody: measured, not promised.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fill } from "../src/colour";
 
@@ -59,3 +60,12 @@ for (const [dark, often, others] of [[false, 0.095, 0.07], [true, 0.04, 0.04]] a
     }
   });
 }
+
+test("every kind of frames has a colour of its own", () => {
+  const source = readFileSync("../crates/core/src/profile.rs", "utf8");
+  const kinds = [...source.matchAll(/Kind::\w+ => "(\w+)"/g)].map((found) => found[1] as string);
+  assert.ok(kinds.length > 10, String(kinds));
+  for (const kind of kinds.filter((one) => one !== "note")) {
+    assert.notEqual(fill(kind, 1, false), fill("none of them", 1, false), kind);
+  }
+});

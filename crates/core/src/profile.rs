@@ -82,6 +82,25 @@ impl Kind {
         }
     }
 
+    /// How its source files' names end.
+    pub fn file_endings(self) -> &'static [&'static str] {
+        match self {
+            Kind::Go => &["go"],
+            Kind::Rust => &["rs"],
+            Kind::Jvm => &["java", "kt", "scala", "groovy", "clj"],
+            Kind::Cpython => &["py"],
+            Kind::V8js => &["js", "mjs", "cjs", "ts"],
+            Kind::Ruby => &["rb"],
+            Kind::Php => &["php"],
+            Kind::Perl => &["pl", "pm"],
+            Kind::Beam => &["erl", "ex", "exs"],
+            Kind::Dotnet => &["cs", "fs"],
+            Kind::Luajit => &["lua"],
+            // C's are the kernel's too, and of native code every other language's.
+            Kind::Kernel | Kind::Native | Kind::Jit | Kind::Note => &[],
+        }
+    }
+
     /// The name that `profile.frame.type` has for it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1050,6 +1050,18 @@ mod tests {
             "nothing"
         }
 
+        fn title(&self) -> &'static str {
+            "Nothing"
+        }
+
+        fn is_beside_native(&self) -> bool {
+            false
+        }
+
+        fn perf_map(&self) -> Option<&'static str> {
+            None
+        }
+
         fn signs(&self) -> hotframe_runtime::Signs {
             hotframe_runtime::Signs { symbols: &[], sections: &[] }
         }

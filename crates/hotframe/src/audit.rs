@@ -321,8 +321,9 @@ fn native(words: &[u64]) -> impl Iterator<Item = Option<Place>> {
     hotframe_frames::frames(words).filter_map(|frame| match frame {
         Raw::Static(word) | Raw::Own(word) => Some(place(word)),
         Raw::Dynamic(words) => {
-            let runtime = words.first().map(|&head| abi::FrameWord(head).runtime());
-            (runtime != Some(abi::HF_RUNTIME_CPYTHON)).then_some(None)
+            let id = words.first().map(|&head| abi::FrameWord(head).runtime());
+            let runtime = id.and_then(hotframe_registry::by_id);
+            (!runtime.is_some_and(|runtime| runtime.is_beside_native())).then_some(None)
         }
     })
 }

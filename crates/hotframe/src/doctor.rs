@@ -32,7 +32,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use survey::{CodeReport, MARKERS, Names, RuntimeReport, Survey, Unwound, Watch};
+use survey::{CodeReport, Names, RuntimeReport, Survey, Unwound, Watch};
 use zerocopy::FromZeros as _;
 
 /// How long the trial recording may take until it has a sample.
@@ -527,7 +527,6 @@ impl Doctor {
             let who = format!("{} ({})", report.comm, report.pid);
             let what = report.runtime.unwrap_or("unknown runtime");
             let size = report.generated_bytes >> 10;
-            let marker = MARKERS.iter().find(|marker| Some(marker.runtime) == report.runtime);
             let topic = report.runtime.unwrap_or("JIT");
             match &report.unwound {
                 Some(Unwound { version, problem: Some(problem) }) => {
@@ -561,8 +560,7 @@ impl Doctor {
                     let text = format!(
                         "{who}: {size} KiB of generated code and no perf map: that code has no names"
                     );
-                    self.say(topic, Level::Missing, text).fix =
-                        marker.and_then(|marker| marker.perf_map).map(str::to_owned);
+                    self.say(topic, Level::Missing, text).fix = report.perf_map.map(str::to_owned);
                 }
             }
         }

@@ -17,7 +17,6 @@ mod memory;
 mod messages;
 mod output;
 mod record;
-mod registry;
 mod sampler;
 mod signals;
 mod significance;

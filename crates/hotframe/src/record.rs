@@ -223,7 +223,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         outputs.iter().map(|output| output.format.writing_percent()).max().unwrap_or(0);
     session.recording = Recording::new(&ledger.recording);
     session.segments = Some(Segments::default());
-    session.runtimes = Runtimes::new(crate::registry::RUNTIMES).naming(options.names.naming());
+    session.runtimes = Runtimes::new(&hotframe_registry::RUNTIMES).naming(options.names.naming());
     let mut recorder = Recorder {
         sampler: Sampler::new(kernel, ring, session),
         ledger,

@@ -43,6 +43,17 @@ pub trait Runtime: Sync {
     /// The name of its folder: what users see (`hotspot`, `cpython`).
     fn name(&self) -> &'static str;
 
+    /// Its name as people write it (`HotSpot`).
+    fn title(&self) -> &'static str;
+
+    /// Its frames stand beside the native ones of its interpreter, each of which is an activation of a chain that
+    /// lies in the heap, and not in the place of native ones: an unwinder that knows no runtime meets both
+    /// (`--audit`).
+    fn is_beside_native(&self) -> bool;
+
+    /// How a process of it is made to leave a perf map, for one whose frames are not unwound.
+    fn perf_map(&self) -> Option<&'static str>;
+
     /// Why its frames may be missing from a stack, by what its step says of it (`lost_why` in
     /// `hf_sample`): as it stands in --stats.
     fn lost_names(&self) -> &'static [&'static str] {

@@ -28,7 +28,12 @@
  * looks (hf_tell, struct hf_told): seldom, and no more than a walk can bear.
  *
  * hf_config.runtimes says which steps exist: the others are dead code to the
- * verifier, and cost nothing.
+ * verifier, and cost nothing. What is done in a region whose step does not exist
+ * is the runtime's own, too:
+ *
+ *   int hf_NAME_without_step(struct hf_walk *w)
+ *
+ * hf/steps.h, which is generated, includes the steps and lists them.
  */
 #ifndef HF_RUNTIME_H
 #define HF_RUNTIME_H
@@ -122,8 +127,19 @@ static __always_inline void hf_told_head(const struct hf_walk *w, struct hf_told
 #define HF_HAS_RUNTIME(id) 1
 #endif
 
-#include "cpython/bpf/step.h"
-#include "hotspot/bpf/step.h"
+#include "hf/steps.h"
+
+#define HF_STEP_CASE(NAME, name)                                                                   \
+	case HF_RUNTIME_##NAME:                                                                    \
+		if (HF_HAS_RUNTIME(HF_RUNTIME_##NAME))                                             \
+			return hf_step_##name(w);                                                  \
+		return hf_##name##_without_step(w);
+
+#define HF_MOMENT_CASE(NAME, name)                                                                 \
+	case HF_RUNTIME_##NAME:                                                                    \
+		if (HF_HAS_RUNTIME(HF_RUNTIME_##NAME))                                             \
+			hf_##name##_moment(w, table_off);                                          \
+		return;
 
 /* Calls the step of the runtime whose table is at w->runtime_off. */
 static __always_inline int hf_step_runtime(struct hf_walk *w)
@@ -134,17 +150,7 @@ static __always_inline int hf_step_runtime(struct hf_walk *w)
 	if (!table)
 		return HF_STEP_NATIVE;
 	switch (table->runtime) {
-	case HF_RUNTIME_CPYTHON:
-		if (HF_HAS_RUNTIME(HF_RUNTIME_CPYTHON))
-			return hf_step_cpython(w);
-		hf_lose(w, HF_RUNTIME_CPYTHON, HF_CPYTHON_LOST_STEP_NOT_LOADED);
-		return HF_STEP_NATIVE;
-	case HF_RUNTIME_HOTSPOT:
-		if (HF_HAS_RUNTIME(HF_RUNTIME_HOTSPOT))
-			return hf_step_hotspot(w);
-		/* Code without a file: the native rules would end there. */
-		hf_miss(w, HF_MISSING_STEP, w->pc);
-		return HF_STEP_ENDED;
+		HF_STEPS(HF_STEP_CASE)
 	default:
 		return HF_STEP_NATIVE;
 	}
@@ -169,10 +175,7 @@ static __always_inline void hf_moment(struct hf_walk *w)
 	if (!table)
 		return;
 	switch (table->runtime) {
-	case HF_RUNTIME_HOTSPOT:
-		if (HF_HAS_RUNTIME(HF_RUNTIME_HOTSPOT))
-			hf_hotspot_moment(w, table_off);
-		return;
+		HF_MOMENTS(HF_MOMENT_CASE)
 	default: /* The others have none. */
 		return;
 	}

@@ -280,6 +280,13 @@ static __always_inline int hf_cpython_lost(struct hf_walk *w, __u8 why)
 	return HF_STEP_NATIVE;
 }
 
+/* Its loop's own frames are native. */
+static __always_inline int hf_cpython_without_step(struct hf_walk *w)
+{
+	hf_lose(w, HF_RUNTIME_CPYTHON, HF_CPYTHON_LOST_STEP_NOT_LOADED);
+	return HF_STEP_NATIVE;
+}
+
 /* A search under way, in w->scratch, which stays as it is while the same registers come again. */
 struct hf_cpython_search {
 	/* Where the loop's native frame ends. */

@@ -91,6 +91,18 @@ impl Runtime for CPython {
         "cpython"
     }
 
+    fn title(&self) -> &'static str {
+        "CPython"
+    }
+
+    fn is_beside_native(&self) -> bool {
+        true
+    }
+
+    fn perf_map(&self) -> Option<&'static str> {
+        Some("python3 -X perf … (3.12 or later)")
+    }
+
     fn lost_names(&self) -> &'static [&'static str] {
         &abi::LOST_NAMES
     }

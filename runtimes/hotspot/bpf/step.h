@@ -40,6 +40,13 @@
 #include "hotspot/bpf/interpreted.h"
 #include "hotspot/bpf/stub.h"
 
+/* Code without a file: the native rules would end there. */
+static __always_inline int hf_hotspot_without_step(struct hf_walk *w)
+{
+	hf_miss(w, HF_MISSING_STEP, w->pc);
+	return HF_STEP_ENDED;
+}
+
 HF_STEP_FN int hf_step_hotspot(struct hf_walk *w)
 {
 	const struct hf_hotspot_proc *proc;

@@ -52,6 +52,18 @@ impl Runtime for Hotspot {
         "hotspot"
     }
 
+    fn title(&self) -> &'static str {
+        "HotSpot"
+    }
+
+    fn is_beside_native(&self) -> bool {
+        false
+    }
+
+    fn perf_map(&self) -> Option<&'static str> {
+        Some("jcmd PID Compiler.perfmap (JDK 17 or later)")
+    }
+
     fn signs(&self) -> Signs {
         Signs { symbols: &[LAYOUT, INTERFACE], sections: &[] }
     }

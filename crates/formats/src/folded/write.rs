@@ -115,7 +115,8 @@ fn annotation(kind: Kind, inlined: bool) -> &'static str {
         Kind::Kernel => "_[k]",
         _ if inlined => "_[i]",
         Kind::Jit | Kind::Jvm | Kind::V8js | Kind::Dotnet | Kind::Luajit => "_[j]",
-        _ => "",
+        Kind::Native | Kind::Rust | Kind::Go | Kind::Cpython | Kind::Ruby => "",
+        Kind::Php | Kind::Perl | Kind::Beam | Kind::Note => "",
     }
 }
 

@@ -516,20 +516,7 @@ fn line_number(line: i64) -> u32 {
 /// The kind that a source file's name tells.
 fn kind_of_file(file: &str) -> Option<Kind> {
     let (_, extension) = base_name(file).rsplit_once('.')?;
-    Some(match extension {
-        "go" => Kind::Go,
-        "rs" => Kind::Rust,
-        "java" | "kt" | "scala" | "groovy" | "clj" => Kind::Jvm,
-        "py" => Kind::Cpython,
-        "js" | "mjs" | "cjs" | "ts" => Kind::V8js,
-        "rb" => Kind::Ruby,
-        "php" => Kind::Php,
-        "pl" | "pm" => Kind::Perl,
-        "erl" | "ex" | "exs" => Kind::Beam,
-        "cs" | "fs" => Kind::Dotnet,
-        "lua" => Kind::Luajit,
-        _ => return None,
-    })
+    Kind::ALL.into_iter().find(|kind| kind.file_endings().contains(&extension))
 }
 
 /// The kind of code of a function in a mapping.

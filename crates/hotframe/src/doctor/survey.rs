@@ -7,13 +7,13 @@
 //! # Cost
 //! The code of at most [`PROCESSES_MAX`] processes is looked at, and [`FILES_MAX`] files are opened.
 
-use crate::registry::RUNTIMES;
 use hotframe_core::chain;
 use hotframe_core::files::{self, Identity, linked_path, root_device};
 use hotframe_core::processes::{self, Executable};
 use hotframe_core::runtimes::Recognised;
 use hotframe_jitmap as jitmap;
 use hotframe_objects::{ElfFile, ReadAt};
+use hotframe_registry::RUNTIMES;
 use hotframe_runtime::{Memory, Naming};
 use hotframe_symbols as symbols;
 use serde::Serialize;
@@ -64,9 +64,12 @@ pub(super) enum Names {
 pub(super) struct RuntimeReport {
     pub(super) pid: u32,
     pub(super) comm: String,
-    /// By the symbols of its files; none: a JIT that is not known by any.
+    /// By its files; none: a JIT that is not known by any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) runtime: Option<&'static str>,
+    /// How to make it leave a perf map.
+    #[serde(skip)]
+    pub(super) perf_map: Option<&'static str>,
     /// Its own frames would be unwound, or why not; none: nobody here knows how.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unwound: Option<Unwound>,
@@ -148,44 +151,43 @@ impl Watch {
     }
 }
 
-/// A symbol by which a runtime is known, wherever it is linked in.
-pub(super) struct Marker {
+/// A runtime whose frames nobody here unwinds, by a symbol that it has wherever it is linked in.
+struct Marker {
     symbol: &'static str,
-    pub(super) runtime: &'static str,
-    /// How to make it leave a perf map.
-    pub(super) perf_map: Option<&'static str>,
+    known: Known,
 }
 
-pub(super) const MARKERS: [Marker; 9] = [
-    Marker {
-        symbol: "gHotSpotVMStructs",
-        runtime: "HotSpot",
-        perf_map: Some("jcmd PID Compiler.perfmap (JDK 17 or later)"),
-    },
-    Marker {
-        symbol: "_ZN2v82V810GetVersionEv",
-        runtime: "V8",
-        perf_map: Some("node --perf-basic-prof …, or NODE_OPTIONS=--perf-basic-prof"),
-    },
-    Marker {
-        symbol: "Py_RunMain",
-        runtime: "CPython",
-        perf_map: Some("python3 -X perf … (3.12 or later)"),
-    },
-    Marker { symbol: "ruby_setup", runtime: "Ruby", perf_map: Some("ruby --yjit-perf …") },
-    Marker {
-        symbol: "zend_startup",
-        runtime: "PHP",
-        perf_map: Some("php -d opcache.jit_debug=0x10 …"),
-    },
-    Marker { symbol: "perl_alloc", runtime: "Perl", perf_map: None },
-    Marker { symbol: "erl_start", runtime: "BEAM", perf_map: Some("erl +JPperf true …") },
-    Marker { symbol: "luaJIT_setmode", runtime: "LuaJIT", perf_map: None },
-    Marker {
-        symbol: "coreclr_execute_assembly",
-        runtime: ".NET",
-        perf_map: Some("DOTNET_PerfMapEnabled=1 dotnet …"),
-    },
+/// What is said of a runtime.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    title: &'static str,
+    /// How to make it leave a perf map.
+    perf_map: Option<&'static str>,
+}
+
+impl Marker {
+    const fn new(
+        symbol: &'static str,
+        title: &'static str,
+        perf_map: Option<&'static str>,
+    ) -> Marker {
+        Marker { symbol, known: Known { title, perf_map } }
+    }
+}
+
+/// The registry's are recognised.
+const MARKERS: [Marker; 7] = [
+    Marker::new(
+        "_ZN2v82V810GetVersionEv",
+        "V8",
+        Some("node --perf-basic-prof …, or NODE_OPTIONS=--perf-basic-prof"),
+    ),
+    Marker::new("ruby_setup", "Ruby", Some("ruby --yjit-perf …")),
+    Marker::new("zend_startup", "PHP", Some("php -d opcache.jit_debug=0x10 …")),
+    Marker::new("perl_alloc", "Perl", None),
+    Marker::new("erl_start", "BEAM", Some("erl +JPperf true …")),
+    Marker::new("luaJIT_setmode", "LuaJIT", None),
+    Marker::new("coreclr_execute_assembly", ".NET", Some("DOTNET_PerfMapEnabled=1 dotnet …")),
 ];
 
 /// What runs now: files and runtimes.
@@ -194,7 +196,7 @@ pub(super) struct Survey {
     files: HashMap<Identity, usize>,
     code: Vec<CodeReport>,
     /// Per file in `code`: the runtime it is.
-    runtime_of: Vec<Option<&'static str>>,
+    runtime_of: Vec<Option<Known>>,
     /// Per file in `code`: the runtimes whose frames can be unwound that it is.
     recognised: Vec<Vec<Recognised>>,
     /// Per file in `code`: it could be read and is not an ELF file.
@@ -246,7 +248,8 @@ impl Survey {
         Some(RuntimeReport {
             pid: busy.pid,
             comm: comm.trim_end_matches('\n').chars().filter(|c| !c.is_control()).collect(),
-            runtime,
+            runtime: runtime.map(|known| known.title),
+            perf_map: runtime.and_then(|known| known.perf_map),
             unwound,
             generated_bytes,
             has_perf_map: left.is_ok(),
@@ -297,15 +300,16 @@ impl Survey {
                     }
                 }
                 if let Ok(elf) = ElfFile::open(&file as &dyn ReadAt) {
-                    recognised = hotframe_core::runtimes::recognise(RUNTIMES, path, &elf);
+                    recognised = hotframe_core::runtimes::recognise(&RUNTIMES, path, &elf);
                 }
-                let wanted = MARKERS.map(|marker| marker.symbol);
+                let wanted = MARKERS.each_ref().map(|marker| marker.symbol);
                 let defined = symbols::defines(&file, &wanted).unwrap_or_default();
-                runtime = MARKERS
-                    .iter()
-                    .zip(defined)
-                    .find(|(_, defined)| *defined)
-                    .map(|(marker, _)| marker.runtime);
+                let marked = MARKERS.iter().zip(defined).find(|(_, defined)| *defined);
+                let ours = recognised.first().map(|ours| Known {
+                    title: ours.runtime.title(),
+                    perf_map: ours.runtime.perf_map(),
+                });
+                runtime = ours.or(marked.map(|(marker, _)| marker.known));
             }
             Err(cause) => report.problem = Some(cause.to_string()),
         }

@@ -219,7 +219,7 @@ impl Recorder {
         let mut session = Session::new(Tables::new(Box::new(memory)), None);
         let budget = Budget::new(limit_bytes);
         session.recording = Recording::new(&budget);
-        session.runtimes = Runtimes::new(crate::registry::RUNTIMES).naming(naming);
+        session.runtimes = Runtimes::new(&hotframe_registry::RUNTIMES).naming(naming);
         Ok(Recorder {
             sampler: Sampler::new(kernel, ring, session),
             limit_bytes,
