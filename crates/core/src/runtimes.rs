@@ -25,8 +25,8 @@ use crate::told::Told;
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt};
 use hotframe_runtime::{
-    Attached, Begun, Executable, Frame, KNOWN_WORDS, Known, Layout, Memory, Naming, NothingKnown,
-    Outcome, RawFrame, Region, Runtime, Unusable, Why, elf,
+    Attached, Begun, Executable, Frame, KNOWN_WORDS, Kept, Known, Layout, Memory, Naming,
+    NothingKnown, Outcome, RawFrame, Region, Runtime, Unusable, Why, elf,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -123,6 +123,13 @@ impl Served {
                 let StandIn { attached, table } = self.stand_in.as_ref()?;
                 Some((attached.regions(), table.as_ref()?))
             }
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        match &self.state {
+            State::Attached { attached, .. } => attached.kept(),
+            _ => Kept::default(),
         }
     }
 
@@ -293,6 +300,8 @@ pub struct Runtimes {
     is_newly_refused: bool,
     told: Told,
     gone: Vec<Report>,
+    /// What runtimes took out of what they kept, of processes that are forgotten.
+    evictions_gone: u64,
     /// Tables of processes that are forgotten.
     orphans: Vec<Table>,
 }
@@ -337,6 +346,20 @@ impl Runtimes {
     pub fn heap_bytes(&self) -> usize {
         let known = self.files.values().map(|found| found.capacity() * size_of::<Recognised>());
         self.files.capacity() * size_of::<(FileId, Vec<Recognised>)>() + known.sum::<usize>()
+    }
+
+    /// What runtimes keep of what they read in the processes that are attached to.
+    pub fn kept(&self) -> Kept {
+        let mut all = Kept { evictions: self.evictions_gone, ..Kept::default() };
+        for served in self.serving.values().flat_map(|serving| &serving.served) {
+            all += served.kept();
+        }
+        all
+    }
+
+    /// What steps told beside their frames, as far as it is kept.
+    pub fn kept_told(&self) -> Kept {
+        self.told.kept()
     }
 
     /// Bits `1 << HF_RUNTIME_*` of the steps that the kernel half needs.
@@ -449,6 +472,7 @@ impl Runtimes {
             if self.gone.len() < GONE_MAX {
                 self.gone.push(report(pid, &served));
             }
+            self.evictions_gone += served.kept().evictions;
             serving.replaced.extend(served.into_tables());
         }
     }
@@ -524,6 +548,8 @@ impl Runtimes {
         if self.gone.len() < GONE_MAX {
             self.gone.extend(reports(pid, &serving));
         }
+        self.evictions_gone +=
+            serving.served.iter().map(|served| served.kept().evictions).sum::<u64>();
         self.orphans.extend(serving.replaced);
         self.orphans.extend(serving.served.into_iter().flat_map(Served::into_tables));
     }

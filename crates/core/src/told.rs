@@ -9,6 +9,7 @@
 
 use crate::recording::Incarnation;
 use hotframe_abi as abi;
+use hotframe_runtime::Kept;
 use std::collections::{HashMap, VecDeque};
 
 /// Bytes kept, what a record takes besides its own counted in.
@@ -29,9 +30,19 @@ pub(crate) struct Told {
     by_frame: HashMap<Key, Box<[u8]>>,
     order: VecDeque<Key>,
     bytes: usize,
+    evictions: u64,
 }
 
 impl Told {
+    /// Records held, what they take, and how many went to make room: what was asked for by then went, too.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept {
+            entries: self.by_frame.len() as u64,
+            bytes: self.bytes as u64,
+            evictions: self.evictions,
+        }
+    }
+
     /// Keeps a record; one with the same key is replaced.
     pub(crate) fn add(&mut self, head: &abi::hf_told, record: &[u8]) {
         let who = Incarnation { pid: head.tgid, exec_id: head.exec_id, start_ns: head.start_ns };
@@ -47,6 +58,7 @@ impl Told {
         {
             let gone = self.by_frame.remove(&oldest).unwrap_or_default();
             self.bytes -= gone.len() + RECORD_BYTES;
+            self.evictions += 1;
         }
     }
 
@@ -96,6 +108,8 @@ mod tests {
         assert!(told.find(WHO, 2, [19_999, 0]).is_some());
         assert_eq!(told.bytes, told.by_frame.len() * (500 + RECORD_BYTES));
         assert_eq!(told.by_frame.len(), told.order.len());
+        let kept = told.kept();
+        assert_eq!((kept.entries + kept.evictions, kept.bytes), (20_000, told.bytes as u64));
         // One that is larger than all together leaves nothing, and no trace.
         told.add(&head([1, 1]), &vec![1; MAX_BYTES + 1]);
         assert_eq!((told.bytes, told.by_frame.len(), told.order.len()), (0, 0, 0));

@@ -55,6 +55,8 @@ fn meaning(owner: &str) -> &'static str {
         "processes" => "mappings of every process",
         "files" => "files of code that are open",
         "perf_maps" => "frames in generated code",
+        "runtimes.told" => "names that runtimes' steps sent ahead",
+        "runtimes.kept" => "what runtimes know of their processes",
         "heap.other" => "everything else on the heap",
         "heap.allocator" => "the allocator's own and free heap",
         "code" => "hotframe itself",

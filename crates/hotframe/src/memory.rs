@@ -284,7 +284,7 @@ impl Ledger {
 }
 
 /// Measured owners whose bytes the counting allocator counts as well.
-const HEAP: [&str; 3] = ["processes", "files", "perf_maps"];
+const HEAP: [&str; 5] = ["processes", "files", "perf_maps", "runtimes.told", "runtimes.kept"];
 
 /// Measured owners that are given back when recording ends.
 const RETURNED: [&str; 6] = ["tables", "ring", "sideband", "kernel.maps", "files", "processes"];

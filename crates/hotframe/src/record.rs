@@ -26,6 +26,7 @@ use hotframe_core::runtimes::Runtimes;
 use hotframe_core::segments::{Losses, Segments};
 use hotframe_core::session::{self, PATIENCE, Session};
 use hotframe_core::tables::{OwnMemory, Tables};
+use hotframe_runtime::Kept;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -687,6 +688,13 @@ impl Recorder {
             (session.jit.heap_bytes() + session.registered.heap_bytes()) as u64,
             Counts::default(),
         );
+        for (name, kept) in [
+            ("runtimes.told", session.runtimes.kept_told()),
+            ("runtimes.kept", session.runtimes.kept()),
+        ] {
+            let Kept { entries, bytes, evictions } = kept;
+            ledger.measure(name, bytes, Counts { entries, evictions, refused: 0 });
+        }
         ledger.settle(maps - rest, rest);
         if let Some(segments) = &mut self.sampler.session.segments {
             segments.part_bytes = ledger.part_bytes();

@@ -265,6 +265,12 @@ pub trait Attached: Send {
         false
     }
 
+    /// What it keeps of what it read in the process, beside what attaching found: it has a bound, and is a
+    /// row of its own in the books of memory.
+    fn kept(&self) -> Kept {
+        Kept::default()
+    }
+
     /// By which key its step tells, beside its frames, what names such a frame (`hf_tell`): then the
     /// frame has it when it is asked for. `None`: it does not.
     fn told_key(&self, _raw: &RawFrame<'_>) -> Option<[u64; 2]> {
@@ -286,6 +292,25 @@ pub trait Attached: Send {
         process: &Process<'_>,
         frames: &mut Vec<Frame>,
     ) -> Outcome;
+}
+
+/// What is kept, and what went to make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Entries held.
+    pub entries: u64,
+    /// Bytes of heap that they take, free room in their table included.
+    pub bytes: u64,
+    /// Entries that went so far to make room.
+    pub evictions: u64,
+}
+
+impl std::ops::AddAssign for Kept {
+    fn add_assign(&mut self, other: Kept) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+        self.evictions += other.evictions;
+    }
 }
 
 /// A frame as the step sent it.

@@ -20,7 +20,9 @@ use crate::abi;
 use crate::layout::{CodeBegin, Entry, Heaps, Offsets, SourceFile, SymbolLength};
 use crate::resolve::Resolver;
 use hotframe_abi as shared;
-use hotframe_runtime::{Attached, Frame, Memory, Outcome, Process, RawFrame, Region, Unusable};
+use hotframe_runtime::{
+    Attached, Frame, Kept, Memory, Outcome, Process, RawFrame, Region, Unusable,
+};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -245,6 +247,10 @@ impl Attached for Jvm {
 
     fn has_moment(&self) -> bool {
         self.table.epoch_addr != 0
+    }
+
+    fn kept(&self) -> Kept {
+        self.resolver.kept()
     }
 
     fn told_key(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {

@@ -40,7 +40,7 @@ use hotframe_abi as shared;
 use hotframe_objects::ElfFile;
 use hotframe_runtime::memory::PAGE_BYTES;
 use hotframe_runtime::{
-    Frame, KNOWN_WORDS, Memory, Naming, Outcome, Process, RawFrame, Unusable, Why,
+    Frame, KNOWN_WORDS, Kept, Memory, Naming, Outcome, Process, RawFrame, Unusable, Why,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -70,6 +70,8 @@ pub(crate) struct Resolver {
     pub archive: Range<u64>,
     /// By `Klass*`: which class it was, and in which epoch it was met.
     seen: HashMap<u64, Seen>,
+    /// Classes that were forgotten to make room for others.
+    n_forgotten: u64,
     stubs: Stubs,
     places: Places,
 }
@@ -130,6 +132,7 @@ impl Resolver {
             epoch_addr: 0,
             archive: 0..0,
             seen: HashMap::new(),
+            n_forgotten: 0,
             stubs: Stubs::default(),
             places: Places::default(),
         }
@@ -325,8 +328,20 @@ impl Resolver {
         Some(())
     }
 
+    /// Classes that are known by address.
+    pub(crate) fn kept(&self) -> Kept {
+        // A table is at most seven eighths full, and has a byte for each entry beside it.
+        let slots = self.seen.capacity() * 8 / 7;
+        Kept {
+            entries: self.seen.len() as u64,
+            bytes: (slots * (size_of::<(u64, Seen)>() + 1)) as u64,
+            evictions: self.n_forgotten,
+        }
+    }
+
     fn remember(&mut self, holder: u64, seen: Seen) {
         if self.seen.len() >= SEEN_MAX && !self.seen.contains_key(&holder) {
+            self.n_forgotten += self.seen.len() as u64;
             self.seen.clear();
         }
         self.seen.insert(holder, seen);
