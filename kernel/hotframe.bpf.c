@@ -677,6 +677,50 @@ static __always_inline void hf_passed_over(struct hf_counters *counters,
 	counters->idle_switches = switches;
 }
 
+/* Which filter wants nothing of a tick; HF_FILTERED_COUNT: none of those that can be asked before a
+ * walk is begun. Gives the task's ids as hotframe's pid namespace has them. */
+static __always_inline __u32 hf_filter(struct task_struct *task, __u64 id, __u32 *tgid, __u32 *tid)
+{
+	if ((__u32)id == 0)
+		return HF_FILTERED_IDLE;
+	if (!hf_config.ns_inum) {
+		*tgid = id >> 32;
+		*tid = (__u32)id;
+	} else {
+		*tgid = hf_tgid_nr(task);
+		*tid = hf_pid_nr(BPF_CORE_READ(task, thread_pid));
+		if (!*tgid || !*tid)
+			return HF_FILTERED_NAMESPACE;
+	}
+	if (hf_config.filter_pids && !bpf_map_lookup_elem(&hf_pids, tgid))
+		return HF_FILTERED_PID;
+	if (hf_config.filter_cgroups && !hf_in_cgroups(task))
+		return HF_FILTERED_CGROUP;
+	return HF_FILTERED_COUNT;
+}
+
+/* The kernel's part of the stack, asked from the kernel. */
+static __always_inline void hf_kernel_frames(struct hf_walk *w, struct bpf_perf_event_data *ctx)
+{
+	__s64 n;
+	int i;
+
+	n = bpf_get_stack(ctx, w->words, HF_MAX_KERNEL_FRAMES * 8, 0);
+	n = n < 0 ? 0 : (__u64)n / 8;
+	w->sample.flags |= HF_SAMPLE_IN_KERNEL;
+	for (i = 0; i < HF_MAX_KERNEL_FRAMES; i++) {
+		__u64 word;
+
+		if (i >= n)
+			break;
+		word = hf_word(HF_FRAME_KERNEL, i ? HF_FRAME_RETURN_ADDR : 0, w->words[i]);
+		w->words[i] = word;
+		w->hash = hf_mix(w->hash, word);
+	}
+	w->n_words = i;
+	w->sample.n_kernel = i;
+}
+
 SEC("perf_event")
 int hf_sample(struct bpf_perf_event_data *ctx)
 {
@@ -686,7 +730,6 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 	__u32 origin = HF_ORIGIN_CPU, tgid, tid, flags, filtered;
 	struct hf_walk *w;
 	__u64 id, user, compat;
-	__s64 n;
 	int i;
 
 	HF_USE_MEMORY();
@@ -695,29 +738,9 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 	counters->runs++;
 	id = bpf_get_current_pid_tgid();
 	hf_passed_over(counters, task, (__u32)id, t0, ctx);
-	if ((__u32)id == 0) {
-		filtered = HF_FILTERED_IDLE;
+	filtered = hf_filter(task, id, &tgid, &tid);
+	if (filtered < HF_FILTERED_COUNT)
 		goto filtered;
-	}
-	if (!hf_config.ns_inum) {
-		tgid = id >> 32;
-		tid = (__u32)id;
-	} else {
-		tgid = hf_tgid_nr(task);
-		tid = hf_pid_nr(BPF_CORE_READ(task, thread_pid));
-		if (!tgid || !tid) {
-			filtered = HF_FILTERED_NAMESPACE;
-			goto filtered;
-		}
-	}
-	if (hf_config.filter_pids && !bpf_map_lookup_elem(&hf_pids, &tgid)) {
-		filtered = HF_FILTERED_PID;
-		goto filtered;
-	}
-	if (hf_config.filter_cgroups && !hf_in_cgroups(task)) {
-		filtered = HF_FILTERED_CGROUP;
-		goto filtered;
-	}
 	w = bpf_map_lookup_elem(&hf_walks, &origin);
 	if (!w)
 		return 0;
@@ -770,22 +793,8 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 	user = (user & 0xf) == 0; /* EL0t */
 #endif
 
-	if (!user) {
-		n = bpf_get_stack(ctx, w->words, HF_MAX_KERNEL_FRAMES * 8, 0);
-		n = n < 0 ? 0 : (__u64)n / 8;
-		w->sample.flags |= HF_SAMPLE_IN_KERNEL;
-		for (i = 0; i < HF_MAX_KERNEL_FRAMES; i++) {
-			__u64 word;
-
-			if (i >= n)
-				break;
-			word = hf_word(HF_FRAME_KERNEL, i ? HF_FRAME_RETURN_ADDR : 0, w->words[i]);
-			w->words[i] = word;
-			w->hash = hf_mix(w->hash, word);
-		}
-		w->n_words = i;
-		w->sample.n_kernel = i;
-	}
+	if (!user)
+		hf_kernel_frames(w, ctx);
 	if (flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER)) {
 		w->sample.flags |= HF_SAMPLE_KTHREAD;
 		hf_finish(w);

@@ -277,7 +277,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let exit_code = recorder.exit_code;
     let places = Places { outputs, stats, capture };
-    let failures = recorder.write(options, &places, meta, start_ns, began_ns, budget)?;
+    let wanted = Wanted { places, meta, start_ns, began_ns, budget_bytes: budget };
+    let failures = recorder.write(options, wanted)?;
     // With -d the command may still run: its code is ours.
     let code = match (&mut target, exit_code) {
         (Some(target), None) => Some(target.wait()),
@@ -704,20 +705,103 @@ impl Recorder {
 
     /// Names and writes everything; returns what failed. What recording needed is given back
     /// first: naming and writing have its memory.
-    fn write(
-        mut self,
-        options: &Options,
-        places: &Places,
-        meta: Meta,
-        start_ns: u64,
-        began_ns: u64,
-        budget: u64,
-    ) -> anyhow::Result<Vec<anyhow::Error>> {
-        let counters = self.sampler.kernel.counters()?;
-        let ticks_expected = self.sampler.kernel.ticks_expected();
-        let ticks_halted = self.sampler.kernel.ticks_halted()?;
-        let tables = self.sampler.session.tables.stats();
+    fn write(mut self, options: &Options, wanted: Wanted) -> anyhow::Result<Vec<anyhow::Error>> {
         let shows_progress = !options.quiet && std::io::stderr().is_terminal();
+        self.name_last_frames(shows_progress);
+        let (Ended { counted, mut session, files, of_processes }, mut ledger) = self.end()?;
+        let mut progress = |done, all| {
+            if shows_progress {
+                crate::messages::progress(format_args!("naming: {done} of {all} files "));
+                if done == all {
+                    crate::messages::end_progress();
+                }
+            }
+        };
+        let mut named = name(&mut session, &files, of_processes, &mut ledger, &mut progress);
+        let mut failures = Vec::new();
+        if let Some(place) = &wanted.places.capture {
+            let recording = &session.recording;
+            let result = place.write(|out| {
+                hotframe_core::capture::write(recording, &mut *out)?;
+                Ok(())
+            });
+            failures.extend(result.err());
+        }
+        ledger.end_stage("naming");
+        let recording = std::mem::take(&mut session.recording);
+        let mut profile = resolve::build(recording, &files, wanted.meta, wanted.start_ns);
+        named.outcome.frames = resolve::count(&profile);
+        // What named the recording is not needed to write it.
+        drop(files);
+        session.jit = Jit::default();
+        session.kernel_symbols = BTreeMap::new();
+        ledger.end_stage("building");
+        let first = session.counts.first_user_stack_ns;
+        let agent = |ledger: &Ledger| {
+            let (memory, stages) = ledger.json(&named.memory);
+            Agent {
+                cpu_seconds: cpu_seconds(),
+                rss_peak_bytes: Resident::now().peak,
+                map_bytes: counted.map_bytes,
+                held_peak_bytes: ledger.held_peak_bytes(),
+                budget_bytes: wanted.budget_bytes,
+                first_sample_seconds: (first > 0)
+                    .then(|| first.saturating_sub(wanted.began_ns) as f64 / 1e9),
+                memory,
+                stages,
+            }
+        };
+        let runtimes = session.runtimes.report();
+        let without_runtime = session.without_runtime();
+        let stats = |agent: &Agent| {
+            Books {
+                ticks_expected: counted.ticks_expected,
+                ticks_halted: counted.ticks_halted,
+                sideband_lost: counted.sideband_lost,
+                kernel: &counted.counters,
+                counts: &session.counts,
+                without_runtime: &without_runtime,
+                not_judged: &session.not_judged,
+                outcome: &named.outcome,
+                agent,
+                tables: counted.tables,
+                runtimes: &runtimes,
+                losses: named.losses,
+                spilled: named.spilled.as_ref(),
+            }
+            .json()
+        };
+        let books = stats(&agent(&ledger));
+        let document = Document { books: &books, profile: &profile, outcome: &named.outcome };
+        let text = serde_json::to_string(&document).context("the books")?;
+        profile.stats = text;
+        let mut written = Vec::new();
+        for output in &wanted.places.outputs {
+            match output::write(output, &profile, options.address_only) {
+                Ok(()) => written.push(output.place.said()),
+                Err(cause) => failures.push(cause),
+            }
+        }
+        ledger.end_stage("writing");
+        // Once more, so that naming and writing are in it.
+        profile.stats = String::new();
+        let books = stats(&agent(&ledger));
+        if let Some(place) = &wanted.places.stats {
+            let document = Document { books: &books, profile: &profile, outcome: &named.outcome };
+            let result = place.write(|out| {
+                serde_json::to_writer_pretty(&mut *out, &document)?;
+                Ok(writeln!(out)?)
+            });
+            failures.extend(result.err());
+        }
+        if !options.quiet {
+            say(&profile, &books, &written);
+        }
+        Ok(failures)
+    }
+
+    /// Asks runtimes for the names of their frames that are still without, for [`PENDING_NAMES`].
+    fn name_last_frames(&mut self, shows_progress: bool) {
         let until = Instant::now() + PENDING_NAMES;
         loop {
             let slice = Instant::now() + PASS;
@@ -729,145 +813,116 @@ impl Recorder {
                 crate::messages::progress(format_args!("naming: {n_left} frames of runtimes "));
             }
         }
-        let map_bytes = self.measure();
+    }
+
+    /// Reads what was counted, and gives back the kernel half and what only unwinding needed.
+    fn end(mut self) -> anyhow::Result<(Ended, Ledger)> {
+        let kernel = &self.sampler.kernel;
+        let mut counted = Counted {
+            counters: kernel.counters()?,
+            ticks_expected: kernel.ticks_expected(),
+            ticks_halted: kernel.ticks_halted()?,
+            tables: self.sampler.session.tables.stats(),
+            sideband_lost: 0,
+            map_bytes: self.measure(),
+        };
         self.ledger.end_stage("recording");
-        let Recorder { sampler, mut ledger, .. } = self;
+        let Recorder { sampler, ledger, .. } = self;
         let Sampler { kernel, ring, mut session, .. } = sampler;
         session.tables = Tables::new(Box::new(OwnMemory::new(abi::HF_HEAP_OFF as usize)));
         drop(ring);
         drop(kernel);
-        // Unwinding is over: of files and processes naming needs little.
+        // Of files and processes naming needs little.
         let files = Sources::of(std::mem::take(&mut session.files));
-        let sideband_lost = session.processes.lost_events;
-        let of_processes: Vec<(u32, String)> =
-            std::mem::take(&mut session.processes).problems().collect();
+        let processes = std::mem::take(&mut session.processes);
+        counted.sideband_lost = processes.lost_events;
+        let of_processes = processes.problems().collect();
+        drop(processes);
         session.jit.tell(session.registered.problems());
         session.registered = Registered::default();
         hotframe_alloc::trim();
-        let mut memory = session.recording.store.report();
-        let mut progress = |done, all| {
-            if shows_progress {
-                crate::messages::progress(format_args!("naming: {done} of {all} files "));
-                if done == all {
-                    crate::messages::end_progress();
-                }
-            }
-        };
-        let Session { segments, recording, counts, kernel_symbols, jit, .. } = &mut session;
-        let (kernel_symbols, jit) = (&*kernel_symbols, &*jit);
-        let input = resolve::Input {
-            files: &files,
-            kernel_symbols,
-            jit,
-            debuginfod: hotframe_symbols::Debuginfod::from_environment(),
-            ask_kernel,
-        };
-        let mut problems = Vec::new();
-        let mut by_function = |recording: &mut Recording, words, limit_bytes| {
-            let (names, of_names) =
-                resolve::name_by_function(recording, words, limit_bytes, &input, &mut progress);
-            problems = of_names;
-            names
-        };
-        let (losses, spilled) =
-            gather(segments.take(), recording, counts, &mut ledger, &mut by_function);
-        let mut outcome = resolve::name(recording, &input, &mut progress);
-        for problem in problems {
-            // A file may have been read twice.
-            if !outcome.problems.contains(&problem) {
-                outcome.problems.push(problem);
-            }
-        }
-        if spilled.is_none() {
-            memory = session.recording.store.report();
-        }
-        for (pid, problem) in of_processes {
-            outcome.tell_of(pid, format!("process {pid}: {problem}"));
-        }
-        outcome.problems.extend(spilled.as_ref().and_then(|spilled| spilled.problem.clone()));
-        let mut failures = Vec::new();
-        if let Some(place) = &places.capture {
-            let recording = &session.recording;
-            let result = place.write(|out| {
-                hotframe_core::capture::write(recording, &mut *out)?;
-                Ok(())
-            });
-            failures.extend(result.err());
-        }
-        ledger.end_stage("naming");
-        let recording = std::mem::take(&mut session.recording);
-        let mut profile = resolve::build(recording, &files, meta, start_ns);
-        outcome.frames = resolve::count(&profile);
-        // What named the recording is not needed to write it.
-        drop(files);
-        session.jit = Jit::default();
-        session.kernel_symbols = BTreeMap::new();
-        ledger.end_stage("building");
-        let first = session.counts.first_user_stack_ns;
-        let agent = |ledger: &Ledger| {
-            let (memory, stages) = ledger.json(&memory);
-            Agent {
-                cpu_seconds: cpu_seconds(),
-                rss_peak_bytes: Resident::now().peak,
-                map_bytes,
-                held_peak_bytes: ledger.held_peak_bytes(),
-                budget_bytes: budget,
-                first_sample_seconds: (first > 0)
-                    .then(|| first.saturating_sub(began_ns) as f64 / 1e9),
-                memory,
-                stages,
-            }
-        };
-        let runtimes = session.runtimes.report();
-        let without_runtime = session.without_runtime();
-        let stats = |agent: &Agent| {
-            Books {
-                ticks_expected,
-                ticks_halted,
-                sideband_lost,
-                kernel: &counters,
-                counts: &session.counts,
-                without_runtime: &without_runtime,
-                not_judged: &session.not_judged,
-                outcome: &outcome,
-                agent,
-                tables,
-                runtimes: &runtimes,
-                losses,
-                spilled: spilled.as_ref(),
-            }
-            .json()
-        };
-        let books = stats(&agent(&ledger));
-        let document = Document { books: &books, profile: &profile, outcome: &outcome };
-        let text = serde_json::to_string(&document).context("the books")?;
-        profile.stats = text;
-        let mut written = Vec::new();
-        for output in &places.outputs {
-            match output::write(output, &profile, options.address_only) {
-                Ok(()) => written.push(output.place.said()),
-                Err(cause) => failures.push(cause),
-            }
-        }
-        ledger.end_stage("writing");
-        // Once more, so that naming and writing are in it.
-        profile.stats = String::new();
-        let books = stats(&agent(&ledger));
-        if let Some(place) = &places.stats {
-            let document = Document { books: &books, profile: &profile, outcome: &outcome };
-            let result = place.write(|out| {
-                serde_json::to_writer_pretty(&mut *out, &document)?;
-                Ok(writeln!(out)?)
-            });
-            if let Err(cause) = result {
-                failures.push(cause);
-            }
-        }
-        if !options.quiet {
-            say(&profile, &books, &written);
-        }
-        Ok(failures)
+        Ok((Ended { counted, session, files, of_processes }, ledger))
     }
+}
+
+/// What is to be written, and what of it was known before it was recorded.
+struct Wanted {
+    places: Places,
+    meta: Meta,
+    start_ns: u64,
+    /// When the program began.
+    began_ns: u64,
+    budget_bytes: u64,
+}
+
+/// What was counted while it was recorded.
+struct Counted {
+    counters: abi::hf_counters,
+    ticks_expected: u64,
+    ticks_halted: u64,
+    tables: hotframe_core::tables::TableStats,
+    sideband_lost: u64,
+    map_bytes: u64,
+}
+
+/// A recording whose unwinding is over.
+struct Ended {
+    counted: Counted,
+    session: Session,
+    files: Sources,
+    /// What went wrong with processes, by pid.
+    of_processes: Vec<(u32, String)>,
+}
+
+/// What came of naming.
+struct Named {
+    outcome: resolve::Outcome,
+    losses: Losses,
+    spilled: Option<Spilled>,
+    /// Who held how much of the recording when that was most.
+    memory: Vec<hotframe_frames::Report>,
+}
+
+/// Names what was recorded, with what was put away on disk.
+fn name(
+    session: &mut Session,
+    files: &Sources,
+    of_processes: Vec<(u32, String)>,
+    ledger: &mut Ledger,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Named {
+    let mut memory = session.recording.store.report();
+    let Session { segments, recording, counts, kernel_symbols, jit, .. } = session;
+    let input = resolve::Input {
+        files,
+        kernel_symbols,
+        jit,
+        debuginfod: hotframe_symbols::Debuginfod::from_environment(),
+        ask_kernel,
+    };
+    let mut problems = Vec::new();
+    let mut by_function = |recording: &mut Recording, words, limit_bytes| {
+        let (names, of_names) =
+            resolve::name_by_function(recording, words, limit_bytes, &input, &mut *progress);
+        problems = of_names;
+        names
+    };
+    let (losses, spilled) = gather(segments.take(), recording, counts, ledger, &mut by_function);
+    let mut outcome = resolve::name(recording, &input, progress);
+    for problem in problems {
+        // A file may have been read twice.
+        if !outcome.problems.contains(&problem) {
+            outcome.problems.push(problem);
+        }
+    }
+    if spilled.is_none() {
+        memory = recording.store.report();
+    }
+    for (pid, problem) in of_processes {
+        outcome.tell_of(pid, format!("process {pid}: {problem}"));
+    }
+    outcome.problems.extend(spilled.as_ref().and_then(|spilled| spilled.problem.clone()));
+    Named { outcome, losses, spilled, memory }
 }
 
 /// Reads back what was put away, if anything was, and leaves naming and writing their room. `name` is

@@ -235,6 +235,161 @@ pub enum Heaps {
     },
 }
 
+/// What libjvm's tables say, as [`Offsets`] takes it.
+struct Fields<'a> {
+    structs: &'a VmStructs,
+    bias: u64,
+}
+
+impl Fields<'_> {
+    /// Offset of a field that every version has, under one of these names.
+    fn small(&self, names: &[&str]) -> Result<u16, Unusable> {
+        let offset = self
+            .structs
+            .offset(names)
+            .ok_or_else(|| Unusable::Unknown(format!("no {}", names.join(", no "))))?;
+        match u16::try_from(offset) {
+            Ok(small) if offset < OFFSET_MAX => Ok(small),
+            _ => Err(Unusable::Unknown(format!("{} at {offset}", names.join(", ")))),
+        }
+    }
+
+    fn wide(&self, names: &[&str]) -> Result<u64, Unusable> {
+        self.small(names).map(u64::from)
+    }
+
+    /// Of one that not every version has.
+    fn maybe(&self, names: &[&str]) -> Option<u16> {
+        self.small(names).ok()
+    }
+
+    /// Size of a type.
+    fn bytes(&self, name: &str) -> Result<u16, Unusable> {
+        self.structs
+            .size(name)
+            .filter(|&size| size < OFFSET_MAX)
+            .map(|size| size as u16)
+            .ok_or_else(|| Unusable::Unknown(format!("no size of {name}")))
+    }
+
+    /// ELF address of a static.
+    fn fixed(&self, name: &str) -> Option<u64> {
+        self.structs.address(name).map(|at| at.wrapping_sub(self.bias))
+    }
+
+    fn needed(&self, name: &str) -> Result<u64, Unusable> {
+        self.fixed(name).ok_or_else(|| Unusable::Unknown(format!("no {name}")))
+    }
+
+    fn heaps(&self) -> Result<Heaps, Unusable> {
+        Ok(match self.fixed("CodeCache._heaps") {
+            Some(pointer) => Heaps::Array {
+                pointer,
+                len: self.wide(&["GrowableArrayBase._len", "GenericGrowableArray._len"])?,
+                data: self.wide(&["GrowableArray<int>._data"])?,
+            },
+            None => Heaps::One(self.needed("CodeCache._heap")?),
+        })
+    }
+
+    fn code_begin(&self) -> Result<CodeBegin, Unusable> {
+        Ok(match self.maybe(&["CodeBlob._code_begin"]) {
+            Some(at) => CodeBegin::Address(at),
+            None => CodeBegin::Offset(self.small(&["CodeBlob._code_offset"])?),
+        })
+    }
+
+    fn nmethod_entry(&self) -> Result<Entry, Unusable> {
+        Ok(if let Some(at) = self.maybe(&["nmethod._verified_entry_point"]) {
+            Entry::Address(at)
+        } else {
+            Entry::CodeOffset(self.small(&["nmethod._verified_entry_offset"])?)
+        })
+    }
+
+    /// Of the code to which a frame that is deoptimised returns, and of that for method handles.
+    fn deopt_handlers(&self, code_begin: CodeBegin) -> Result<(u16, Option<u16>), Unusable> {
+        Ok(match code_begin {
+            CodeBegin::Address(_) => (
+                self.small(&[
+                    "CompiledMethod._deopt_handler_begin",
+                    "nmethod._deopt_handler_begin",
+                ])?,
+                self.maybe(&[
+                    "CompiledMethod._deopt_mh_handler_begin",
+                    "nmethod._deopt_mh_handler_begin",
+                ]),
+            ),
+            CodeBegin::Offset(_) => (
+                self.small(&[
+                    "nmethod._deopt_handler_offset",
+                    "nmethod._deopt_handler_entry_offset",
+                    "nmethod._deoptimize_offset",
+                ])?,
+                self.maybe(&["nmethod._deopt_mh_handler_offset", "nmethod._deoptimize_mh_offset"]),
+            ),
+        })
+    }
+
+    fn debug_info(&self) -> Result<DebugInfo, Unusable> {
+        Ok(match self.maybe(&["nmethod._immutable_data"]) {
+            Some(data) => DebugInfo::Immutable {
+                data,
+                len: self.small(&["nmethod._immutable_data_size"])?,
+                scopes_pcs: self.small(&["nmethod._scopes_pcs_offset"])?,
+                scopes_data: self.small(&["nmethod._scopes_data_offset"])?,
+                metadata: match self.maybe(&["CodeBlob._mutable_data"]) {
+                    Some(data) => Metadata::Mutable {
+                        data,
+                        len: self.small(&["CodeBlob._mutable_data_size"])?,
+                        relocation: self.small(&["CodeBlob._relocation_size"])?,
+                    },
+                    None => Metadata::InData {
+                        data: self.small(&["CodeBlob._data_offset"])?,
+                        metadata: self.small(&["nmethod._metadata_offset"])?,
+                    },
+                },
+            },
+            None => DebugInfo::InBlob {
+                metadata: self.small(&["nmethod._metadata_offset"])?,
+                scopes_data: match self
+                    .maybe(&["CompiledMethod._scopes_data_begin", "nmethod._scopes_data_begin"])
+                {
+                    Some(at) => CodeBegin::Address(at),
+                    None => CodeBegin::Offset(self.small(&["nmethod._scopes_data_offset"])?),
+                },
+                scopes_pcs: self.small(&["nmethod._scopes_pcs_offset"])?,
+                dependencies: self.small(&["nmethod._dependencies_offset"])?,
+            },
+        })
+    }
+
+    fn symbol_length(&self) -> Result<SymbolLength, Unusable> {
+        Ok(match self.maybe(&["Symbol._length_and_refcount"]) {
+            Some(at) => SymbolLength::Upper(at),
+            None => SymbolLength::U16(self.small(&["Symbol._length"])?),
+        })
+    }
+
+    fn source_file(&self) -> SourceFile {
+        if let Some(at) = self.maybe(&["ConstantPool._source_file_name_index"]) {
+            SourceFile::Pool(at)
+        } else if let Some(at) = self.maybe(&["InstanceKlass._source_file_name_index"]) {
+            SourceFile::Klass(at)
+        } else {
+            SourceFile::Unknown
+        }
+    }
+
+    fn class_methods(&self) -> Option<ClassMethods> {
+        Some(ClassMethods {
+            methods: self.maybe(&["InstanceKlass._methods"])?,
+            len: self.maybe(&["Array<int>._length"])?,
+            data: self.maybe(&["Array<Method*>._data"])?,
+        })
+    }
+}
+
 impl Offsets {
     /// Derives them from libjvm's tables, and the version from the process.
     ///
@@ -252,163 +407,70 @@ impl Offsets {
         major: u32,
         release: String,
     ) -> Result<Offsets, Unusable> {
-        let small = |names: &[&str]| -> Result<u16, Unusable> {
-            let offset = structs
-                .offset(names)
-                .ok_or_else(|| Unusable::Unknown(format!("no {}", names.join(", no "))))?;
-            match u16::try_from(offset) {
-                Ok(small) if offset < OFFSET_MAX => Ok(small),
-                _ => Err(Unusable::Unknown(format!("{} at {offset}", names.join(", ")))),
-            }
-        };
-        let wide = |names: &[&str]| small(names).map(u64::from);
-        let maybe = |names: &[&str]| small(names).ok();
-        let bytes = |name: &str| -> Result<u16, Unusable> {
-            structs
-                .size(name)
-                .filter(|&size| size < OFFSET_MAX)
-                .map(|size| size as u16)
-                .ok_or_else(|| Unusable::Unknown(format!("no size of {name}")))
-        };
-        let fixed = |name: &str| structs.address(name).map(|at| at.wrapping_sub(bias));
-        let needed =
-            |name: &str| fixed(name).ok_or_else(|| Unusable::Unknown(format!("no {name}")));
-
-        let heaps = match fixed("CodeCache._heaps") {
-            Some(pointer) => Heaps::Array {
-                pointer,
-                len: wide(&["GrowableArrayBase._len", "GenericGrowableArray._len"])?,
-                data: wide(&["GrowableArray<int>._data"])?,
-            },
-            None => Heaps::One(needed("CodeCache._heap")?),
-        };
-        let code_begin = match maybe(&["CodeBlob._code_begin"]) {
-            Some(at) => CodeBegin::Address(at),
-            None => CodeBegin::Offset(small(&["CodeBlob._code_offset"])?),
-        };
-        let nmethod_entry = if let Some(at) = maybe(&["nmethod._verified_entry_point"]) {
-            Entry::Address(at)
-        } else {
-            Entry::CodeOffset(small(&["nmethod._verified_entry_offset"])?)
-        };
-        let (nmethod_deopt, nmethod_deopt_mh) = match code_begin {
-            CodeBegin::Address(_) => (
-                small(&["CompiledMethod._deopt_handler_begin", "nmethod._deopt_handler_begin"])?,
-                maybe(&[
-                    "CompiledMethod._deopt_mh_handler_begin",
-                    "nmethod._deopt_mh_handler_begin",
-                ]),
-            ),
-            CodeBegin::Offset(_) => (
-                small(&[
-                    "nmethod._deopt_handler_offset",
-                    "nmethod._deopt_handler_entry_offset",
-                    "nmethod._deoptimize_offset",
-                ])?,
-                maybe(&["nmethod._deopt_mh_handler_offset", "nmethod._deoptimize_mh_offset"]),
-            ),
-        };
-        let debug_info = match maybe(&["nmethod._immutable_data"]) {
-            Some(data) => DebugInfo::Immutable {
-                data,
-                len: small(&["nmethod._immutable_data_size"])?,
-                scopes_pcs: small(&["nmethod._scopes_pcs_offset"])?,
-                scopes_data: small(&["nmethod._scopes_data_offset"])?,
-                metadata: match maybe(&["CodeBlob._mutable_data"]) {
-                    Some(data) => Metadata::Mutable {
-                        data,
-                        len: small(&["CodeBlob._mutable_data_size"])?,
-                        relocation: small(&["CodeBlob._relocation_size"])?,
-                    },
-                    None => Metadata::InData {
-                        data: small(&["CodeBlob._data_offset"])?,
-                        metadata: small(&["nmethod._metadata_offset"])?,
-                    },
-                },
-            },
-            None => DebugInfo::InBlob {
-                metadata: small(&["nmethod._metadata_offset"])?,
-                scopes_data: match maybe(&[
-                    "CompiledMethod._scopes_data_begin",
-                    "nmethod._scopes_data_begin",
-                ]) {
-                    Some(at) => CodeBegin::Address(at),
-                    None => CodeBegin::Offset(small(&["nmethod._scopes_data_offset"])?),
-                },
-                scopes_pcs: small(&["nmethod._scopes_pcs_offset"])?,
-                dependencies: small(&["nmethod._dependencies_offset"])?,
-            },
-        };
-        let symbol_length = match maybe(&["Symbol._length_and_refcount"]) {
-            Some(at) => SymbolLength::Upper(at),
-            None => SymbolLength::U16(small(&["Symbol._length"])?),
-        };
-        let blob_frame_complete = small(&["CodeBlob._frame_complete_offset"])?;
-        let blob_header = maybe(&["CodeBlob._header_size"]);
+        let fields = Fields { structs, bias };
+        let heaps = fields.heaps()?;
+        let code_begin = fields.code_begin()?;
+        let (nmethod_deopt, nmethod_deopt_mh) = fields.deopt_handlers(code_begin)?;
+        let blob_frame_complete = fields.small(&["CodeBlob._frame_complete_offset"])?;
+        let blob_header = fields.maybe(&["CodeBlob._header_size"]);
         let mut all = Offsets {
             major,
             release,
             excludes_zero: major >= 20,
             heaps,
-            heap_memory: wide(&["CodeHeap._memory"])?,
-            heap_segmap: wide(&["CodeHeap._segmap"])?,
-            heap_shift: wide(&["CodeHeap._log2_segment_size"])?,
-            space_low: wide(&["VirtualSpace._low"])?,
-            space_high: wide(&["VirtualSpace._high"])?,
-            space_low_boundary: wide(&["VirtualSpace._low_boundary"])?,
-            space_high_boundary: wide(&["VirtualSpace._high_boundary"])?,
-            block_bytes: bytes("HeapBlock")?,
-            block_length: small(&["HeapBlock::Header._length"])?,
-            block_used: small(&["HeapBlock::Header._used"])?,
-            blob_name: small(&["CodeBlob._name"])?,
-            blob_size: small(&["CodeBlob._size"])?,
-            blob_frame_size: small(&["CodeBlob._frame_size"])?,
+            heap_memory: fields.wide(&["CodeHeap._memory"])?,
+            heap_segmap: fields.wide(&["CodeHeap._segmap"])?,
+            heap_shift: fields.wide(&["CodeHeap._log2_segment_size"])?,
+            space_low: fields.wide(&["VirtualSpace._low"])?,
+            space_high: fields.wide(&["VirtualSpace._high"])?,
+            space_low_boundary: fields.wide(&["VirtualSpace._low_boundary"])?,
+            space_high_boundary: fields.wide(&["VirtualSpace._high_boundary"])?,
+            block_bytes: fields.bytes("HeapBlock")?,
+            block_length: fields.small(&["HeapBlock::Header._length"])?,
+            block_used: fields.small(&["HeapBlock::Header._used"])?,
+            blob_name: fields.small(&["CodeBlob._name"])?,
+            blob_size: fields.small(&["CodeBlob._size"])?,
+            blob_frame_size: fields.small(&["CodeBlob._frame_size"])?,
             blob_frame_complete,
             // Beside a 16-bit header size it is 16 bits wide itself (JDK 23).
             frame_complete_is_short: blob_header.is_some_and(|at| at + 2 == blob_frame_complete),
-            blob_bytes: bytes("CodeBlob")?,
+            blob_bytes: fields.bytes("CodeBlob")?,
             code_begin,
-            nmethod_compile_id: small(&["nmethod._compile_id"])?,
-            nmethod_entry,
+            nmethod_compile_id: fields.small(&["nmethod._compile_id"])?,
+            nmethod_entry: fields.nmethod_entry()?,
             nmethod_deopt,
             nmethod_deopt_mh,
-            nmethod_orig_pc: small(&["nmethod._orig_pc_offset"])?,
-            nmethod_method: small(&["nmethod._method", "CompiledMethod._method"])?,
-            nmethod_state: small(&["nmethod._state"])?,
-            debug_info,
-            pc_desc_bytes: bytes("PcDesc")?.into(),
-            pc_desc_pc: wide(&["PcDesc._pc_offset"])?,
-            pc_desc_scope: wide(&["PcDesc._scope_decode_offset"])?,
-            interpreter: needed("AbstractInterpreter._code")?,
-            queue_buffer: wide(&["StubQueue._stub_buffer"])?,
-            queue_begin: wide(&["StubQueue._queue_begin"])?,
-            queue_end: wide(&["StubQueue._queue_end"])?,
-            codelet_size: wide(&["InterpreterCodelet._size"])?,
-            codelet_description: wide(&["InterpreterCodelet._description"])?,
+            nmethod_orig_pc: fields.small(&["nmethod._orig_pc_offset"])?,
+            nmethod_method: fields.small(&["nmethod._method", "CompiledMethod._method"])?,
+            nmethod_state: fields.small(&["nmethod._state"])?,
+            debug_info: fields.debug_info()?,
+            pc_desc_bytes: fields.bytes("PcDesc")?.into(),
+            pc_desc_pc: fields.wide(&["PcDesc._pc_offset"])?,
+            pc_desc_scope: fields.wide(&["PcDesc._scope_decode_offset"])?,
+            interpreter: fields.needed("AbstractInterpreter._code")?,
+            queue_buffer: fields.wide(&["StubQueue._stub_buffer"])?,
+            queue_begin: fields.wide(&["StubQueue._queue_begin"])?,
+            queue_end: fields.wide(&["StubQueue._queue_end"])?,
+            codelet_size: fields.wide(&["InterpreterCodelet._size"])?,
+            codelet_description: fields.wide(&["InterpreterCodelet._description"])?,
             bcp_words: if major >= 9 { 8 } else { 7 },
-            method_const: small(&["Method._constMethod"])?,
-            const_bytes: bytes("ConstMethod")?,
-            const_constants: small(&["ConstMethod._constants"])?,
-            const_flags: small(&["ConstMethod._flags", "ConstMethod._flags._flags"])?,
-            const_code_size: small(&["ConstMethod._code_size"])?,
-            const_name: small(&["ConstMethod._name_index"])?,
-            const_signature: maybe(&["ConstMethod._signature_index"]),
-            pool_bytes: bytes("ConstantPool")?,
-            pool_holder: small(&["ConstantPool._pool_holder"])?,
-            source_file: if let Some(at) = maybe(&["ConstantPool._source_file_name_index"]) {
-                SourceFile::Pool(at)
-            } else if let Some(at) = maybe(&["InstanceKlass._source_file_name_index"]) {
-                SourceFile::Klass(at)
-            } else {
-                SourceFile::Unknown
-            },
-            klass_name: small(&["Klass._name"])?,
-            symbol_length,
-            symbol_body: small(&["Symbol._body", "Symbol._body[0]"])?,
-            call_stub_return: fixed("StubRoutines._call_stub_return_address"),
-            perf_start: fixed("PerfMemory._start"),
-            archive_base: fixed("MetaspaceObj._shared_metaspace_base"),
-            archive_top: fixed("MetaspaceObj._shared_metaspace_top"),
+            method_const: fields.small(&["Method._constMethod"])?,
+            const_bytes: fields.bytes("ConstMethod")?,
+            const_constants: fields.small(&["ConstMethod._constants"])?,
+            const_flags: fields.small(&["ConstMethod._flags", "ConstMethod._flags._flags"])?,
+            const_code_size: fields.small(&["ConstMethod._code_size"])?,
+            const_name: fields.small(&["ConstMethod._name_index"])?,
+            const_signature: fields.maybe(&["ConstMethod._signature_index"]),
+            pool_bytes: fields.bytes("ConstantPool")?,
+            pool_holder: fields.small(&["ConstantPool._pool_holder"])?,
+            source_file: fields.source_file(),
+            klass_name: fields.small(&["Klass._name"])?,
+            symbol_length: fields.symbol_length()?,
+            symbol_body: fields.small(&["Symbol._body", "Symbol._body[0]"])?,
+            call_stub_return: fields.fixed("StubRoutines._call_stub_return_address"),
+            perf_start: fields.fixed("PerfMemory._start"),
+            archive_base: fields.fixed("MetaspaceObj._shared_metaspace_base"),
+            archive_top: fields.fixed("MetaspaceObj._shared_metaspace_top"),
             stubs: structs
                 .statics("StubRoutines")
                 .filter_map(|(name, address)| {
@@ -416,11 +478,8 @@ impl Offsets {
                     Some((name.to_owned(), address.wrapping_sub(bias)))
                 })
                 .collect(),
-            object_class: OBJECT_CLASS.into_iter().find_map(fixed),
-            class_methods: maybe(&["InstanceKlass._methods"])
-                .zip(maybe(&["Array<int>._length"]))
-                .zip(maybe(&["Array<Method*>._data"]))
-                .map(|((methods, len), data)| ClassMethods { methods, len, data }),
+            object_class: OBJECT_CLASS.into_iter().find_map(|name| fields.fixed(name)),
+            class_methods: fields.class_methods(),
         };
         // Tables are hashed: in which order they are gone through is each process's own.
         all.stubs.sort_unstable();
