@@ -214,6 +214,13 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     if !options.quiet {
         warn_of_missing_capabilities();
+        let limit = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate");
+        let said = limit
+            .ok()
+            .and_then(|limit| throttling(options.sampled.frequency, limit.trim().parse().ok()?));
+        if let Some(text) = said {
+            crate::messages::line(format_args!("hotframe: {text}"));
+        }
     }
     let mut session = Session::new(
         Tables::new(Box::new(memory)),
@@ -512,6 +519,18 @@ fn warn_of_missing_capabilities() {
             ));
         }
     }
+}
+
+/// What becomes of a frequency above what the kernel lets an event have: in each of its own ticks it stops the
+/// clock of a CPU that had its part, and counts nothing until the next (`__perf_event_account_interrupt`,
+/// kernel/events/core.c @ v6.12), so no tick is missed and time is.
+fn throttling(frequency_hz: u32, limit_hz: u32) -> Option<String> {
+    (frequency_hz > limit_hz).then(|| {
+        format!(
+            "the kernel stops each CPU's clock at {limit_hz} samples a second: of -F {frequency_hz} the rest is \
+             missing, and so is its time; sudo sysctl kernel.perf_event_max_sample_rate={frequency_hz}"
+        )
+    })
 }
 
 /// Up to `n` of these, those behind `last` first, then from the lowest on.
@@ -1009,6 +1028,15 @@ pub(crate) fn cpu_seconds() -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Something is said where the kernel stops clocks, and only there.
+    #[test]
+    fn frequencies_above_the_kernel_s() {
+        assert_eq!(throttling(99, 100_000), None);
+        assert_eq!(throttling(20_000, 20_000), None);
+        let text = throttling(20_000, 10_000).expect("a line");
+        assert!(text.contains("at 10000 samples") && text.contains("-F 20000"), "{text}");
+    }
 
     /// What is printed to be typed again is one word to a shell, whatever bytes it has.
     #[test]
