@@ -1,7 +1,7 @@
 //! Names by arbitrary text: bounded, in place, and the same however it is cut into reads.
 #![no_main]
 
-use hotframe_jitmap::{MAX_LINE_BYTES, Report, Seen, Wanted, name_by_map};
+use hotframe_jitmap::{LINE_MAX_BYTES, Report, Seen, Wanted, name_by_map};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -29,6 +29,6 @@ fuzz_target!(|data: &[u8]| {
     };
     let (names, report) = name(usize::MAX);
     assert_eq!(names.len(), wanted.len());
-    assert!(names.iter().flatten().all(|named| named.name.len() <= 3 * MAX_LINE_BYTES));
+    assert!(names.iter().flatten().all(|named| named.name.len() <= 3 * LINE_MAX_BYTES));
     assert_eq!(name(97), (names, report));
 });

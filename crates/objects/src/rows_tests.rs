@@ -1,3 +1,5 @@
+//! Rows of files that are made up: each rule of unwind tables by itself, what is not believed, and its bounds.
+
 use super::*;
 
 const TEXT: u64 = 0x1000;

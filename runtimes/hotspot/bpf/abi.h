@@ -164,7 +164,6 @@ struct hf_hotspot_name {
 
 #ifndef HF_ABI_GENERATING
 _Static_assert(sizeof(struct hf_hotspot_proc) <= HF_RUNTIME_TABLE_MAX_BYTES, "a table fits");
-_Static_assert(HF_HOTSPOT_MAX_BLOB_BYTES <= 768, "a blob's head fits the scratch");
 #endif
 
 #endif /* HF_HOTSPOT_ABI_H */

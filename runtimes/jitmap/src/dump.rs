@@ -7,14 +7,14 @@
 //! A record whose fields contradict its length costs itself and is counted. A length that cannot be
 //! one costs the rest of the file, since nothing else says where records begin.
 
-use crate::{MAX_LINE_BYTES, Named, Report, Wanted};
+use crate::{LINE_MAX_BYTES, Named, Report, Wanted};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 /// Bytes of a dump that are read; it holds the code as well.
-pub const MAX_DUMP_BYTES: u64 = 1 << 30;
+pub const DUMP_MAX_BYTES: u64 = 1 << 30;
 /// Entries of one table of lines that are read; V8 writes one a statement.
-const MAX_LINES: u64 = 1 << 16;
+const LINES_MAX: u64 = 1 << 16;
 /// Code may be sampled before its record says that it is there, by this much: agents of the JVM are
 /// told by another thread.
 const LATE_MAX_NS: u64 = 1_000_000_000;
@@ -53,7 +53,7 @@ pub(crate) fn name(
     wanted: &[Wanted],
     report: &mut Report,
 ) -> io::Result<Vec<Option<Named>>> {
-    let end = file_bytes.min(MAX_DUMP_BYTES);
+    let end = file_bytes.min(DUMP_MAX_BYTES);
     report.unread_bytes += file_bytes - end;
     report.beyond_bytes += file_bytes - end;
     let mut dump = Dump { window: Window::new(read_at), end, own_pid, header: Header::default() };
@@ -382,7 +382,7 @@ impl Dump<'_> {
                 let Some(entry) = after.checked_sub(1).and_then(|at| table.get(at)) else {
                     continue;
                 };
-                let file = text(&mut self.window, entry.file_at, MAX_LINE_BYTES)?;
+                let file = text(&mut self.window, entry.file_at, LINE_MAX_BYTES)?;
                 if let Some(slot) = lines.get_mut(number) {
                     *slot = (file.filter(|file| is_path(file)), entry.line);
                 }
@@ -403,9 +403,9 @@ impl Dump<'_> {
         let end = at.saturating_add(size.into()).min(self.end);
         let mut at = at + DEBUG_BYTES as u64;
         let mut file_at = 0;
-        for _ in 0..n.min(MAX_LINES) {
+        for _ in 0..n.min(LINES_MAX) {
             let room = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
-            let entry = self.window.get(at, room.min(16 + MAX_LINE_BYTES))?;
+            let entry = self.window.get(at, room.min(16 + LINE_MAX_BYTES))?;
             let (Some(address), Some(line)) = (u64_at(entry, 0), u32_at(entry, 8)) else { break };
             let Some(name) = entry.get(16..) else { break };
             let Some(name_bytes) = memchr::memchr(0, name) else { break };
@@ -415,7 +415,7 @@ impl Dump<'_> {
             table.push(Line { address, line, file_at });
             at += 17 + name_bytes as u64;
         }
-        if n <= MAX_LINES && (table.len() as u64 != n || end.saturating_sub(at) >= 8) {
+        if n <= LINES_MAX && (table.len() as u64 != n || end.saturating_sub(at) >= 8) {
             return Ok(None);
         }
         table.sort_by_key(|line| line.address);
@@ -449,7 +449,7 @@ fn load(head: &[u8], at: u64, size: u64, time_ns: u64) -> Option<Event> {
     let end = start.checked_add(code_bytes)?;
     let name_bytes = size.checked_sub(LOAD_BYTES as u64)?.checked_sub(code_bytes)?;
     let name_bytes = usize::try_from(name_bytes).ok().filter(|&bytes| bytes > 0)?;
-    let name = Some((at + LOAD_BYTES as u64, name_bytes.min(MAX_LINE_BYTES)));
+    let name = Some((at + LOAD_BYTES as u64, name_bytes.min(LINE_MAX_BYTES)));
     Some(Event { time_ns, start, end, index, name, lines_at: None })
 }
 

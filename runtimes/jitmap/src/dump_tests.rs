@@ -1,3 +1,6 @@
+//! Jitdumps as a JIT writes them, record by record: which entry names an address at which time, and what
+//! damaged ones give.
+
 use super::*;
 use crate::Seen;
 

@@ -51,7 +51,7 @@ mod open;
 mod parse;
 pub mod registered;
 
-pub use dump::MAX_DUMP_BYTES;
+pub use dump::DUMP_MAX_BYTES;
 
 use open::Identity;
 use rustix::time::{ClockId, clock_gettime};
@@ -62,12 +62,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Bytes of a map that are read; what lies behind is as if it were not there.
-pub const MAX_BYTES: u64 = 256 << 20;
+pub const MAP_MAX_BYTES: u64 = 256 << 20;
 /// Texts of one process's map that are kept apart; of what stood between the last and the newest no
 /// name is known.
 pub const TEXTS_MAX: usize = 4;
 /// Bytes of a line, or of a name in a dump, that are read: what is longer is cut there.
-pub const MAX_LINE_BYTES: usize = 4096;
+pub const LINE_MAX_BYTES: usize = 4096;
 
 /// Why a process's files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -215,7 +215,7 @@ pub struct Report {
     /// Bytes behind the last record that could be read: not complete yet, of a bad length, or
     /// beyond what is read at all.
     pub unread_bytes: u64,
-    /// Of those, bytes beyond what is read at all: [`MAX_BYTES`], [`MAX_DUMP_BYTES`].
+    /// Of those, bytes beyond what is read at all: [`MAP_MAX_BYTES`], [`DUMP_MAX_BYTES`].
     pub beyond_bytes: u64,
     /// Addresses that were sampled while a text stood that was overwritten since.
     pub overwritten: u64,
@@ -249,7 +249,7 @@ impl PerfMap {
 
     /// Bytes that it has now.
     pub fn len_bytes(&self) -> u64 {
-        self.file.metadata().map_or(0, |meta| meta.len()).min(MAX_BYTES)
+        self.file.metadata().map_or(0, |meta| meta.len()).min(MAP_MAX_BYTES)
     }
 
     /// Names addresses. `wanted` must be sorted; a name comes at the index of its address.
@@ -259,7 +259,7 @@ impl PerfMap {
     }
 
     fn find(&self, wanted: &[Wanted], report: &mut Report) -> io::Result<Vec<parse::Found>> {
-        let beyond_bytes = self.file.metadata()?.len().saturating_sub(MAX_BYTES);
+        let beyond_bytes = self.file.metadata()?.len().saturating_sub(MAP_MAX_BYTES);
         report.unread_bytes += beyond_bytes;
         report.beyond_bytes += beyond_bytes;
         parse::find(&mut |buffer, offset| self.file.read_at(buffer, offset), wanted, report)

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Bytes of `/proc/PID/maps` that are looked through.
-const MAX_MAPS_BYTES: u64 = 16 << 20;
+const MAPS_MAX_BYTES: u64 = 16 << 20;
 
 /// Who a process is, to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub(crate) fn mapped_dump(pid: u32, who: Identity) -> Result<Option<File>, Error
     let failed = |cause| Error::Process { path: path.clone(), cause };
     let mut maps = Vec::new();
     let file = File::open(&path).map_err(failed)?;
-    file.take(MAX_MAPS_BYTES).read_to_end(&mut maps).map_err(failed)?;
+    file.take(MAPS_MAX_BYTES).read_to_end(&mut maps).map_err(failed)?;
     let Some(mapping) = maps.split(|&byte| byte == b'\n').find_map(dump_mapping) else {
         return Ok(None);
     };

@@ -6,7 +6,7 @@
 //! its addresses before would go on to name them.
 
 use crate::dump::ReadAt;
-use crate::{MAX_BYTES, MAX_LINE_BYTES, Named, Report, Wanted};
+use crate::{LINE_MAX_BYTES, MAP_MAX_BYTES, Named, Report, Wanted};
 use std::io;
 
 /// Bytes read at a time.
@@ -58,8 +58,8 @@ pub(crate) fn find(
     let mut offset = 0u64;
     // Bytes that were left out of the line that the buffer begins with: it is too long.
     let mut left_out = 0u64;
-    while offset < MAX_BYTES {
-        let room = (buffer.len() - have).min((MAX_BYTES - offset) as usize);
+    while offset < MAP_MAX_BYTES {
+        let room = (buffer.len() - have).min((MAP_MAX_BYTES - offset) as usize);
         let n = match read_at(&mut buffer[have..have + room], offset) {
             Ok(0) => break,
             Ok(n) => n.min(room),
@@ -80,7 +80,7 @@ pub(crate) fn find(
             line_start = end + 1;
         }
         let rest = have + n - line_start;
-        have = rest.min(MAX_LINE_BYTES);
+        have = rest.min(LINE_MAX_BYTES);
         left_out += (rest - have) as u64;
         buffer.copy_within(line_start..line_start + have, 0);
     }
@@ -109,7 +109,7 @@ fn consider(
 
 /// `START SIZE NAME`.
 fn entry(line: &[u8]) -> Option<(u64, u64, &[u8])> {
-    let line = line.get(..MAX_LINE_BYTES).unwrap_or(line);
+    let line = line.get(..LINE_MAX_BYTES).unwrap_or(line);
     let (start, rest) = number(line.trim_ascii())?;
     let (bytes, name) = number(rest)?;
     (!name.is_empty() && bytes > 0).then_some((start, bytes, name))
@@ -285,8 +285,8 @@ mod tests {
     #[test]
     fn long_lines() {
         let long = |len| format!("20 10 {}", "x".repeat(len));
-        let cut = long(MAX_LINE_BYTES)[6..MAX_LINE_BYTES].to_owned();
-        for len in [MAX_LINE_BYTES, 2 * MAX_LINE_BYTES, 3 * WINDOW_BYTES] {
+        let cut = long(LINE_MAX_BYTES)[6..LINE_MAX_BYTES].to_owned();
+        for len in [LINE_MAX_BYTES, 2 * LINE_MAX_BYTES, 3 * WINDOW_BYTES] {
             let map = format!("10 10 a\n20 10 old\n{}\n30 10 b\n", long(len));
             let (before, behind) = (18, 19);
             check(

@@ -1,3 +1,5 @@
+//! GDB's interface in memory that is made up: lists, images, and what of a hostile one is refused.
+
 use super::*;
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Maps as files: what is opened, and what is refused. Root is not needed.
 
-use hotframe_jitmap::{Dump, Error, MAX_BYTES, PerfMap, Report, Seen, Sources, Wanted};
+use hotframe_jitmap::{Dump, Error, MAP_MAX_BYTES, PerfMap, Report, Seen, Sources, Wanted};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -73,11 +73,12 @@ fn huge() {
     std::fs::write(&sleeper.path, "1000 10 a\n").expect("written");
     let file = std::fs::OpenOptions::new().write(true).open(&sleeper.path).expect("opened");
     // A hole: no disk is taken.
-    file.set_len(MAX_BYTES + (1 << 20)).expect("extended");
-    std::os::unix::fs::FileExt::write_all_at(&file, b"\n2000 10 b\n", MAX_BYTES).expect("written");
+    file.set_len(MAP_MAX_BYTES + (1 << 20)).expect("extended");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"\n2000 10 b\n", MAP_MAX_BYTES)
+        .expect("written");
     let map = sleeper.open().expect("a map");
-    assert_eq!(map.len_bytes(), MAX_BYTES);
-    let seen = Seen { map_bytes: MAX_BYTES, ..Seen::default() };
+    assert_eq!(map.len_bytes(), MAP_MAX_BYTES);
+    let seen = Seen { map_bytes: MAP_MAX_BYTES, ..Seen::default() };
     let wanted = [0x1008, 0x2008].map(|address| Wanted { address, first: seen, last: seen });
     let mut report = Report::default();
     let names = map.name(&wanted, &mut report).expect("readable");

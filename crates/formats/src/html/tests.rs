@@ -1,3 +1,6 @@
+//! The page as a file: what is written is read back as it was, names that are markup stay names, and pages
+//! that are damaged or somebody else's are refused with a reason.
+
 use super::*;
 use crate::synthetic::{self, HOSTILE_NAMES, Shape};
 use hotframe_core::profile::Profile;
