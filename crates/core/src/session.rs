@@ -1397,6 +1397,50 @@ mod tests {
         assert_eq!(depths, [1, 7]);
     }
 
+    /// A stack from which the independent unwinder differs counts as cut in every figure: the books', its
+    /// process's, and the profile, where it is another stack than the same one whole.
+    #[test]
+    fn a_stack_that_differs_is_cut() {
+        let word = u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | 9;
+        let verdicts = [
+            Judgement::Agrees,
+            Judgement::Differs,
+            Judgement::NotJudged("a test"),
+            Judgement::Differs,
+        ];
+        let mut rest = verdicts.into_iter();
+        let auditor: Auditor = Box::new(move |_| rest.next());
+        let tables = Tables::new(Box::new(OwnMemory::new(1 << 20)));
+        let mut session = Session::new(tables, Some(auditor));
+        let event = Event::Comm { pid: 7, tid: 7, exec: true, comm: "it".into() };
+        session.event(sideband::Record { time_ns: 1, event });
+        for time_ns in 10..10 + verdicts.len() as u64 {
+            let mut head = abi::hf_sample::new_zeroed();
+            head.type_ = abi::HF_RECORD_SAMPLE as u8;
+            (head.tgid, head.tid, head.weight, head.time_ns) = (7, 7, 1, time_ns);
+            (head.stack_hash, head.n_words, head.flags) = (5, 1, abi::HF_SAMPLE_AUDIT as u8);
+            let mut stack = abi::hf_stack::new_zeroed();
+            (stack.type_, stack.seq) = (abi::HF_RECORD_STACK as u8, time_ns);
+            let mut slice = abi::hf_slice::new_zeroed();
+            (slice.sample, slice.stack_seq) = (head, time_ns);
+            slice.sample.type_ = abi::HF_RECORD_SLICE as u8;
+            session.record(stack.as_bytes());
+            session.record(slice.as_bytes());
+            session.record(&[head.as_bytes(), word.as_bytes()].concat());
+        }
+        session.end_pass(100, None);
+        let bad = abi::HF_CUT_BAD_UNWIND_INFO as usize;
+        let counts = &session.counts;
+        assert_eq!((counts.audited, counts.agreed), (3, 1));
+        assert_eq!((counts.samples, counts.whole, counts.cut[bad]), (4, 2, 2));
+        assert_eq!(session.not_judged, BTreeMap::from([("a test", 1)]));
+        let process = &session.recording.processes[0];
+        assert_eq!((process.samples, process.whole, process.cut[bad]), (4, 2, 2));
+        let stacks = &session.recording.samples.stack;
+        assert_eq!((stacks[0], stacks[1]), (stacks[2], stacks[3]));
+        assert_ne!(stacks[0], stacks[1]);
+    }
+
     /// Records that wait for the next pass come in order and are all taken; what happens to a
     /// process after them happens after them.
     #[test]
