@@ -854,6 +854,19 @@ mod tests {
         }
     }
 
+    /// Classes that are known have a bound, what goes for it is counted, and their bytes are what they take.
+    #[test]
+    fn classes_are_bounded() {
+        let mut resolver = Resolver::new(Arc::new(jdk17()), 0);
+        assert_eq!(resolver.kept(), hotframe_runtime::Kept::default());
+        for n in 0..=SEEN_MAX as u64 {
+            resolver.remember(n, Seen { hash: 1, epoch: 1 });
+        }
+        let kept = resolver.kept();
+        assert_eq!((kept.entries, kept.evictions), (1, SEEN_MAX as u64));
+        assert!((128 << 10..=512 << 10).contains(&kept.bytes), "{}", kept.bytes);
+    }
+
     /// What is known of a method is not read again, until a class is unloaded or the method has other
     /// constants; without a count of unloaded classes nothing but the archive's is known again.
     #[test]
