@@ -64,6 +64,9 @@ fn whole_machine() {
     let recording = record(["-d", "5"]);
     let stats = recording.stats();
     let (missed, expected) = (stats.count("ticks_missed"), stats.count("ticks_expected"));
+    // The figure is 0.5 % (docs/figures.md); of a thousand ticks on a machine that builds beside, 0, 4 and 7
+    // were missed in three runs.
+    println!("{missed} of {expected} ticks missed");
     assert!(missed * 100 <= expected, "more than 1 % missed: {missed} of {expected}");
     assert!(recording.folded.of("split") > 0);
     assert_eq!(stats.sum("samples_lost"), 0, "{}", stats.0["samples_lost"]);
@@ -307,8 +310,9 @@ fn short_processes() {
     let stats = recording.stats();
     let emitted = stats.count("samples_emitted");
     assert!(stats.sum("stacks_cut") * 20 <= emitted, "{}", stats.0["stacks_cut"]);
-    // The figure is a tenth (docs/figures.md), at which two runs of one machine differ: what must not
-    // be is that most first ticks come too early.
+    // The figure is a tenth (docs/figures.md), at which runs of one machine differ (9.3 % and 9.9 % while it
+    // built): what must not be is that most first ticks come too early.
+    println!("{} of {emitted} by slice", stats.count("stacks_from_slice"));
     assert!(stats.count("stacks_from_slice") * 6 <= emitted, "{}", stats.0);
 }
 

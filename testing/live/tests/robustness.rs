@@ -153,7 +153,8 @@ fn side_band_overflow() {
     let running = |stack: &Stack| stack.has("floor_of_it");
     recording.folded.assert_path("recursion", running, &path);
     let process = recording.stats().of("recursion");
-    assert!(process.whole * 100 >= process.samples * 95, "{process:?}");
+    println!("{} of {} whole", process.whole, process.samples);
+    assert!(process.whole * 100 >= process.samples * 99, "{process:?}");
     assert!(recording.stats().count("sideband_lost") > 0, "nothing overflowed");
 }
 

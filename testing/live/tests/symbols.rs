@@ -294,7 +294,8 @@ fn a_process_that_died_keeps_its_names() {
         &["main", "even", "odd", "floor_of_it"],
     );
     let process = recording.stats().of("shortlived");
-    assert!(process.whole * 10 >= process.samples * 9, "{process:?}");
+    println!("{} of {} whole", process.whole, process.samples);
+    assert!(process.whole + 1 >= process.samples, "{process:?}");
 }
 
 /// Of a pprof file, as Go's reader prints it: how often each place (file, address) stands in a
