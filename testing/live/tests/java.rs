@@ -655,6 +655,8 @@ fn many_methods_inside_the_budget() {
         methods.len(),
         held / f64::from(1 << 20)
     );
+    // How many of the 30,000 are met is a matter of samples, and so of who else runs: 14,209 in 40 s on a machine
+    // that builds, 28,221 in a minute on a quiet one (README.md).
     assert!(methods.len() >= 8_000, "only {} methods were met", methods.len());
     assert!(is_share(named, total, 995), "{named} of {total} frames are named");
     assert!(held <= stats.number("agent.budget_bytes"), "{held} bytes");
