@@ -66,6 +66,11 @@ struct hf_cpython_chain {
 	__u16 n;
 	__u16 stack_off;
 	__s32 offsets[HF_CPYTHON_MAX_READS];
+	/* Without a holder: reads up to the state. Its frames are this run's if the pointer in it
+	 * at stack_off, where there is one, leads into the loop's native frame: a state may still
+	 * lead to the frames of a stack that was left for another (greenlets). */
+	__u32 n_to_state;
+	__u32 reserved;
 };
 /* Where the thread state is found: the lock's holder (before 3.12, where a key keeps
  * leading to a thread's first interpreter, whichever it runs), a thread-specific key, a

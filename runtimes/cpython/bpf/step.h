@@ -8,18 +8,19 @@
  * evaluation stands between native frames.
  *
  * The innermost frame is found once a walk, from the thread pointer or the
- * lock's holder (hf_cpython_proc.chains); from there on each frame names the next.
- * Where that interpreter has no more frames and the holder was not what the key
- * leads to, the rest are those of the key's: one interpreter called another. From 3.12 on
- * the states of all interpreters are looked through for the frames of such a run of the
- * loop (hf_cpython_search). Where the loop has not linked its frame yet, or has unlinked it, no
- * frame is its own (gaps): without this, its callers' frames would all stand one run too far
- * inside.
+ * lock's holder (hf_cpython_proc.chains); from there on each frame names the next. From 3.10
+ * to 3.12 the state leads into the native frame of the run it is in, so a state that still tells of
+ * the stack before (greenlets, between slp_switch and g_switchstack_success) is found out. FIXME:
+ * of other versions it is not. Where that interpreter has no more frames and the holder was not
+ * what the key leads to, the rest are those of the key's: one interpreter called another. From 3.12
+ * on the states of all interpreters are looked through for the frames of such a run of the loop
+ * (hf_cpython_search). Where the loop has not linked its frame yet, or has unlinked it, no frame is
+ * its own (gaps): without this, its callers' frames would all stand one run too far inside.
  *
  * Where code objects are made and freed all the time, and in a process's first seconds, the step
  * tells what names a code object when it meets it (hf_cpython_tell).
  *
- * Cost: up to eight reads a walk; two reads a Python frame, three where its thread has a copy of
+ * Cost: up to nine reads a walk; two reads a Python frame, three where its thread has a copy of
  * the bytecode; three reads a name told. Where interpreters call each other from 3.12 on, one read
  * more a frame of those that called, two an interpreter and one a thread's state, for each of its
  * runs of the loop.
@@ -96,41 +97,76 @@ static __always_inline __u64 hf_cpython_pointer(struct hf_walk *w, __u64 addr)
 /* Bytes of the loop's native frame, of a build without optimisation too. */
 #define HF_CPYTHON_LOOP_BYTES 4096
 
-/* Is the state of the lock's holder this thread's? */
-static __always_inline int hf_cpython_is_own(struct hf_walk *w,
-					     const struct hf_cpython_chain *chain, __u64 state)
+/* Where the native frame ends whose pc is the walk's: its caller's stack pointer. 0: its rule does
+ * not say. */
+static __always_inline __u64 hf_cpython_frame_end(struct hf_walk *w)
 {
-	if (chain->stack_off)
-		return hf_cpython_pointer(w, state + chain->stack_off) - w->sp <
-		       HF_CPYTHON_LOOP_BYTES;
-	return hf_cpython_pointer(w, state + (__s64)chain->owner_off) == w->tp;
+	switch (w->row.kind & HF_RULE_KIND_MASK) {
+	case HF_RULE_SP:
+		return w->sp + (__s64)w->row.cfa;
+	case HF_RULE_FP:
+		return w->fp + (__s64)w->row.cfa;
+	default:
+		return 0;
+	}
 }
+
+/* Does the pointer at `at` lead into the loop's native frame, `bytes` long? */
+static __always_inline int hf_cpython_leads_within(struct hf_walk *w, __u64 at, __u64 bytes)
+{
+	return hf_cpython_pointer(w, at) - w->sp < bytes;
+}
+
+/* No state that was found is of the stack that is walked. */
+#define HF_CPYTHON_OF_ANOTHER_STACK 1
 
 /* The thread's innermost frame by the first chain from `first` on that leads to one, with
  * HF_CPYTHON_LAST if that is no lock's holder; 0: none does. With `is_known` the holder's state is
  * taken for this thread's. */
-static __always_inline __u64 hf_cpython_innermost(struct hf_walk *w,
-						  const struct hf_cpython_proc *proc, __u32 first,
-						  int is_known)
+HF_STEP_FN __u64 hf_cpython_innermost(struct hf_walk *w, __u32 first, __u32 is_known)
 {
-	__u64 value;
-	__u32 n;
-	int i, chain;
+	const struct hf_cpython_proc *proc;
+	__u64 value, state, bytes = HF_CPYTHON_LOOP_BYTES, end;
+	__u32 n, n_to_state, stack_off;
+	int i, chain, is_own, is_checked = 0;
 
-	if (w->tp == 0)
+	if (!w)
+		return 0;
+	proc = hf_mem(w->runtime_off, sizeof(*proc));
+	if (!proc || w->tp == 0)
 		return 0;
 	for (chain = 0; chain < HF_CPYTHON_MAX_CHAINS; chain++) {
 		n = proc->chains[chain].n;
 		if (n == 0 || (__u32)chain < first)
 			continue;
+		stack_off = proc->chains[chain].stack_off;
+		n_to_state = proc->chains[chain].n_to_state;
+		/* Where rows are missing, and so the native rules will, too, by its size. */
+		if (stack_off && !is_checked) {
+			is_checked = 1;
+			if (!hf_find_row(w, (__u32)(w->pc - w->pc_is_return - w->last.image))) {
+				end = hf_cpython_frame_end(w) - w->sp;
+				if (end < HF_CPYTHON_LOOP_BYTES)
+					bytes = end;
+			}
+		}
 		value = w->tp;
 		if (proc->chains[chain].holder) {
 			value = hf_cpython_pointer(w, proc->chains[chain].holder);
 			if (value == 0)
 				continue;
-			if (!is_known && !hf_cpython_is_own(w, &proc->chains[chain], value))
+			if (is_known)
+				is_own = 1;
+			else if (stack_off)
+				is_own = hf_cpython_leads_within(w, value + stack_off, bytes);
+			else
+				is_own =
+				    hf_cpython_pointer(
+					w, value + (__s64)proc->chains[chain].owner_off) == w->tp;
+			if (!is_own)
 				continue;
 		}
+		state = value;
 		for (i = 0; i < HF_CPYTHON_MAX_READS; i++) {
 			if ((__u32)i >= n)
 				break;
@@ -138,9 +174,16 @@ static __always_inline __u64 hf_cpython_innermost(struct hf_walk *w,
 			    hf_cpython_pointer(w, value + (__s64)proc->chains[chain].offsets[i]);
 			if (value == 0)
 				break;
+			if ((__u32)i + 1 == n_to_state)
+				state = value;
 		}
-		if (value && !(value & 7))
-			return value | (proc->chains[chain].holder ? 0 : HF_CPYTHON_LAST);
+		if (value == 0 || (value & 7))
+			continue;
+		if (proc->chains[chain].holder)
+			return value;
+		if (stack_off && !hf_cpython_leads_within(w, state + stack_off, bytes))
+			return HF_CPYTHON_OF_ANOTHER_STACK;
+		return value | HF_CPYTHON_LAST;
 	}
 	return 0;
 }
@@ -298,20 +341,6 @@ struct hf_cpython_search {
 };
 _Static_assert(HF_CPYTHON_TOLD_AT + sizeof(struct hf_cpython_search) <= HF_SCRATCH_BYTES,
 	       "it fits the scratch");
-
-/* Where the native frame ends whose pc is the walk's: its caller's stack pointer. 0: its rule does
- * not say. */
-static __always_inline __u64 hf_cpython_frame_end(struct hf_walk *w)
-{
-	switch (w->row.kind & HF_RULE_KIND_MASK) {
-	case HF_RULE_SP:
-		return w->sp + (__s64)w->row.cfa;
-	case HF_RULE_FP:
-		return w->fp + (__s64)w->row.cfa;
-	default:
-		return 0;
-	}
-}
 
 /*
  * Looks for the frames of a run of the loop of which the thread's state knows nothing: another
@@ -552,7 +581,7 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		if (state & HF_CPYTHON_LAST) {
 			looked = 1;
 		} else {
-			done = hf_cpython_innermost(w, proc, 0, 1);
+			done = hf_cpython_innermost(w, 0, 1);
 			first = 1;
 			state = HF_CPYTHON_UNKNOWN;
 		}
@@ -570,7 +599,13 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 		if (looked)
 			return hf_cpython_search(w);
 		if (state == HF_CPYTHON_UNKNOWN) {
-			state = w->late ? 0 : hf_cpython_innermost(w, proc, first, 0);
+			state = w->late ? 0 : hf_cpython_innermost(w, first, 0);
+			/* Another interpreter's, or a stack's whose turn it is before the state
+			 * is told. */
+			if (state == HF_CPYTHON_OF_ANOTHER_STACK && !proc->interpreters)
+				return hf_cpython_lost(w, HF_CPYTHON_LOST_NO_INTERPRETER);
+			if (state == HF_CPYTHON_OF_ANOTHER_STACK)
+				state = 0;
 			if (state == 0 && proc->interpreters && !w->late)
 				state = HF_CPYTHON_NO_MORE | HF_CPYTHON_LAST;
 			else if (state == 0 || ((state ^ done) & ~7ULL) == 0)

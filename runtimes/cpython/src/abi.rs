@@ -36,10 +36,12 @@ pub struct hf_cpython_chain {
     pub n: __u16,
     pub stack_off: __u16,
     pub offsets: [__s32; 6usize],
+    pub n_to_state: __u32,
+    pub reserved: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_cpython_chain"][::core::mem::size_of::<hf_cpython_chain>() - 40usize];
+    ["Size of hf_cpython_chain"][::core::mem::size_of::<hf_cpython_chain>() - 48usize];
     ["Alignment of hf_cpython_chain"][::core::mem::align_of::<hf_cpython_chain>() - 8usize];
     ["Offset of field: hf_cpython_chain::holder"]
         [::core::mem::offset_of!(hf_cpython_chain, holder) - 0usize];
@@ -51,6 +53,10 @@ const _: () = {
         [::core::mem::offset_of!(hf_cpython_chain, stack_off) - 14usize];
     ["Offset of field: hf_cpython_chain::offsets"]
         [::core::mem::offset_of!(hf_cpython_chain, offsets) - 16usize];
+    ["Offset of field: hf_cpython_chain::n_to_state"]
+        [::core::mem::offset_of!(hf_cpython_chain, n_to_state) - 40usize];
+    ["Offset of field: hf_cpython_chain::reserved"]
+        [::core::mem::offset_of!(hf_cpython_chain, reserved) - 44usize];
 };
 #[repr(C)]
 #[derive(
@@ -116,7 +122,7 @@ pub struct hf_cpython_proc {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 432usize];
+    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 448usize];
     ["Alignment of hf_cpython_proc"][::core::mem::align_of::<hf_cpython_proc>() - 8usize];
     ["Offset of field: hf_cpython_proc::runtime"]
         [::core::mem::offset_of!(hf_cpython_proc, runtime) - 0usize];
@@ -125,71 +131,71 @@ const _: () = {
     ["Offset of field: hf_cpython_proc::chains"]
         [::core::mem::offset_of!(hf_cpython_proc, chains) - 8usize];
     ["Offset of field: hf_cpython_proc::n_gaps"]
-        [::core::mem::offset_of!(hf_cpython_proc, n_gaps) - 88usize];
+        [::core::mem::offset_of!(hf_cpython_proc, n_gaps) - 104usize];
     ["Offset of field: hf_cpython_proc::frame_bytes"]
-        [::core::mem::offset_of!(hf_cpython_proc, frame_bytes) - 92usize];
+        [::core::mem::offset_of!(hf_cpython_proc, frame_bytes) - 108usize];
     ["Offset of field: hf_cpython_proc::code_bytes"]
-        [::core::mem::offset_of!(hf_cpython_proc, code_bytes) - 94usize];
+        [::core::mem::offset_of!(hf_cpython_proc, code_bytes) - 110usize];
     ["Offset of field: hf_cpython_proc::code_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, code_off) - 96usize];
+        [::core::mem::offset_of!(hf_cpython_proc, code_off) - 112usize];
     ["Offset of field: hf_cpython_proc::previous_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, previous_off) - 98usize];
+        [::core::mem::offset_of!(hf_cpython_proc, previous_off) - 114usize];
     ["Offset of field: hf_cpython_proc::position_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, position_off) - 100usize];
+        [::core::mem::offset_of!(hf_cpython_proc, position_off) - 116usize];
     ["Offset of field: hf_cpython_proc::mark_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, mark_off) - 102usize];
+        [::core::mem::offset_of!(hf_cpython_proc, mark_off) - 118usize];
     ["Offset of field: hf_cpython_proc::mark"]
-        [::core::mem::offset_of!(hf_cpython_proc, mark) - 104usize];
+        [::core::mem::offset_of!(hf_cpython_proc, mark) - 120usize];
     ["Offset of field: hf_cpython_proc::skip_mark"]
-        [::core::mem::offset_of!(hf_cpython_proc, skip_mark) - 105usize];
+        [::core::mem::offset_of!(hf_cpython_proc, skip_mark) - 121usize];
     ["Offset of field: hf_cpython_proc::position_is_int"]
-        [::core::mem::offset_of!(hf_cpython_proc, position_is_int) - 106usize];
+        [::core::mem::offset_of!(hf_cpython_proc, position_is_int) - 122usize];
     ["Offset of field: hf_cpython_proc::position_shift"]
-        [::core::mem::offset_of!(hf_cpython_proc, position_shift) - 107usize];
+        [::core::mem::offset_of!(hf_cpython_proc, position_shift) - 123usize];
     ["Offset of field: hf_cpython_proc::first_line_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, first_line_off) - 108usize];
+        [::core::mem::offset_of!(hf_cpython_proc, first_line_off) - 124usize];
     ["Offset of field: hf_cpython_proc::name_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, name_off) - 110usize];
+        [::core::mem::offset_of!(hf_cpython_proc, name_off) - 126usize];
     ["Offset of field: hf_cpython_proc::file_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, file_off) - 112usize];
+        [::core::mem::offset_of!(hf_cpython_proc, file_off) - 128usize];
     ["Offset of field: hf_cpython_proc::lines_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, lines_off) - 114usize];
+        [::core::mem::offset_of!(hf_cpython_proc, lines_off) - 130usize];
     ["Offset of field: hf_cpython_proc::bytecode_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, bytecode_off) - 116usize];
+        [::core::mem::offset_of!(hf_cpython_proc, bytecode_off) - 132usize];
     ["Offset of field: hf_cpython_proc::cookie_offs"]
-        [::core::mem::offset_of!(hf_cpython_proc, cookie_offs) - 118usize];
+        [::core::mem::offset_of!(hf_cpython_proc, cookie_offs) - 134usize];
     ["Offset of field: hf_cpython_proc::gaps_at_leaf"]
-        [::core::mem::offset_of!(hf_cpython_proc, gaps_at_leaf) - 126usize];
+        [::core::mem::offset_of!(hf_cpython_proc, gaps_at_leaf) - 142usize];
     ["Offset of field: hf_cpython_proc::tells"]
-        [::core::mem::offset_of!(hf_cpython_proc, tells) - 128usize];
+        [::core::mem::offset_of!(hf_cpython_proc, tells) - 144usize];
     ["Offset of field: hf_cpython_proc::copies_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, copies_off) - 130usize];
+        [::core::mem::offset_of!(hf_cpython_proc, copies_off) - 146usize];
     ["Offset of field: hf_cpython_proc::copy_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, copy_off) - 132usize];
+        [::core::mem::offset_of!(hf_cpython_proc, copy_off) - 148usize];
     ["Offset of field: hf_cpython_proc::has_jit"]
-        [::core::mem::offset_of!(hf_cpython_proc, has_jit) - 134usize];
+        [::core::mem::offset_of!(hf_cpython_proc, has_jit) - 150usize];
     ["Offset of field: hf_cpython_proc::interpreters"]
-        [::core::mem::offset_of!(hf_cpython_proc, interpreters) - 136usize];
+        [::core::mem::offset_of!(hf_cpython_proc, interpreters) - 152usize];
     ["Offset of field: hf_cpython_proc::interpreter_next_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, interpreter_next_off) - 144usize];
+        [::core::mem::offset_of!(hf_cpython_proc, interpreter_next_off) - 160usize];
     ["Offset of field: hf_cpython_proc::interpreter_threads_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, interpreter_threads_off) - 148usize];
+        [::core::mem::offset_of!(hf_cpython_proc, interpreter_threads_off) - 164usize];
     ["Offset of field: hf_cpython_proc::thread_next_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, thread_next_off) - 152usize];
+        [::core::mem::offset_of!(hf_cpython_proc, thread_next_off) - 168usize];
     ["Offset of field: hf_cpython_proc::thread_id_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, thread_id_off) - 154usize];
+        [::core::mem::offset_of!(hf_cpython_proc, thread_id_off) - 170usize];
     ["Offset of field: hf_cpython_proc::thread_frame_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, thread_frame_off) - 156usize];
+        [::core::mem::offset_of!(hf_cpython_proc, thread_frame_off) - 172usize];
     ["Offset of field: hf_cpython_proc::frame_is_behind"]
-        [::core::mem::offset_of!(hf_cpython_proc, frame_is_behind) - 158usize];
+        [::core::mem::offset_of!(hf_cpython_proc, frame_is_behind) - 174usize];
     ["Offset of field: hf_cpython_proc::code_type"]
-        [::core::mem::offset_of!(hf_cpython_proc, code_type) - 160usize];
+        [::core::mem::offset_of!(hf_cpython_proc, code_type) - 176usize];
     ["Offset of field: hf_cpython_proc::type_off"]
-        [::core::mem::offset_of!(hf_cpython_proc, type_off) - 168usize];
+        [::core::mem::offset_of!(hf_cpython_proc, type_off) - 184usize];
     ["Offset of field: hf_cpython_proc::reserved"]
-        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 170usize];
+        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 186usize];
     ["Offset of field: hf_cpython_proc::gaps"]
-        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 176usize];
+        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 192usize];
 };
 #[repr(C)]
 #[derive(

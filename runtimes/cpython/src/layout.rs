@@ -49,7 +49,7 @@ pub(crate) struct Offsets {
     /// told by its key. 3.6 has a variable of its own.
     pub runtime_holder: Option<u64>,
     /// In a thread state: a pointer into the native frame of the loop that runs it (`cframe`); 3.10
-    /// and 3.11.
+    /// to 3.12.
     pub thread_stack: Option<u16>,
     /// `PyInterpreterState`: next, first thread.
     pub interpreter_next: u64,

@@ -343,6 +343,7 @@ impl File {
             chain.owner_off = offsets.thread_id as i32;
             chain.stack_off = offsets.thread_stack.unwrap_or_default();
             chain.n = reads.len() as u16;
+            chain.n_to_state = (reads.len() - offsets.thread_frame.len()) as u32;
             for (slot, read) in chain.offsets.iter_mut().zip(reads) {
                 *slot = read;
             }

@@ -282,6 +282,32 @@ fn frames_up_to_the_shim() {
     check(HF_CPYTHON_SHIM, &frames, "c 1:1 2:2 loop c 3:3 loop c start");
 }
 
+/// Greenlets take turns on one stack: while one is put there, the state still leads to the frames of
+/// the one before, whose run of the loop is not of this stack. None is taken for another's.
+#[test]
+fn frames_of_another_stack() {
+    const STACK_OFF: u64 = 48;
+    let frames = [Python(1, 4, 1), Python(2, 7, 1)];
+    let mut proc = proc(HF_CPYTHON_ENTRY);
+    proc.chains[0].n_to_state = 1;
+    proc.chains[0].stack_off = STACK_OFF as u16;
+    // The loop that was entered last has its native frame from 80 bytes up the stack to 144.
+    for (leads_to, expected, is_lost) in [
+        (STACK + 80, "c 1:5 loop c 2:8 loop c start", false),
+        (STACK + 136, "c 1:5 loop c 2:8 loop c start", false),
+        (STACK + 144, "c loop c loop c start", true),
+        (STACK + 72, "c loop c loop c start", true),
+        (STATE + 200, "c loop c loop c start", true),
+    ] {
+        let mut process = process(&frames);
+        process.put(STATE + STACK_OFF, leads_to);
+        let (walk, stop) = walk(&mut process, &proc, &NESTED, false);
+        assert_eq!(text(&walk), expected, "{leads_to:#x}");
+        assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+        assert_eq!(walk.lost() != (0, 0), is_lost, "{leads_to:#x}");
+    }
+}
+
 /// What is before the first instruction, and what does not lie in the code object.
 #[test]
 fn positions_at_the_edges() {
@@ -403,7 +429,7 @@ fn the_holder_goes_before_the_key() {
     };
     let loop_sp = STACK + 64 + 16;
     for owner in [TP, TP + 64] {
-        check(&proc, at_run(loop_sp + 0x40, owner), once, "c 1:5 loop c start", false);
+        check(&proc, at_run(loop_sp + 0x38, owner), once, "c 1:5 loop c start", false);
         check(&proc, at_run(loop_sp, owner), &NESTED, "c 1:5 loop c 2:8 loop c start", false);
         check(&proc, at_run(loop_sp - 8, owner), once, "c 2:8 loop c start", false);
         check(&proc, at_run(loop_sp + 0x2000, owner), once, "c 2:8 loop c start", false);
