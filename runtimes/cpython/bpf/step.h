@@ -10,12 +10,13 @@
  * The innermost frame is found once a walk, from the thread pointer or the
  * lock's holder (hf_cpython_proc.chains); from there on each frame names the next. From 3.10
  * to 3.12 the state leads into the native frame of the run it is in, so a state that still tells of
- * the stack before (greenlets, between slp_switch and g_switchstack_success) is found out. FIXME:
- * of other versions it is not. Where that interpreter has no more frames and the holder was not
- * what the key leads to, the rest are those of the key's: one interpreter called another. From 3.12
- * on the states of all interpreters are looked through for the frames of such a run of the loop
- * (hf_cpython_search). Where the loop has not linked its frame yet, or has unlinked it, no frame is
- * its own (gaps): without this, its callers' frames would all stand one run too far inside.
+ * the stack before (greenlets, between slp_switch and g_switchstack_success) is found out; other
+ * versions have no such pointer, and it is not. Where that interpreter has no more frames and the
+ * holder was not what the key leads to, the rest are those of the key's: one interpreter called
+ * another. From 3.12 on the states of all interpreters are looked through for the frames of such a
+ * run of the loop (hf_cpython_search). Where the loop has not linked its frame yet, or has unlinked
+ * it, no frame is its own (gaps): without this, its callers' frames would all stand one run too far
+ * inside.
  *
  * Where code objects are made and freed all the time, and in a process's first seconds, the step
  * tells what names a code object when it meets it (hf_cpython_tell).
