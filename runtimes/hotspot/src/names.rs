@@ -32,7 +32,45 @@ pub fn method(class: &[u8], method: &[u8], signature: Option<&[u8]>, naming: Nam
     name.extend_from_slice(method);
     // One that makes no sense is left out.
     name.extend(signature.and_then(parameters).unwrap_or_default());
-    name
+    utf8(name)
+}
+
+/// As UTF-8. Symbols are in the class file's form of it (JVM specification 4.4.7): 0 is two bytes, and
+/// what needs four is two surrogates of three each. Whatever else there is stays as it is.
+fn utf8(name: Vec<u8>) -> Vec<u8> {
+    if !name.iter().any(|byte| matches!(byte, 0xc0 | 0xed)) {
+        return name;
+    }
+    let mut text = Vec::with_capacity(name.len());
+    let mut rest = name.as_slice();
+    while let Some((&first, behind)) = rest.split_first() {
+        match *rest {
+            [0xc0, 0x80, ..] => {
+                text.push(0);
+                rest = &rest[2..];
+            }
+            [
+                0xed,
+                a @ 0xa0..=0xaf,
+                b @ 0x80..=0xbf,
+                0xed,
+                c @ 0xb0..=0xbf,
+                d @ 0x80..=0xbf,
+                ..,
+            ] => {
+                let high = u32::from(a & 0xf) << 6 | u32::from(b & 0x3f);
+                let low = u32::from(c & 0xf) << 6 | u32::from(d & 0x3f);
+                let code = char::from_u32(0x1_0000 + (high << 10 | low)).unwrap_or('\u{fffd}');
+                text.extend_from_slice(code.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = &rest[6..];
+            }
+            _ => {
+                text.push(first);
+                rest = behind;
+            }
+        }
+    }
+    text
 }
 
 /// The address of a hidden class: `Host$$Lambda$14+0x00007f…`, before 15 `Host$$Lambda$14/0x00007f…`.
@@ -158,6 +196,24 @@ mod tests {
         // Somebody's own.
         check("a/proxy2/$Proxy7", "a.proxy2.$Proxy");
         check("jdk/proxy2/Proxy7", "jdk.proxy2.Proxy7");
+    }
+
+    /// Characters beyond 16 bits, of which a class file has two halves, and its form of 0.
+    #[test]
+    fn beyond_sixteen_bits() {
+        let check = |class: &[u8], expect: &str| {
+            let got = method(class, b"run", None, Naming::default());
+            assert_eq!(String::from_utf8_lossy(&got), format!("{expect}.run"));
+        };
+        check("a/Größe".as_bytes(), "a.Größe");
+        check(b"a/\xed\xa0\xbd\xed\xb8\x80b", "a.\u{1f600}b");
+        check(b"\xed\xaf\xbf\xed\xbf\xbf", "\u{10ffff}");
+        check(b"a\xc0\x80b", "a\0b");
+        // Halves without their other half are none of UTF-8.
+        check(b"\xed\xa0\xbd/x", "\u{fffd}\u{fffd}\u{fffd}.x");
+        check(b"\xed\xb8\x80\xed\xa0\xbd", &"\u{fffd}".repeat(6));
+        // 16 bits that are no half.
+        check("\u{d7ff}\u{e000}".as_bytes(), "\u{d7ff}\u{e000}");
     }
 
     /// Those who want them have the names that Java prints.
