@@ -120,6 +120,7 @@ HF_STEP_FN int hf_hotspot_find_blob(struct hf_walk *w, __u64 pc)
 #define HF_HOTSPOT_TEXT_NMETHOD 0x00646f6874656d6eULL /* "nmethod\0" */
 #define HF_HOTSPOT_TEXT_NATIVE 0x6e2065766974616eULL /* "native n[method]" */
 #define HF_HOTSPOT_TEXT_VTABLE 0x6320656c62617476ULL /* "vtable c[hunks]" */
+#define HF_HOTSPOT_TEXT_HANDLES 0x6148646f6874654dULL /* "MethodHa[ndles adapters]" */
 
 enum hf_hotspot_blob_kind {
 	HF_HOTSPOT_BLOB_STUB = 0,

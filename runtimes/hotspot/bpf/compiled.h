@@ -15,6 +15,10 @@
 #define HF_HOTSPOT_MAX_EXTRA 6
 /* Prologues are shorter than this. */
 #define HF_HOTSPOT_PROLOGUE_BYTES 16
+/* Instructions between the end of a frame and its return. */
+#define HF_HOTSPOT_MAX_END 6
+/* Instructions that take up what was pushed around a call. */
+#define HF_HOTSPOT_MAX_PUSHED 10
 
 /* Where the frame stands while a method's prologue runs. */
 enum hf_hotspot_state {
@@ -22,7 +26,22 @@ enum hf_hotspot_state {
 	HF_HOTSPOT_BARE = 1, /* the return address is at the stack pointer */
 	HF_HOTSPOT_PUSHED = 2, /* rbp is, the return address above it */
 	HF_HOTSPOT_NO_RBP = 3, /* it stands, but rbp was not saved so far */
+	HF_HOTSPOT_IN_RDX = 4, /* the return address was popped into rdx */
 };
+
+/* Does `add rsp, n` precede? */
+static __always_inline int hf_hotspot_is_add_rsp(const __u8 *b)
+{
+	return (b[-4] == 0x48 && b[-3] == 0x83 && b[-2] == 0xc4) ||
+	       (b[-7] == 0x48 && b[-6] == 0x81 && b[-5] == 0xc4);
+}
+
+/* jmp reg */
+static __always_inline int hf_hotspot_is_jump(const __u8 *b)
+{
+	return (b[0] == 0xff && (b[1] & 0xf8) == 0xe0) ||
+	       (b[0] == 0x41 && b[1] == 0xff && (b[2] & 0xf8) == 0xe0);
+}
 
 /* Prologues (MacroAssembler::verified_entry, C1_MacroAssembler::build_frame):
  *   [mov [rsp - n], eax]  push rbp  [mov rbp, rsp]  sub rsp, n
@@ -71,52 +90,121 @@ HF_STEP_FN int hf_hotspot_prologue(struct hf_walk *w)
 	return at <= done ? HF_HOTSPOT_NO_RBP : HF_HOTSPOT_STANDS;
 }
 
+/* How long an instruction is that may stand between the end of a frame and its return;
+ * 0: it is none of these.
+ *   cmp rsp, [r15 + d]; mov r10, [r15 + d]; test [r10], eax; test [rip + d], eax; ja
+ *                                        the poll (below)
+ *   test byte [r15 + d], n; cmp qword [r15 + d], n; jcc
+ *                                        a native method's: the same, is there an exception
+ *   mov r10, pc; mov [r15 + d], r10      a poll's stub, which jumps to the handler */
+static __always_inline __u32 hf_hotspot_end_bytes(const __u8 *b)
+{
+	__u32 disp = (b[2] & 0xc0) == 0x40 ? 1 : 4;
+
+	if ((b[2] & 7) == 7 && b[2] >> 6 && b[2] < 0xc0) {
+		if (b[0] == 0x49 && b[1] == 0x3b && (b[2] & 0x38) == 0x20)
+			return 3 + disp;
+		if (b[0] == 0x4d && (b[1] == 0x8b || b[1] == 0x89) && (b[2] & 0x38) == 0x10)
+			return 3 + disp;
+		if (b[0] == 0x41 && b[1] == 0xf6 && !(b[2] & 0x38))
+			return 4 + disp;
+		if (b[0] == 0x49 && b[1] == 0x83 && (b[2] & 0x38) == 0x38)
+			return 4 + disp;
+		if (b[0] == 0x49 && b[1] == 0x81 && (b[2] & 0x38) == 0x38)
+			return 7 + disp;
+	}
+	if (b[0] == 0x41 && b[1] == 0x85 && b[2] == 0x02)
+		return 3;
+	if (b[0] == 0x85 && b[1] == 0x05)
+		return 6;
+	if ((b[0] & 0xf0) == 0x70)
+		return 2;
+	if (b[0] == 0x0f && (b[1] & 0xf0) == 0x80)
+		return 6;
+	if (b[0] == 0x49 && b[1] == 0xba)
+		return 10;
+	if (b[0] == 0x4c && b[1] == 0x8d && b[2] == 0x15)
+		return 7;
+	return 0;
+}
+
+/* Is the frame gone at the pc? It is if nothing takes it down between there and the return,
+ * or a jump to what returns. Around the pc stand the bytes of s->code, from s->code + 8 on. */
+HF_STEP_FN int hf_hotspot_is_gone(struct hf_walk *w)
+{
+	struct hf_hotspot_scratch *s;
+	volatile __u32 *at, *sets_pc;
+	__u32 i, from, bytes;
+	__u8 *b;
+
+	if (!w)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	/* In memory, of whose numbers the verifier knows nothing. */
+	at = &s->n;
+	sets_pc = &s->base;
+	b = s->code + 8;
+	/* mov [r15 + d], r10 */
+	*sets_pc = (b[-4] == 0x4d && b[-3] == 0x89 && b[-2] == 0x57) ||
+		   (b[-7] == 0x4d && b[-6] == 0x89 && b[-5] == 0x97);
+	*at = 8;
+	for (i = 0; i < HF_HOTSPOT_MAX_END; i++) {
+		from = *at;
+		hf_barrier(from);
+		if (from >= sizeof(s->code) - 8)
+			return 0;
+		b = s->code + from;
+		if (b[0] == 0xc3)
+			return 1;
+		if (b[0] == 0xe9)
+			return *sets_pc;
+		bytes = hf_hotspot_end_bytes(b);
+		if (!bytes)
+			return 0;
+		*sets_pc = b[0] == 0x4d && b[1] == 0x89;
+		*at = from + bytes;
+	}
+	return 0;
+}
+
 /* Epilogues: add rsp, n; pop rbp; a poll; ret. The poll (safepoint_poll,
  * at return):
  *   cmp rsp, [r15 + d]; ja         JDK 16 and later
  *   mov r10, [r15 + d]; test [r10], eax    10 to 15
  *   test [rip + d], eax            8, 9
- * With w->pc somewhere in a method's code. */
+ * Those of native methods: leave; [a poll;] cmp [r15 + d], 0; jne; ret. Where an exception is
+ * handed on, or a stub hands on to what it found: add rsp, n; pop rbp; jmp, and pop rbp;
+ * pop rdx; jmp reg, with the return address in rdx at last.
+ * (remove_frame in macroAssembler_x86.cpp, generate_native_wrapper in
+ * sharedRuntime_x86_64.cpp, TailJump in x86_64.ad @ jdk-17+35; the same @ jdk-25+36.)
+ * With w->pc somewhere in a blob's code. */
 HF_STEP_FN int hf_hotspot_epilogue(struct hf_walk *w)
 {
 	struct hf_hotspot_scratch *s;
-	__u32 back;
 	__u8 *b;
 
 	if (!w)
 		return HF_HOTSPOT_STANDS;
 	s = HF_HOTSPOT_SCRATCH(w);
 	b = s->code + 8;
-	if (hf_read_lasting(w, s->code, 32, w->pc - 8))
+	/* What lies behind a blob's end may not be there. */
+	if (hf_read_lasting(w, s->code, sizeof(s->code), w->pc - 8) &&
+	    hf_read_lasting(w, s->code, 32, w->pc - 8))
 		return HF_HOTSPOT_STANDS;
-	if (b[0] == 0xc3)
-		return HF_HOTSPOT_BARE;
-	if (b[0] == 0x5d) /* of an epilogue, if ret or a poll follows */
+	if (b[0] == 0x5d) /* of an epilogue, if ret, a poll or a jump follows */
 		return b[1] == 0xc3 || (b[1] == 0x49 && b[2] == 0x3b) ||
 			       (b[1] == 0x4d && b[2] == 0x8b && b[3] == 0x97) ||
-			       (b[1] == 0x85 && b[2] == 0x05)
+			       (b[1] == 0x85 && b[2] == 0x05) || b[1] == 0x5a ||
+			       (b[1] == 0xe9 && hf_hotspot_is_add_rsp(b))
 			   ? HF_HOTSPOT_PUSHED
 			   : HF_HOTSPOT_STANDS;
-	if (b[-1] == 0x5d) {
-		if (b[0] == 0x49 && b[1] == 0x3b && (b[2] == 0x67 || b[2] == 0xa7))
-			return HF_HOTSPOT_BARE;
-		if (b[0] == 0x4d && b[1] == 0x8b && b[2] == 0x97)
-			return HF_HOTSPOT_BARE;
-		if (b[0] == 0x85 && b[1] == 0x05)
-			return HF_HOTSPOT_BARE;
-	}
-	if (b[0] == 0x0f && b[1] == 0x87) {
-		back = 0;
-		if (b[-4] == 0x49 && b[-3] == 0x3b && b[-2] == 0x67)
-			back = 5;
-		if (b[-7] == 0x49 && b[-6] == 0x3b && b[-5] == 0xa7)
-			back = 8;
-		if ((back == 5 && b[-5] == 0x5d) || (back == 8 && b[-8] == 0x5d))
-			return HF_HOTSPOT_BARE;
-	}
-	if (b[0] == 0x41 && b[1] == 0x85 && b[2] == 0x02 && b[3] == 0xc3)
+	if (b[-1] == 0x5d && b[0] == 0xe9 && hf_hotspot_is_add_rsp(b - 1))
 		return HF_HOTSPOT_BARE;
-	return HF_HOTSPOT_STANDS;
+	if (b[-1] == 0x5d && b[0] == 0x5a)
+		return HF_HOTSPOT_BARE;
+	if (b[-1] == 0x5a && hf_hotspot_is_jump(b))
+		return HF_HOTSPOT_IN_RDX;
+	return hf_hotspot_is_gone(w) ? HF_HOTSPOT_BARE : HF_HOTSPOT_STANDS;
 }
 
 static __always_inline int hf_hotspot_push_blob(struct hf_walk *w, __u64 kind, __u64 pc)
@@ -138,13 +226,98 @@ static __always_inline int hf_hotspot_push_blob(struct hf_walk *w, __u64 kind, _
 			       0, 0);
 }
 
+/* How many bytes are pushed at a place: what the instructions from there on take up again.
+ *   pop reg; mov reg, [rsp + d]; mov reg, reg; vzeroupper; add rsp, n
+ * and before the call: push reg; mov [rsp + d], reg; call.
+ * `add rsp, n` with `pop rbp` behind it takes the whole frame down.
+ * (emit_typecheck_helper in c1_LIRAssembler_x86.cpp, SaveLiveRegisters in
+ * gc/shared/barrierSetAssembler_x86.cpp @ jdk-25+36.) */
+HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc)
+{
+	struct hf_hotspot_scratch *s;
+	volatile __u32 *at, *bytes;
+	__u32 i, n, from, up;
+	__u8 *b;
+
+	if (!w)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	if (hf_read_lasting(w, s->code, sizeof(s->code), pc) && hf_read_lasting(w, s->code, 32, pc))
+		return 0;
+	/* In memory, of whose numbers the verifier knows nothing. */
+	at = &s->n;
+	bytes = &s->base;
+	*at = 0;
+	*bytes = 0;
+	for (i = 0; i < HF_HOTSPOT_MAX_PUSHED; i++) {
+		from = *at;
+		hf_barrier(from);
+		if (from >= sizeof(s->code) - 8)
+			break;
+		b = s->code + from;
+		up = 0;
+		n = 0;
+		if ((b[0] & 0xf8) == 0x50) {
+			up = -8;
+			n = 1;
+		} else if (b[0] == 0x41 && (b[1] & 0xf8) == 0x50) {
+			up = -8;
+			n = 2;
+		} else if (b[0] == 0xe8 && !w->pc_is_return) {
+			n = 5;
+		} else if ((b[0] & 0xf8) == 0x58 && b[0] != 0x5d) {
+			up = 8;
+			n = 1;
+		} else if (b[0] == 0x41 && (b[1] & 0xf8) == 0x58) {
+			up = 8;
+			n = 2;
+		} else if ((b[0] & 0xfb) == 0x48 && (b[1] & 0xfd) == 0x89 && (b[2] & 7) == 4 &&
+			   b[3] == 0x24 && b[2] < 0xc0) {
+			n = b[2] < 0x40 ? 4 : b[2] < 0x80 ? 5 : 8;
+		} else if ((b[0] & 0xf8) == 0x48 && b[1] == 0x8b && b[2] >= 0xc0 &&
+			   (b[2] & 0x38) != 0x20) {
+			n = 3;
+		} else if (b[0] == 0xc5 && b[1] == 0xf8 && b[2] == 0x77) {
+			n = 3;
+		} else if (b[0] == 0x48 && b[1] == 0x83 && b[2] == 0xc4 && b[4] != 0x5d) {
+			up = b[3] & 0x7f;
+			n = 4;
+		} else if (b[0] == 0x48 && b[1] == 0x81 && b[2] == 0xc4 && b[7] != 0x5d) {
+			up = *(__u32 *)(b + 3);
+			n = 7;
+		}
+		if (!n)
+			break;
+		*bytes += up;
+		*at = from + n;
+	}
+	return *bytes >> 31 ? 0 : *bytes;
+}
+
+/* Was the last frame that was sent a method's? */
+static __always_inline int hf_hotspot_is_behind_method(struct hf_walk *w)
+{
+	const __u64 frame = (__u64)HF_FRAME_DYNAMIC << HF_FRAME_KIND_SHIFT |
+			    (__u64)HF_RUNTIME_HOTSPOT << HF_FRAME_RUNTIME_SHIFT |
+			    1ULL << HF_FRAME_N_DATA_SHIFT;
+	__u32 at = w->n_words - 2;
+	__u64 word;
+
+	hf_barrier(at);
+	if (at >= HF_MAX_WORDS)
+		return 0;
+	word = w->words[at] & ~(0xfULL << HF_FRAME_FLAGS_SHIFT);
+	return word >> HF_FRAME_N_DATA_SHIFT == frame >> HF_FRAME_N_DATA_SHIFT &&
+	       (word >> HF_HOTSPOT_KIND_SHIFT & 0xf) != HF_HOTSPOT_STUB;
+}
+
 HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 {
-	__u64 pc, deopt, deopt_mh, cfa, ra, fp, slot;
+	__u64 pc, deopt, deopt_mh, cfa, ra, fp, slot, sp;
 	const struct hf_hotspot_proc *proc;
 	int state = HF_HOTSPOT_STANDS, i;
 	struct hf_hotspot_scratch *s;
-	__u32 head, frame;
+	__u32 head, frame, pushed;
 
 	if (!w)
 		return HF_STEP_ENDED;
@@ -155,6 +328,7 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 	pc = w->pc;
 	head = proc->block_bytes;
 	frame = s->frame_bytes;
+	sp = w->sp;
 	deopt_mh = ~0ULL;
 	if (proc->flags & HF_HOTSPOT_CODE_ADDRESS) {
 		deopt = hf_hotspot_u64(w, head + proc->blob_deopt);
@@ -173,6 +347,10 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 		    s->value >= s->code_begin && s->value - s->blob < (__u64)s->size_bytes)
 			pc = s->value;
 	}
+	/* Methods call each other with nothing pushed. */
+	pushed = 0;
+	if (w->pc_is_return && !hf_hotspot_is_behind_method(w))
+		pushed = hf_hotspot_pushed(w, pc);
 	if (hf_hotspot_push_blob(w, HF_HOTSPOT_COMPILED, pc))
 		return hf_hotspot_cut(w, HF_CUT_TOO_DEEP);
 	if (frame < 16)
@@ -186,12 +364,15 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 		else
 			state = hf_hotspot_epilogue(w);
 	}
-	cfa = w->sp + frame;
+	if (hf_hotspot_is_leaf(w) && state == HF_HOTSPOT_STANDS)
+		pushed = hf_hotspot_pushed(w, pc);
+	sp += pushed < HF_HOTSPOT_MAX_FRAME_BYTES ? pushed : 0;
+	cfa = sp + frame;
 	fp = w->fp;
 	if (state == HF_HOTSPOT_BARE)
-		cfa = w->sp + 8;
+		cfa = sp + 8;
 	else if (state == HF_HOTSPOT_PUSHED)
-		cfa = w->sp + 16;
+		cfa = sp + 16;
 	if (state == HF_HOTSPOT_STANDS || state == HF_HOTSPOT_PUSHED) {
 		if (hf_hotspot_stack(w, cfa - 16))
 			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);

@@ -20,6 +20,12 @@
 /* The instructions around a call that aligns the stack. */
 #define HF_HOTSPOT_ADD_RSP_8 0x08c48348U
 #define HF_HOTSPOT_SUB_RSP_8 0x08ec8348U
+/* mov [rsp], rax */
+#define HF_HOTSPOT_MOV_SP_RAX 0x24048948U
+/* mov rax, [rsp]; mov r11, rsp and pop rax; the first four bytes of fxrstor64 [rsp] */
+#define HF_HOTSPOT_MOV_RAX_SP 0x24048b48U
+#define HF_HOTSPOT_MOV_R11_SP_POP_RAX 0x58dc8b4cU
+#define HF_HOTSPOT_FXRSTOR 0x0cae0f48U
 /* mov rdi, [rsp]; mov rsi, rdi */
 #define HF_HOTSPOT_MOV_RDI_RA 0x243c8b48U
 #define HF_HOTSPOT_MOV_RSI_RDI 0xf78b48U
@@ -94,29 +100,53 @@ static __always_inline int hf_hotspot_is_c2i_end(const __u8 *b)
 		return 1;
 	if (b[0] == 0xf2 || b[0] == 0xf3)
 		i = 1;
-	if ((b[i] & 0xf0) == 0x40)
+	if (b[0] == 0xc5) /* vmovss, vmovsd */
+		i = 2;
+	else if ((b[i] & 0xf0) == 0x40)
 		i++;
 	if (b[i] == 0x0f)
 		i++;
 	return (b[i + 1] & 7) == 4 && b[i + 1] < 0xc0 && b[i + 2] == 0x24;
 }
 
+/* mov rax, [rsp]; or mov r11, rsp; pop rax */
+static __always_inline int hf_hotspot_is_i2c(const __u8 *b)
+{
+	return *(const __u32 *)b == HF_HOTSPOT_MOV_RAX_SP ||
+	       *(const __u32 *)b == HF_HOTSPOT_MOV_R11_SP_POP_RAX;
+}
+
+/* mov r13, rsp */
+static __always_inline int hf_hotspot_is_r13_sp(const __u8 *b)
+{
+	return (b[0] == 0x4c && b[1] == 0x8b && b[2] == 0xec) ||
+	       (b[0] == 0x49 && b[1] == 0x89 && b[2] == 0xe5);
+}
+
+/* sub rsp, n */
+static __always_inline int hf_hotspot_is_sub_rsp(const __u8 *b)
+{
+	return b[0] == 0x48 && (b[1] & 0xfd) == 0x81 && b[2] == 0xec;
+}
+
 /* A leaf in an adapter between the interpreter and compiled code, which has no
- * frame: 0 with the caller in scratch, 1 if the blob is none.
+ * frame: 0 with the caller in scratch, 1 if the blob is none, 2 if it was not found.
  *
  *   i2c:  mov rax, [rsp]; mov r11, rsp; [sub rsp, n]; and rsp, -16; push rax; ...; jmp r11
+ *         or mov r11, rsp; pop rax; [sub rsp, n]; ...
  *   c2i:  ...; pop rax; mov r13, rsp; sub rsp, n; mov [rsp], rax;
+ *         or lea r13, [rsp + 8]; pop rax; sub rsp, n; push rax;
  *         moves by way of [rsp + d]; mov rcx, [rbx + d]; jmp rcx
  *
- * The return address is on top of the stack but from `sub` to `push`, and from
- * `pop` to `mov [rsp]`. Compiled callers of c2i, which are left by their size, need
- * the stack pointer that they had: r13 from then on. (gen_i2c_adapter,
- * gen_c2i_adapter in cpu/x86/sharedRuntime_x86_64.cpp @ jdk-17+35.) */
+ * The return address is on top of the stack but from `sub` or `pop` to `push`, and from
+ * `pop` to `mov [rsp]` or `push`. Compiled callers of c2i, which are left by their size,
+ * need the stack pointer that they had: r13 from then on. (gen_i2c_adapter,
+ * gen_c2i_adapter in cpu/x86/sharedRuntime_x86_64.cpp @ jdk-17+35; the same @ jdk-25+36.) */
 HF_STEP_FN int hf_hotspot_adapter(struct hf_walk *w)
 {
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
-	__u64 sp, ra, cfa, r13, at, push;
+	__u64 sp, ra, cfa, r13, at, moved, push;
 	__u8 *i2c, *b;
 
 	if (!w)
@@ -127,30 +157,36 @@ HF_STEP_FN int hf_hotspot_adapter(struct hf_walk *w)
 	s = HF_HOTSPOT_SCRATCH(w);
 	i2c = s->code;
 	b = s->code + 24;
-	if (hf_read_lasting(w, i2c, 16, s->code_begin) || *(__u32 *)i2c != 0x24048b48 ||
+	if (hf_read_lasting(w, i2c, 16, s->code_begin) || !hf_hotspot_is_i2c(i2c) ||
 	    hf_read_lasting(w, s->code + 16, 24, w->pc - 8))
 		return 1;
 	sp = w->sp;
 	r13 = w->regs[HF_HOTSPOT_R13];
 	at = w->pc - s->code_begin;
-	push = 11;
-	if (i2c[7] == 0x48 && i2c[8] == 0x83 && i2c[9] == 0xec)
-		push = 15;
-	else if (i2c[7] == 0x48 && i2c[8] == 0x81 && i2c[9] == 0xec)
-		push = 18;
+	/* Where the stack pointer has moved, and up to where it has. */
+	moved = *(__u32 *)i2c == HF_HOTSPOT_MOV_RAX_SP ? 8 : 4;
+	i2c += moved & 4 ? 4 : 7;
+	push = (moved & 4 ? 4 : 7) + 4;
+	if (i2c[0] == 0x48 && i2c[1] == 0x83 && i2c[2] == 0xec)
+		push += 4;
+	else if (i2c[0] == 0x48 && i2c[1] == 0x81 && i2c[2] == 0xec)
+		push += 7;
 	ra = w->regs[HF_HOTSPOT_RAX];
 	cfa = sp;
-	if (at > 7 && at <= push) {
+	if (at >= moved && at <= push) {
 		cfa = w->regs[HF_HOTSPOT_R11] + 8;
-	} else if (b[-1] == 0x58 && (b[0] == 0x4c || b[0] == 0x49)) {
-		/* pop rax; at mov r13, rsp */
-	} else if (b[-4] == 0x58 && (b[-3] == 0x4c || b[-3] == 0x49) && b[0] == 0x48) {
+	} else if (b[-1] == 0x58 &&
+		   (hf_hotspot_is_r13_sp(b) || hf_hotspot_is_sub_rsp(b) || b[0] == 0x50)) {
+		/* pop rax; at what follows */
+	} else if (b[-4] == 0x58 && hf_hotspot_is_r13_sp(b - 3) && hf_hotspot_is_sub_rsp(b)) {
 		/* pop rax; mov r13, rsp; at sub rsp, n */
-	} else if (*(__u32 *)b == 0x24048948 && at > push) {
+	} else if (at > push && (*(__u32 *)b == HF_HOTSPOT_MOV_SP_RAX ||
+				 (b[0] == 0x50 && (hf_hotspot_is_sub_rsp(b - 4) ||
+						   hf_hotspot_is_sub_rsp(b - 7))))) {
 		cfa = r13;
 	} else {
 		if (hf_hotspot_stack(w, sp))
-			return 1;
+			return 2;
 		ra = s->value;
 		cfa = sp + 8;
 		if (at > push && hf_hotspot_is_c2i_end(b) && r13 > sp &&
@@ -158,11 +194,41 @@ HF_STEP_FN int hf_hotspot_adapter(struct hf_walk *w)
 			cfa = r13;
 	}
 	if (!hf_hotspot_is_code(proc, ra) || cfa < sp || cfa - sp > HF_HOTSPOT_MAX_STUB_BYTES)
-		return 1;
+		return 2;
 	s->cfa = cfa;
 	s->ra = ra;
 	s->fp = w->fp;
 	return 0;
+}
+
+/* A leaf where the interpreter calls a method handle: 0 with the caller in scratch, 1 if the blob
+ * is none, 2 if it was not found. The return address is on top of the stack, or in rax while what
+ * lies behind it is taken out; what compiled code came from by way of an adapter had the stack
+ * pointer that is in r13 (generate_method_handle_interpreter_entry in cpu/x86/methodHandles_x86.cpp
+ * @ jdk-17+35 and jdk-25+36). */
+HF_STEP_FN int hf_hotspot_handle(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	if (s->name_text != HF_HOTSPOT_TEXT_HANDLES)
+		return 1;
+	if (hf_hotspot_stack(w, w->sp))
+		return 2;
+	s->ra = s->value;
+	if (!hf_hotspot_is_code(proc, s->ra))
+		s->ra = w->regs[HF_HOTSPOT_RAX];
+	s->cfa = w->regs[HF_HOTSPOT_R13];
+	s->fp = w->fp;
+	if (s->cfa <= w->sp || s->cfa - w->sp > HF_HOTSPOT_MAX_STUB_BYTES || (s->cfa & 7))
+		s->cfa = w->sp + 8;
+	return hf_hotspot_is_code(proc, s->ra) ? 0 : 2;
 }
 
 /* Blobs that say to have no frame (a size of -1: C1's slow_subtype_check and
@@ -265,12 +331,129 @@ HF_STEP_FN int hf_hotspot_forwards(struct hf_walk *w)
 	return 1;
 }
 
+/* Is a leaf where the frame that its stub states does not stand: at its begin, or behind
+ * the end? Then its caller is in scratch. */
+HF_STEP_FN int hf_hotspot_stub_end(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u32 begin, push;
+	int state;
+
+	if (!w)
+		return 0;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	state = hf_hotspot_epilogue(w);
+	if (state == HF_HOTSPOT_STANDS && w->pc - s->code_begin <= 8 &&
+	    !hf_read_lasting(w, s->code, 8, s->code_begin)) {
+		/* [mov [rsp - n], eax]; push rbp */
+		begin = (__u32)(w->pc - s->code_begin);
+		push = s->code[0] == 0x89 && s->code[1] == 0x84 ? 7 : 0;
+		if (s->code[push] == 0x55 && begin <= push + 1)
+			state = begin <= push ? HF_HOTSPOT_BARE : HF_HOTSPOT_PUSHED;
+	}
+	s->fp = w->fp;
+	s->cfa = w->sp + 8;
+	if (state == HF_HOTSPOT_IN_RDX) {
+		s->cfa = w->sp;
+		s->ra = w->regs[HF_HOTSPOT_RDX];
+		/* The walk wants to see the stack pointer move. */
+		w->sp -= 8;
+		return hf_hotspot_is_code(proc, s->ra);
+	}
+	if (state == HF_HOTSPOT_PUSHED) {
+		if (hf_hotspot_stack(w, w->sp))
+			return 0;
+		s->fp = s->value;
+		s->cfa += 8;
+	} else if (state != HF_HOTSPOT_BARE) {
+		return 0;
+	}
+	if (hf_hotspot_stack(w, s->cfa - 8))
+		return 0;
+	s->ra = s->value;
+	return hf_hotspot_is_code(proc, s->ra);
+}
+
+/* A leaf in an adapter of a form that is not known, with the return address in rax: 0 with the
+ * caller in scratch. Around the call that has its caller patched, r13 is where the return address
+ * stands; else what is behind it (patch_callers_callsite in
+ * cpu/x86/sharedRuntime_x86_64.cpp @ jdk-17+35). */
+HF_STEP_FN int hf_hotspot_in_rax(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	s->ra = w->regs[HF_HOTSPOT_RAX];
+	s->cfa = w->regs[HF_HOTSPOT_R13];
+	s->fp = w->fp;
+	if (s->cfa <= w->sp || s->cfa - w->sp > HF_HOTSPOT_MAX_FRAME_BYTES || (s->cfa & 7))
+		s->cfa = w->sp + 8;
+	else if (!hf_hotspot_stack(w, s->cfa) && s->value == s->ra)
+		s->cfa += 8;
+	return !hf_hotspot_is_code(proc, s->ra);
+}
+
+/* An adapter that has its caller patched: 0 with the caller in scratch, 1 if the blob is none, 2 if
+ * it was not found.
+ *
+ *   mov r13, rsp; mov rax, [rsp]; ...; call; [vzeroupper;] fxrstor [rsp]; add rsp, n;
+ *   mov r15, [rsp]; ... mov r13, [rsp + 16]; ...; mov rbp, [rsp + 80]; ...; mov rsp, r13
+ *
+ * (patch_callers_callsite in cpu/x86/sharedRuntime_x86_64.cpp, pop_CPU_state in
+ * macroAssembler_x86.cpp @ jdk-17+35 and jdk-25+36.) */
+HF_STEP_FN int hf_hotspot_patches(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 saved, r13;
+	__u8 *b;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	if (hf_read_lasting(w, s->code, 16, s->code_begin) || !hf_hotspot_is_i2c(s->code) ||
+	    hf_read_lasting(w, s->code, 32, w->pc))
+		return 1;
+	b = s->code;
+	if (b[0] == 0xc5 && b[1] == 0xf8 && b[2] == 0x77)
+		b += 3;
+	if (*(__u32 *)b != HF_HOTSPOT_FXRSTOR || b[5] != 0x48 || b[6] != 0x81 || b[7] != 0xc4)
+		return 2;
+	saved = w->sp + *(__u32 *)(b + 8);
+	if (hf_hotspot_stack(w, saved + 80))
+		return 2;
+	s->fp = s->value;
+	if (hf_hotspot_stack(w, saved + 16))
+		return 2;
+	r13 = s->value;
+	if (r13 <= saved || r13 - saved > HF_HOTSPOT_MAX_STUB_BYTES || (r13 & 7) ||
+	    hf_hotspot_stack(w, r13))
+		return 2;
+	s->ra = s->value;
+	s->cfa = r13 + 8;
+	return hf_hotspot_is_code(proc, s->ra) ? 0 : 2;
+}
+
 /* The stated frame, a frame by rbp, none, or rbp just pushed. */
 HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
 {
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
-	__u64 fp, sp, cfa, ra;
+	__u64 fp, sp;
+	int adapter;
 
 	if (!w)
 		return HF_STEP_ENDED;
@@ -280,30 +463,37 @@ HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
 	s = HF_HOTSPOT_SCRATCH(w);
 	sp = w->sp;
 	fp = w->fp;
-	if (s->frame_bytes < 16 && !hf_hotspot_adapter(w)) {
+	adapter = s->frame_bytes < 16 ? hf_hotspot_handle(w) : 1;
+	if (s->frame_bytes < 16 && adapter == 1)
+		adapter = hf_hotspot_adapter(w);
+	if (!adapter) {
 		/* The walk wants to see the stack pointer move. */
 		if (s->cfa == sp)
 			w->sp -= 8;
 		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
 	}
-	s->is_found = 0;
-	if (s->frame_bytes >= 16 && s->frame_bytes < 65536)
-		hf_hotspot_try(w, sp + s->frame_bytes, 1);
-	if (fp >= sp && fp - sp < HF_HOTSPOT_MAX_STUB_BYTES)
-		hf_hotspot_try(w, fp + 16, 1);
-	hf_hotspot_try(w, sp + 8, 0);
-	hf_hotspot_try(w, sp + 16, 1);
-	if (s->is_found)
+	/* What its prologue or epilogue says is exact. */
+	if (s->frame_bytes >= 16 && hf_hotspot_stub_end(w))
 		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
-	/* An adapter of a form that is not known, with the return address in rax. */
-	ra = w->regs[HF_HOTSPOT_RAX];
-	if (hf_hotspot_is_code(proc, ra)) {
-		cfa = w->regs[HF_HOTSPOT_R13];
-		if (cfa <= sp || cfa - sp > HF_HOTSPOT_MAX_FRAME_BYTES || (cfa & 7))
-			cfa = sp + 8;
-		return hf_hotspot_move(w, cfa, ra, fp);
+	s->is_found = 0;
+	if (adapter == 1) {
+		if (s->frame_bytes >= 16 && s->frame_bytes < 65536)
+			hf_hotspot_try(w, sp + s->frame_bytes, 1);
+		if (fp >= sp && fp - sp < HF_HOTSPOT_MAX_STUB_BYTES) {
+			/* As below: what the barrier at method entries pushed. */
+			if (!hf_hotspot_stack(w, fp + 8) && s->value == ~0ULL)
+				fp += 8;
+			hf_hotspot_try(w, fp + 16, 1);
+			if (fp != w->fp && s->is_found && s->cfa == fp + 16 &&
+			    !hf_hotspot_stack(w, w->fp))
+				s->fp = s->value;
+		}
+		hf_hotspot_try(w, sp + 8, 0);
+		hf_hotspot_try(w, sp + 16, 1);
 	}
-	return hf_hotspot_cut(w, HF_CUT_NO_UNWIND_INFO);
+	if (!s->is_found && hf_hotspot_in_rax(w))
+		return hf_hotspot_cut(w, HF_CUT_NO_UNWIND_INFO);
+	return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
 }
 
 /* Stubs, adapters, intrinsics: whatever is no method. */
@@ -312,6 +502,7 @@ HF_STEP_FN int hf_hotspot_stub(struct hf_walk *w)
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
 	__u64 fp, sp, cfa;
+	int adapter;
 
 	if (!w)
 		return HF_STEP_ENDED;
@@ -331,6 +522,13 @@ HF_STEP_FN int hf_hotspot_stub(struct hf_walk *w)
 		return hf_hotspot_stub_leaf(w);
 	if (s->frame_bytes < 16 && !hf_hotspot_forwards(w))
 		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
+	if (s->frame_bytes < 16) {
+		adapter = hf_hotspot_patches(w);
+		if (!adapter)
+			return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
+		if (adapter == 2)
+			return hf_hotspot_cut(w, HF_CUT_NO_UNWIND_INFO);
+	}
 	/* It called something, so that its frame stands. */
 	sp = w->sp;
 	cfa = w->fp + 16;

@@ -36,8 +36,9 @@ const LASTING: [&str; 12] = [
 ];
 
 /// The workloads.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "Truth.java",
+    "Between.java",
     "Gen0000.java",
     "ManyMethods.java",
     "Compile.java",
@@ -759,6 +760,78 @@ fn stubs_without_a_frame() {
             }
             println!("{what}: {n:?}");
             assert!(!n.is_empty() || level.ends_with('4'), "{what}: no stub was met");
+        }
+    }
+}
+
+/// Where a frame does not stand where its size says, its callers are its own: behind the end of a native
+/// method's, behind a stub's, in an adapter, and where the caller had pushed something. What had been
+/// called before stood in their place.
+#[test]
+fn frames_that_do_not_stand() {
+    live!(beside);
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let calls = [
+        ("main", "work"),
+        ("work", "noise"),
+        ("work", "natives"),
+        ("work", "casts"),
+        ("work", "outer"),
+        ("work", "adapters"),
+        ("noise", "noise"),
+        ("casts", "cast"),
+        ("outer", "middle"),
+        ("middle", "inner"),
+        ("adapters", "interpreted"),
+    ];
+    let callers = [
+        ("java.lang.Runtime.totalMemory", "natives"),
+        ("java.lang.reflect.Array.getLength", "natives"),
+        ("slow_subtype_check", "cast"),
+        ("I2C/C2I adapters", "adapters"),
+    ];
+    let exclude = "-XX:CompileCommand=exclude,Between::interpreted";
+    for home in homes() {
+        for level in ["-XX:TieredStopAtLevel=1", "-XX:TieredStopAtLevel=4"] {
+            let jvm = Jvm::start(&home, &scratch, &[level, "-XX:-Inline", exclude, "Between"]);
+            let what = format!("{} {level}", home.display());
+            let profile = scratch.path("profile.firefox.json");
+            jvm.record_with(6, &["-o", &profile.to_string_lossy()]);
+            let (mut n, mut wrong) = (0, Vec::new());
+            for stack in firefox_stacks(&profile) {
+                let names: Vec<&str> = stack.iter().map(|frame| frame.name.as_str()).collect();
+                let mut is_ours = names.iter().any(|name| name.starts_with("Between."));
+                let mut is_wrong = false;
+                let ours = names.iter().filter_map(|name| name.strip_prefix("Between."));
+                let ours: Vec<&str> = ours.collect();
+                for two in ours.windows(2) {
+                    is_wrong |= !calls.contains(&(two[0], two[1]));
+                }
+                for two in names.windows(2) {
+                    let of = callers.iter().find(|(callee, _)| {
+                        two[1].contains(callee) && !two[1].contains(['(', '&'])
+                    });
+                    if let Some((_, caller)) = of {
+                        is_ours = true;
+                        is_wrong |= two[0].strip_prefix("Between.") != Some(caller);
+                    }
+                }
+                n += u64::from(is_ours);
+                if is_wrong {
+                    wrong.push(names.join("\n"));
+                }
+            }
+            println!("{what}: {} of {n} wrong", wrong.len());
+            assert!(n >= 100, "{what}: {n} stacks");
+            assert!(
+                wrong.len() as u64 * 50 <= n,
+                "{what}: {} of {n} stacks are wrong:\n{}",
+                wrong.len(),
+                wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n")
+            );
         }
     }
 }
