@@ -127,9 +127,10 @@ static __always_inline int hf_cpython_leads_within(struct hf_walk *w, __u64 at, 
 HF_STEP_FN __u64 hf_cpython_innermost(struct hf_walk *w, __u32 first, __u32 is_known)
 {
 	const struct hf_cpython_proc *proc;
-	__u64 value, state, bytes = HF_CPYTHON_LOOP_BYTES, end;
+	__u64 value, stack, bytes = HF_CPYTHON_LOOP_BYTES, end;
 	__u32 n, n_to_state, stack_off;
 	int i, chain, is_own, is_checked = 0;
+	__s64 offset;
 
 	if (!w)
 		return 0;
@@ -167,22 +168,25 @@ HF_STEP_FN __u64 hf_cpython_innermost(struct hf_walk *w, __u32 first, __u32 is_k
 			if (!is_own)
 				continue;
 		}
-		state = value;
+		/* Of the state, on the way or beside it. */
+		stack = 0;
 		for (i = 0; i < HF_CPYTHON_MAX_READS; i++) {
 			if ((__u32)i >= n)
 				break;
-			value =
-			    hf_cpython_pointer(w, value + (__s64)proc->chains[chain].offsets[i]);
+			offset = proc->chains[chain].offsets[i];
+			if (stack_off && (__u32)i == n_to_state && offset != stack_off)
+				stack = hf_cpython_pointer(w, value + stack_off);
+			value = hf_cpython_pointer(w, value + offset);
 			if (value == 0)
 				break;
-			if ((__u32)i + 1 == n_to_state)
-				state = value;
+			if ((__u32)i == n_to_state && stack == 0)
+				stack = value;
 		}
 		if (value == 0 || (value & 7))
 			continue;
 		if (proc->chains[chain].holder)
 			return value;
-		if (stack_off && !hf_cpython_leads_within(w, state + stack_off, bytes))
+		if (stack_off && stack - w->sp >= bytes)
 			return HF_CPYTHON_OF_ANOTHER_STACK;
 		return value | HF_CPYTHON_LAST;
 	}

@@ -189,8 +189,10 @@ HF_STEP_FN int hf_hotspot_epilogue(struct hf_walk *w)
 	b = s->code + 8;
 	/* What lies behind a blob's end may not be there. */
 	if (hf_read_lasting(w, s->code, sizeof(s->code), w->pc - 8) &&
-	    hf_read_lasting(w, s->code, 32, w->pc - 8))
+	    hf_read_lasting(w, s->code, 32, w->pc - 8)) {
+		b[0] = 0;
 		return HF_HOTSPOT_STANDS;
+	}
 	if (b[0] == 0x5d) /* of an epilogue, if ret, a poll or a jump follows */
 		return b[1] == 0xc3 || (b[1] == 0x49 && b[2] == 0x3b) ||
 			       (b[1] == 0x4d && b[2] == 0x8b && b[3] == 0x97) ||
@@ -226,13 +228,14 @@ static __always_inline int hf_hotspot_push_blob(struct hf_walk *w, __u64 kind, _
 			       0, 0);
 }
 
-/* How many bytes are pushed at a place: what the instructions from there on take up again.
+/* How many bytes are pushed at a place: what the instructions from there on take up again. Those
+ * around a leaf's pc have been read (hf_hotspot_epilogue).
  *   pop reg; mov reg, [rsp + d]; mov reg, reg; vzeroupper; add rsp, n
  * and before the call: push reg; mov [rsp + d], reg; call.
  * `add rsp, n` with `pop rbp` behind it takes the whole frame down.
  * (emit_typecheck_helper in c1_LIRAssembler_x86.cpp, SaveLiveRegisters in
  * gc/shared/barrierSetAssembler_x86.cpp @ jdk-25+36.) */
-HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc)
+HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read)
 {
 	struct hf_hotspot_scratch *s;
 	volatile __u32 *at, *bytes;
@@ -242,12 +245,13 @@ HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc)
 	if (!w)
 		return 0;
 	s = HF_HOTSPOT_SCRATCH(w);
-	if (hf_read_lasting(w, s->code, sizeof(s->code), pc) && hf_read_lasting(w, s->code, 32, pc))
+	if (!is_read && hf_read_lasting(w, s->code, sizeof(s->code), pc) &&
+	    hf_read_lasting(w, s->code, 32, pc))
 		return 0;
 	/* In memory, of whose numbers the verifier knows nothing. */
 	at = &s->n;
 	bytes = &s->base;
-	*at = 0;
+	*at = is_read ? 8 : 0;
 	*bytes = 0;
 	for (i = 0; i < HF_HOTSPOT_MAX_PUSHED; i++) {
 		from = *at;
@@ -350,7 +354,7 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 	/* Methods call each other with nothing pushed. */
 	pushed = 0;
 	if (w->pc_is_return && !hf_hotspot_is_behind_method(w))
-		pushed = hf_hotspot_pushed(w, pc);
+		pushed = hf_hotspot_pushed(w, pc, 0);
 	if (hf_hotspot_push_blob(w, HF_HOTSPOT_COMPILED, pc))
 		return hf_hotspot_cut(w, HF_CUT_TOO_DEEP);
 	if (frame < 16)
@@ -361,11 +365,12 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 			state = HF_HOTSPOT_BARE;
 		else if ((__s64)(pc - s->code_begin) < s->complete && pc > s->entry)
 			state = hf_hotspot_prologue(w);
-		else
+		else {
 			state = hf_hotspot_epilogue(w);
+			if (state == HF_HOTSPOT_STANDS)
+				pushed = hf_hotspot_pushed(w, pc, 1);
+		}
 	}
-	if (hf_hotspot_is_leaf(w) && state == HF_HOTSPOT_STANDS)
-		pushed = hf_hotspot_pushed(w, pc);
 	sp += pushed < HF_HOTSPOT_MAX_FRAME_BYTES ? pushed : 0;
 	cfa = sp + frame;
 	fp = w->fp;
