@@ -43,6 +43,13 @@ _Static_assert((HF_COST_COUNT & (HF_COST_COUNT - 1)) == 0, "a mask bounds it");
 _Static_assert(33 * HF_STEPS_PER_RUN >= HF_MAX_FRAMES_BY_TAIL_CALLS,
 	       "so many frames can be reached");
 
+static __always_inline struct hf_cache *hf_my_cache(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&hf_caches, &zero);
+}
+
 static __always_inline struct hf_counters *hf_my_counters(void)
 {
 	__u32 zero = 0;
@@ -559,10 +566,10 @@ static int hf_loop_step(__u32 index, struct hf_loop *loop)
 SEC("perf_event")
 int hf_walk_loop(struct bpf_perf_event_data *ctx)
 {
-	__u32 origin = HF_ORIGIN_CPU, zero = 0;
+	__u32 origin = HF_ORIGIN_CPU;
 	struct hf_loop loop = {
 	    .walk = bpf_map_lookup_elem(&hf_walks, &origin),
-	    .cache = bpf_map_lookup_elem(&hf_caches, &zero),
+	    .cache = hf_my_cache(),
 	};
 
 	HF_USE_MEMORY();
@@ -577,9 +584,8 @@ int hf_walk_loop(struct bpf_perf_event_data *ctx)
 /* Own function, verified once: the loop below would multiply it. */
 __noinline int hf_step_once(__u32 origin)
 {
-	__u32 zero = 0;
 	struct hf_walk *w = bpf_map_lookup_elem(&hf_walks, &origin);
-	struct hf_cache *cache = bpf_map_lookup_elem(&hf_caches, &zero);
+	struct hf_cache *cache = hf_my_cache();
 
 	HF_USE_MEMORY();
 	if (!w || !cache)

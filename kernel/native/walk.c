@@ -59,6 +59,11 @@ static _Thread_local void *hf_read_context;
 static _Thread_local struct hf_walk hf_native_walk;
 static _Thread_local struct hf_cache hf_native_cache;
 
+static struct hf_cache *hf_my_cache(void)
+{
+	return &hf_native_cache;
+}
+
 static int hf_read_user_native(struct hf_walk *w, void *dst, __u32 bytes, __u64 addr, int what)
 {
 	/* Nothing but what a signal saved is read to there. */

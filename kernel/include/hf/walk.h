@@ -80,6 +80,7 @@ struct hf_cache {
 _Static_assert(sizeof(struct hf_cache) <= 32768, "a CPU holds the cache");
 _Static_assert((HF_TRAIL_ENTRIES & (HF_TRAIL_ENTRIES - 1)) == 0 && HF_TRAIL_ENTRIES <= 65536,
 	       "a mask bounds places in the trail, and 16 bits hold them");
+static __always_inline struct hf_cache *hf_my_cache(void);
 
 /* An entry of hf_spaces, kept for as long as none of them changes. */
 struct hf_known_space {
@@ -991,6 +992,30 @@ HF_RARE int hf_scan(struct hf_walk *w)
 	/* The frame pointer may or may not have been changed: it is kept, and
 	 * checked by whoever uses it next. */
 	return hf_to_caller(w, at + 8, ra, w->fp);
+}
+
+/* The row of the native frame at the walk's pc, as hf_find_row finds it, for a step that asks
+ * before the native rules do. What was found before is not touched: they find it there again, in
+ * its order. */
+static __always_inline int hf_find_own_row(struct hf_walk *w)
+{
+	__u32 addr = (__u32)(w->pc - w->pc_is_return - w->last.image), at = w->trail_at;
+	__u64 key = (__u64)w->last.file_id << HF_FRAME_FILE_SHIFT | addr;
+	struct hf_cache *cache = hf_my_cache();
+	struct hf_cached *entry;
+
+	if (!cache)
+		return hf_find_row(w, addr);
+	hf_barrier(at);
+	entry = &cache->trail[at & (HF_TRAIL_ENTRIES - 1)];
+	if (entry->key != key)
+		entry = &cache->entries[key * HF_HASH_SEED >> 48 & (HF_CACHE_ENTRIES - 1)];
+	if (entry->key != key)
+		return hf_find_row(w, addr);
+	w->row.kind = entry->kind;
+	w->row.fp = entry->fp;
+	w->row.cfa = entry->cfa;
+	return HF_MISSING_NONE;
 }
 
 #include "hf/runtime.h"

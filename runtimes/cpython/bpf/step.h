@@ -146,7 +146,7 @@ HF_STEP_FN __u64 hf_cpython_innermost(struct hf_walk *w, __u32 first, __u32 is_k
 		/* Where rows are missing, and so the native rules will, too, by its size. */
 		if (stack_off && !is_checked) {
 			is_checked = 1;
-			if (!hf_find_row(w, (__u32)(w->pc - w->pc_is_return - w->last.image))) {
+			if (!hf_find_own_row(w)) {
 				end = hf_cpython_frame_end(w) - w->sp;
 				if (end < HF_CPYTHON_LOOP_BYTES)
 					bytes = end;
@@ -377,7 +377,7 @@ HF_STEP_FN int hf_cpython_search(struct hf_walk *w)
 	state = w->runtime_state[HF_CPYTHON_STATE];
 	if (state != HF_CPYTHON_LOOKING) {
 		/* The native rules will miss it too. */
-		if (hf_find_row(w, (__u32)(w->pc - w->pc_is_return - w->last.image)))
+		if (hf_find_own_row(w))
 			return HF_STEP_NATIVE;
 		search->end = hf_cpython_frame_end(w);
 		search->n_interpreters = 0;
