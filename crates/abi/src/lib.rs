@@ -11,6 +11,15 @@
 mod abi;
 pub use abi::*;
 
+/// `HF_HASH_SEED`: what a hash of both halves begins with.
+pub const HASH_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// `hf_mix`: a hash with one more word.
+pub fn mix(hash: u64, word: u64) -> u64 {
+    let hash = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ hash >> 32
+}
+
 /// The region shared with the kernel half (`mem.h`): written here, read there.
 pub trait SharedMemory {
     /// Size in bytes.

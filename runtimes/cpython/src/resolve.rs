@@ -24,9 +24,6 @@ use crate::text::text;
 use hotframe_runtime::{Frame, Memory, RawFrame, Why};
 use zerocopy::FromBytes as _;
 
-/// `HF_HASH_SEED` and the multiplier of `hf_mix` (kernel/include/hf/walk.h).
-const HASH_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-const HASH_FACTOR: u64 = 0xff51_afd7_ed55_8ccd;
 const COOKIE_MASK: u64 = (1 << 40) - 1;
 /// Longest table of lines that is read.
 const TABLE_MAX_BYTES: usize = 1 << 20;
@@ -190,15 +187,8 @@ impl Resolver {
 
     /// Twin: `hf_cpython_cookie` in bpf/step.h.
     fn cookie(&self, block: &[u8]) -> u64 {
-        let mut cookie = HASH_SEED;
-        for at in self.cookie_offs {
-            let at = usize::from(at);
-            let bytes = block.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-            let word = u64::from_le_bytes(bytes.unwrap_or_default());
-            cookie = (cookie ^ word).wrapping_mul(HASH_FACTOR);
-            cookie ^= cookie >> 32;
-        }
-        cookie & COOKIE_MASK
+        let words = self.cookie_offs.into_iter().map(|at| word_at(block, at.into()));
+        words.fold(hotframe_abi::HASH_SEED, hotframe_abi::mix) & COOKIE_MASK
     }
 
     /// A program that was linked against the library at a fixed address may hold a copy of the type.

@@ -6,7 +6,8 @@
  *
  *                own 39..36   own 35..0                       data
  *   INTERPRETED  kind         35..20 bci, 19..0 ConstMethod*  63..44 epoch,
- *                             >> 3, its low bits              43..0 Method* >> 3
+ *                             >> 3, its low bits, or what     43..0 Method* >> 3
+ *                             names it (below)
  *   COMPILED     kind         35..12 pc - blob, 11..0         63..44 compile id,
  *                             compile id, bits 20 to 31       bits 0 to 19,
  *                                                             43..0 blob >> 3
@@ -15,7 +16,10 @@
  *                                                             43..0 blob >> 3
  *
  * The epoch is the number of classes that the process has unloaded: as long as
- * it stands, a Method* is what it was. A compile id is never given again. Of a
+ * it stands, a Method* is what it was; but where an agent may redefine classes,
+ * what a former version was made of may become another class's. There a frame has
+ * a hash of what names it in the place of the ConstMethod* (HF_HOTSPOT_REDEFINES).
+ * A compile id is never given again. Of a
  * frame that was walked late there may be no ConstMethod*: 0 if the epoch is not
  * known either. INTERPRETED_LATE is laid out like INTERPRETED: the epoch is the
  * sample's, but the ConstMethod* was read in a later one.
@@ -83,6 +87,8 @@ struct hf_hotspot_range {
 #define HF_HOTSPOT_UNLOADS 8
 /* None was for some time, as long as the number of them is still epoch_quiet. */
 #define HF_HOTSPOT_QUIET 16
+/* An agent may redefine classes. */
+#define HF_HOTSPOT_REDEFINES 32
 
 #define HF_HOTSPOT_MAX_BLOB_BYTES 512
 #define HF_HOTSPOT_NO_FIELD 0xffffU

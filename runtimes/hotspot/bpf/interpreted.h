@@ -14,7 +14,7 @@
 HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u64 bcp,
 					   __u64 bcp_slot)
 {
-	__u64 constant = 0, bci = HF_HOTSPOT_BCI_NONE, code_bytes, epoch;
+	__u64 constant = 0, bci = HF_HOTSPOT_BCI_NONE, code_bytes, epoch, cookie;
 	__u64 kind = HF_HOTSPOT_INTERPRETED;
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
@@ -28,8 +28,10 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 	epoch = hf_hotspot_epoch(w, proc);
 	/* When the walk is finished late, both count only as long as this frame
 	 * stands, whose class lives as long, or if no class was unloaded from
-	 * the sample until now; else for a class that is known to live on. */
-	if (w->late && w->runtime_state[HF_RUNTIME_HOTSPOT]) {
+	 * the sample until now; else for a class that is known to live on. Where
+	 * classes may be redefined, only as long as it stands. */
+	if (w->late && w->runtime_state[HF_RUNTIME_HOTSPOT] &&
+	    !(proc->flags & HF_HOTSPOT_REDEFINES)) {
 		if (!hf_read_lasting(w, &s->value, 8, method + proc->method_const))
 			constant = s->value;
 		if (hf_read_lasting(w, &s->value, 8, proc->epoch_addr) ||
@@ -50,11 +52,15 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 		if (bcp - (constant + proc->const_bytes) < HF_HOTSPOT_BCI_NONE)
 			bci = bcp - (constant + proc->const_bytes);
 	}
+	cookie = constant >> 3;
+	if (constant && (proc->flags & HF_HOTSPOT_REDEFINES) &&
+	    (method < proc->archive_start || method >= proc->archive_end))
+		cookie = hf_hotspot_identity(w, constant);
+	cookie &= HF_HOTSPOT_COOKIE_MASK;
 	if (constant && !w->late && (proc->flags & HF_HOTSPOT_UNLOADS))
-		hf_hotspot_tell(w, method, constant);
+		hf_hotspot_tell(w, method, constant, cookie);
 	return hf_push_dynamic(w, HF_RUNTIME_HOTSPOT, hf_hotspot_flags(w),
-			       kind << HF_HOTSPOT_KIND_SHIFT | bci << HF_HOTSPOT_BCI_SHIFT |
-				   ((constant >> 3) & HF_HOTSPOT_COOKIE_MASK),
+			       kind << HF_HOTSPOT_KIND_SHIFT | bci << HF_HOTSPOT_BCI_SHIFT | cookie,
 			       1,
 			       epoch << HF_HOTSPOT_COOKIE_SHIFT |
 				   ((method >> 3) & ((1ULL << HF_HOTSPOT_COOKIE_SHIFT) - 1)),

@@ -66,8 +66,36 @@ static __always_inline __u32 hf_hotspot_text(struct hf_walk *w, const struct hf_
 	return len;
 }
 
+/* A hash of what names a method: the symbols of its class and of itself, which live as long as
+ * either is called so. 0: unreadable. Twin: `identity` in ../src/resolve.rs. */
+HF_STEP_FN __u64 hf_hotspot_identity(struct hf_walk *w, __u64 constant)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 pool, hash;
+
+	if (!w)
+		return 0;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	if (hf_read_user(w, &s->value, 8, constant + proc->const_constants))
+		return 0;
+	pool = s->value;
+	if (hf_read_user(w, &s->value, 8, pool + proc->pool_holder) ||
+	    hf_read_user(w, &s->value, 8, s->value + proc->klass_name))
+		return 0;
+	hash = hf_mix(HF_HASH_SEED, s->value);
+	s->value = 0;
+	if (hf_read_user(w, &s->value, 2, constant + proc->const_name) ||
+	    hf_read_user(w, &s->value, 8, pool + proc->pool_bytes + (s->value & 0xffff) * 8))
+		return 0;
+	return hf_mix(hash, s->value & ~3ULL);
+}
+
 /* Tells what names a method, unless that was done in this epoch. */
-HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
+HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant, __u64 cookie)
 {
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
@@ -82,7 +110,7 @@ HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
 	s = HF_HOTSPOT_SCRATCH(w);
 	data = hf_hotspot_epoch(w, proc) << HF_HOTSPOT_COOKIE_SHIFT |
 	       ((method >> 3) & ((1ULL << HF_HOTSPOT_COOKIE_SHIFT) - 1));
-	number = hf_mix(hf_mix(w->mm, data), constant);
+	number = hf_mix(hf_mix(hf_mix(w->mm, data), constant), cookie);
 	if (!hf_begin_to_tell(w, number, 16))
 		return 0;
 	name = (struct hf_hotspot_name *)s->block;
@@ -130,8 +158,7 @@ HF_STEP_FN int hf_hotspot_tell(struct hf_walk *w, __u64 method, __u64 constant)
 				     constant + proc->const_bytes + (s->value & 0xffff)))
 			name->lines_bytes = sizeof(name->lines);
 	}
-	hf_told_head(w, &name->head, HF_RUNTIME_HOTSPOT, data,
-		     (constant >> 3) & HF_HOTSPOT_COOKIE_MASK);
+	hf_told_head(w, &name->head, HF_RUNTIME_HOTSPOT, data, cookie);
 	return hf_tell(w, name, sizeof(*name));
 }
 

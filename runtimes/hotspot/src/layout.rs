@@ -196,6 +196,8 @@ pub struct Offsets {
 
     pub call_stub_return: Option<u64>,
     pub perf_start: Option<u64>,
+    /// A `bool`: some agent may redefine classes, or set breakpoints.
+    pub can_redefine: Option<u64>,
     /// The archive of classes; from 17 on it is published.
     pub archive_base: Option<u64>,
     pub archive_top: Option<u64>,
@@ -469,6 +471,7 @@ impl Offsets {
             symbol_body: fields.small(&["Symbol._body", "Symbol._body[0]"])?,
             call_stub_return: fields.fixed("StubRoutines._call_stub_return_address"),
             perf_start: fields.fixed("PerfMemory._start"),
+            can_redefine: fields.fixed("JvmtiExport._can_hotswap_or_post_breakpoint"),
             archive_base: fields.fixed("MetaspaceObj._shared_metaspace_base"),
             archive_top: fields.fixed("MetaspaceObj._shared_metaspace_top"),
             stubs: structs

@@ -122,6 +122,7 @@ impl Jvm {
             (self.table.archive_start, self.table.archive_end) = (start, end);
         }
         changed |= self.look_at_unloading(memory);
+        changed |= self.look_at_redefining(memory);
         if self.table.name_nmethod == 0
             || self.table.name_native == 0
             || self.table.name_vtable == 0
@@ -156,6 +157,19 @@ impl Jvm {
         let before = (self.table.flags, self.table.epoch_quiet);
         (self.table.flags, self.table.epoch_quiet) = (flags, epoch);
         before != (flags, epoch)
+    }
+
+    /// Whether classes may be redefined: from then on a method's memory alone does not say which it is.
+    /// An agent may be loaded at any time, and what it did stays when it goes. True if that changed.
+    fn look_at_redefining(&mut self, memory: &Memory) -> bool {
+        let may_not = self.table.flags & abi::HF_HOTSPOT_REDEFINES == 0;
+        let at = self.offsets.can_redefine.filter(|_| may_not).map(|at| at.wrapping_add(self.bias));
+        let begins = at.and_then(|at| memory.u8(at)) == Some(1);
+        if begins {
+            self.table.flags |= abi::HF_HOTSPOT_REDEFINES;
+            self.resolver.redefines = true;
+        }
+        begins
     }
 
     /// Where the names of the kinds of blobs are, and the stubs of virtual threads: by a walk of the

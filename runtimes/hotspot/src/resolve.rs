@@ -66,6 +66,8 @@ pub(crate) struct Resolver {
     pub naming: Naming,
     /// Where the number of unloaded classes is; 0: nowhere.
     pub epoch_addr: u64,
+    /// Classes may be redefined.
+    pub redefines: bool,
     /// The archive of classes; empty: none.
     pub archive: Range<u64>,
     /// By `Klass*`: which class it was, and in which epoch it was met.
@@ -130,6 +132,7 @@ impl Resolver {
             bias,
             naming: Naming::default(),
             epoch_addr: 0,
+            redefines: false,
             archive: 0..0,
             seen: HashMap::new(),
             n_forgotten: 0,
@@ -253,24 +256,26 @@ impl Resolver {
         let is_same_epoch = unloaded as u32 & abi::HF_HOTSPOT_COOKIE_MASK == epoch;
         let has_gone = |why| if is_same_epoch { why } else { Why::Unloaded };
         let head = self.head(memory, address).ok_or(has_gone(Why::StalePointer))?;
-        let constant = (head.constant >> 3) as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
+        let is_lasting = self.archive.contains(&address);
+        let is_same = |cookie: u64| cookie as u32 & abi::HF_HOTSPOT_COOKIE_MASK == sent_constant;
+        // Before it was known that classes may be redefined, frames had the address.
+        let is_same = is_same(head.constant >> 3)
+            || self.redefines && !is_lasting && self.identity(memory, &head).is_some_and(is_same);
         // A walk that was finished late, in a process that unloads classes, may have no cookies.
         let has_no_cookie = sent_constant == 0 && bci == abi::HF_HOTSPOT_BCI_NONE;
         let is_late = has_no_cookie
             || (own >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 == abi::HF_HOTSPOT_INTERPRETED_LATE;
         let line = |bci| head.lines.line(memory, bci, self.offsets.excludes_zero);
         // In the epoch of the sample it is what it was when it was named.
-        let key = self.key(address, &head, unloaded);
-        let key = key.filter(|_| is_same_epoch && constant == sent_constant && !is_late);
+        let key = self.key(memory, address, &head, unloaded);
+        let key = key.filter(|_| is_same_epoch && is_same && !is_late);
         if let Some(frame) = key.and_then(|key| process.known.find(&key)) {
             frames.push(Frame { line: line(bci), ..frame });
             let now = self.epoch(memory).ok_or(Why::ProcessGone)?;
-            let is_it = now == epoch || self.archive.contains(&address);
-            return if is_it { Ok(()) } else { Err(Why::Unloaded) };
+            return if now == epoch || is_lasting { Ok(()) } else { Err(Why::Unloaded) };
         }
         let names = self.names(memory, &head).ok_or(has_gone(Why::StalePointer))?;
         // Of one without cookies is believed what is never anything else, or was there all the time.
-        let is_lasting = self.archive.contains(&address);
         let hash = names.holder_hash;
         let known = self.seen.get(&names.holder).copied();
         let was_it = known.is_some_and(|known| {
@@ -278,7 +283,7 @@ impl Resolver {
             let since = epoch.wrapping_sub(known.epoch) & abi::HF_HOTSPOT_COOKIE_MASK;
             known.hash == hash && since < abi::HF_HOTSPOT_COOKIE_MASK / 2
         });
-        if constant != sent_constant && !has_no_cookie {
+        if !is_same && !has_no_cookie {
             return Err(has_gone(Why::StalePointer));
         }
         // The class that was there before the sample is there now: so are its methods. Without a
@@ -412,7 +417,7 @@ impl Resolver {
         let memory = to.process.memory;
         let head = self.head(memory, address)?;
         let line = head.lines.line(memory, bci, o.excludes_zero);
-        let key = self.key(address, &head, to.epoch);
+        let key = self.key(memory, address, &head, to.epoch);
         if let Some(frame) = key.and_then(|key| to.process.known.find(&key)) {
             return Some(Frame { line, ..frame });
         }
@@ -426,13 +431,31 @@ impl Resolver {
     }
 
     /// Under what a method is known again, if it is: it lies where it was made until its class is
-    /// unloaded, or redefined, and has other constants then. Those of the archive stay, and where it is
-    /// not known what is unloaded they alone are known again.
-    fn key(&self, address: u64, head: &Head, unloaded: u64) -> Option<[u64; KNOWN_WORDS]> {
+    /// unloaded, or redefined, and has other constants then, or, where there may be others of the same
+    /// shape, another name. Those of the archive stay, and where it is not known what is unloaded they
+    /// alone are known again.
+    fn key(
+        &self,
+        memory: &Memory,
+        address: u64,
+        head: &Head,
+        unloaded: u64,
+    ) -> Option<[u64; KNOWN_WORDS]> {
         let lasts = self.archive.contains(&address);
         let epoch = if lasts { LASTS } else { unloaded };
-        let key = [address, head.constant, head.pool, epoch << 16 | u64::from(head.name)];
+        let whose = if self.redefines && !lasts { self.identity(memory, head)? } else { head.pool };
+        let key = [address, head.constant, whose, epoch << 16 | u64::from(head.name)];
         (lasts || self.epoch_addr != 0).then_some(key)
+    }
+
+    /// A hash of what names a method: the symbols of its class and of itself. Twin: `hf_hotspot_identity`
+    /// in `../bpf/tell.h`.
+    fn identity(&self, memory: &Memory, head: &Head) -> Option<u64> {
+        let o = &*self.offsets;
+        let holder = memory.u64(head.pool.wrapping_add(o.pool_holder.into()))?;
+        let class = memory.u64(holder.wrapping_add(o.klass_name.into()))?;
+        let own = memory.u64(slot(o, head.pool, head.name.into()))? & !3;
+        Some(shared::mix(shared::mix(shared::HASH_SEED, class), own))
     }
 
     /// Appends the scopes of a pc; `None`, and nothing, if it has none. Returned are the distances from
@@ -515,8 +538,7 @@ impl Resolver {
         let field = |at: u16| memory.u16(constant.wrapping_add(at.into())).map(u64::from);
         let symbol_at = |index: u64| {
             // Low bits of old versions' slots are flags.
-            let slot = pool.wrapping_add(u64::from(o.pool_bytes) + index * 8);
-            symbol(o, memory, memory.u64(slot)? & !3)
+            symbol(o, memory, memory.u64(slot(o, pool, index))? & !3)
         };
         let own = symbol_at(head.name.into())?;
         let holder = memory.u64(pool.wrapping_add(o.pool_holder.into()))?;
@@ -619,6 +641,11 @@ fn compiled_place(raw: &RawFrame<'_>) -> Option<(Code, u32)> {
     let delta = (own >> abi::HF_HOTSPOT_DELTA_SHIFT) as u32 & abi::HF_HOTSPOT_DELTA_MASK;
     let code = Code { place: raw.word(0), id: own as u32 & 0xfff };
     (is_compiled && !is_return).then_some((code, delta))
+}
+
+/// Where a pool of constants has one of them.
+fn slot(o: &Offsets, pool: u64, index: u64) -> u64 {
+    pool.wrapping_add(u64::from(o.pool_bytes) + index * 8)
 }
 
 /// Reads a symbol's text.

@@ -36,11 +36,12 @@ const LASTING: [&str; 12] = [
 ];
 
 /// The workloads.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "Truth.java",
     "Between.java",
     "Gen0000.java",
     "ManyMethods.java",
+    "Redefined.java",
     "Compile.java",
     "Deoptimised.java",
     "Frameless.java",
@@ -1403,5 +1404,53 @@ fn held_by_a_debugger() {
         assert!(truth.check(&of_held, &what) >= 20, "{what}: {}", of_held.summary());
         let (named, total) = (stats.count("frames.jvm.named"), stats.count("frames.jvm.total"));
         assert!(is_share(named, total, 995), "{what}: {named} of {total} are named");
+    }
+}
+
+/// Of classes that an agent redefines each frame has its own name: another's was found where the old
+/// version of a method had been.
+#[test]
+fn redefined_classes() {
+    live!(beside);
+    let scratch = Scratch::new();
+    let Some(classes) = classes(&scratch) else { return };
+    let (jar, manifest) = (scratch.path("redefined.jar"), scratch.path("manifest"));
+    fs::write(&manifest, "Premain-Class: Redefined\nCan-Redefine-Classes: true\n")
+        .expect("written");
+    let args: [&OsStr; 6] = [
+        "cfm".as_ref(),
+        jar.as_ref(),
+        manifest.as_ref(),
+        "-C".as_ref(),
+        classes.as_ref(),
+        ".".as_ref(),
+    ];
+    run("jar", args);
+    let agent = format!("-javaagent:{}", jar.display());
+    for home in homes() {
+        for mode in [&["-Xint"][..], &[]] {
+            let jvm = Jvm::start(&home, &scratch, &[mode, &[&agent, "Redefined"]].concat());
+            let recording = jvm.record_with(5, &["-F", "997"]);
+            let (mut n, mut wrong) = (0, 0);
+            for stack in &recording.folded.stacks {
+                let mut of = BTreeSet::new();
+                for name in &stack.frames {
+                    let Some(ours) = name.strip_prefix("Redefined$") else { continue };
+                    let Some((class, method)) = ours.split_once('.') else { continue };
+                    let own = match class {
+                        "Aa" => "alpha",
+                        "Bb" => "bravo",
+                        "Cc" => "delta",
+                        _ => continue,
+                    };
+                    of.insert(class);
+                    wrong += u64::from(!method.starts_with(own)) * stack.count;
+                }
+                n += u64::from(!of.is_empty()) * stack.count;
+                wrong += u64::from(of.len() > 1) * stack.count;
+            }
+            println!("{} {mode:?}: {wrong} of {n} wrong", home.display());
+            assert!(n >= 50 && wrong == 0, "{} {mode:?}: {wrong} of {n}", home.display());
+        }
     }
 }
