@@ -323,13 +323,17 @@ static __always_inline __u64 hf_first_page(__u64 from)
 	return from;
 }
 
-/* Copies the stack from a page up, as far as it can be read. */
-static __always_inline void hf_copy_pages(struct hf_stack *stack, __u64 from, const __u32 pages,
-					  __u64 seq)
+/* Sends so many pages of a stack from one up, as far as they can be read; 0: there was no room. */
+static __always_inline int hf_send_pages(__u64 seq, __u64 from, const __u32 pages)
 {
-	__u8 *bytes = (__u8 *)stack + sizeof(*stack);
+	struct hf_stack *stack;
+	__u8 *bytes;
 	__u32 i;
 
+	stack = bpf_ringbuf_reserve(&hf_ring, sizeof(*stack) + pages * HF_STACK_PAGE_BYTES, 0);
+	if (!stack)
+		return 0;
+	bytes = (__u8 *)stack + sizeof(*stack);
 	stack->type = HF_RECORD_STACK;
 	stack->reserved[0] = stack->reserved[1] = stack->reserved[2] = 0;
 	stack->addr = from;
@@ -344,19 +348,10 @@ static __always_inline void hf_copy_pages(struct hf_stack *stack, __u64 from, co
 			break;
 		stack->n_bytes += HF_STACK_PAGE_BYTES;
 	}
+	bpf_ringbuf_submit(stack, BPF_RB_NO_WAKEUP);
+	return 1;
 }
-
-/* A record of n pages. */
-#define HF_SEND_PAGES(from, n)                                                                     \
-	({                                                                                         \
-		stack =                                                                            \
-		    bpf_ringbuf_reserve(&hf_ring, sizeof(*stack) + (n)*HF_STACK_PAGE_BYTES, 0);    \
-		if (stack) {                                                                       \
-			hf_copy_pages(stack, from, n, seq);                                        \
-			bpf_ringbuf_submit(stack, BPF_RB_NO_WAKEUP);                               \
-		}                                                                                  \
-		stack != NULL;                                                                     \
-	})
+_Static_assert(HF_STACK_OUTER_PAGES <= HF_STACK_MAX_PAGES, "a record has no more pages");
 
 /* Where the goroutine's stack ends that sp is on; 0: it is on none. A Go program's stacks lie amid
  * its heap, so that nothing else bounds them. The thread's g begins with its stack's bounds, low
@@ -382,7 +377,6 @@ static __always_inline __u64 hf_goroutine_top(struct hf_walk *w, __u64 thread, _
 static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *counters, __u64 sp)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct hf_stack *stack;
 	__u64 now = w->sample.time_ns, thread = 0, outer = 0, top, want, seq, waiting, ring;
 	__u64 from = hf_first_page(sp & ~((__u64)HF_STACK_PAGE_BYTES - 1));
 
@@ -423,19 +417,19 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 	seq = ++counters->stack_seq << 16 | (bpf_get_smp_processor_id() & 0xffff);
 	/* The least of four sizes that holds it. */
 	if (want <= 2 * HF_STACK_PAGE_BYTES)
-		return HF_SEND_PAGES(from, 2) ? seq : 0;
+		return hf_send_pages(seq, from, 2) ? seq : 0;
 	if (want <= 4 * HF_STACK_PAGE_BYTES)
-		return HF_SEND_PAGES(from, 4) ? seq : 0;
+		return hf_send_pages(seq, from, 4) ? seq : 0;
 	if (want <= 8 * HF_STACK_PAGE_BYTES)
-		return HF_SEND_PAGES(from, 8) ? seq : 0;
-	if (!HF_SEND_PAGES(from, HF_STACK_MAX_PAGES))
+		return hf_send_pages(seq, from, 8) ? seq : 0;
+	if (!hf_send_pages(seq, from, HF_STACK_MAX_PAGES))
 		return 0;
 	/* Half of what may be sent is for what is nearer. */
 	want = HF_STACK_OUTER_PAGES * HF_STACK_PAGE_BYTES;
 	if (outer && counters->slice_window_bytes + want <= hf_config.slice_bytes_per_s / 20) {
 		counters->slice_window_bytes += want;
 		outer = (outer + HF_STACK_PAGE_BYTES - 1) & ~((__u64)HF_STACK_PAGE_BYTES - 1);
-		HF_SEND_PAGES(outer - want, HF_STACK_OUTER_PAGES);
+		hf_send_pages(seq, outer - want, HF_STACK_OUTER_PAGES);
 	}
 	return seq;
 }
