@@ -85,8 +85,27 @@ class Load:
         """Makes it ready, or raises Unavailable."""
 
 
-class Clang(Load):
-    """clang compiles template-heavy C++, one job per CPU, over and over."""
+class Compiling(Load):
+    """A compiler, one job per CPU, over and over. `command`: what a job runs, its name being $0."""
+
+    command = None
+
+    @contextlib.contextmanager
+    def running(self):
+        done = self.dir / "done"
+        done.write_text("")
+        script = f"while {self.command}; do echo >>done; done"
+        with contextlib.ExitStack() as stack:
+            for job in range(CPUS):
+                stack.enter_context(
+                    process_group(["sh", "-c", script, f"job{job}"], cwd=self.dir))
+            yield Running(lambda: lines_of(done), warm_up_seconds=5)
+
+
+class Clang(Compiling):
+    """clang compiles template-heavy C++."""
+
+    command = "clang++ -std=c++17 -O2 -c heavy.cc -o $0.o"
 
     def prepare(self):
         install("clang", "clang++")
@@ -104,20 +123,11 @@ class Clang(Load):
                 f"std::sort(v.begin(), v.end()); }}")
         (self.dir / "heavy.cc").write_text("\n".join(source) + "\n")
 
-    @contextlib.contextmanager
-    def running(self):
-        done = self.dir / "done"
-        done.write_text("")
-        script = "while clang++ -std=c++17 -O2 -c heavy.cc -o $0.o; do echo >>done; done"
-        with contextlib.ExitStack() as stack:
-            for job in range(CPUS):
-                stack.enter_context(
-                    process_group(["sh", "-c", script, f"job{job}"], cwd=self.dir))
-            yield Running(lambda: lines_of(done), warm_up_seconds=5)
 
+class Rustc(Compiling):
+    """rustc compiles generic Rust: frames of half a megabyte."""
 
-class Rustc(Load):
-    """rustc compiles generic Rust, one job per CPU, over and over: frames of half a megabyte."""
+    command = "rustc --edition 2021 -O --crate-type lib rooms.rs -o lib$0.rlib"
 
     def prepare(self):
         if not shutil.which("rustc"):
@@ -134,18 +144,6 @@ class Rustc(Load):
                 f"pub fn show{n}(rooms: &[Room{n}<Option<u8>>]) -> String {{ rooms.iter().cloned()"
                 f".map(|room| format!(\"{{room:?}}\")).collect::<Vec<_>>().join(\",\") }}")
         (self.dir / "rooms.rs").write_text("\n".join(source) + "\n")
-
-    @contextlib.contextmanager
-    def running(self):
-        done = self.dir / "done"
-        done.write_text("")
-        script = ("while rustc --edition 2021 -O --crate-type lib rooms.rs -o lib$0.rlib; "
-                  "do echo >>done; done")
-        with contextlib.ExitStack() as stack:
-            for job in range(CPUS):
-                stack.enter_context(
-                    process_group(["sh", "-c", script, f"job{job}"], cwd=self.dir))
-            yield Running(lambda: lines_of(done), warm_up_seconds=5)
 
 
 class Postgres(Load):
