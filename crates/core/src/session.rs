@@ -221,9 +221,6 @@ pub struct Session {
     /// Mappings changed in the last pass: a process that begins maps its libraries within a
     /// millisecond or two, so the next pass should come soon.
     pub is_settling: bool,
-    /// A sample of the last pass has names that may be gone within milliseconds: the next pass should
-    /// come soon.
-    pub is_urgent: bool,
     /// When the next pass should come for the sake of runtimes, CLOCK_MONOTONIC.
     pub look_at_ns: u64,
     /// Parent and child of forks since this was last emptied.
@@ -268,7 +265,6 @@ impl Session {
             kernel_symbols: BTreeMap::new(),
             exited: Vec::new(),
             is_settling: false,
-            is_urgent: false,
             look_at_ns: u64::MAX,
             forked: Vec::new(),
             auditor,
@@ -451,7 +447,6 @@ impl Session {
     /// come at once ([`Session::is_behind`]); `None`: nothing waits.
     pub fn end_pass(&mut self, now_ns: u64, patience: Option<Duration>) {
         self.now_ns = now_ns;
-        self.is_urgent = false;
         self.apply(now_ns, patience.map(|patience| Instant::now() + patience));
         self.look_for_registered();
         self.is_settling = !self.unpublished.is_empty();
@@ -636,7 +631,6 @@ impl Session {
     fn sample(&mut self, taken: &TakenSample, words: &[u64], now_ns: u64) {
         let TakenSample { head, slice, .. } = taken;
         let flags = u32::from(head.flags);
-        self.is_urgent |= flags & abi::HF_SAMPLE_URGENT != 0;
         self.learn_space(head);
         // What is finished late lacks frames whatever is known of the process: it says nothing.
         if head.lost_runtime != 0 {

@@ -19,8 +19,6 @@ pub const PASS: Duration = Duration::from_millis(100);
 const IDLE_PASS: Duration = Duration::from_millis(500);
 /// The next pass after mappings changed.
 const SETTLING: Duration = Duration::from_millis(2);
-/// The next pass after names were met that may be gone within milliseconds.
-const URGENT: Duration = Duration::from_millis(10);
 /// A pass that takes longer is worth a line for whoever looks: meanwhile the ring fills.
 const LONG_PASS_NS: u64 = 50_000_000;
 
@@ -44,8 +42,6 @@ impl Sampler {
             return Duration::ZERO;
         } else if self.session.is_settling {
             SETTLING
-        } else if self.session.is_urgent {
-            URGENT
         } else if self.is_idle {
             IDLE_PASS
         } else {
