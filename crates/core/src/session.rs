@@ -1173,9 +1173,10 @@ fn unnamed(why: Why) -> hotframe_frames::Why {
 /// files, and, beyond the copy, the process itself.
 ///
 /// What lies further out than the copy belongs to older frames, also where a program switches to
-/// another stack (coroutines do). They stand still as long as a frame further in does. So the process is read only while the outermost slot that the walk fetched from the copy
-/// (a return address or a saved frame pointer: a fetch begins at the slot it is for) is still in its
-/// memory, before and after; else the stack is cut there.
+/// another stack (coroutines do). They stand still as long as a frame further in does. So the
+/// process is read only while the outermost slot that the walk fetched from the copy (a return
+/// address or a saved frame pointer: a fetch begins at the slot it is for) is still in its memory,
+/// before and after; else the stack is cut there.
 ///
 /// A signal's handler may have a stack of its own (`sigaltstack`), on which its frames stand long after it
 /// returned: what lies further away than a signal's frame is not read by their leave.

@@ -33,34 +33,36 @@
 //! (`--disable-gil`); newer ones are tried as the newest known, and marked so.
 //!
 //! # Not handled
-//! Greenlets before 3.10 and from 3.13 on: between the switch of the native stack and that of the thread's
-//! state, a few instructions, the frames of the greenlet that was left stand between the native ones of the
-//! next (6 of 928 samples of a program that does nothing else). Qualified names before 3.11, where code objects have none: the plain name is shown. Code that 3.14's
-//! JIT compiler makes on arm64 or with a shim of other bytes than Debian's and python-build-standalone's: its
-//! stacks may lack Python frames, and are not counted. So may those of 3.13's (`PYTHON_JIT=1`): on x86-64
-//! its pieces begin with a function of their own too, `_ENTRY`, which the loop calls and in which they return
-//! (`GOTO_TIER_TWO`, Python/ceval_macros.h; `jit_side_entry`, Python/jit.c; Tools/jit/trampoline.c @ v3.13.7), but
-//! in a convention that has the stack of values in rbp and keeps no register (`ghccc`, Tools/jit/_targets.py
-//! @ v3.13.7). So the loop's rbp is only where `_ENTRY` put it, and no build was at hand to know the bytes of
-//! that; on arm64 there is no `_ENTRY`. What the native rules find there is a guess (`stacks_heuristic`) or ends
-//! (`stacks_cut`). Names
-//! above some 110 characters, and lines of functions above some 50, where code is gone before it is
-//! read. Interpreters that one thread runs within each other: up to 3.11 the frames of the innermost
-//! and of the thread's first are there, of the first alone while the lock is released. From 3.12 on all
-//! are there, but for what an embedding program may do: where it goes back to a state within another
-//! interpreter's (`PyThreadState_Swap`), the outer run's frames stand too far inside; from 3.13 on those
-//! of a state that another thread made lack. Up to 3.9, where one thread made several states of one
-//! interpreter (uWSGI's for its threads), a thread's first interpreter alone. Where an interpreter was finalised
-//! and another begun, with a key of another number, stacks of up to a second: until 3.11 those of what runs
-//! without the lock. All of these stacks are counted.
+//! Greenlets before 3.10 and from 3.13 on: between the switch of the native stack and that of the
+//! thread's state, a few instructions, the frames of the greenlet that was left stand between the
+//! native ones of the next (6 of 928 samples of a program that does nothing else). Qualified names
+//! before 3.11, where code objects have none: the plain name is shown. Code that 3.14's JIT
+//! compiler makes on arm64 or with a shim of other bytes than Debian's and
+//! python-build-standalone's: its stacks may lack Python frames, and are not counted. So may those
+//! of 3.13's (`PYTHON_JIT=1`): on x86-64 its pieces begin with a function of their own too,
+//! `_ENTRY`, which the loop calls and in which they return (`GOTO_TIER_TWO`, Python/ceval_macros.h;
+//! `jit_side_entry`, Python/jit.c; Tools/jit/trampoline.c @ v3.13.7), but in a convention that has
+//! the stack of values in rbp and keeps no register (`ghccc`, Tools/jit/_targets.py @ v3.13.7). So
+//! the loop's rbp is only where `_ENTRY` put it, and no build was at hand to know the bytes of
+//! that; on arm64 there is no `_ENTRY`. What the native rules find there is a guess
+//! (`stacks_heuristic`) or ends (`stacks_cut`). Names above some 110 characters, and lines of
+//! functions above some 50, where code is gone before it is read. Interpreters that one thread runs
+//! within each other: up to 3.11 the frames of the innermost and of the thread's first are there,
+//! of the first alone while the lock is released. From 3.12 on all are there, but for what an
+//! embedding program may do: where it goes back to a state within another interpreter's
+//! (`PyThreadState_Swap`), the outer run's frames stand too far inside; from 3.13 on those of a
+//! state that another thread made lack. Up to 3.9, where one thread made several states of one
+//! interpreter (uWSGI's for its threads), a thread's first interpreter alone. Where an interpreter
+//! was finalised and another begun, with a key of another number, stacks of up to a second: until
+//! 3.11 those of what runs without the lock. All of these stacks are counted.
 //!
 //! # Cost
 //! Recognising: one pass over the symbols and the evaluation loop's code, some milliseconds a file.
-//! Attaching: some 20 reads, and a few for each thread where stacks lack frames, ten times a second at first
-//! and then once. A new frame: 3 reads. A run of the loop of an interpreter that called another: a read for
-//! each of its frames, two for each interpreter and one for each thread's state, 1,024 a walk.
-//! A name that the step tells: 3 reads in the kernel and 512 bytes, once a second and code object while it
-//! runs. Nothing is cached: the frame store is.
+//! Attaching: some 20 reads, and a few for each thread where stacks lack frames, ten times a second
+//! at first and then once. A new frame: 3 reads. A run of the loop of an interpreter that called
+//! another: a read for each of its frames, two for each interpreter and one for each thread's
+//! state, 1,024 a walk. A name that the step tells: 3 reads in the kernel and 512 bytes, once a
+//! second and code object while it runs. Nothing is cached: the frame store is.
 #![forbid(unsafe_code)]
 
 #[allow(nonstandard_style, missing_docs)]
