@@ -16,7 +16,7 @@
  *                                                             43..0 blob >> 3
  *
  * The epoch is the number of classes that the process has unloaded: as long as
- * it stands, a Method* is what it was; but where an agent may redefine classes,
+ * it stands, a Method* is what it was; but where an agent has redefined classes,
  * what a former version was made of may become another class's. There a frame has
  * a hash of what names it in the place of the ConstMethod* (HF_HOTSPOT_REDEFINES).
  * A compile id is never given again. Of a
@@ -87,7 +87,7 @@ struct hf_hotspot_range {
 #define HF_HOTSPOT_UNLOADS 8
 /* None was for some time, as long as the number of them is still epoch_quiet. */
 #define HF_HOTSPOT_QUIET 16
-/* An agent may redefine classes. */
+/* Classes were redefined. */
 #define HF_HOTSPOT_REDEFINES 32
 
 #define HF_HOTSPOT_MAX_BLOB_BYTES 512
@@ -101,6 +101,10 @@ struct hf_hotspot_proc {
 	__u64 code_end;
 	__u64 interpreter_start;
 	__u64 interpreter_end;
+	/* Relative to interpreter_start: what frames return to that a deoptimisation has not yet
+	 * filled in; empty: not known. */
+	__u32 unfilled_start;
+	__u32 unfilled_end;
 	__u64 epoch_addr; /* of a 64-bit count of unloaded classes; 0: none */
 	__u64 epoch_quiet; /* HF_HOTSPOT_QUIET; its low bits, as in a frame */
 	/* Addresses of CodeBlob names; 0: not known, and the text is read. */

@@ -10,7 +10,7 @@
 #include "hotspot/bpf/frame.h"
 #include "hotspot/bpf/tell.h"
 
-/* Emits a frame of the interpreter. bcp 0: not known. 0 if it had room. */
+/* Emits a frame of the interpreter. method 0, bcp 0: not known. 0 if it had room. */
 HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u64 bcp,
 					   __u64 bcp_slot)
 {
@@ -18,6 +18,7 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 	__u64 kind = HF_HOTSPOT_INTERPRETED;
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
+	int is_redefined;
 
 	if (!w)
 		return 1;
@@ -25,13 +26,18 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 	if (!proc)
 		return 1;
 	s = HF_HOTSPOT_SCRATCH(w);
+	/* Or may be; not in the archive, where everything stays. */
+	is_redefined = (proc->flags & HF_HOTSPOT_REDEFINES) &&
+		       (method < proc->archive_start || method >= proc->archive_end);
 	epoch = hf_hotspot_epoch(w, proc);
 	/* When the walk is finished late, both count only as long as this frame
 	 * stands, whose class lives as long, or if no class was unloaded from
 	 * the sample until now; else for a class that is known to live on. Where
-	 * classes may be redefined, only as long as it stands. */
-	if (w->late && w->runtime_state[HF_RUNTIME_HOTSPOT] &&
-	    !(proc->flags & HF_HOTSPOT_REDEFINES)) {
+	 * classes were redefined neither is enough: the same call may be there
+	 * again, of a newer version. */
+	if (!method || (w->late && is_redefined)) {
+		constant = 0;
+	} else if (w->late && w->runtime_state[HF_RUNTIME_HOTSPOT]) {
 		if (!hf_read_lasting(w, &s->value, 8, method + proc->method_const))
 			constant = s->value;
 		if (hf_read_lasting(w, &s->value, 8, proc->epoch_addr) ||
@@ -53,8 +59,7 @@ HF_STEP_FN int hf_hotspot_push_interpreted(struct hf_walk *w, __u64 method, __u6
 			bci = bcp - (constant + proc->const_bytes);
 	}
 	cookie = constant >> 3;
-	if (constant && (proc->flags & HF_HOTSPOT_REDEFINES) &&
-	    (method < proc->archive_start || method >= proc->archive_end))
+	if (constant && is_redefined)
 		cookie = hf_hotspot_identity(w, constant);
 	cookie &= HF_HOTSPOT_COOKIE_MASK;
 	if (constant && !w->late && (proc->flags & HF_HOTSPOT_UNLOADS))
@@ -180,8 +185,8 @@ HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 		return HF_STEP_ENDED;
 	s = HF_HOTSPOT_SCRATCH(w);
 	is_leaf = hf_hotspot_is_leaf(w);
+	at = (__u32)(w->pc - proc->interpreter_start);
 	if (is_leaf) {
-		at = (__u32)(w->pc - proc->interpreter_start);
 		n = hf_hotspot_range(w, at);
 		hf_barrier(n);
 		/* push rax, push rbp, mov rbp, rsp: five bytes */
@@ -222,8 +227,15 @@ HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
 		cfa = s->value;
 	}
-	if (!is_leaf)
+	if (!is_leaf) {
 		bcp = bcp_slot;
+		/* While a deoptimisation lays out frames (vframeArray::unpack_to_stack in
+		 * share/runtime/vframeArray.cpp @ jdk-17+35) the slots hold what an earlier
+		 * call left there. A frame's return address is the first entry of this code
+		 * until its method is filled in. */
+		if (at >= proc->unfilled_start && at < proc->unfilled_end)
+			method = 0;
+	}
 	if (cfa < fp + 16 || cfa - fp > HF_HOTSPOT_MAX_FRAME_BYTES || (cfa & 7))
 		cfa = fp + 16;
 	if (hf_hotspot_stack(w, fp))

@@ -99,6 +99,8 @@ pub struct hf_hotspot_proc {
     pub code_end: __u64,
     pub interpreter_start: __u64,
     pub interpreter_end: __u64,
+    pub unfilled_start: __u32,
+    pub unfilled_end: __u32,
     pub epoch_addr: __u64,
     pub epoch_quiet: __u64,
     pub name_nmethod: __u64,
@@ -143,7 +145,7 @@ pub struct hf_hotspot_proc {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2480usize];
+    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2488usize];
     ["Alignment of hf_hotspot_proc"][::core::mem::align_of::<hf_hotspot_proc>() - 8usize];
     ["Offset of field: hf_hotspot_proc::runtime"]
         [::core::mem::offset_of!(hf_hotspot_proc, runtime) - 0usize];
@@ -157,88 +159,92 @@ const _: () = {
         [::core::mem::offset_of!(hf_hotspot_proc, interpreter_start) - 24usize];
     ["Offset of field: hf_hotspot_proc::interpreter_end"]
         [::core::mem::offset_of!(hf_hotspot_proc, interpreter_end) - 32usize];
+    ["Offset of field: hf_hotspot_proc::unfilled_start"]
+        [::core::mem::offset_of!(hf_hotspot_proc, unfilled_start) - 40usize];
+    ["Offset of field: hf_hotspot_proc::unfilled_end"]
+        [::core::mem::offset_of!(hf_hotspot_proc, unfilled_end) - 44usize];
     ["Offset of field: hf_hotspot_proc::epoch_addr"]
-        [::core::mem::offset_of!(hf_hotspot_proc, epoch_addr) - 40usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, epoch_addr) - 48usize];
     ["Offset of field: hf_hotspot_proc::epoch_quiet"]
-        [::core::mem::offset_of!(hf_hotspot_proc, epoch_quiet) - 48usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, epoch_quiet) - 56usize];
     ["Offset of field: hf_hotspot_proc::name_nmethod"]
-        [::core::mem::offset_of!(hf_hotspot_proc, name_nmethod) - 56usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, name_nmethod) - 64usize];
     ["Offset of field: hf_hotspot_proc::name_native"]
-        [::core::mem::offset_of!(hf_hotspot_proc, name_native) - 64usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, name_native) - 72usize];
     ["Offset of field: hf_hotspot_proc::name_vtable"]
-        [::core::mem::offset_of!(hf_hotspot_proc, name_vtable) - 72usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, name_vtable) - 80usize];
     ["Offset of field: hf_hotspot_proc::continuation_start"]
-        [::core::mem::offset_of!(hf_hotspot_proc, continuation_start) - 80usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, continuation_start) - 88usize];
     ["Offset of field: hf_hotspot_proc::continuation_end"]
-        [::core::mem::offset_of!(hf_hotspot_proc, continuation_end) - 88usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, continuation_end) - 96usize];
     ["Offset of field: hf_hotspot_proc::flags"]
-        [::core::mem::offset_of!(hf_hotspot_proc, flags) - 96usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, flags) - 104usize];
     ["Offset of field: hf_hotspot_proc::n_ranges"]
-        [::core::mem::offset_of!(hf_hotspot_proc, n_ranges) - 100usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, n_ranges) - 108usize];
     ["Offset of field: hf_hotspot_proc::block_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, block_bytes) - 104usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, block_bytes) - 112usize];
     ["Offset of field: hf_hotspot_proc::block_used"]
-        [::core::mem::offset_of!(hf_hotspot_proc, block_used) - 106usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, block_used) - 114usize];
     ["Offset of field: hf_hotspot_proc::read_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, read_bytes) - 108usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, read_bytes) - 116usize];
     ["Offset of field: hf_hotspot_proc::head_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, head_bytes) - 110usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, head_bytes) - 118usize];
     ["Offset of field: hf_hotspot_proc::blob_name"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_name) - 112usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_name) - 120usize];
     ["Offset of field: hf_hotspot_proc::blob_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_size) - 114usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_size) - 122usize];
     ["Offset of field: hf_hotspot_proc::blob_frame_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_size) - 116usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_size) - 124usize];
     ["Offset of field: hf_hotspot_proc::blob_frame_complete"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_complete) - 118usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_complete) - 126usize];
     ["Offset of field: hf_hotspot_proc::blob_code"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_code) - 120usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_code) - 128usize];
     ["Offset of field: hf_hotspot_proc::blob_compile_id"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_compile_id) - 122usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_compile_id) - 130usize];
     ["Offset of field: hf_hotspot_proc::blob_entry"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_entry) - 124usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_entry) - 132usize];
     ["Offset of field: hf_hotspot_proc::blob_deopt"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt) - 126usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt) - 134usize];
     ["Offset of field: hf_hotspot_proc::blob_deopt_mh"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt_mh) - 128usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt_mh) - 136usize];
     ["Offset of field: hf_hotspot_proc::blob_orig_pc"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_orig_pc) - 130usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_orig_pc) - 138usize];
     ["Offset of field: hf_hotspot_proc::method_const"]
-        [::core::mem::offset_of!(hf_hotspot_proc, method_const) - 132usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, method_const) - 140usize];
     ["Offset of field: hf_hotspot_proc::const_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_bytes) - 134usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_bytes) - 142usize];
     ["Offset of field: hf_hotspot_proc::const_code_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 136usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 144usize];
     ["Offset of field: hf_hotspot_proc::bcp_words"]
-        [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 138usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 146usize];
     ["Offset of field: hf_hotspot_proc::const_constants"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_constants) - 140usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_constants) - 148usize];
     ["Offset of field: hf_hotspot_proc::const_name"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_name) - 142usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_name) - 150usize];
     ["Offset of field: hf_hotspot_proc::const_flags"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_flags) - 144usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_flags) - 152usize];
     ["Offset of field: hf_hotspot_proc::pool_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, pool_bytes) - 146usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, pool_bytes) - 154usize];
     ["Offset of field: hf_hotspot_proc::pool_holder"]
-        [::core::mem::offset_of!(hf_hotspot_proc, pool_holder) - 148usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, pool_holder) - 156usize];
     ["Offset of field: hf_hotspot_proc::pool_source"]
-        [::core::mem::offset_of!(hf_hotspot_proc, pool_source) - 150usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, pool_source) - 158usize];
     ["Offset of field: hf_hotspot_proc::klass_source"]
-        [::core::mem::offset_of!(hf_hotspot_proc, klass_source) - 152usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, klass_source) - 160usize];
     ["Offset of field: hf_hotspot_proc::klass_name"]
-        [::core::mem::offset_of!(hf_hotspot_proc, klass_name) - 154usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, klass_name) - 162usize];
     ["Offset of field: hf_hotspot_proc::symbol_length"]
-        [::core::mem::offset_of!(hf_hotspot_proc, symbol_length) - 156usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, symbol_length) - 164usize];
     ["Offset of field: hf_hotspot_proc::symbol_body"]
-        [::core::mem::offset_of!(hf_hotspot_proc, symbol_body) - 158usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, symbol_body) - 166usize];
     ["Offset of field: hf_hotspot_proc::archive_start"]
-        [::core::mem::offset_of!(hf_hotspot_proc, archive_start) - 160usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, archive_start) - 168usize];
     ["Offset of field: hf_hotspot_proc::archive_end"]
-        [::core::mem::offset_of!(hf_hotspot_proc, archive_end) - 168usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, archive_end) - 176usize];
     ["Offset of field: hf_hotspot_proc::heaps"]
-        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 176usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 184usize];
     ["Offset of field: hf_hotspot_proc::ranges"]
-        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 432usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 440usize];
 };
 #[repr(C)]
 #[derive(

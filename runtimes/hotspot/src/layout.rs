@@ -128,6 +128,15 @@ pub enum SourceFile {
     Unknown,
 }
 
+/// A variable that is not 0 once classes were redefined, or may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Redefined {
+    /// Relative to the bias.
+    pub address: u64,
+    /// 8: it counts; else 1.
+    pub len_bytes: u64,
+}
+
 /// A libjvm's layout. Addresses of statics are relative to its bias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // each is named for the field that it is the offset of
@@ -196,8 +205,7 @@ pub struct Offsets {
 
     pub call_stub_return: Option<u64>,
     pub perf_start: Option<u64>,
-    /// A `bool`: some agent may redefine classes, or set breakpoints.
-    pub can_redefine: Option<u64>,
+    pub redefined: Option<Redefined>,
     /// The archive of classes; from 17 on it is published.
     pub archive_base: Option<u64>,
     pub archive_top: Option<u64>,
@@ -471,7 +479,10 @@ impl Offsets {
             symbol_body: fields.small(&["Symbol._body", "Symbol._body[0]"])?,
             call_stub_return: fields.fixed("StubRoutines._call_stub_return_address"),
             perf_start: fields.fixed("PerfMemory._start"),
-            can_redefine: fields.fixed("JvmtiExport._can_hotswap_or_post_breakpoint"),
+            // Whether they may be: in 17 with an agent that asked for it, in 25 always.
+            redefined: fields
+                .fixed("JvmtiExport._can_hotswap_or_post_breakpoint")
+                .map(|address| Redefined { address, len_bytes: 1 }),
             archive_base: fields.fixed("MetaspaceObj._shared_metaspace_base"),
             archive_top: fields.fixed("MetaspaceObj._shared_metaspace_top"),
             stubs: structs

@@ -37,18 +37,21 @@
 //! # Not handled
 //! arm64: the step leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled.
 //! Without `-XX:+DebugNonSafepoints` a leaf's line is that of the next safepoint or call.
-//! While classes are being unloaded, interpreted frames of a walk that is finished late (native code
-//! met for the first time) are named only if none was unloaded since, or their class was seen before,
-//! or is in the archive; where an agent may redefine classes, only while they stand. Compiled code of a class that goes within a millisecond of its sample may
-//! stay unnamed, and so may a method whose class's name is longer than 192 bytes.
+//! While classes are being unloaded, interpreted frames of a walk that is finished late (native
+//! code met for the first time) are named only if none was unloaded since, or their class was seen
+//! before, or is in the archive; where classes were redefined, those of the archive alone. Compiled
+//! code of a class that goes within a millisecond of its sample may stay unnamed, and so may a
+//! method whose class's name is longer than 192 bytes. Frames that a deoptimisation has laid out and
+//! not filled in, some microseconds each time, have no name.
 //!
 //! # Cost
-//! Attaching some 200 reads and 2 ms, once a process. A frame that is new: two reads of a page, and up
-//! to eight for each method in it. Kept are 16 bytes for each method that was seen, at most 256 KiB a
-//! process, and some 8 KiB for each layout that differs. Where an agent may redefine classes
-//! (`JvmtiExport::_can_hotswap_or_post_breakpoint`), the step reads five words more of each interpreted method that is
-//! not in the archive. A name that the step tells: 16 reads at most;
-//! eight names a walk, 4,096 a second and CPU; `told` and `told_refused` of `--stats` count them.
+//! Attaching some 200 reads and 2 ms, once a process. A frame that is new: two reads of a page, and
+//! up to eight for each method in it. Kept are 16 bytes for each method that was seen, at most 256
+//! KiB a process, and some 8 KiB for each layout that differs. Where classes were redefined (of a
+//! libjvm without symbols: where they may be, which in 25 is always), the step reads five words
+//! more of each interpreted method that is not in the archive. A name that the step tells: 16 reads
+//! at most; eight names a walk, 4,096 a second and CPU; `told` and `told_refused` of `--stats`
+//! count them.
 #![forbid(unsafe_code)]
 
 #[allow(missing_docs, non_camel_case_types, clippy::all)]

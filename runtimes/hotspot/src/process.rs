@@ -7,8 +7,9 @@
 //! The interpreter is one queue of codelets with descriptions. In those of method entries the
 //! return address and rbp are pushed by one sequence of instructions; behind the `leave` of a
 //! return the frame is gone before the jump: both are looked for in the code, once, so that the
-//! step knows for each address where the return address is. What is missing at attach (a JVM that
-//! is starting) is looked for again when time has passed.
+//! step knows for each address where the return address is. The codelet by which deoptimisations
+//! enter is what frames return to that they have not filled in yet. What is missing at attach (a
+//! JVM that is starting) is looked for again when time has passed.
 //!
 //! # Sources
 //! `CodeCache`, `CodeHeap`, `HeapBlock` (share/code/codeCache.hpp, share/memory/heap.hpp);
@@ -98,11 +99,13 @@ impl Jvm {
         let mut changed = false;
         let queue = Queue::read(&self.offsets, memory, self.bias)?;
         if queue.end != self.queue_end || self.table.n_ranges == 0 {
-            let (start, end, ranges) = queue.ranges(&self.offsets, memory)?;
-            self.table.interpreter_start = start;
-            self.table.interpreter_end = end;
-            self.table.n_ranges = ranges.len() as u32;
-            for (slot, range) in self.table.ranges.iter_mut().zip(ranges) {
+            let interpreter = queue.interpreter(&self.offsets, memory)?;
+            let Range { start, end } = interpreter.code;
+            (self.table.interpreter_start, self.table.interpreter_end) = (start, end);
+            let Range { start, end } = interpreter.unfilled;
+            (self.table.unfilled_start, self.table.unfilled_end) = (start, end);
+            self.table.n_ranges = interpreter.ranges.len() as u32;
+            for (slot, range) in self.table.ranges.iter_mut().zip(interpreter.ranges) {
                 *slot = range;
             }
             self.queue_end = queue.end;
@@ -159,12 +162,17 @@ impl Jvm {
         before != (flags, epoch)
     }
 
-    /// Whether classes may be redefined: from then on a method's memory alone does not say which it is.
-    /// An agent may be loaded at any time, and what it did stays when it goes. True if that changed.
+    /// Whether classes were redefined: from then on a method's memory alone does not say which it is. True
+    /// if that changed.
     fn look_at_redefining(&mut self, memory: &Memory) -> bool {
-        let may_not = self.table.flags & abi::HF_HOTSPOT_REDEFINES == 0;
-        let at = self.offsets.can_redefine.filter(|_| may_not).map(|at| at.wrapping_add(self.bias));
-        let begins = at.and_then(|at| memory.u8(at)) == Some(1);
+        let were_not = self.table.flags & abi::HF_HOTSPOT_REDEFINES == 0;
+        let Some(redefined) = self.offsets.redefined.filter(|_| were_not) else { return false };
+        let at = redefined.address.wrapping_add(self.bias);
+        let now = match redefined.len_bytes {
+            8 => memory.u64(at),
+            _ => memory.u8(at).map(u64::from),
+        };
+        let begins = now.is_some_and(|now| now != 0);
         if begins {
             self.table.flags |= abi::HF_HOTSPOT_REDEFINES;
             self.resolver.redefines = true;
@@ -432,6 +440,16 @@ fn base_table(o: &Offsets, heaps: &[Heap]) -> Result<abi::hf_hotspot_proc, Unusa
     Ok(table)
 }
 
+/// The interpreter's code.
+struct Interpreter {
+    code: Range<u64>,
+    /// In which the frame does not stand.
+    ranges: Vec<abi::hf_hotspot_range>,
+    /// Where a deoptimisation enters, relative to the code: what its frames return to until they are
+    /// filled in. Empty: not found.
+    unfilled: Range<u32>,
+}
+
 /// The interpreter's codelets.
 struct Queue {
     buffer: u64,
@@ -460,18 +478,13 @@ impl Queue {
         Ok(found)
     }
 
-    /// First byte, end, and the ranges in which the frame does not stand.
-    fn ranges(
-        &self,
-        o: &Offsets,
-        memory: &Memory,
-    ) -> Result<(u64, u64, Vec<abi::hf_hotspot_range>), Unusable> {
+    fn interpreter(&self, o: &Offsets, memory: &Memory) -> Result<Interpreter, Unusable> {
         let start = self.buffer.wrapping_add(self.begin.into());
         let end = start.saturating_add((self.end - self.begin).into());
         let code = memory
             .bytes(start, end - start, INTERPRETER_MAX_BYTES as usize)
             .ok_or(Unusable::Read { address: start, len_bytes: (end - start) as usize })?;
-        let mut ranges = Vec::new();
+        let (mut ranges, mut unfilled) = (Vec::new(), 0..0);
         let mut at = 0;
         for _ in 0..CODELETS_MAX {
             let word = |offset: u64, n: usize| -> Option<u64> {
@@ -490,6 +503,9 @@ impl Queue {
             let text = memory.c_string(description, 256).unwrap_or_default();
             if text.windows(18).any(|part| part == b"method entry point") {
                 ranges.push(entry(codelet, at as u32));
+            }
+            if text == b"deoptimization entry points" {
+                unfilled = at as u32..(at + codelet.len()) as u32;
             }
             exits(codelet, at as u32, &mut ranges);
             at += codelet.len();
@@ -517,7 +533,7 @@ impl Queue {
         if split.len() > abi::HF_HOTSPOT_MAX_RANGES as usize {
             return Err(Unusable::Unknown(format!("an interpreter with {} exits", split.len())));
         }
-        Ok((start, end, split))
+        Ok(Interpreter { code: start..end, ranges: split, unfilled })
     }
 }
 

@@ -4,7 +4,7 @@
 //! latter is native code. A JVM without it is recognised by what every JVM exports to the class
 //! library, so that its processes' report says why they have no Java frames.
 
-use crate::layout::Offsets;
+use crate::layout::{Offsets, Redefined};
 use crate::process;
 use crate::structs::Exported;
 use hotframe_runtime::elf::{self, Tables};
@@ -16,6 +16,11 @@ const LAYOUT: &str = "gHotSpotVMStructs";
 /// A function that every JVM exports to the class library (share/include/jvm.h @ jdk-17+35).
 const INTERFACE: &str = "JVM_FindLoadedClass";
 
+/// How many times classes were redefined (`JvmtiExport` in share/prims/jvmtiExport.hpp @ jdk-17+35), and in
+/// former versions whether they were. No table publishes it: it has a name only where libjvm has symbols.
+const REDEFINED: [&str; 2] =
+    ["_ZN11JvmtiExport19_redefinition_countE", "_ZN11JvmtiExport22_has_redefined_a_classE"];
+
 /// The runtime.
 #[derive(Debug, Clone, Copy)]
 pub struct Hotspot;
@@ -24,6 +29,7 @@ pub struct Hotspot;
 #[derive(Debug)]
 struct Libjvm {
     exported: Exported,
+    redefined: Option<Redefined>,
     /// Those of the processes that run it, to be shared by those that say the same.
     known: Mutex<Vec<Weak<Offsets>>>,
 }
@@ -80,7 +86,10 @@ impl Runtime for Hotspot {
             }
             return Ok(None);
         };
-        Ok(Some(Arc::new(Libjvm { exported, known: Mutex::default() })))
+        let redefined = elf::find(file.elf, Tables::Static, REDEFINED).into_iter().flatten().next();
+        let redefined = redefined
+            .map(|symbol| Redefined { address: symbol.address, len_bytes: symbol.len_bytes });
+        Ok(Some(Arc::new(Libjvm { exported, redefined, known: Mutex::default() })))
     }
 }
 
@@ -129,7 +138,9 @@ impl Layout for Libjvm {
             known = has_heaps.then_some(early.offsets);
         }
         let structs = self.exported.read(process.memory, process.bias)?;
-        let offsets = self.shared(Offsets::new(&structs, process.memory, process.bias)?);
+        let offsets = Offsets::new(&structs, process.memory, process.bias)?;
+        let redefined = self.redefined.or(offsets.redefined);
+        let offsets = self.shared(Offsets { redefined, ..offsets });
         let attached = process::Jvm::attach(offsets.clone(), process);
         if attached.is_err() {
             let is_final = known.is_some_and(|known| known == offsets);
@@ -150,7 +161,8 @@ mod tests {
     /// nothing is left of those that ended.
     #[test]
     fn shared_by_equality() {
-        let libjvm = Libjvm { exported: Exported::NOWHERE, known: Mutex::default() };
+        let libjvm =
+            Libjvm { exported: Exported::NOWHERE, redefined: None, known: Mutex::default() };
         let first = libjvm.shared(Offsets { klass_name: 32, ..jdk17() });
         let (a, b) = (libjvm.shared(jdk17()), libjvm.shared(jdk17()));
         assert_eq!((first.klass_name, a.klass_name), (32, 24));
@@ -170,7 +182,7 @@ mod tests {
         partial[2].1 = 16;
         let all = Exported::written(TABLES, &JDK17_OFFSETS, &STATICS, &JDK17_SIZES);
         let partial = Exported::written(TABLES, &partial, &STATICS, &JDK17_SIZES);
-        let libjvm = Libjvm { exported: all.0, known: Mutex::default() };
+        let libjvm = Libjvm { exported: all.0, redefined: None, known: Mutex::default() };
         let mut begun = None;
         // Tries once more: why that is in vain, and whether the tables were read for it.
         let mut again = |tables: &[u8], has_heaps: bool| {

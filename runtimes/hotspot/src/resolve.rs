@@ -66,7 +66,7 @@ pub(crate) struct Resolver {
     pub naming: Naming,
     /// Where the number of unloaded classes is; 0: nowhere.
     pub epoch_addr: u64,
-    /// Classes may be redefined.
+    /// Classes were redefined.
     pub redefines: bool,
     /// The archive of classes; empty: none.
     pub archive: Range<u64>,
@@ -257,17 +257,17 @@ impl Resolver {
         let has_gone = |why| if is_same_epoch { why } else { Why::Unloaded };
         let head = self.head(memory, address).ok_or(has_gone(Why::StalePointer))?;
         let is_lasting = self.archive.contains(&address);
+        let identity = self.identity(memory, address, &head);
         let is_same = |cookie: u64| cookie as u32 & abi::HF_HOTSPOT_COOKIE_MASK == sent_constant;
-        // Before it was known that classes may be redefined, frames had the address.
-        let is_same = is_same(head.constant >> 3)
-            || self.redefines && !is_lasting && self.identity(memory, &head).is_some_and(is_same);
+        // Before it was known that classes were redefined, frames had the address.
+        let is_same = is_same(head.constant >> 3) || identity.is_some_and(is_same);
         // A walk that was finished late, in a process that unloads classes, may have no cookies.
         let has_no_cookie = sent_constant == 0 && bci == abi::HF_HOTSPOT_BCI_NONE;
         let is_late = has_no_cookie
             || (own >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 == abi::HF_HOTSPOT_INTERPRETED_LATE;
         let line = |bci| head.lines.line(memory, bci, self.offsets.excludes_zero);
         // In the epoch of the sample it is what it was when it was named.
-        let key = self.key(memory, address, &head, unloaded);
+        let key = self.key(address, &head, identity, unloaded);
         let key = key.filter(|_| is_same_epoch && is_same && !is_late);
         if let Some(frame) = key.and_then(|key| process.known.find(&key)) {
             frames.push(Frame { line: line(bci), ..frame });
@@ -417,7 +417,8 @@ impl Resolver {
         let memory = to.process.memory;
         let head = self.head(memory, address)?;
         let line = head.lines.line(memory, bci, o.excludes_zero);
-        let key = self.key(memory, address, &head, to.epoch);
+        let identity = self.identity(memory, address, &head);
+        let key = self.key(address, &head, identity, to.epoch);
         if let Some(frame) = key.and_then(|key| to.process.known.find(&key)) {
             return Some(Frame { line, ..frame });
         }
@@ -432,25 +433,29 @@ impl Resolver {
 
     /// Under what a method is known again, if it is: it lies where it was made until its class is
     /// unloaded, or redefined, and has other constants then, or, where there may be others of the same
-    /// shape, another name. Those of the archive stay, and where it is not known what is unloaded they
-    /// alone are known again.
+    /// shape, another identity. Those of the archive stay, and where it is not known what is unloaded
+    /// they alone are known again.
     fn key(
         &self,
-        memory: &Memory,
         address: u64,
         head: &Head,
+        identity: Option<u64>,
         unloaded: u64,
     ) -> Option<[u64; KNOWN_WORDS]> {
         let lasts = self.archive.contains(&address);
         let epoch = if lasts { LASTS } else { unloaded };
-        let whose = if self.redefines && !lasts { self.identity(memory, head)? } else { head.pool };
+        let whose = if self.redefines && !lasts { identity? } else { head.pool };
         let key = [address, head.constant, whose, epoch << 16 | u64::from(head.name)];
         (lasts || self.epoch_addr != 0).then_some(key)
     }
 
-    /// A hash of what names a method: the symbols of its class and of itself. Twin: `hf_hotspot_identity`
-    /// in `../bpf/tell.h`.
-    fn identity(&self, memory: &Memory, head: &Head) -> Option<u64> {
+    /// Where classes were redefined, a hash of what names a method: the symbols of its class and of itself.
+    /// `None`: they were not, or it lasts, or cannot be read. Twin: `hf_hotspot_identity` in
+    /// `../bpf/tell.h`.
+    fn identity(&self, memory: &Memory, address: u64, head: &Head) -> Option<u64> {
+        if !self.redefines || self.archive.contains(&address) {
+            return None;
+        }
         let o = &*self.offsets;
         let holder = memory.u64(head.pool.wrapping_add(o.pool_holder.into()))?;
         let class = memory.u64(holder.wrapping_add(o.klass_name.into()))?;

@@ -11,6 +11,10 @@ use hotframe_objects::{ElfFile, ReadAt};
 use hotframe_runtime::Why;
 use hotframe_runtime::elf::{self, Tables};
 use std::io;
+use std::ops::Range;
+
+/// The stack pointer's DWARF number on x86-64.
+const SP: usize = 7;
 
 /// Each recorded process unwinds and resolves to its `expected.txt`. UPDATE=1 rewrites.
 #[test]
@@ -123,6 +127,36 @@ fn ends_while_it_is_walked() {
     assert!(parts > 20, "{parts}");
 }
 
+/// A frame that returns to where deoptimisations enter is not filled in yet: its slots hold an earlier
+/// call's. It has no name, and all others are as they were.
+#[test]
+fn frames_that_are_not_filled_in() {
+    let mut nameless = 0;
+    for (path, process) in small_cases() {
+        let whole = process.walk(&[&RUNTIME]);
+        let entry = described(&process, b"deoptimization entry points");
+        let interpreter = memory_at(&process, entry);
+        for at in memory_at(&process, process.regs[SP]).step_by(8) {
+            let mut process = process.clone();
+            let word = word_at(&mut process, at);
+            let pc = u64::from_le_bytes(word.try_into().expect("8 bytes"));
+            if !interpreter.contains(&pc) {
+                continue;
+            }
+            word.copy_from_slice(&entry.to_le_bytes());
+            let walked = process.walk(&[&RUNTIME]);
+            let what = format!("{}: {at:#x}:\n{}", path.display(), process.render(&walked));
+            assert_eq!((walked.cut, walked.named.len()), (whole.cut, whole.named.len()), "{what}");
+            let changed = walked.named.iter().zip(&whole.named).filter(|(now, then)| now != then);
+            let changed: Vec<_> = changed.map(|(now, _)| now).collect();
+            // What looks like a return address may be none.
+            assert!(changed.is_empty() || changed == [&Err(Why::StalePointer)], "{what}");
+            nameless += changed.len();
+        }
+    }
+    assert!(nameless > 10, "{nameless}");
+}
+
 /// Frames without their cookies and bytecode indices, which take reads of their own.
 fn places(walked: &Walked) -> Vec<u64> {
     let mut places = Vec::new();
@@ -181,6 +215,29 @@ fn variable(process: &RecordedProcess, name: &str) -> u64 {
     let mapping = mapping.expect("it is mapped");
     let image = elf.map_bias(mapping.start, mapping.pgoff).expect("it is loaded");
     symbol.address.wrapping_add(image.wrapping_sub(elf.image_base()))
+}
+
+/// The first address of the interpreter's code of which its description says `text`.
+fn described(process: &RecordedProcess, text: &[u8]) -> u64 {
+    let mut memory = process.memory.iter();
+    let text = memory.find_map(|(start, bytes)| {
+        let at = bytes.windows(text.len()).position(|part| part == text)?;
+        Some(start + at as u64)
+    });
+    let text = text.expect("it is recorded").to_le_bytes();
+    let mut memory = process.memory.iter();
+    let word = memory.find_map(|(start, bytes)| {
+        let at = bytes.chunks_exact(8).position(|word| word == text)?;
+        Some(start + at as u64 * 8)
+    });
+    // InterpreterCodelet, of four words, ends with it or has another behind it.
+    word.expect("a codelet has it") + 24
+}
+
+/// What is recorded without a gap around an address, or else behind it.
+fn memory_at(process: &RecordedProcess, address: u64) -> Range<u64> {
+    let mut ranges = process.memory.iter().map(|(start, bytes)| *start..start + bytes.len() as u64);
+    ranges.find(|range| range.end > address).expect("it is recorded")
 }
 
 fn word_at(process: &mut RecordedProcess, address: u64) -> &mut [u8] {

@@ -1431,9 +1431,9 @@ fn redefined_classes() {
         for mode in [&["-Xint"][..], &[]] {
             let jvm = Jvm::start(&home, &scratch, &[mode, &[&agent, "Redefined"]].concat());
             let recording = jvm.record_with(5, &["-F", "997"]);
-            let (mut n, mut wrong) = (0, 0);
+            let (mut n, mut wrong, mut examples) = (0, 0, Vec::new());
             for stack in &recording.folded.stacks {
-                let mut of = BTreeSet::new();
+                let (mut of, before) = (BTreeSet::new(), wrong);
                 for name in &stack.frames {
                     let Some(ours) = name.strip_prefix("Redefined$") else { continue };
                     let Some((class, method)) = ours.split_once('.') else { continue };
@@ -1448,9 +1448,13 @@ fn redefined_classes() {
                 }
                 n += u64::from(!of.is_empty()) * stack.count;
                 wrong += u64::from(of.len() > 1) * stack.count;
+                if wrong > before {
+                    examples.push(stack.frames.join(";"));
+                }
             }
             println!("{} {mode:?}: {wrong} of {n} wrong", home.display());
-            assert!(n >= 50 && wrong == 0, "{} {mode:?}: {wrong} of {n}", home.display());
+            let wrong_ones = format!("{wrong} of {n}: {examples:#?}");
+            assert!(n >= 50 && wrong == 0, "{} {mode:?}: {wrong_ones}", home.display());
         }
     }
 }
