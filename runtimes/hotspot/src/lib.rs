@@ -36,7 +36,8 @@
 //!
 //! # Not handled
 //! arm64: the step leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled.
-//! Without `-XX:+DebugNonSafepoints` a leaf's line is that of the next safepoint or call.
+//! Without `-XX:+DebugNonSafepoints` a compiled leaf's line is that of the next safepoint or call
+//! that execution comes to, or, where it returns before, of the last one.
 //! While classes are being unloaded, interpreted frames of a walk that is finished late (native
 //! code met for the first time) are named only if none was unloaded since, or their class was seen
 //! before, or is in the archive; where classes were redefined, those of the archive alone. Compiled
@@ -56,6 +57,7 @@
 
 #[allow(missing_docs, non_camel_case_types, clippy::all)]
 pub mod abi;
+mod course;
 pub mod layout;
 pub mod names;
 mod places;

@@ -7,11 +7,11 @@
 //! A method's names are symbols that its constant pool points at; its lines a compressed table
 //! behind its bytecode. Compiled code has `PcDesc`s, sorted by offset: one leads to a chain of
 //! scopes, each a method and a bytecode index. A return address has one of its own; an interrupted
-//! pc belongs to the next at or behind it, since debug information is emitted at the end of the
-//! instructions that it describes.
+//! pc belongs to the next that execution comes to (`course.rs`), since debug information is emitted at
+//! the end of the instructions that it describes.
 //!
-//! So all interrupted pcs between two records have the same names: the first of them is read, and the
-//! others are known by it (`places.rs`), for as long as the code is of the same compilation.
+//! So all interrupted pcs of a run of instructions have the same names: the first of them is read, and
+//! the others are known by it (`places.rs`), for as long as the code is of the same compilation.
 //!
 //! # Whether it is still what it was
 //! A blob is believed if it is in use and has the compile id that was sent, before and after it was
@@ -30,6 +30,7 @@
 //! `Method::line_number_from_bci` (share/oops/method.cpp) @ jdk-17+35 and jdk-25+36.
 
 use crate::abi;
+use crate::course;
 use crate::layout::{CodeBegin, DebugInfo, Metadata, Offsets, SourceFile, SymbolLength};
 use crate::names;
 use crate::places::{Code, Places};
@@ -53,6 +54,10 @@ const SCOPES_MAX: usize = 128;
 const SCOPE_BYTES: usize = 15;
 /// Debug information of a method larger than this is not believed.
 const DEBUG_MAX_BYTES: u64 = 64 << 20;
+/// Jumps that are followed to the next record.
+const HOPS_MAX: usize = 8;
+/// Code between two records that is followed; unrolled loops have some hundred bytes.
+const RUN_MAX_BYTES: usize = 4096;
 /// Bytes of a line table that are looked at first.
 const LINES_FIRST_BYTES: u64 = 64;
 /// Line tables: bytecode is at most 64 KB, an entry a few bytes.
@@ -489,17 +494,29 @@ impl Resolver {
         if !is_return && (offset as i32) < complete {
             return None;
         }
-        let (mut scope, offsets) = debug.scope(&o, memory, offset, is_return)?;
+        let place = match is_return {
+            true => Place::of(debug.called(&o, memory, offset)?, offset),
+            false => debug.interrupted(&o, memory, begin, offset)?,
+        };
         let delta = |offset: u32| u32::try_from(begin - blob).ok()?.checked_add(offset);
         let complete = u32::try_from(complete).unwrap_or(0);
-        let deltas = delta(offsets.start.max(complete))?..delta(offsets.end)?;
+        let deltas = delta(place.offsets.start.max(complete))?..delta(place.offsets.end)?;
         let first = frames.len();
+        let Some(mut scope) = place.scope else {
+            let method = memory.u64(blob + u64::from(o.nmethod_method))?;
+            frames.push(self.function(to, method, abi::HF_HOTSPOT_BCI_NONE)?);
+            return Some(deltas);
+        };
         for _ in 0..SCOPES_MAX {
             let record = debug.record(memory, scope)?;
             let mut reader = Reader::new(&record, o.excludes_zero);
             let sender = reader.unsigned()?;
             let index = reader.unsigned()?;
             let bci = reader.unsigned()?.wrapping_sub(1);
+            if place.is_outermost && sender != 0 && sender < scope {
+                scope = sender;
+                continue;
+            }
             let slot = debug.metadata.checked_add(u64::from(index.checked_sub(1)?) * 8)?;
             let address = memory.u64(slot).filter(|_| slot < debug.metadata_end)?;
             let Some(function) = self.function(to, address, bci) else {
@@ -665,6 +682,22 @@ fn symbol(o: &Offsets, memory: &Memory, address: u64) -> Option<Vec<u8>> {
     memory.bytes(address.wrapping_add(o.symbol_body.into()), len.into(), 1 << 16)
 }
 
+/// What a record of debug information says of a pc.
+struct Place {
+    /// `None`: there is none, and the method is known alone.
+    scope: Option<u32>,
+    /// Only the outermost method of that scope is meant.
+    is_outermost: bool,
+    /// The offsets that the same is so for, if they are of no return addresses.
+    offsets: Range<u32>,
+}
+
+impl Place {
+    fn of(scope: u32, offset: u32) -> Place {
+        Place { scope: Some(scope), is_outermost: false, offsets: offset..offset.saturating_add(1) }
+    }
+}
+
 /// Where a compiled method's debug information is.
 struct Debug {
     pcs: u64,
@@ -726,39 +759,112 @@ impl Debug {
         .then_some(debug)
     }
 
-    /// The scope of a code offset: its PcDesc's, exact for a return address, else of the first that
-    /// ends behind it; and the offsets that this is so for, if they are of no return addresses.
-    fn scope(
+    /// The scope of a return address.
+    fn called(&self, o: &Offsets, memory: &Memory, offset: u32) -> Option<u32> {
+        let index = self.first_from(o, memory, offset)?;
+        (self.pc(o, memory, index)? == offset).then(|| self.scope(o, memory, index))?
+    }
+
+    /// The scope of an interrupted pc: that of the record that execution comes to.
+    fn interrupted(&self, o: &Offsets, memory: &Memory, begin: u64, offset: u32) -> Option<Place> {
+        self.followed(o, memory, begin, offset).or_else(|| {
+            // The first by its address that ends behind it.
+            let index = self.first_from(o, memory, offset.checked_add(1)?)?;
+            Some(Place::of(self.scope(o, memory, index)?, offset))
+        })
+    }
+
+    /// The same, if the code can be followed.
+    fn followed(&self, o: &Offsets, memory: &Memory, begin: u64, offset: u32) -> Option<Place> {
+        let (mut at, mut offsets) = (offset, None);
+        let mut met = [None; HOPS_MAX];
+        for hop in 0..HOPS_MAX {
+            let mut index = self.first_from(o, memory, at)?;
+            let (mut run, mut end) = self.run(o, memory, begin, index, at)?;
+            let is_behind_last = Some(run.start) == self.before(o, memory, index);
+            let pc = self.pc(o, memory, index)?;
+            if pc == at && end == (course::End::Record { is_call: true }) {
+                index += 1;
+                (run, end) = self.run(o, memory, begin, index, at)?;
+                run = run.start..run.end.min(at.checked_add(1)?);
+            } else if pc == at {
+                run = at..at.checked_add(1)?;
+            } else if run.start < at && is_behind_last {
+                // That one may be the former record's own.
+                run.start += 1;
+            }
+            let offsets = offsets.get_or_insert(run);
+            match end {
+                course::End::Record { .. } => {
+                    let scope = Some(self.scope(o, memory, index)?);
+                    return Some(Place { scope, offsets: offsets.clone(), is_outermost: false });
+                }
+                course::End::Return => {
+                    // It belongs to the method that all is inlined in. Its line is that of the record
+                    // before, or of what stands behind.
+                    let last = index.checked_sub(1).filter(|_| is_behind_last);
+                    let scope = last.and_then(|last| self.scope(o, memory, last));
+                    let scope = scope.or_else(|| self.scope(o, memory, index));
+                    return Some(Place { scope, offsets: offsets.clone(), is_outermost: true });
+                }
+                course::End::Jump(to) => at = to,
+                course::End::Branch { to, next } => {
+                    at = if met.contains(&Some(to)) { next } else { to };
+                    *met.get_mut(hop)? = Some(to);
+                }
+                course::End::Unknown => return None,
+            }
+        }
+        None
+    }
+
+    /// The run of instructions that `at` lies in, which is not behind a record nor before the one before.
+    fn run(
         &self,
         o: &Offsets,
         memory: &Memory,
-        offset: u32,
-        is_return: bool,
-    ) -> Option<(u32, Range<u32>)> {
+        begin: u64,
+        index: u64,
+        at: u32,
+    ) -> Option<(Range<u32>, course::End)> {
+        let start = self.before(o, memory, index).unwrap_or(0);
+        let len = self.pc(o, memory, index)?.checked_sub(start)?;
+        let code = memory.bytes(begin.checked_add(start.into())?, len.into(), RUN_MAX_BYTES)?;
+        Some(course::run(&code, start, at))
+    }
+
+    /// The first record at or behind an offset.
+    fn first_from(&self, o: &Offsets, memory: &Memory, offset: u32) -> Option<u64> {
         let n = (self.pcs_end - self.pcs) / o.pc_desc_bytes;
-        let at = |index: u64, field: u64| {
-            memory.u32(self.pcs.wrapping_add(index * o.pc_desc_bytes + field))
-        };
-        let wanted = if is_return { offset } else { offset.checked_add(1)? };
         let (mut low, mut high) = (0, n);
         while low < high {
             let middle = low + (high - low) / 2;
             // The first one's offset is -1.
-            if (at(middle, o.pc_desc_pc)? as i32) < wanted as i32 {
+            if (self.pc(o, memory, middle)? as i32) < offset as i32 {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        if low >= n {
-            return None;
-        }
-        if is_return && at(low, o.pc_desc_pc)? != wanted {
-            return None;
-        }
-        let before = low.checked_sub(1).and_then(|before| at(before, o.pc_desc_pc));
-        let offsets = before.filter(|&pc| pc as i32 >= 0).unwrap_or(0)..at(low, o.pc_desc_pc)?;
-        at(low, o.pc_desc_scope).filter(|&scope| scope != 0).map(|scope| (scope, offsets))
+        (low < n).then_some(low)
+    }
+
+    /// The offset of the record before one; `None`: it is the first that has one.
+    fn before(&self, o: &Offsets, memory: &Memory, index: u64) -> Option<u32> {
+        self.pc(o, memory, index.checked_sub(1)?).filter(|&pc| pc as i32 >= 0)
+    }
+
+    fn pc(&self, o: &Offsets, memory: &Memory, index: u64) -> Option<u32> {
+        self.word(o, memory, index, o.pc_desc_pc)
+    }
+
+    fn scope(&self, o: &Offsets, memory: &Memory, index: u64) -> Option<u32> {
+        self.word(o, memory, index, o.pc_desc_scope).filter(|&scope| scope != 0)
+    }
+
+    fn word(&self, o: &Offsets, memory: &Memory, index: u64, field: u64) -> Option<u32> {
+        let at = self.pcs.checked_add(index.checked_mul(o.pc_desc_bytes)?)?.checked_add(field)?;
+        memory.u32(at).filter(|_| at < self.pcs_end)
     }
 
     /// The head of a scope's record.
