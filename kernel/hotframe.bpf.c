@@ -323,8 +323,9 @@ static __always_inline __u64 hf_first_page(__u64 from)
 	return from;
 }
 
-/* Sends so many pages of a stack from one up, as far as they can be read; 0: there was no room. */
-static __always_inline int hf_send_pages(__u64 seq, __u64 from, const __u32 pages)
+/* Sends so many pages of a stack from one up, as far as they can be read and `end` is not reached;
+ * 0: there was no room. */
+static __always_inline int hf_send_pages(__u64 seq, __u64 from, __u64 end, const __u32 pages)
 {
 	struct hf_stack *stack;
 	__u8 *bytes;
@@ -341,7 +342,7 @@ static __always_inline int hf_send_pages(__u64 seq, __u64 from, const __u32 page
 	stack->seq = seq;
 #pragma unroll
 	for (i = 0; i < HF_STACK_MAX_PAGES; i++) {
-		if (i >= pages)
+		if (i >= pages || from + i * HF_STACK_PAGE_BYTES >= end)
 			break;
 		if (bpf_probe_read_user(bytes + i * HF_STACK_PAGE_BYTES, HF_STACK_PAGE_BYTES,
 					(const void *)(from + i * HF_STACK_PAGE_BYTES)))
@@ -373,28 +374,41 @@ static __always_inline __u64 hf_goroutine_top(struct hf_walk *w, __u64 thread, _
 	return bounds[0] <= sp && sp < bounds[1] ? bounds[1] : 0;
 }
 
-/* Sends the stack from sp up; returns its number, 0 if it was not sent. */
-static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *counters, __u64 sp)
+static __always_inline __u64 hf_thread_pointer(void)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(bpf_get_current_task_btf(), thread.fsbase);
+#else
+	return 0;
+#endif
+}
+
+/* Where the thread's own stack ends; 0: it is not known. The main thread's is at start_stack;
+ * another's at its thread control block, which glibc and musl put above it. */
+static __always_inline __u64 hf_own_stack(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u64 now = w->sample.time_ns, thread = 0, outer = 0, top, want, seq, waiting, ring;
-	__u64 from = hf_first_page(sp & ~((__u64)HF_STACK_PAGE_BYTES - 1));
 
-	/* The main thread's stack ends at start_stack; a thread's at its
-	 * thread control block, which glibc and musl put above it. */
-	top = BPF_CORE_READ(task, mm, start_stack);
-#if defined(__TARGET_ARCH_x86)
-	thread = BPF_CORE_READ(task, thread.fsbase);
-#endif
-	if (top <= sp || top - sp > (64 << 20))
-		top = thread;
+	if (task->pid == task->tgid)
+		return BPF_CORE_READ(task, mm, start_stack);
+	return hf_thread_pointer();
+}
+
+/* Sends the stack from sp up, and the end of the thread's own; returns its number, 0 if it
+ * was not sent. */
+static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *counters, __u64 sp)
+{
+	__u64 now = w->sample.time_ns, own = hf_own_stack(), outer = 0, top, want, seq;
+	__u64 waiting, ring;
+	__u64 from = hf_first_page(sp & ~((__u64)HF_STACK_PAGE_BYTES - 1));
+	int sent;
+
+	top = own;
+	if (own <= sp || own - sp > HF_STACK_MAX_BYTES)
+		top = hf_goroutine_top(w, hf_thread_pointer(), sp);
 	want = HF_STACK_MAX_PAGES * HF_STACK_PAGE_BYTES;
-	if (top <= sp || top - from >= want) {
-		outer = top;
-		top = hf_goroutine_top(w, thread, sp);
-		if (outer <= sp || outer - sp > (64 << 20) || top)
-			outer = 0;
-	}
+	if (top != own || own - from >= want)
+		outer = own;
 	if (top > sp && top - from < want)
 		want = top - from;
 	if (now - counters->slice_window_ns > 100000000) {
@@ -417,19 +431,23 @@ static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *cou
 	seq = ++counters->stack_seq << 16 | (bpf_get_smp_processor_id() & 0xffff);
 	/* The least of four sizes that holds it. */
 	if (want <= 2 * HF_STACK_PAGE_BYTES)
-		return hf_send_pages(seq, from, 2) ? seq : 0;
-	if (want <= 4 * HF_STACK_PAGE_BYTES)
-		return hf_send_pages(seq, from, 4) ? seq : 0;
-	if (want <= 8 * HF_STACK_PAGE_BYTES)
-		return hf_send_pages(seq, from, 8) ? seq : 0;
-	if (!hf_send_pages(seq, from, HF_STACK_MAX_PAGES))
+		sent = hf_send_pages(seq, from, ~0ULL, 2);
+	else if (want <= 4 * HF_STACK_PAGE_BYTES)
+		sent = hf_send_pages(seq, from, ~0ULL, 4);
+	else if (want <= 8 * HF_STACK_PAGE_BYTES)
+		sent = hf_send_pages(seq, from, ~0ULL, 8);
+	else
+		sent = hf_send_pages(seq, from, ~0ULL, HF_STACK_MAX_PAGES);
+	if (!sent)
 		return 0;
-	/* Half of what may be sent is for what is nearer. */
+	/* A sixth of what may be sent is for what is nearer: at 99 Hz each stack of a CPU has both,
+	 * also where all that runs is met for the first time. */
 	want = HF_STACK_OUTER_PAGES * HF_STACK_PAGE_BYTES;
-	if (outer && counters->slice_window_bytes + want <= hf_config.slice_bytes_per_s / 20) {
+	if (outer && counters->slice_window_bytes + want <= hf_config.slice_bytes_per_s / 12) {
 		counters->slice_window_bytes += want;
+		/* Where little was called on it there are few pages. */
 		outer = (outer + HF_STACK_PAGE_BYTES - 1) & ~((__u64)HF_STACK_PAGE_BYTES - 1);
-		hf_send_pages(seq, outer - want, HF_STACK_OUTER_PAGES);
+		hf_send_pages(seq, hf_first_page(outer - want), outer, HF_STACK_OUTER_PAGES);
 	}
 	return seq;
 }

@@ -58,6 +58,7 @@ pub const HF_STACK_PAGE_SHIFT: u32 = 12;
 pub const HF_STACK_PAGE_BYTES: u32 = 4096;
 pub const HF_STACK_MAX_PAGES: u32 = 16;
 pub const HF_STACK_OUTER_PAGES: u32 = 16;
+pub const HF_STACK_MAX_BYTES: u32 = 67108864;
 pub const HF_MAX_COMMS: u32 = 16;
 pub const HF_MAX_PIDS: u32 = 16384;
 pub const HF_MAX_CGROUPS: u32 = 64;

@@ -428,11 +428,14 @@ struct hf_told {
 #define HF_STACK_PAGE_SHIFT 12
 #define HF_STACK_PAGE_BYTES (1U << HF_STACK_PAGE_SHIFT)
 #define HF_STACK_MAX_PAGES 16
-/* Of the outer end, which follows under the same number where the pages from the stack pointer up
- * do not reach it. A frame may be larger than all of them (that of rustc 1.95's run_compiler takes
- * 527 KiB), and then its callers are few: the program's or the thread's start. They lie below the
- * thread's local variables, of which rustc has 26 KiB. */
+/* Of the outer end of the thread's own stack, which follows under the same number where the pages
+ * from the stack pointer up do not reach it. A frame may be larger than all of them (that of rustc
+ * 1.95's run_compiler takes 527 KiB), and then its callers are few: the program's or the thread's
+ * start. They lie below the thread's local variables, of which rustc has 26 KiB. Or the program is
+ * on another stack (a signal's, a coroutine's), and what called it is there. */
 #define HF_STACK_OUTER_PAGES 16
+/* A stack pointer further below a stack's end is on another one. */
+#define HF_STACK_MAX_BYTES (64ULL << 20)
 struct hf_stack {
 	__u8 type; /* HF_RECORD_STACK */
 	__u8 reserved[3];
