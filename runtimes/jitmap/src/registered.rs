@@ -11,9 +11,10 @@
 //! was loaded, symbols count from their section, and `.eh_frame` is not relocated. The one that was
 //! loaded is, and it is read instead. Of any other file all addresses are final. From these a new file is
 //! written, with nothing in it but the code's extents, call frame information, and the symbols of functions:
-//! no more of what the process says is believed than that, and no more is kept. Only code that a frame
-//! description entry covers is given out ([`Image::code`]); where an image has no entries at all its code
-//! goes with it, so that it can be followed from the symbols.
+//! no more of what the process says is believed than that, and no more is kept. Code is given out
+//! ([`Image::code`]) that a frame description entry covers, and functions that none does: LLVM makes none
+//! for what throws nothing, which numba's loops are. Then the code's bytes go with it, so that these can be
+//! followed from their symbols. Where an image has no entries at all it is all of its code.
 //!
 //! A list is read while its process changes it, code is freed, and its address used again. So an image is
 //! good for a sample only if it stood before and after it: the entry is still linked, names the same memory,
@@ -28,7 +29,7 @@
 //!
 //! # Not handled
 //! Lines and inlined functions: the images' DWARF is left out. `.debug_frame` of an `ET_REL` file, which
-//! nobody relocates. Code of an image that has entries, but none for it. An image that was freed and made
+//! nobody relocates. Code of an image that has entries, but neither one nor a function's symbol for it. An image that was freed and made
 //! again in the same place with the same bytes, with another in between, for which a sample was taken.
 //! Images in a format of the JIT's own (GDB's `jit-reader-load`).
 //!
@@ -291,7 +292,11 @@ impl Image {
             // Without entries, or with none of any use.
             (new.eh_frame, new.debug_frame) = (None, Vec::new());
             is_cut |= new.add_code(read);
+            // Without its bytes nothing is known of it.
+            new.pieces.retain(|piece| !piece.bytes.is_empty());
             code = new.pieces.iter().map(|piece| piece.start..piece.end).collect();
+        } else {
+            is_cut |= new.add_functions(&mut code, read);
         }
         is_cut |= code.len() > RANGES_MAX;
         code.truncate(RANGES_MAX);
@@ -479,8 +484,44 @@ impl Rewritten {
             }
             room -= piece.bytes.len() as u64;
         }
-        // Without its bytes nothing is known of it.
-        self.pieces.retain(|piece| !piece.bytes.is_empty());
+        is_cut
+    }
+
+    /// Adds functions that no entry covers to the sorted code, and all code's bytes, if there are such.
+    /// True if some have no room, or cannot be read.
+    fn add_functions(&mut self, code: &mut Vec<Range<u64>>, read: &Read<'_>) -> bool {
+        let is_covered = |start: u64| {
+            let next = code.partition_point(|range| range.start <= start);
+            next.checked_sub(1).and_then(|at| code.get(at)).is_some_and(|range| start < range.end)
+        };
+        let mut others: Vec<Range<u64>> = self
+            .symbols
+            .iter()
+            .filter(|symbol| symbol.info & 15 == STT_FUNC && symbol.size > 0)
+            .filter(|symbol| !is_covered(symbol.start))
+            .map(|symbol| symbol.start..symbol.start + symbol.size)
+            .collect();
+        if others.is_empty() {
+            return false;
+        }
+        let is_cut = self.add_code(read);
+        others.retain(|function| {
+            self.pieces.iter().any(|piece| {
+                !piece.bytes.is_empty()
+                    && piece.start <= function.start
+                    && function.end <= piece.end
+            })
+        });
+        others.append(code);
+        others.sort_unstable_by_key(|range| (range.start, range.end));
+        for Range { start, end } in others {
+            match code.last_mut() {
+                Some(last) if start <= last.end.saturating_add(PADDING_BYTES) => {
+                    last.end = last.end.max(end);
+                }
+                _ => code.push(start..end),
+            }
+        }
         is_cut
     }
 

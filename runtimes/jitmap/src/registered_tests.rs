@@ -94,7 +94,7 @@ fn image_of(made: &Made, bytes: &[u8]) -> Result<Image, Refused> {
 }
 
 /// What is rewritten has the loaded entries' rows and the symbols at their addresses; code that no entry
-/// covers is not given out.
+/// covers, and whose bytes cannot be read, is not given out.
 #[test]
 fn an_object_of_llvm() {
     let made = empty();
@@ -102,7 +102,7 @@ fn an_object_of_llvm() {
     made.put(FRAME_AT, frame.clone());
     let image = image_of(&made, &object(64, &frame)).expect("an image");
     assert_eq!(image.code, std::slice::from_ref(&(CODE_AT..CODE_AT + 32)));
-    assert!(!image.is_cut);
+    assert!(image.is_cut, "a function without an entry has no room");
     let elf = ElfFile::open(image.elf).expect("an ELF file");
     assert_eq!(elf.image_base(), CODE_AT & !0xfff);
     let symbols = elf.section_bytes(elf.section(".symtab").expect("symbols"), 4096).expect("bytes");
@@ -119,6 +119,41 @@ fn an_object_of_llvm() {
     assert_eq!(cfa, [(0, 8), (1, 16)]);
     // Its own entries, which nobody relocated, are of no use.
     assert_eq!(image_of(&empty(), &object(64, &frame)).err(), Some(Refused::Changed));
+}
+
+/// A function without an entry beside one with: LLVM makes none for what throws nothing. It is
+/// followed from its symbol.
+#[test]
+fn a_function_that_throws_nothing() {
+    let made = empty();
+    let frame = eh_frame(CODE_AT, 32);
+    made.put(FRAME_AT, frame.clone());
+    let mut code = vec![0x90; 64];
+    code[31] = 0xc3;
+    // push rbx; nops; pop rbx; ret
+    (code[32], code[62], code[63]) = (0x53, 0x5b, 0xc3);
+    made.put(CODE_AT, code);
+    let image = image_of(&made, &object(64, &frame)).expect("an image");
+    assert_eq!(image.code, std::slice::from_ref(&(CODE_AT..CODE_AT + 64)));
+    assert!(!image.is_cut);
+    let mut rows = RowSource::new(ElfFile::open(image.elf).expect("an ELF file")).expect("rows");
+    let block = rows.block(0).expect("a block");
+    let cfa: Vec<(u16, i32)> = block
+        .rows
+        .iter()
+        .filter(|row| {
+            u32::from(row.kind) & hotframe_abi::HF_RULE_KIND_MASK == hotframe_abi::HF_RULE_SP
+        })
+        .map(|row| (row.pc, row.cfa))
+        .collect();
+    assert_eq!(cfa, [(0, 8), (1, 16), (32, 8), (33, 16), (63, 8)]);
+    // One that has entries for all is without its code.
+    let frame = eh_frame(CODE_AT, 64);
+    made.put(FRAME_AT, frame.clone());
+    let image = image_of(&made, &object(64, &frame)).expect("an image");
+    assert_eq!(image.code, std::slice::from_ref(&(CODE_AT..CODE_AT + 64)));
+    let elf = ElfFile::open(image.elf).expect("an ELF file");
+    assert!(!matches!(elf.read_vaddr(&mut [0; 4], CODE_AT), Ok(4)));
 }
 
 /// Without call frame information the code itself goes with the symbols.
