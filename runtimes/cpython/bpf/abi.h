@@ -145,6 +145,24 @@ struct hf_cpython_proc {
 	/* What the type of a code object is, at type_off in it; 0: unknown. */
 	__u64 code_type;
 	__u16 type_off;
+	/* A generator that waits for another one (`yield from`, `await`) has its frame among the
+	 * thread's while an exception is thrown into that, though no run of the loop is its. In
+	 * 3.10 such a frame says that it executes and yet has its stack of values, which a run
+	 * takes: the generator, the depth of that stack (an int) and the state (a byte) in a
+	 * frame, and the bytecode in a code object and where it begins there. generator_off 0:
+	 * there are none. */
+	__u16 generator_off;
+	__u16 depth_off;
+	__u16 state_off;
+	__u16 text_off;
+	__u16 text_bytes_off;
+	/* In 3.11 it is no run's outermost one, whatever its mark says: that is one behind which
+	 * the frame is that the run further out had come to. Who owns a frame (a byte), and the
+	 * next and that frame in what a run has of its own (struct _PyCFrame). owner_off 0: there
+	 * are none. */
+	__u16 owner_off;
+	__u16 cframe_previous_off;
+	__u16 cframe_frame_off;
 	__u16 reserved[3];
 	struct hf_cpython_gap gaps[HF_CPYTHON_MAX_GAPS];
 };

@@ -18,13 +18,16 @@
  * it, no frame is its own (gaps): without this, its callers' frames would all stand one run too far
  * inside.
  *
+ * A frame of a generator that waits while an exception is thrown into another one has no run of its
+ * own, and is the next one's (hf_cpython_ends).
+ *
  * Where code objects are made and freed all the time, and in a process's first seconds, the step
  * tells what names a code object when it meets it (hf_cpython_tell).
  *
  * Cost: up to nine reads a walk; two reads a Python frame, three where its thread has a copy of
- * the bytecode; three reads a name told. Where interpreters call each other from 3.12 on, one read
- * more a frame of those that called, two an interpreter and one a thread's state, for each of its
- * runs of the loop.
+ * the bytecode; in 3.11 one a run of the loop more, and another where a generator entered it; three
+ * reads a name told. Where interpreters call each other from 3.12 on, one read more a frame of
+ * those that called, two an interpreter and one a thread's state, for each of its runs of the loop.
  *
  * User half: ../src/process.rs, ../src/resolve.rs.
  */
@@ -47,6 +50,9 @@
  * interpreters were looked at for frames. Word 2 is another runtime's. */
 #define HF_CPYTHON_LOOKED 3
 #define HF_CPYTHON_LOOKED_SHIFT 48
+/* In 3.11, which does not look there, what the run of the loop has of its own whose frames come
+ * next (struct _PyCFrame). */
+#define HF_CPYTHON_CFRAME HF_CPYTHON_LOOKED
 /* Looks at a state, or at a frame of it, in a walk. A thousand take some 0.2 ms. */
 #define HF_CPYTHON_MAX_LOOKS 1024
 /* The next frame is being looked for: no frame is at this address. */
@@ -184,6 +190,9 @@ HF_STEP_FN __u64 hf_cpython_innermost(struct hf_walk *w, __u32 first, __u32 is_k
 		}
 		if (value == 0 || (value & 7))
 			continue;
+		if (proc->owner_off)
+			w->runtime_state[HF_CPYTHON_CFRAME] =
+			    stack & ((1ULL << HF_CPYTHON_LOOKED_SHIFT) - 1);
 		if (proc->chains[chain].holder)
 			return value;
 		if (stack_off && stack - w->sp >= bytes)
@@ -546,10 +555,70 @@ HF_STEP_FN int hf_cpython_jitted(struct hf_walk *w)
 	return hf_to_caller(w, slot + up, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
 }
 
+/* Of a frame in 3.11 (enum _frameowner, Include/internal/pycore_frame.h @ v3.11.7), and in 3.10
+ * (enum _framestate, Include/cpython/frameobject.h, and Include/opcode.h @ v3.10.13). */
+#define HF_CPYTHON_OWNED_BY_GENERATOR 1
+#define HF_CPYTHON_EXECUTING 0
+#define HF_CPYTHON_YIELD_FROM 72
+
+enum hf_cpython_end {
+	/* It is the last frame of this run of the loop. */
+	HF_CPYTHON_ENDS,
+	HF_CPYTHON_GOES_ON,
+	HF_CPYTHON_UNREADABLE,
+};
+
+/*
+ * Does the run of the loop end with the frame in scratch, behind which is `previous`, and which is
+ * where `position` says? Not if the frame is that of a generator which waits while an exception is
+ * thrown into another one: it stands in the list for tracebacks only (_gen_throw,
+ * Objects/genobject.c @ v3.10.13, v3.11.7; before, such a frame ends the list or is not there, and
+ * later a run has a frame of its own).
+ */
+static __always_inline enum hf_cpython_end hf_cpython_ends(struct hf_walk *w,
+							   const struct hf_cpython_proc *proc,
+							   __u64 previous, __u64 position)
+{
+	__u64 word, outer;
+
+	if (proc->owner_off) {
+		outer = hf_cpython_pointer(w, w->runtime_state[HF_CPYTHON_CFRAME] +
+						  proc->cframe_previous_off);
+		if (hf_cpython_byte(w, HF_CPYTHON_FRAME_AT, proc->owner_off) ==
+		    HF_CPYTHON_OWNED_BY_GENERATOR) {
+			if (outer == 0)
+				return HF_CPYTHON_UNREADABLE;
+			/* 0 where the thread began. */
+			if (hf_read_user(w, w->scratch, 8, outer + proc->cframe_frame_off))
+				return HF_CPYTHON_UNREADABLE;
+			word = *(__u64 *)w->scratch;
+			if (word != previous)
+				return HF_CPYTHON_GOES_ON;
+		}
+		w->runtime_state[HF_CPYTHON_CFRAME] =
+		    outer & ((1ULL << HF_CPYTHON_LOOKED_SHIFT) - 1);
+		return HF_CPYTHON_ENDS;
+	}
+	if (proc->generator_off == 0 ||
+	    hf_cpython_byte(w, HF_CPYTHON_FRAME_AT, proc->state_off) != HF_CPYTHON_EXECUTING ||
+	    hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->generator_off) == 0)
+		return HF_CPYTHON_ENDS;
+	word = hf_cpython_word(w, HF_CPYTHON_FRAME_AT, proc->depth_off);
+	if (proc->depth_off & 4)
+		word >>= 32;
+	if ((__s32)word <= 0)
+		return HF_CPYTHON_ENDS;
+	/* What a run that is traced line by line shows too: there it has not come to wait. */
+	word = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->text_off);
+	if (hf_read_user(w, w->scratch, 1, word + proc->text_bytes_off + 2 * position))
+		return HF_CPYTHON_UNREADABLE;
+	return w->scratch[0] == HF_CPYTHON_YIELD_FROM ? HF_CPYTHON_GOES_ON : HF_CPYTHON_ENDS;
+}
+
 HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 {
 	const struct hf_cpython_proc *proc;
-	__u64 state, frame, code, cookie, previous, looked, done = 0;
+	__u64 state, frame, code, cookie, previous, looked, done = 0, position = 0;
 	__u32 first = 0;
 	__u8 mark;
 	int where, is_innermost, is_code = 1;
@@ -664,19 +733,28 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 			hf_lose(w, HF_RUNTIME_CPYTHON, HF_CPYTHON_LOST_NO_CODE);
 			cookie = 0;
 		}
+		position = hf_cpython_position(w, proc, code);
 		if (hf_push_dynamic(w, HF_RUNTIME_CPYTHON, 0, cookie, 1,
-				    code >> 3 << HF_CPYTHON_POSITION_BITS |
-					hf_cpython_position(w, proc, code),
-				    0, 0)) {
+				    code >> 3 << HF_CPYTHON_POSITION_BITS | position, 0, 0)) {
 			hf_cut(w, HF_CUT_TOO_DEEP);
 			return HF_STEP_ENDED;
 		}
 		if (proc->tells && cookie)
 			hf_cpython_tell(w, code, cookie);
 	}
-	if (proc->activation == HF_CPYTHON_ONE || (previous & HF_CPYTHON_NO_MORE) ||
-	    (proc->activation == HF_CPYTHON_ENTRY && mark == proc->mark))
+	if (previous & HF_CPYTHON_NO_MORE)
 		return hf_cpython_done(w, previous);
+	if (proc->activation == HF_CPYTHON_ONE ||
+	    (proc->activation == HF_CPYTHON_ENTRY && mark == proc->mark)) {
+		switch (hf_cpython_ends(w, proc, previous & ~7ULL, position)) {
+		case HF_CPYTHON_ENDS:
+			return hf_cpython_done(w, previous);
+		case HF_CPYTHON_UNREADABLE:
+			return hf_cpython_lost(w, HF_CPYTHON_LOST_FRAME_UNREADABLE);
+		default:
+			break;
+		}
+	}
 	w->runtime_state[HF_CPYTHON_STATE] = previous | HF_CPYTHON_WITHIN;
 	return HF_STEP_AGAIN;
 }

@@ -117,12 +117,20 @@ pub struct hf_cpython_proc {
     pub frame_is_behind: __u16,
     pub code_type: __u64,
     pub type_off: __u16,
+    pub generator_off: __u16,
+    pub depth_off: __u16,
+    pub state_off: __u16,
+    pub text_off: __u16,
+    pub text_bytes_off: __u16,
+    pub owner_off: __u16,
+    pub cframe_previous_off: __u16,
+    pub cframe_frame_off: __u16,
     pub reserved: [__u16; 3usize],
     pub gaps: [hf_cpython_gap; 16usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 448usize];
+    ["Size of hf_cpython_proc"][::core::mem::size_of::<hf_cpython_proc>() - 464usize];
     ["Alignment of hf_cpython_proc"][::core::mem::align_of::<hf_cpython_proc>() - 8usize];
     ["Offset of field: hf_cpython_proc::runtime"]
         [::core::mem::offset_of!(hf_cpython_proc, runtime) - 0usize];
@@ -192,10 +200,26 @@ const _: () = {
         [::core::mem::offset_of!(hf_cpython_proc, code_type) - 176usize];
     ["Offset of field: hf_cpython_proc::type_off"]
         [::core::mem::offset_of!(hf_cpython_proc, type_off) - 184usize];
+    ["Offset of field: hf_cpython_proc::generator_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, generator_off) - 186usize];
+    ["Offset of field: hf_cpython_proc::depth_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, depth_off) - 188usize];
+    ["Offset of field: hf_cpython_proc::state_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, state_off) - 190usize];
+    ["Offset of field: hf_cpython_proc::text_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, text_off) - 192usize];
+    ["Offset of field: hf_cpython_proc::text_bytes_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, text_bytes_off) - 194usize];
+    ["Offset of field: hf_cpython_proc::owner_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, owner_off) - 196usize];
+    ["Offset of field: hf_cpython_proc::cframe_previous_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, cframe_previous_off) - 198usize];
+    ["Offset of field: hf_cpython_proc::cframe_frame_off"]
+        [::core::mem::offset_of!(hf_cpython_proc, cframe_frame_off) - 200usize];
     ["Offset of field: hf_cpython_proc::reserved"]
-        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 186usize];
+        [::core::mem::offset_of!(hf_cpython_proc, reserved) - 202usize];
     ["Offset of field: hf_cpython_proc::gaps"]
-        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 192usize];
+        [::core::mem::offset_of!(hf_cpython_proc, gaps) - 208usize];
 };
 #[repr(C)]
 #[derive(

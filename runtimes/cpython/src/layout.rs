@@ -40,6 +40,17 @@ pub(crate) enum Table {
     Locations,
 }
 
+/// How the frame of a generator is known that waits while an exception is thrown into another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// There are none, or they are no run's last in any case.
+    Never,
+    /// In a frame: `f_gen`, `f_stackdepth`, `f_state`; in a code object: `co_code`.
+    Depth { generator: u16, depth: u16, state: u16, code: u16 },
+    /// In a frame: `owner`; in `_PyCFrame`: `previous`, `current_frame`.
+    Cframe { owner: u16, previous: u16, frame: u16 },
+}
+
 /// Offsets, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offsets {
@@ -73,6 +84,9 @@ pub(crate) struct Offsets {
     pub mark: u8,
     /// Value of a frame that is no Python frame and ends nothing; 0: there is none such.
     pub skip_mark: u8,
+
+    /// A frame that no run of the loop is of; 3.10 and 3.11.
+    pub waiting: Waiting,
 
     /// `PyCodeObject`. `code_bytecode` is where the bytecode begins in it, from 3.11 on.
     pub code_bytecode: u16,
@@ -135,6 +149,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
         frame_mark: 0,
         mark: 0,
         skip_mark: 0,
+        waiting: Waiting::Never,
         code_bytecode: 0,
         code_copies: 0,
         frame_copy: 0,
@@ -183,6 +198,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
         offsets.thread_stack = Some(48);
         offsets.frame_position = 96;
         offsets.position = Position::Units;
+        offsets.waiting = Waiting::Depth { generator: 88, depth: 80, state: 108, code: 48 };
         offsets.table = Table::Ranges;
     }
     if minor >= 11 {
@@ -200,6 +216,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
         offsets.activation = Activation::Entry;
         offsets.frame_mark = 68;
         offsets.mark = 1;
+        offsets.waiting = Waiting::Cframe { owner: 69, previous: 16, frame: 8 };
         offsets.code_bytecode = 184;
         offsets.code_argcount = 56;
         offsets.code_flags = 48;
@@ -221,6 +238,7 @@ pub(crate) fn known(minor: u8) -> Option<Offsets> {
         offsets.frame_code = 0;
         offsets.frame_previous = 8;
         offsets.activation = Activation::Shim;
+        offsets.waiting = Waiting::Never;
         offsets.frame_mark = 70;
         offsets.mark = 3;
         offsets.code_bytecode = 192;
@@ -315,6 +333,7 @@ pub(crate) fn stated(bytes: &[u8]) -> Option<(Version, Offsets)> {
         mark: 3,
         // FRAME_OWNED_BY_CSTACK, which in 3.14 is not the loop's; 3.15 has none.
         skip_mark: if version.minor == 14 { 4 } else { 0 },
+        waiting: Waiting::Never,
         code_filename: of(code + 1)?,
         code_name: of(code + 2)?,
         code_qualname: Some(of(code + 3)?),

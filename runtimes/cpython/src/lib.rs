@@ -5,21 +5,22 @@
 //! regions and the table of the step, and one `Frame` per Python frame: qualified name, file, line.
 //!
 //! # How it works
-//! A file is CPython if it defines the evaluation loop and the interpreter's state; its name does
-//! not matter. Its version says how structures are laid out ([`layout`]); from 3.13 on it states that
-//! itself. In a process the list of interpreters leads to a thread's state, and the thread-specific
-//! key that holds this state in that thread is the one that leads there in every thread
-//! ([`process`]); up to 3.11 the state of the lock's holder goes before it, which is that of the
-//! interpreter that runs. The kernel half then finds a thread's innermost Python frame by itself, and
-//! each time that the walk comes through the evaluation loop it emits the frames that this run of the
-//! loop has. Where these end before the native stack does, another interpreter called the one that runs;
-//! from 3.12 on its frames are found in its own state, by a frame of the loop's that lies on the native
-//! stack. Code that the JIT compiler made has no frame: 3.14's is followed by the shim that called it,
-//! whose bytes are known; 3.15's by its frame pointers. Names and lines are read later ([`resolve`]), and
-//! only if the code object is still what it was. Where stacks lack frames, or have some that are none, it is
-//! looked whether the states are still there: an interpreter may have been finalised and another begun. In a
-//! process's first five seconds, and for a minute after code was found gone, the step tells names with the
-//! sample: `exec`, `eval` and templates make code that is collected at once.
+//! A file is CPython if it defines the evaluation loop and the interpreter's state; its name does not
+//! matter. Its version says how structures are laid out ([`layout`]); from 3.13 on it states that itself.
+//! In a process the list of interpreters leads to a thread's state, and the thread-specific key that holds
+//! this state in that thread is the one that leads there in every thread ([`process`]); up to 3.11 the
+//! state of the lock's holder goes before it, which is that of the interpreter that runs. The kernel half
+//! then finds a thread's innermost Python frame by itself, and each time that the walk comes through the
+//! evaluation loop it emits the frames that this run of the loop has. In 3.10 and 3.11 frames of
+//! generators that wait while an exception is thrown into another one stand between them, and have no run.
+//! Where these end before the native stack does, another interpreter called the one that runs; from 3.12
+//! on its frames are found in its own state, by a frame of the loop's that lies on the native stack. Code
+//! that the JIT compiler made has no frame: 3.14's is followed by the shim that called it, whose bytes are
+//! known; 3.15's by its frame pointers. Names and lines are read later ([`resolve`]), and only if the code
+//! object is still what it was. Where stacks lack frames, or have some that are none, it is looked whether
+//! the states are still there: an interpreter may have been finalised and another begun. In a process's
+//! first five seconds, and for a minute after code was found gone, the step tells names with the sample:
+//! `exec`, `eval` and templates make code that is collected at once.
 //!
 //! # Sources
 //! Include/cpython/{code,frameobject,pystate,unicodeobject}.h, Include/internal/pycore_{frame,
@@ -35,7 +36,10 @@
 //! # Not handled
 //! Greenlets before 3.10 and from 3.13 on: between the switch of the native stack and that of the
 //! thread's state, a few instructions, the frames of the greenlet that was left stand between the
-//! native ones of the next (6 of 928 samples of a program that does nothing else). Qualified names
+//! native ones of the next (6 of 928 samples of a program that does nothing else). While an exception
+//! is thrown into a generator that another one waits for: in 3.9, whose list of frames ends there, the
+//! frames of all callers lack; in 3.10 for some instructions before and after, as with greenlets. A
+//! build of 3.14 without optimisation: where a run of the loop ends. Qualified names
 //! before 3.11, where code objects have none: the plain name is shown. Code that 3.14's JIT
 //! compiler makes on arm64 or with a shim of other bytes than Debian's and
 //! python-build-standalone's: its stacks may lack Python frames, and are not counted. So may those

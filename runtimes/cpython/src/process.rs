@@ -30,7 +30,7 @@ use crate::abi::{
     HF_CPYTHON_MAX_READS, HF_CPYTHON_ONE, HF_CPYTHON_SHIM, hf_cpython_chain, hf_cpython_gap,
     hf_cpython_proc,
 };
-use crate::layout::{Activation, Offsets, Position, Table};
+use crate::layout::{Activation, Offsets, Position, Table, Waiting};
 use crate::recognise::File;
 use crate::resolve::{Resolver, code};
 use hotframe_abi as abi;
@@ -382,6 +382,17 @@ impl File {
         table.bytecode_off = offsets.code_bytecode;
         (table.copies_off, table.copy_off) = (offsets.code_copies, offsets.frame_copy);
         table.cookie_offs = resolver.cookie_offs;
+        match offsets.waiting {
+            Waiting::Never => {}
+            Waiting::Depth { generator, depth, state, code } => {
+                (table.generator_off, table.depth_off, table.state_off) = (generator, depth, state);
+                (table.text_off, table.text_bytes_off) = (code, offsets.bytes_data as u16);
+            }
+            Waiting::Cframe { owner, previous, frame } => {
+                table.owner_off = owner;
+                (table.cframe_previous_off, table.cframe_frame_off) = (previous, frame);
+            }
+        }
         table.gaps_at_leaf = self.gaps_at_leaf.into();
         table.has_jit = (self.version.minor == WITH_SHIM).into();
         self.take_interpreters(bias, offsets, &mut table);

@@ -252,25 +252,106 @@ fn one_read_fails() {
     for (activation, frames) in
         [(HF_CPYTHON_ONE, &one[..]), (HF_CPYTHON_ENTRY, &entered), (HF_CPYTHON_SHIM, &shims)]
     {
-        let proc = proc(activation);
-        let mut undisturbed = process(frames);
-        let (all, _) = walk(&mut undisturbed, &proc, &NESTED, false);
-        let all = text(&all);
-        let mut n_counted = 0;
-        for failing in 1..=undisturbed.reads {
-            let mut disturbed = process(frames);
-            disturbed.failing = Some(failing);
-            let (walk, stop) = walk(&mut disturbed, &proc, &NESTED, false);
-            let text = text(&walk);
-            let is_counted = walk.lost() != (0, 0) || !matches!(stop, Stop::Ended { cut: 0, .. });
-            n_counted += usize::from(is_counted);
-            assert!(text == all || is_counted, "read {failing}: {text}, whole is {all}");
-            // Without some of the frames, and all others in their order.
-            let mut rest = all.split(' ');
-            let is_part = text.split(' ').all(|frame| rest.any(|of_all| of_all == frame));
-            assert!(is_part, "read {failing}: {text} is not of {all}");
+        let n_counted = each_read_fails(&process(frames), &proc(activation));
+        assert!(n_counted > 4, "{n_counted} reads matter");
+    }
+}
+
+/// Each read in turn fails; how many of them were counted.
+fn each_read_fails(process: &Process, proc: &hf_cpython_proc) -> usize {
+    let mut undisturbed = process.clone();
+    let (all, _) = walk(&mut undisturbed, proc, &NESTED, false);
+    let all = text(&all);
+    let mut n_counted = 0;
+    for failing in 1..=undisturbed.reads {
+        let mut disturbed = process.clone();
+        disturbed.failing = Some(failing);
+        let (walk, stop) = walk(&mut disturbed, proc, &NESTED, false);
+        let text = text(&walk);
+        let is_counted = walk.lost() != (0, 0) || !matches!(stop, Stop::Ended { cut: 0, .. });
+        n_counted += usize::from(is_counted);
+        assert!(text == all || is_counted, "read {failing}: {text}, whole is {all}");
+        // Without some of the frames, and all others in their order.
+        let mut rest = all.split(' ');
+        let is_part = text.split(' ').all(|frame| rest.any(|of_all| of_all == frame));
+        assert!(is_part, "read {failing}: {text} is not of {all}");
+    }
+    n_counted
+}
+
+/// Two generators that wait while an exception is thrown into a third, in 3.11: each has the mark of
+/// a run's outermost frame, and the run further out had come to the first of them.
+#[test]
+fn waiting_generators_of_3_11() {
+    const GENERATOR: u64 = 1 << 8;
+    const CFRAMES: [u64; 3] = [STACK + 96, STACK + 224, STATE + 512];
+    let frames =
+        [Python(1, 4, 1), Python(2, 5, 1), Python(3, 6, 1), Python(4, 7, 0), Python(5, 8, 1)];
+    let mut proc = proc(HF_CPYTHON_ENTRY);
+    (proc.chains[0].n, proc.chains[0].n_to_state, proc.chains[0].stack_off) = (3, 1, 48);
+    proc.chains[0].offsets[..3].copy_from_slice(&[0x338, 48, 8]);
+    (proc.owner_off, proc.cframe_previous_off, proc.cframe_frame_off) = (25, 16, 8);
+    let frame = |n: u64| FRAMES + n * 64;
+    for n_waiting in 0..3 {
+        let mut process = process(&frames);
+        process.put(STATE + 48, CFRAMES[0]);
+        // The innermost run is that of the frame before those that wait.
+        for (n, at) in CFRAMES.into_iter().enumerate() {
+            process.put(at + 8, [frame(0), frame(1), 0][n]);
+            process.put(at + 16, CFRAMES.get(n + 1).copied().unwrap_or_default());
         }
-        assert!(n_counted > 4, "{n_counted} reads of {} matter", undisturbed.reads);
+        // Without those that wait there is one generator: the innermost.
+        for n in 0..=n_waiting {
+            process.put(frame(n) + 24, 1 | GENERATOR);
+        }
+        for n in n_waiting + 1..4 {
+            process.put(frame(n) + 24, 0);
+        }
+        let (walk, stop) = walk(&mut process.clone(), &proc, &NESTED, false);
+        assert_eq!(text(&walk), "c 1:5 loop c 2:6 3:7 4:8 5:9 loop c start", "{n_waiting}");
+        assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+        assert_eq!(walk.lost(), (0, 0));
+        each_read_fails(&process, &proc);
+    }
+}
+
+/// The same in 3.10, where they say that they execute and have their stack of values, at a `yield
+/// from`. A run that is traced has one too: line by line at any other place, and where it is resumed
+/// it does not say yet that it executes.
+#[test]
+fn waiting_generators_of_3_10() {
+    const TEXT: u64 = CODES + 0x10_0000;
+    const YIELD_FROM: u64 = 72;
+    const SUSPENDED: u64 = 0xff;
+    let mut proc = proc(HF_CPYTHON_ONE);
+    (proc.generator_off, proc.depth_off, proc.state_off) = (32, 28, 25);
+    (proc.text_off, proc.text_bytes_off) = (48, 32);
+    let waiting = (1, 2, 0, YIELD_FROM);
+    for (middle, outer, expected) in [
+        (waiting, waiting, "c 1:5 loop c 2:6 3:7 4:8 loop c start"),
+        // No generator; running; resumed; at another instruction.
+        (waiting, (0, 2, 0, YIELD_FROM), "c 1:5 loop c 2:6 3:7 loop c start"),
+        (waiting, (1, -1, 0, YIELD_FROM), "c 1:5 loop c 2:6 3:7 loop c start"),
+        (waiting, (1, 1, SUSPENDED, YIELD_FROM), "c 1:5 loop c 2:6 3:7 loop c start"),
+        (waiting, (1, 1, 0, YIELD_FROM + 1), "c 1:5 loop c 2:6 3:7 loop c start"),
+        ((1, -1, 0, YIELD_FROM), waiting, "c 1:5 loop c 2:6 loop c start"),
+    ] {
+        let frames = [Python(1, 4, 0), Python(2, 5, 0), Python(3, 6, 0), Python(4, 7, 0)];
+        let mut process = process(&frames);
+        for (n, (generator, depth, state, next)) in [(1, middle), (2, outer)] {
+            let (frame, bytecode) = (FRAMES + n * 64, TEXT + n * 256);
+            process.put(frame + 24, state << 8 | u64::from(i32::cast_unsigned(depth)) << 32);
+            process.put(frame + 32, generator);
+            process.put(CODES + (n + 1) * 256 + 48, bytecode);
+            // Behind its position.
+            let at = bytecode + 32 + 2 * (n + 5);
+            process.put(at & !7, next << (at % 8 * 8));
+        }
+        let (walk, stop) = walk(&mut process.clone(), &proc, &NESTED, false);
+        assert_eq!(text(&walk), expected);
+        assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+        assert_eq!(walk.lost(), (0, 0));
+        each_read_fails(&process, &proc);
     }
 }
 

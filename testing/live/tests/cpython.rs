@@ -18,13 +18,14 @@ use std::time::Duration;
 
 /// What runs in turn; `recursion`, which is cut before 3.11, and `executed`, whose code is gone
 /// before it can be named, have tests of their own.
-const SCENARIOS: [&str; 14] = [
+const SCENARIOS: [&str; 15] = [
     "paths",
     "multiline",
     "sorting",
     "substituting",
     "reducing",
     "generators",
+    "throwing",
     "coroutines",
     "comprehensions",
     "methods",
@@ -141,9 +142,12 @@ fn judge(stacks: &[Vec<Frame>], truth: &Truth, minor: u32) -> Verdict {
         // what it clears has callbacks.
         for pair in loops.windows(2).filter(|_| is_rooted && !is_unnamed) {
             let n = python.iter().filter(|(at, _)| (pair[0]..pair[1]).contains(at)).count();
+            // In 3.10 the two generators that wait for what is thrown into a third have none.
+            let is_thrown = stack[pair[0]..pair[1]].iter().any(|frame| frame.name == "gen_throw");
+            let most = if is_thrown && minor == 10 { 3 } else { 1 };
             if n == 0 && minor > 10 {
                 verdict.ended.push(show(stack));
-            } else if n == 0 || (minor <= 10 && n != 1) {
+            } else if n == 0 || (minor <= 10 && n > most) {
                 verdict.wrong.push(format!("{n} Python frames in one loop: {}", show(stack)));
             }
         }

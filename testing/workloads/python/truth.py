@@ -132,6 +132,29 @@ def generators():
     list(outer_generator(10))
 
 
+# Thrown into a generator that others wait for.
+def thrown_into(n):
+    for _ in range(n):
+        try:
+            yield
+        except ValueError:
+            spin(4000)
+
+
+def waiting(n):
+    yield from thrown_into(n)
+
+
+def waiting_for_waiting(n):
+    yield from waiting(n)
+
+
+def throwing():
+    generator = waiting_for_waiting(20)
+    # On the line that resumes it: hooks hear nothing of those that wait.
+    for _ in generator: generator.throw(ValueError)
+
+
 class Ready:
     def __await__(self):
         spin(100)
