@@ -9,7 +9,7 @@
 //! a store of a register at a known distance from the thread state. Between entry and the first such
 //! store, and between the last one and the return, the thread state still, or again, shows the
 //! caller's frame. From the entry the straight path is followed up to such a store (its branches
-//! lead to errors); all paths behind a store count if they reach a return without another store and
+//! lead to errors, or what follows them does and returns); all paths behind a store count if they reach a return without another store and
 //! without a computed jump, which would be the dispatch of the next instruction.
 //!
 //! # Sources
@@ -179,20 +179,32 @@ impl Listing {
     }
 
     /// The instructions from the entry to the first link store, which is one of them (it has not
-    /// happened while its address is the pc). Branches on the way are taken for those to errors.
+    /// happened while its address is the pc). Branches on the way are taken for those to errors; where
+    /// what follows one returns instead, as without optimisation, it is the other way round.
     fn path_to_link(&self, entry: u64) -> Option<Vec<usize>> {
         let mut path = Vec::new();
+        // Branches that were passed: how long the path was then, and where they lead.
+        let mut passed: Vec<(usize, u64)> = Vec::new();
         let mut at = self.at(entry)?;
-        while path.len() < ENTRY_MAX_INSTRUCTIONS {
+        for _ in 0..ENTRY_MAX_INSTRUCTIONS {
             let step = self.steps.get(at)?;
             path.push(at);
             if step.is_link {
                 return Some(path);
             }
             at = match step.flow {
-                Flow::Next | Flow::Branch(_) => self.at(step.end)?,
+                Flow::Next => self.at(step.end)?,
+                Flow::Branch(target) => {
+                    passed.push((path.len(), target));
+                    self.at(step.end)?
+                }
                 Flow::Jump(target) => self.at(target)?,
-                Flow::Return | Flow::Anywhere => return None,
+                Flow::Return => {
+                    let (len, target) = passed.pop()?;
+                    path.truncate(len);
+                    self.at(target)?
+                }
+                Flow::Anywhere => return None,
             };
         }
         None
@@ -269,6 +281,29 @@ mod tests {
         let gaps = listing.gaps(0x1000);
         assert_eq!(gaps, [0x1000..0x100a, 0x101d..0x101f]);
         assert!(listing.jumps_out().is_empty());
+    }
+
+    /// Code that is not optimised goes on to the error, and branches to the link store.
+    #[test]
+    fn an_error_on_the_straight_path() {
+        let code: &[u8] = &[
+            0x53, // 0: push rbx
+            0x85, 0xc0, // 1: test eax, eax
+            0x74, 0x04, // 3: je 9
+            0x31, 0xc0, // 5: xor eax, eax
+            0x5b, // 7: pop rbx
+            0xc3, // 8: ret
+            0x48, 0x8b, 0x07, // 9: mov rax, [rdi]
+            0x48, 0x89, 0x50, 0x48, // 12: mov [rax+0x48], rdx: link
+            0xff, 0xe0, // 16: jmp rax: dispatch
+        ];
+        let mut listing = Listing::default();
+        listing.add(0x1000, code, 0x48);
+        assert_eq!(listing.gaps(0x1000), [0x1000..0x1005, 0x1009..0x1010]);
+        // Of a loop that dispatches without it nothing is known.
+        let mut listing = Listing::default();
+        listing.add(0x1000, &[0x74, 0x02, 0xff, 0xe0, 0x48, 0x89, 0x50, 0x48], 0x48);
+        assert!(listing.gaps(0x1000).is_empty());
     }
 
     /// Of two stores before a return the last one counts; a loop that is never linked has no gaps.
