@@ -15,6 +15,8 @@
 #define HF_HOTSPOT_MAX_EXTRA 6
 /* Prologues are shorter than this. */
 #define HF_HOTSPOT_PROLOGUE_BYTES 16
+/* Instructions that lead to one. */
+#define HF_HOTSPOT_MAX_LEAD 10
 /* Instructions between the end of a frame and its return. */
 #define HF_HOTSPOT_MAX_END 6
 /* Instructions that take up what was pushed around a call. */
@@ -27,6 +29,9 @@ enum hf_hotspot_state {
 	HF_HOTSPOT_PUSHED = 2, /* rbp is, the return address above it */
 	HF_HOTSPOT_NO_RBP = 3, /* it stands, but rbp was not saved so far */
 	HF_HOTSPOT_IN_RDX = 4, /* the return address was popped into rdx */
+	/* BARE if there is an address of code at the stack pointer, where a frame that stands has
+	 * rbp: the byte of `pop rbp` that precedes may be another instruction's end. */
+	HF_HOTSPOT_BARE_IF_CODE = 5,
 };
 
 /* Does `add rsp, n` precede? */
@@ -43,15 +48,45 @@ static __always_inline int hf_hotspot_is_jump(const __u8 *b)
 	       (b[0] == 0x41 && b[1] == 0xff && (b[2] & 0xf8) == 0xe0);
 }
 
+/* How long an instruction is that may stand before a prologue; 0: it is none of these.
+ *   mov [rsp - n], eax                   touches the stack's pages, one for each that the frame has
+ *   mov r10, klass; cmp byte [r10 + d], n; je; cmp r15, [r10 + d]; je; jmp
+ *                                        of a class whose initialiser may run
+ * (generate_stack_overflow_check in assembler.cpp, clinit_barrier in macroAssembler_x86.cpp
+ * @ jdk-17+35; the same @ jdk-25+36.) */
+static __always_inline __u32 hf_hotspot_lead_bytes(const __u8 *b)
+{
+	if (b[0] == 0x89 && b[1] == 0x84 && b[2] == 0x24)
+		return 7;
+	if (b[0] == 0x49 && b[1] == 0xba)
+		return 10;
+	if (b[0] == 0x41 && b[1] == 0x80 && (b[2] == 0x7a || b[2] == 0xba))
+		return b[2] == 0x7a ? 5 : 8;
+	if (b[0] == 0x4d && b[1] == 0x3b && (b[2] == 0x7a || b[2] == 0xba))
+		return b[2] == 0x7a ? 4 : 7;
+	if (b[0] == 0x74)
+		return 2;
+	if (b[0] == 0x0f && b[1] == 0x84)
+		return 6;
+	return b[0] == 0xe9 ? 5 : 0;
+}
+
+/* jmp reg, jmp */
+static __always_inline int hf_hotspot_hands_on(const __u8 *b)
+{
+	return b[0] == 0xe9 || hf_hotspot_is_jump(b);
+}
+
 /* Prologues (MacroAssembler::verified_entry, C1_MacroAssembler::build_frame):
- *   [mov [rsp - n], eax]  push rbp  [mov rbp, rsp]  sub rsp, n
- *   sub rsp, n  mov [rsp + n - 16], rbp
+ *   [what leads to it]  push rbp  [mov rbp, rsp]  sub rsp, n
+ *   [what leads to it]  sub rsp, n  mov [rsp + n - 16], rbp
  * At w->pc in [entry, complete). */
 HF_STEP_FN int hf_hotspot_prologue(struct hf_walk *w)
 {
 	struct hf_hotspot_scratch *s;
-	__u32 at, i, push, sub, done;
+	__u32 at, i, from, lead, push, sub, done;
 	volatile __u32 *push_at, *sub_at;
+	__u8 *b;
 
 	if (!w)
 		return HF_HOTSPOT_STANDS;
@@ -59,19 +94,36 @@ HF_STEP_FN int hf_hotspot_prologue(struct hf_walk *w)
 	at = (__u32)(w->pc - s->entry);
 	if (w->pc <= s->entry)
 		return HF_HOTSPOT_BARE;
-	if (hf_read_lasting(w, s->code, 32, s->entry))
+	if (hf_read_lasting(w, s->code, sizeof(s->code), s->entry) &&
+	    hf_read_lasting(w, s->code, 32, s->entry))
 		return HF_HOTSPOT_STANDS;
-	/* From the last to the first, so that the first one is kept; in memory,
-	 * of whose numbers the verifier knows nothing. */
+	/* In memory, of whose numbers the verifier knows nothing. */
 	push_at = &s->base;
 	sub_at = &s->n;
+	*push_at = 0;
+	for (i = 0; i < HF_HOTSPOT_MAX_LEAD; i++) {
+		lead = *push_at;
+		hf_barrier(lead);
+		if (lead >= sizeof(s->code) - 12)
+			break;
+		*push_at = lead + hf_hotspot_lead_bytes(s->code + lead);
+	}
+	lead = *push_at;
+	if (lead >= sizeof(s->code) - 12)
+		lead = 0;
+	/* From the last to the first, so that the first one is kept. */
 	*push_at = ~0U;
 	*sub_at = ~0U;
 	for (i = HF_HOTSPOT_PROLOGUE_BYTES; i-- > 0;) {
-		if (s->code[i] == 0x55)
-			*push_at = i;
-		if (s->code[i] == 0x48 && (s->code[i + 1] & 0xfd) == 0x81 && s->code[i + 2] == 0xec)
-			*sub_at = i;
+		from = lead + i;
+		hf_barrier(from);
+		if (from >= sizeof(s->code) - 4)
+			continue;
+		b = s->code + from;
+		if (b[0] == 0x55)
+			*push_at = from;
+		if (b[0] == 0x48 && (b[1] & 0xfd) == 0x81 && b[2] == 0xec)
+			*sub_at = from;
 	}
 	push = *push_at;
 	sub = *sub_at;
@@ -85,7 +137,7 @@ HF_STEP_FN int hf_hotspot_prologue(struct hf_walk *w)
 	if (sub == ~0U || at <= sub)
 		return HF_HOTSPOT_BARE;
 	hf_barrier(sub);
-	done = sub + (s->code[(sub + 1) & 15] == 0x81 ? 7 : 4);
+	done = sub + (s->code[(sub + 1) & 63] == 0x81 ? 7 : 4);
 	/* mov [rsp + disp8], rbp is 5 bytes, with disp32 8 */
 	return at <= done ? HF_HOTSPOT_NO_RBP : HF_HOTSPOT_STANDS;
 }
@@ -173,8 +225,9 @@ HF_STEP_FN int hf_hotspot_is_gone(struct hf_walk *w)
  *   mov r10, [r15 + d]; test [r10], eax    10 to 15
  *   test [rip + d], eax            8, 9
  * Those of native methods: leave; [a poll;] cmp [r15 + d], 0; jne; ret. Where an exception is
- * handed on, or a stub hands on to what it found: add rsp, n; pop rbp; jmp, and pop rbp;
- * pop rdx; jmp reg, with the return address in rdx at last.
+ * handed on, or a stub hands on to what it found: add rsp, n; pop rbp; jmp [reg], without `add`
+ * in frames of two words, in others popf before it; and pop rbp; pop rdx; jmp reg, with the
+ * return address in rdx at last.
  * (remove_frame in macroAssembler_x86.cpp, generate_native_wrapper in
  * sharedRuntime_x86_64.cpp, TailJump in x86_64.ad @ jdk-17+35; the same @ jdk-25+36.)
  * With w->pc somewhere in a blob's code. */
@@ -197,11 +250,16 @@ HF_STEP_FN int hf_hotspot_epilogue(struct hf_walk *w)
 		return b[1] == 0xc3 || (b[1] == 0x49 && b[2] == 0x3b) ||
 			       (b[1] == 0x4d && b[2] == 0x8b && b[3] == 0x97) ||
 			       (b[1] == 0x85 && b[2] == 0x05) || b[1] == 0x5a ||
-			       (b[1] == 0xe9 && hf_hotspot_is_add_rsp(b))
+			       (hf_hotspot_hands_on(b + 1) &&
+				(hf_hotspot_is_add_rsp(b) || b[-1] == 0x9d || s->frame_bytes == 16))
 			   ? HF_HOTSPOT_PUSHED
 			   : HF_HOTSPOT_STANDS;
-	if (b[-1] == 0x5d && b[0] == 0xe9 && hf_hotspot_is_add_rsp(b - 1))
-		return HF_HOTSPOT_BARE;
+	if (b[-1] == 0x5d && hf_hotspot_hands_on(b)) {
+		if (hf_hotspot_is_add_rsp(b - 1))
+			return HF_HOTSPOT_BARE;
+		if (b[-2] == 0x9d || s->frame_bytes == 16)
+			return HF_HOTSPOT_BARE_IF_CODE;
+	}
 	if (b[-1] == 0x5d && b[0] == 0x5a)
 		return HF_HOTSPOT_BARE;
 	if (b[-1] == 0x5a && hf_hotspot_is_jump(b))
@@ -298,6 +356,18 @@ HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read)
 	return *bytes >> 31 ? 0 : *bytes;
 }
 
+/* Is an address of code at the stack pointer? */
+HF_STEP_FN int hf_hotspot_is_top_code(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+
+	if (!w)
+		return 0;
+	proc = hf_hotspot_table(w);
+	return proc && !hf_hotspot_stack(w, w->sp) &&
+	       hf_hotspot_is_code(proc, HF_HOTSPOT_SCRATCH(w)->value);
+}
+
 /* Was the last frame that was sent a method's? */
 static __always_inline int hf_hotspot_is_behind_method(struct hf_walk *w)
 {
@@ -367,6 +437,9 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 			state = hf_hotspot_prologue(w);
 		else {
 			state = hf_hotspot_epilogue(w);
+			if (state == HF_HOTSPOT_BARE_IF_CODE)
+				state =
+				    hf_hotspot_is_top_code(w) ? HF_HOTSPOT_BARE : HF_HOTSPOT_STANDS;
 			if (state == HF_HOTSPOT_STANDS)
 				pushed = hf_hotspot_pushed(w, pc, 1);
 		}

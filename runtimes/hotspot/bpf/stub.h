@@ -331,14 +331,63 @@ HF_STEP_FN int hf_hotspot_forwards(struct hf_walk *w)
 	return 1;
 }
 
-/* Is a leaf where the frame that its stub states does not stand: at its begin, or behind
- * the end? Then its caller is in scratch. */
+/* What follows, up to a jump that hands on, in which the frame is gone and the return address in
+ * rdx: mov reg, reg; mov reg, [r15 + d]; mov qword [r15 + d], n; jmp reg Around the pc stand the
+ * bytes of s->code, from s->code + 8 on. */
+HF_STEP_FN int hf_hotspot_is_handing_on(struct hf_walk *w)
+{
+	struct hf_hotspot_scratch *s;
+	volatile __u32 *at;
+	__u32 i, from, bytes;
+	__u8 *b;
+
+	if (!w)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	/* In memory, of whose numbers the verifier knows nothing. */
+	at = &s->n;
+	*at = 8;
+	for (i = 0; i < HF_HOTSPOT_MAX_END; i++) {
+		from = *at;
+		hf_barrier(from);
+		if (from >= sizeof(s->code) - 12)
+			return 0;
+		b = s->code + from;
+		if (hf_hotspot_is_jump(b))
+			return 1;
+		bytes = 0;
+		if ((b[0] & 0xf8) == 0x48 && (b[1] & 0xfd) == 0x89 && b[2] >= 0xc0)
+			bytes = 3;
+		else if ((b[0] & 0xfb) == 0x49 && b[1] == 0x8b && (b[2] & 7) == 7)
+			bytes = b[2] >> 6 == 1 ? 4 : 7;
+		else if (b[0] == 0x49 && b[1] == 0xc7 && (b[2] & 7) == 7)
+			bytes = b[2] >> 6 == 1 ? 8 : 11;
+		if (!bytes)
+			return 0;
+		*at = from + bytes;
+	}
+	return 0;
+}
+
+/* Is a leaf where its stub's begin or end says how its frame stands? Then its caller is in scratch.
+ *
+ *   sub rsp, n; mov [rsp + n - 8], rbp; ...        C2's; [push [rsp + d]; pop [rsp]]
+ *   push rdx; sub rsp, 8; mov [rsp], rbp; ...; mov rbp, [rsp]; add rsp, 8; pop rdx; ...; jmp reg
+ *                                                  where an exception is handed on, with the
+ *                                                  return address in rdx
+ *   push rbp; mov rbp, rsp; ...; leave; jmp        C1's: led by rbp until then
+ *
+ * (generate_exception_blob in cpu/x86/runtime_x86_64.cpp, StubAssembler::prologue in
+ * c1_Runtime1_x86.cpp, generate_throw_exception in stubGenerator_x86_64.cpp @ jdk-17+35; the same
+ * @ jdk-25+36.) */
 HF_STEP_FN int hf_hotspot_stub_end(struct hf_walk *w)
 {
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
-	__u32 begin, push;
-	int state;
+	int state, is_behind_leave, pops_rdx, pops_mem, hands_on;
+	__u32 push;
+	__u64 fp;
+	__u8 *b;
 
 	if (!w)
 		return 0;
@@ -347,13 +396,66 @@ HF_STEP_FN int hf_hotspot_stub_end(struct hf_walk *w)
 		return 0;
 	s = HF_HOTSPOT_SCRATCH(w);
 	state = hf_hotspot_epilogue(w);
-	if (state == HF_HOTSPOT_STANDS && w->pc - s->code_begin <= 8 &&
-	    !hf_read_lasting(w, s->code, 8, s->code_begin)) {
-		/* [mov [rsp - n], eax]; push rbp */
-		begin = (__u32)(w->pc - s->code_begin);
-		push = s->code[0] == 0x89 && s->code[1] == 0x84 ? 7 : 0;
-		if (s->code[push] == 0x55 && begin <= push + 1)
-			state = begin <= push ? HF_HOTSPOT_BARE : HF_HOTSPOT_PUSHED;
+	if (state == HF_HOTSPOT_BARE_IF_CODE)
+		state = !hf_hotspot_stack(w, w->sp) && hf_hotspot_is_code(proc, s->value)
+			    ? HF_HOTSPOT_BARE
+			    : HF_HOTSPOT_STANDS;
+	b = s->code + 8;
+	is_behind_leave = b[-1] == 0xc9 && hf_hotspot_hands_on(b);
+	pops_rdx = b[0] == 0x5a && hf_hotspot_is_add_rsp(b);
+	pops_mem = b[0] == 0x48 && b[1] == 0x8f;
+	hands_on = 0;
+	if (state == HF_HOTSPOT_STANDS)
+		hands_on = hf_hotspot_is_handing_on(w);
+	if (state == HF_HOTSPOT_STANDS && !hf_read_lasting(w, s->code, 32, s->code_begin)) {
+		b = s->code;
+		if (b[0] == 0x52) { /* push rdx */
+			if (w->pc == s->code_begin || hands_on)
+				state = HF_HOTSPOT_IN_RDX;
+			else if (pops_rdx)
+				state = HF_HOTSPOT_BARE;
+			b++;
+		}
+		s->entry = s->code_begin + (b - s->code);
+		if (state == HF_HOTSPOT_STANDS && b[0] == 0x55 && b[1] == 0x48 &&
+		    ((b[2] == 0x8b && b[3] == 0xec) || (b[2] == 0x89 && b[3] == 0xe5))) {
+			fp = w->fp;
+			if (w->pc <= s->entry) {
+				state = HF_HOTSPOT_BARE;
+			} else if (w->pc - s->entry < 4) {
+				state = HF_HOTSPOT_PUSHED;
+			} else if (!(fp & 7) && fp >= w->sp && fp + 16 - w->sp <= s->frame_bytes &&
+				   !hf_hotspot_stack(w, fp + 8) &&
+				   hf_hotspot_is_code(proc, s->value)) {
+				s->ra = s->value;
+				s->cfa = fp + 16;
+				if (hf_hotspot_stack(w, fp))
+					return 0;
+				s->fp = s->value;
+				return 1;
+			} else if (is_behind_leave) {
+				state = HF_HOTSPOT_BARE;
+			}
+		} else if (state == HF_HOTSPOT_STANDS && hf_hotspot_is_sub_rsp(b)) {
+			if (w->pc - s->entry < HF_HOTSPOT_PROLOGUE_BYTES)
+				state = hf_hotspot_prologue(w);
+			if (state == HF_HOTSPOT_STANDS) {
+				s->cfa = w->sp + s->frame_bytes + (pops_mem ? 8 : 0);
+				if (hf_hotspot_stack(w, s->cfa - 16))
+					return 0;
+				s->fp = s->value;
+				if (hf_hotspot_stack(w, s->cfa - 8))
+					return 0;
+				s->ra = s->value;
+				return hf_hotspot_is_code(proc, s->ra);
+			}
+		} else if (state == HF_HOTSPOT_STANDS && w->pc - s->entry <= 8) {
+			/* [mov [rsp - n], eax]; push rbp */
+			push = b[0] == 0x89 && b[1] == 0x84 ? 7 : 0;
+			if (b[push] == 0x55 && w->pc - s->entry <= push + 1)
+				state =
+				    w->pc - s->entry <= push ? HF_HOTSPOT_BARE : HF_HOTSPOT_PUSHED;
+		}
 	}
 	s->fp = w->fp;
 	s->cfa = w->sp + 8;
@@ -364,7 +466,9 @@ HF_STEP_FN int hf_hotspot_stub_end(struct hf_walk *w)
 		w->sp -= 8;
 		return hf_hotspot_is_code(proc, s->ra);
 	}
-	if (state == HF_HOTSPOT_PUSHED) {
+	if (state == HF_HOTSPOT_NO_RBP) {
+		s->cfa = w->sp + s->frame_bytes;
+	} else if (state == HF_HOTSPOT_PUSHED) {
 		if (hf_hotspot_stack(w, w->sp))
 			return 0;
 		s->fp = s->value;

@@ -1,10 +1,13 @@
 // C1's code in the stubs that have no frame of their own: slow_subtype_check is called with what it keeps
-// pushed, unwind_exception and forward_exception are jumped to when the frame that threw is gone.
+// pushed, unwind_exception and forward_exception are jumped to when the frame that threw is gone. C2's jumps
+// so to rethrow, whose frame does not stand then, and hands exceptions to ExceptionBlob with what threw in rdx.
 //
 //   java -XX:TieredStopAtLevel=1 -XX:-Inline -cp DIR Frameless
 //
-// Calls: main to work; work to casts, outer and asks; casts to cast; outer to middle; middle to inner.
+// Calls: main to work; work to noise, casts, outer and asks; noise to noise; casts to cast; outer to middle; middle to inner.
 // `main` and `casts` never catch an exception, so that none of these stubs is right behind them.
+// `noise` leaves return addresses below the stack of all that is called after it: who looks at a wrong place
+// finds them.
 
 public class Frameless {
     interface A {}
@@ -50,9 +53,14 @@ public class Frameless {
         }
     }
 
+    static long noise(int depth, long x) {
+        return depth == 0 ? x : noise(depth - 1, x * 31 + depth) + 1;
+    }
+
     static void work() {
         casts();
         for (int i = 0; i < 20; i++) {
+            sink += noise(18 + i % 4, i);
             try {
                 sink += outer(3);
             } catch (Exception thrown) {
