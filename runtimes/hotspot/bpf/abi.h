@@ -63,6 +63,9 @@ enum hf_hotspot_range_kind {
 	/* Behind `leave`: at `at` the return address is popped into ra_reg;
 	 * sp_reg is the caller's stack pointer. */
 	HF_HOTSPOT_EXIT = 2,
+	/* Where an exception is handed on, from behind the call that asks for its handler: the
+	 * frame is gone, and up to `at` a word more is on the stack. */
+	HF_HOTSPOT_HANDS_ON = 3,
 };
 struct hf_hotspot_range {
 	__u32 start; /* bytes from interpreter_start */

@@ -8,6 +8,7 @@
 #define HF_HOTSPOT_INTERPRETED_H
 
 #include "hotspot/bpf/frame.h"
+#include "hotspot/bpf/compiled.h"
 #include "hotspot/bpf/tell.h"
 
 /* Emits a frame of the interpreter. method 0, bcp 0: not known. 0 if it had room. */
@@ -170,6 +171,30 @@ HF_STEP_FN int hf_hotspot_no_frame(struct hf_walk *w, __u32 n)
 	return hf_hotspot_move(w, cfa, ra, fp);
 }
 
+/* Where the interpreter hands an exception on to the caller of a method whose frame is gone: the
+ * return address is on top of the stack, the exception above it, and below it a word where the
+ * stack was aligned for the call that asks for the handler (generate_throw_exception in
+ * cpu/x86/templateInterpreterGenerator_x86.cpp @ jdk-17+35 and jdk-25+36). */
+HF_STEP_FN int hf_hotspot_handed_on(struct hf_walk *w, __u32 is_aligned)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 sp;
+
+	if (!w)
+		return HF_STEP_ENDED;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return HF_STEP_ENDED;
+	s = HF_HOTSPOT_SCRATCH(w);
+	sp = w->sp + (is_aligned ? 8 : 0);
+	if (hf_hotspot_stack(w, sp))
+		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	if (!hf_hotspot_is_code(proc, s->value))
+		return hf_hotspot_cut(w, HF_CUT_BAD_RETURN_ADDRESS);
+	return hf_hotspot_move(w, sp + 16, s->value, w->fp);
+}
+
 HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 {
 	__u64 sp, fp, slots, method, bcp, bcp_slot, cfa, ra;
@@ -186,11 +211,14 @@ HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 	s = HF_HOTSPOT_SCRATCH(w);
 	is_leaf = hf_hotspot_is_leaf(w);
 	at = (__u32)(w->pc - proc->interpreter_start);
-	if (is_leaf) {
+	/* Other methods' frames stand where they are called. */
+	if (is_leaf || !hf_hotspot_is_behind_method(w)) {
 		n = hf_hotspot_range(w, at);
 		hf_barrier(n);
+		if (n < HF_HOTSPOT_MAX_RANGES && proc->ranges[n].kind == HF_HOTSPOT_HANDS_ON)
+			return hf_hotspot_handed_on(w, at < proc->ranges[n].at);
 		/* push rax, push rbp, mov rbp, rsp: five bytes */
-		if (n < HF_HOTSPOT_MAX_RANGES &&
+		if (is_leaf && n < HF_HOTSPOT_MAX_RANGES &&
 		    (proc->ranges[n].kind == HF_HOTSPOT_EXIT || !proc->ranges[n].at ||
 		     at < proc->ranges[n].at + 5))
 			return hf_hotspot_no_frame(w, n);

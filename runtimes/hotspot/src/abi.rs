@@ -55,6 +55,7 @@ const _: () = {
 };
 pub const HF_HOTSPOT_ENTRY: hf_hotspot_range_kind = 1;
 pub const HF_HOTSPOT_EXIT: hf_hotspot_range_kind = 2;
+pub const HF_HOTSPOT_HANDS_ON: hf_hotspot_range_kind = 3;
 pub type hf_hotspot_range_kind = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(

@@ -508,6 +508,7 @@ impl Queue {
                 unfilled = at as u32..(at + codelet.len()) as u32;
             }
             exits(codelet, at as u32, &mut ranges);
+            hands_on(codelet, at as u32, &mut ranges);
             at += codelet.len();
         }
         ranges.sort_by_key(|range| range.start);
@@ -610,6 +611,31 @@ fn exits(codelet: &[u8], start: u32, ranges: &mut Vec<abi::hf_hotspot_range>) {
     }
 }
 
+/// Where an exception is handed on: [sub rsp, 8; call; add rsp, 8; jmp]; call; mov rbx, rax; pop rdx; pop rax;
+/// jmp rbx.
+fn hands_on(codelet: &[u8], start: u32, ranges: &mut Vec<abi::hf_hotspot_range>) {
+    const BEHIND: [u8; 7] = [0x48, 0x8b, 0xd8, 0x5a, 0x58, 0xff, 0xe3];
+    const ADD_RSP_8: [u8; 4] = [0x48, 0x83, 0xc4, 0x08];
+    /// A call by way of a register and a jump over it.
+    const BETWEEN_MAX_BYTES: usize = 18;
+    for (behind, _) in codelet.windows(BEHIND.len()).enumerate().filter(|(_, c)| *c == BEHIND) {
+        let from = behind.saturating_sub(ADD_RSP_8.len() + BETWEEN_MAX_BYTES);
+        let before = &codelet[from..behind];
+        let Some(add) = before.windows(ADD_RSP_8.len()).rposition(|code| code == ADD_RSP_8) else {
+            continue;
+        };
+        ranges.push(abi::hf_hotspot_range {
+            start: start + (from + add) as u32,
+            end: start + behind as u32 + 4, // mov rbx, rax; pop rdx
+            at: start + (from + add + ADD_RSP_8.len()) as u32,
+            kind: abi::HF_HOTSPOT_HANDS_ON as u8,
+            ra_reg: 0,
+            sp_reg: 0,
+            reserved: 0,
+        });
+    }
+}
+
 /// The archive of classes that was mapped at start (CDS): what lies in it is never anything else.
 fn archive(o: &Offsets, memory: &Memory, bias: u64) -> Range<u64> {
     let word = |at: Option<u64>| memory.u64(at?.wrapping_add(bias));
@@ -680,6 +706,25 @@ mod tests {
         check(&[0xc9, 0x5f, 0x48, 0x8b, 0xe2, 0xff, 0xe7], &[(1001, 1001, 1007, 5, 1)]);
         check(&[0xc9, 0xc3, 0x5f, 0x48, 0x8b], &[]);
         check(&[0xc9], &[]);
+    }
+
+    /// Where the interpreter hands an exception on: JDK 17's code.
+    #[test]
+    fn where_exceptions_are_handed_on_is_found() {
+        let code = [
+            0x50, 0x52, 0x48, 0x8b, 0xf2, 0x49, 0x8b, 0xff, 0xf7, 0xc4, 0x0f, 0x00, 0x00, 0x00,
+            0x0f, 0x84, 0x12, 0x00, 0x00, 0x00, 0x48, 0x83, 0xec, 0x08, 0xe8, 0xa4, 0x0a, 0xfa,
+            0x15, 0x48, 0x83, 0xc4, 0x08, 0xe9, 0x05, 0x00, 0x00, 0x00, 0xe8, 0x96, 0x0a, 0xfa,
+            0x15, 0x48, 0x8b, 0xd8, 0x5a, 0x58, 0xff, 0xe3,
+        ];
+        let found = |code: &[u8]| -> Vec<_> {
+            let mut ranges = Vec::new();
+            hands_on(code, 1000, &mut ranges);
+            ranges.iter().map(|range| (range.start, range.at, range.end)).collect()
+        };
+        assert_eq!(found(&code), [(1029, 1033, 1047)]);
+        assert_eq!(found(&code[..49]), []);
+        assert_eq!(found(&code[33..]), []);
     }
 
     /// Where the frame begins in a method entry.

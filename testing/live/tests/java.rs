@@ -718,14 +718,18 @@ fn stubs_without_a_frame() {
         ("noise", "noise"),
         ("work", "casts"),
         ("work", "outer"),
+        ("work", "passes"),
+        ("passes", "interpreted"),
         ("work", "asks"),
         ("casts", "cast"),
         ("outer", "middle"),
         ("middle", "inner"),
     ];
+    let exclude = "-XX:CompileCommand=exclude,Frameless::interpreted";
+    let mut handed_on = 0;
     for home in homes() {
         for level in ["-XX:TieredStopAtLevel=1", "-XX:TieredStopAtLevel=4"] {
-            let jvm = Jvm::start(&home, &scratch, &[level, "-XX:-Inline", "Frameless"]);
+            let jvm = Jvm::start(&home, &scratch, &[level, "-XX:-Inline", exclude, "Frameless"]);
             let what = format!("{} {level}", home.display());
             let profile = scratch.path("profile.firefox.json");
             jvm.record_with(4, &["-o", &profile.to_string_lossy()]);
@@ -736,6 +740,11 @@ fn stubs_without_a_frame() {
                     let Some(caller) = two[0].strip_prefix("Frameless.") else { continue };
                     if let Some(callee) = two[1].strip_prefix("Frameless.") {
                         assert!(calls.contains(&(caller, callee)), "{what}: {names:?}");
+                    }
+                    // The interpreter hands it on to whom it goes to.
+                    if two[1].contains("::exception_handler_for_return_address") {
+                        assert_ne!(caller, "main", "{what}: {names:?}");
+                        handed_on += u64::from(caller == "passes");
                     }
                 }
                 let stubs = [
@@ -764,6 +773,7 @@ fn stubs_without_a_frame() {
                             "Frameless.middle",
                             "Frameless.outer",
                             "Frameless.work",
+                            "Frameless.passes",
                             "Frameless.asks",
                         ],
                     };
@@ -774,6 +784,8 @@ fn stubs_without_a_frame() {
             assert!(!n.is_empty(), "{what}: no stub was met");
         }
     }
+    println!("{handed_on} handed on by the interpreter");
+    assert!(handed_on > 0, "nothing was handed on by the interpreter");
 }
 
 /// Where a frame does not stand where its size says, its callers are its own: behind the end of a native

@@ -2,9 +2,10 @@
 // pushed, unwind_exception and forward_exception are jumped to when the frame that threw is gone. C2's jumps
 // so to rethrow, whose frame does not stand then, and hands exceptions to ExceptionBlob with what threw in rdx.
 //
-//   java -XX:TieredStopAtLevel=1 -XX:-Inline -cp DIR Frameless
+//   java -XX:TieredStopAtLevel=1 -XX:-Inline -XX:CompileCommand=exclude,Frameless::interpreted -cp DIR Frameless
 //
-// Calls: main to work; work to noise, casts, outer and asks; noise to noise; casts to cast; outer to middle; middle to inner.
+// Calls: main to work; work to noise, casts, outer, passes and asks; noise to noise;
+// passes to interpreted; casts to cast; outer to middle; middle to inner.
 // `main` and `casts` never catch an exception, so that none of these stubs is right behind them.
 // `noise` leaves return addresses below the stack of all that is called after it: who looks at a wrong place
 // finds them.
@@ -45,6 +46,15 @@ public class Frameless {
         return middle(x) + 1;
     }
 
+    static int interpreted(int x) throws Exception {
+        if (x != 0) throw THROWN;
+        return x;
+    }
+
+    static int passes(int x) throws Exception {
+        return interpreted(x) + 1;
+    }
+
     static int asks(Object object) {
         try {
             return java.lang.reflect.Array.getLength(object);
@@ -63,6 +73,11 @@ public class Frameless {
             sink += noise(18 + i % 4, i);
             try {
                 sink += outer(3);
+            } catch (Exception thrown) {
+                sink++;
+            }
+            try {
+                sink += passes(3);
             } catch (Exception thrown) {
                 sink++;
             }
