@@ -332,7 +332,7 @@ HF_STEP_FN int hf_hotspot_forwards(struct hf_walk *w)
 }
 
 /* What follows, up to a jump that hands on, in which the frame is gone and the return address in
- * rdx: mov reg, reg; mov reg, [r15 + d]; mov qword [r15 + d], n; jmp reg Around the pc stand the
+ * rdx: mov reg, reg; mov reg, [r15 + d]; mov qword [r15 + d], n; jmp reg. Around the pc stand the
  * bytes of s->code, from s->code + 8 on. */
 HF_STEP_FN int hf_hotspot_is_handing_on(struct hf_walk *w)
 {
