@@ -732,7 +732,7 @@ fn stubs_without_a_frame() {
             let jvm = Jvm::start(&home, &scratch, &[level, "-XX:-Inline", exclude, "Frameless"]);
             let what = format!("{} {level}", home.display());
             let profile = scratch.path("profile.firefox.json");
-            jvm.record_with(4, &["-o", &profile.to_string_lossy()]);
+            jvm.record_with(4, &["-F", "499", "-o", &profile.to_string_lossy()]);
             let mut n = BTreeMap::new();
             for stack in firefox_stacks(&profile) {
                 let names: Vec<&str> = stack.iter().map(|frame| frame.name.as_str()).collect();
