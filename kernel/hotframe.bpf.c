@@ -359,12 +359,12 @@ _Static_assert(HF_STACK_OUTER_PAGES <= HF_STACK_MAX_PAGES, "a record has no more
  * and high; it is in TLS at -8 where Go's is the only thread-local variable, which it is without
  * cgo, and in x28 on arm64 (Go 1.3 to 1.26: runtime2.go's struct g, runtime/asm_amd64.s's settls
  * and cmd/link's tlsoffset, asm_arm64.s). Words that are anything else do not enclose sp. */
-static __always_inline __u64 hf_goroutine_top(struct hf_walk *w, __u64 thread, __u64 sp)
+static __always_inline __u64 hf_goroutine_top(struct hf_walk *w, __u64 sp)
 {
 	__u64 g = 0, bounds[2] = {};
 
 #if defined(__TARGET_ARCH_x86)
-	if (bpf_probe_read_user(&g, sizeof(g), (const void *)(thread - 8)))
+	if (bpf_probe_read_user(&g, sizeof(g), (const void *)(w->tp - 8)))
 		return 0;
 #else
 	g = w->regs[28];
@@ -374,38 +374,33 @@ static __always_inline __u64 hf_goroutine_top(struct hf_walk *w, __u64 thread, _
 	return bounds[0] <= sp && sp < bounds[1] ? bounds[1] : 0;
 }
 
-static __always_inline __u64 hf_thread_pointer(void)
-{
-#if defined(__TARGET_ARCH_x86)
-	return BPF_CORE_READ(bpf_get_current_task_btf(), thread.fsbase);
-#else
-	return 0;
-#endif
-}
-
 /* Where the thread's own stack ends; 0: it is not known. The main thread's is at start_stack;
  * another's at its thread control block, which glibc and musl put above it. */
-static __always_inline __u64 hf_own_stack(void)
+static __always_inline __u64 hf_own_stack(const struct hf_walk *w)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	if (task->pid == task->tgid)
 		return BPF_CORE_READ(task, mm, start_stack);
-	return hf_thread_pointer();
+#if defined(__TARGET_ARCH_x86)
+	return w->tp;
+#else
+	return 0;
+#endif
 }
 
 /* Sends the stack from sp up, and the end of the thread's own; returns its number, 0 if it
  * was not sent. */
 static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *counters, __u64 sp)
 {
-	__u64 now = w->sample.time_ns, own = hf_own_stack(), outer = 0, top, want, seq;
+	__u64 now = w->sample.time_ns, own = hf_own_stack(w), outer = 0, top, want, seq;
 	__u64 waiting, ring;
 	__u64 from = hf_first_page(sp & ~((__u64)HF_STACK_PAGE_BYTES - 1));
 	int sent;
 
 	top = own;
 	if (own <= sp || own - sp > HF_STACK_MAX_BYTES)
-		top = hf_goroutine_top(w, hf_thread_pointer(), sp);
+		top = hf_goroutine_top(w, sp);
 	want = HF_STACK_MAX_PAGES * HF_STACK_PAGE_BYTES;
 	if (top != own || own - from >= want)
 		outer = own;
