@@ -28,10 +28,11 @@
 //! `.debug_frame`) @ QEMU 7.2; Elf64_Ehdr, Elf64_Shdr, Elf64_Sym (System V gABI 4.3, chapter 4).
 //!
 //! # Not handled
-//! Lines and inlined functions: the images' DWARF is left out. `.debug_frame` of an `ET_REL` file, which
-//! nobody relocates. Code of an image that has entries, but neither one nor a function's symbol for it. An image that was freed and made
-//! again in the same place with the same bytes, with another in between, for which a sample was taken.
-//! Images in a format of the JIT's own (GDB's `jit-reader-load`).
+//! Lines and inlined functions: the images' DWARF is left out. `.debug_frame` of an `ET_REL` file,
+//! which nobody relocates. Code of an image that has entries, but neither one nor a function's
+//! symbol for it. An image that was freed and made again in the same place with the same bytes,
+//! with another in between, for which a sample was taken. Images in a format of the JIT's own
+//! (GDB's `jit-reader-load`).
 //!
 //! # Cost
 //! Two reads an entry while the list is gone through; about five an image, once: 50 µs for one of 6 KB. To
@@ -397,14 +398,19 @@ fn described(new: &Rewritten) -> Result<Vec<Range<u64>>, Refused> {
         if start >= end {
             continue;
         }
-        match code.last_mut() {
-            Some(last) if start <= last.end.saturating_add(PADDING_BYTES) => {
-                last.end = last.end.max(end);
-            }
-            _ => code.push(start..end),
-        }
+        append(&mut code, start..end);
     }
     Ok(code)
+}
+
+/// Adds what begins behind the others' begins: a range of its own, or the last one goes on.
+fn append(code: &mut Vec<Range<u64>>, next: Range<u64>) {
+    match code.last_mut() {
+        Some(last) if next.start <= last.end.saturating_add(PADDING_BYTES) => {
+            last.end = last.end.max(next.end);
+        }
+        _ => code.push(next),
+    }
 }
 
 /// A symbol of a function.
@@ -514,14 +520,7 @@ impl Rewritten {
         });
         others.append(code);
         others.sort_unstable_by_key(|range| (range.start, range.end));
-        for Range { start, end } in others {
-            match code.last_mut() {
-                Some(last) if start <= last.end.saturating_add(PADDING_BYTES) => {
-                    last.end = last.end.max(end);
-                }
-                _ => code.push(start..end),
-            }
-        }
+        others.into_iter().for_each(|range| append(code, range));
         is_cut
     }
 
