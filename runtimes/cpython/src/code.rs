@@ -6,11 +6,12 @@
 //!
 //! # How it works
 //! The loop links its frame into the thread state after it has begun and unlinks it before it ends:
-//! a store of a register at a known distance from the thread state. Between entry and the first such
-//! store, and between the last one and the return, the thread state still, or again, shows the
+//! a store of a register at a known distance from the thread state. Between entry and the first
+//! such store, and between the last one and the return, the thread state still, or again, shows the
 //! caller's frame. From the entry the straight path is followed up to such a store (its branches
-//! lead to errors, or what follows them does and returns); all paths behind a store count if they reach a return without another store and
-//! without a computed jump, which would be the dispatch of the next instruction.
+//! lead to errors, or what follows them does and returns); all paths behind a store count if they
+//! reach a return without another store and without a computed jump, which would be the dispatch of
+//! the next instruction.
 //!
 //! # Sources
 //! Python/ceval.c `_PyEval_EvalFrameDefault` @ v3.6.15 to v3.14.0 (`tstate->frame = f`, `tstate->cframe
