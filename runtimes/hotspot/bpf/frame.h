@@ -130,4 +130,21 @@ static __always_inline int hf_hotspot_cut(struct hf_walk *w, __u8 why)
 	return HF_STEP_ENDED;
 }
 
+/* Was the last frame that was sent a method's? */
+static __always_inline int hf_hotspot_is_behind_method(struct hf_walk *w)
+{
+	const __u64 frame = (__u64)HF_FRAME_DYNAMIC << HF_FRAME_KIND_SHIFT |
+			    (__u64)HF_RUNTIME_HOTSPOT << HF_FRAME_RUNTIME_SHIFT |
+			    1ULL << HF_FRAME_N_DATA_SHIFT;
+	__u32 at = w->n_words - 2;
+	__u64 word;
+
+	hf_barrier(at);
+	if (at >= HF_MAX_WORDS)
+		return 0;
+	word = w->words[at] & ~(0xfULL << HF_FRAME_FLAGS_SHIFT);
+	return word >> HF_FRAME_N_DATA_SHIFT == frame >> HF_FRAME_N_DATA_SHIFT &&
+	       (word >> HF_HOTSPOT_KIND_SHIFT & 0xf) != HF_HOTSPOT_STUB;
+}
+
 #endif /* HF_HOTSPOT_FRAME_H */

@@ -8,7 +8,6 @@
 #define HF_HOTSPOT_INTERPRETED_H
 
 #include "hotspot/bpf/frame.h"
-#include "hotspot/bpf/compiled.h"
 #include "hotspot/bpf/tell.h"
 
 /* Emits a frame of the interpreter. method 0, bcp 0: not known. 0 if it had room. */

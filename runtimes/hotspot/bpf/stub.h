@@ -396,6 +396,8 @@ HF_STEP_FN int hf_hotspot_stub_end(struct hf_walk *w)
 		return 0;
 	s = HF_HOTSPOT_SCRATCH(w);
 	state = hf_hotspot_epilogue(w);
+	/* hf_hotspot_is_top_code, written out: where it is called from here, the verifier sees more
+	 * states than it allows. */
 	if (state == HF_HOTSPOT_BARE_IF_CODE)
 		state = !hf_hotspot_stack(w, w->sp) && hf_hotspot_is_code(proc, s->value)
 			    ? HF_HOTSPOT_BARE

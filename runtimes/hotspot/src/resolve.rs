@@ -397,8 +397,9 @@ impl Resolver {
             return Err(if gone { Why::ProcessGone } else { Why::StalePointer });
         };
         let mut functions = Functions { process, epoch, met: Vec::new() };
+        let first = frames.len();
         let deltas = self.scopes(&mut functions, blob, pc, is_return, frames);
-        if deltas.is_none() {
+        if frames.len() == first {
             // Without debug information at this place: the method alone.
             let address =
                 memory.u64(blob + u64::from(o.nmethod_method)).ok_or(Why::StalePointer)?;
@@ -468,8 +469,8 @@ impl Resolver {
         Some(shared::mix(shared::mix(shared::HASH_SEED, class), own))
     }
 
-    /// Appends the scopes of a pc; `None`, and nothing, if it has none. Returned are the distances from
-    /// the blob of the pcs that have the same, if nothing is called there.
+    /// Appends the scopes of a pc; nothing if it has none. Returned are the distances from the blob of the
+    /// pcs that have the same, if nothing is called there; `None` where that is not known.
     fn scopes(
         &self,
         to: &mut Functions<'_>,
@@ -502,11 +503,7 @@ impl Resolver {
         let complete = u32::try_from(complete).unwrap_or(0);
         let deltas = delta(place.offsets.start.max(complete))?..delta(place.offsets.end)?;
         let first = frames.len();
-        let Some(mut scope) = place.scope else {
-            let method = memory.u64(blob + u64::from(o.nmethod_method))?;
-            frames.push(self.function(to, method, abi::HF_HOTSPOT_BCI_NONE)?);
-            return Some(deltas);
-        };
+        let Some(mut scope) = place.scope else { return Some(deltas) };
         for _ in 0..SCOPES_MAX {
             let record = debug.record(memory, scope)?;
             let mut reader = Reader::new(&record, o.excludes_zero);
