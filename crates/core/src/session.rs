@@ -15,25 +15,28 @@
 //! A known stack: one look-up. A slice: the walk (microseconds) and the rows it was missing
 //! (about 0.2 ms for 64 KiB of text, once).
 
-use crate::files::{FileId, Files, Reader, State};
+mod asking;
+mod slice;
+mod taken;
+
+pub use slice::read_text;
+
+use crate::files::{FileId, Files, State};
 use crate::jit::Jit;
-use crate::processes::{self, Mapping, Memory, NO_CGROUP, Processes};
-use crate::profile::{FRAME_INLINED, Kind};
-use crate::recording::{Exe, Incarnation, Question, Recording, Sample};
+use crate::processes::{self, Mapping, NO_CGROUP, Processes};
+use crate::recording::{Exe, Incarnation, Recording, Sample};
 use crate::registered::{Registered, Verdict};
-use crate::runtimes::{Asker, Runtimes};
+use crate::runtimes::Runtimes;
 use crate::segments::Segments;
 use crate::sideband::{self, Event};
 use crate::tables::{Tables, without_file};
-use crate::walk::{ReadUser, Stop, Walk};
+use crate::walk::{Stop, Walk};
+use asking::Asking;
 use hotframe_abi as abi;
-use hotframe_frames::{FrameInfo, FunctionInfo};
-use hotframe_objects::ReadAt as _;
-use hotframe_runtime::{Frame, Why};
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ops::Range;
+use slice::{Beyond, SliceReader, Stack};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
+use taken::{Taken, TakenSample, Taking};
 use zerocopy::FromBytes as _;
 
 /// Tables loaded for one walk at most: each is 64 KiB of text or a reading of maps.
@@ -120,79 +123,6 @@ pub enum Judgement {
 /// Judges walks: `None` once it judged all that it was to.
 pub type Auditor = Box<dyn FnMut(&AuditCase<'_>) -> Option<Judgement>>;
 
-/// Records of the ring that are gone through in order of time.
-enum Taken {
-    Sample(TakenSample),
-    Space(abi::hf_space_record),
-}
-
-struct TakenSample {
-    head: abi::hf_sample,
-    /// Of the session's words.
-    words: Range<usize>,
-    slice: Option<Box<(abi::hf_slice, Stack)>>,
-}
-
-impl Taken {
-    fn time_ns(&self) -> u64 {
-        match self {
-            Taken::Sample(sample) => sample.head.time_ns,
-            Taken::Space(space) => space.time_ns,
-        }
-    }
-
-    fn stack_bytes(&self) -> usize {
-        match self {
-            Taken::Sample(sample) => sample.slice.as_ref().map_or(0, |slice| slice.1.len()),
-            Taken::Space(_) => 0,
-        }
-    }
-}
-
-/// What the kernel half copied of a stack.
-struct Stack {
-    /// From the stack pointer up.
-    inner: Piece,
-    /// The outer end, where the inner piece does not reach it.
-    outer: Option<Piece>,
-}
-
-struct Piece {
-    addr: u64,
-    bytes: Vec<u8>,
-}
-
-impl Stack {
-    /// Bytes of all of it.
-    fn len(&self) -> usize {
-        self.inner.bytes.len() + self.outer.as_ref().map_or(0, |outer| outer.bytes.len())
-    }
-
-    /// What stands at an address of the process.
-    fn at(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
-        self.inner.at(addr, bytes).or_else(|| self.outer.as_ref()?.at(addr, bytes))
-    }
-}
-
-impl Piece {
-    fn of(addr: u64, bytes: &[u8]) -> Piece {
-        Piece { addr, bytes: bytes.to_vec() }
-    }
-
-    fn at(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
-        let at = usize::try_from(addr.checked_sub(self.addr)?).ok()?;
-        self.bytes.get(at..)?.get(..bytes)
-    }
-}
-
-/// It may hold anything that the program had on its stack: nothing of it outlives the walk.
-impl Drop for Piece {
-    fn drop(&mut self) {
-        self.bytes.fill(0);
-        std::hint::black_box(&mut self.bytes);
-    }
-}
-
 /// A recording under way.
 pub struct Session {
     /// Files of code.
@@ -231,16 +161,10 @@ pub struct Session {
     /// Stacks that lack frames of a runtime, by that and its reason: bytes of samples, so that no more
     /// than 65,280 can be told apart.
     lost: BTreeMap<(u8, u8), u64>,
-    stacks: HashMap<u64, Stack>,
-    slices: HashMap<u16, abi::hf_slice>,
-    /// By CPU, of the stack whose sample is yet to come.
-    parts: HashMap<u16, (abi::hf_sample, Vec<u64>)>,
     unpublished: HashSet<u32>,
     used: HashSet<(FileId, u32)>,
     sideband: Vec<sideband::Record>,
-    taken: Vec<Taken>,
-    /// Frame words of the samples that were taken.
-    words: Vec<u64>,
+    taking: Taking,
     /// Text whose rows are to be loaded before they are missed: of a process, from, to.
     ahead: VecDeque<(u32, u64, u64)>,
     /// Files of which that was done.
@@ -270,14 +194,10 @@ impl Session {
             auditor,
             not_judged: BTreeMap::new(),
             lost: BTreeMap::new(),
-            stacks: HashMap::new(),
-            slices: HashMap::new(),
-            parts: HashMap::new(),
             unpublished: HashSet::new(),
             used: HashSet::new(),
             sideband: Vec::new(),
-            taken: Vec::new(),
-            words: Vec::new(),
+            taking: Taking::default(),
             ahead: VecDeque::new(),
             was_ahead: HashSet::new(),
             now_ns: 0,
@@ -292,11 +212,11 @@ impl Session {
     /// Takes a record of the ring of this pass.
     pub fn record(&mut self, bytes: &[u8]) {
         let known = match bytes.first().map(|&kind| u32::from(kind)) {
-            Some(abi::HF_RECORD_SAMPLE) => self.take_sample(bytes),
-            Some(abi::HF_RECORD_PART) => self.take_part(bytes),
-            Some(abi::HF_RECORD_STACK) => self.take_stack(bytes),
-            Some(abi::HF_RECORD_SLICE) => self.take_slice(bytes),
-            Some(abi::HF_RECORD_SPACE) => self.take_space(bytes),
+            Some(abi::HF_RECORD_SAMPLE) => self.taking.sample(bytes),
+            Some(abi::HF_RECORD_PART) => self.taking.part(bytes),
+            Some(abi::HF_RECORD_STACK) => self.taking.stack(bytes),
+            Some(abi::HF_RECORD_SLICE) => self.taking.slice(bytes),
+            Some(abi::HF_RECORD_SPACE) => self.taking.space(bytes),
             Some(abi::HF_RECORD_TOLD) => self.take_told(bytes),
             _ => None,
         };
@@ -309,8 +229,8 @@ impl Session {
     /// mappings away. `now_ns` is CLOCK_MONOTONIC.
     fn apply(&mut self, now_ns: u64, until: Option<Instant>) {
         let mut events = std::mem::take(&mut self.sideband);
-        let mut taken = std::mem::take(&mut self.taken);
-        let mut words = std::mem::take(&mut self.words);
+        let mut taken = std::mem::take(&mut self.taking.taken);
+        let mut words = std::mem::take(&mut self.taking.words);
         events.sort_by_key(|event| event.time_ns);
         taken.sort_by_key(Taken::time_ns);
         let mut waiting_bytes: usize = taken.iter().map(Taken::stack_bytes).sum();
@@ -340,30 +260,22 @@ impl Session {
             {
                 // What happened after the next record waits with it.
                 self.sideband = events.collect();
-                for mut record in records {
-                    if let Taken::Sample(sample) = &mut record {
-                        let from = self.words.len();
-                        let kept = words.get(sample.words.clone()).unwrap_or_default();
-                        self.words.extend_from_slice(kept);
-                        sample.words = from..self.words.len();
-                    }
-                    self.taken.push(record);
-                }
+                self.taking.wait(records, &words);
                 return;
             }
         }
         events.for_each(|event| self.event(event));
         drop(records);
-        self.taken = taken;
+        self.taking.taken = taken;
         words.clear();
         // What a crowded pass took is given back.
         words.shrink_to(WORDS_KEPT);
-        self.words = words;
+        self.taking.words = words;
     }
 
     /// Records wait for the next pass.
     pub fn is_behind(&self) -> bool {
-        !self.taken.is_empty()
+        !self.taking.taken.is_empty()
     }
 
     fn event(&mut self, record: sideband::Record) {
@@ -492,10 +404,7 @@ impl Session {
                 segments.put_away(&mut self.recording);
             }
         }
-        // A stack whose sample was lost never finds its slice.
-        if self.stacks.len() > 64 {
-            self.stacks.clear();
-        }
+        self.taking.forget_lost();
     }
 
     /// Looks at processes in whose generated code a sample was taken that nothing covers.
@@ -557,74 +466,10 @@ impl Session {
         changed
     }
 
-    fn take_space(&mut self, bytes: &[u8]) -> Option<()> {
-        self.taken.push(Taken::Space(abi::hf_space_record::read_from_bytes(bytes).ok()?));
-        Some(())
-    }
-
     /// At once, not in order of time: it says whose it is.
     fn take_told(&mut self, bytes: &[u8]) -> Option<()> {
         let (head, _) = abi::hf_told::read_from_prefix(bytes).ok()?;
         self.runtimes.told(&head, bytes);
-        Some(())
-    }
-
-    fn take_stack(&mut self, bytes: &[u8]) -> Option<()> {
-        let (head, rest) = abi::hf_stack::read_from_prefix(bytes).ok()?;
-        let bytes = rest.get(..head.n_bytes as usize)?;
-        let piece = Piece::of(head.addr, bytes);
-        match self.stacks.entry(head.seq) {
-            Entry::Occupied(mut stack) => stack.get_mut().outer = Some(piece),
-            Entry::Vacant(none) => {
-                none.insert(Stack { inner: piece, outer: None });
-            }
-        }
-        Some(())
-    }
-
-    fn take_slice(&mut self, bytes: &[u8]) -> Option<()> {
-        let slice = abi::hf_slice::read_from_bytes(bytes).ok()?;
-        self.slices.insert(slice.sample.cpu, slice);
-        Some(())
-    }
-
-    fn take_part(&mut self, bytes: &[u8]) -> Option<()> {
-        let (head, words) = sample_words(bytes)?;
-        let part = self.parts.entry(head.cpu).or_insert((head, Vec::new()));
-        if !is_of(&part.0, &head) {
-            // The sample of those before was lost.
-            *part = (head, Vec::new());
-        }
-        if part.1.len() + words.len() > abi::HF_MAX_STACK_WORDS as usize {
-            self.parts.remove(&head.cpu);
-            return None;
-        }
-        part.1.extend(words);
-        Some(())
-    }
-
-    fn take_sample(&mut self, bytes: &[u8]) -> Option<()> {
-        let (mut head, words) = sample_words(bytes)?;
-        let before = self.parts.remove(&head.cpu).filter(|(part, _)| is_of(part, &head));
-        let before = before.map(|(_, words)| words).unwrap_or_default();
-        head.n_words = u16::try_from(before.len() + words.len())
-            .ok()
-            .filter(|&n| u32::from(n) <= abi::HF_MAX_STACK_WORDS)?;
-        if head.n_kernel > head.n_words || u32::from(head.cut) >= abi::HF_CUT_COUNT {
-            return None;
-        }
-        let from = self.words.len();
-        self.words.extend(before);
-        self.words.extend(words);
-        // A slice comes just before its sample, which is of the same CPU.
-        let slice = self
-            .slices
-            .remove(&head.cpu)
-            .filter(|slice| slice.sample.time_ns == head.time_ns && slice.sample.tid == head.tid);
-        let stack = slice.as_ref().and_then(|slice| self.stacks.remove(&slice.stack_seq));
-        let slice = slice.zip(stack).map(Box::new);
-        let words = from..self.words.len();
-        self.taken.push(Taken::Sample(TakenSample { head, words, slice }));
         Some(())
     }
 
@@ -751,8 +596,7 @@ impl Session {
         if self.processes.get(pid).is_none_or(|process| !process.is_complete) {
             self.processes.refresh(pid, now_ns, &mut self.files);
         }
-        let mut beyond =
-            Beyond { pid, memory: None, is_opened: false, last: None, signal_at: None };
+        let mut beyond = Beyond::of(pid);
         for _ in 0..MAX_LOADS_PER_WALK {
             if !self.publish(pid, now_ns) {
                 let process = self.processes.get(pid);
@@ -1085,219 +929,6 @@ impl Session {
     }
 }
 
-/// A record of a sample or of a part of it, and its words.
-fn sample_words(bytes: &[u8]) -> Option<(abi::hf_sample, impl ExactSizeIterator<Item = u64> + '_)> {
-    let (head, rest) = abi::hf_sample::read_from_prefix(bytes).ok()?;
-    let words = rest.get(..usize::from(head.n_words) * size_of::<u64>())?;
-    let (words, _) = words.as_chunks();
-    Some((head, words.iter().map(|&word| u64::from_ne_bytes(word))))
-}
-
-/// Is a part of this sample's stack?
-fn is_of(part: &abi::hf_sample, sample: &abi::hf_sample) -> bool {
-    part.time_ns == sample.time_ns && part.tid == sample.tid
-}
-
-/// Questions of one process, and where the answers go.
-struct Asking<'a> {
-    recording: &'a mut Recording,
-    of: hotframe_frames::Incarnation,
-    batch: &'a [Question],
-}
-
-impl Asker for Asking<'_> {
-    fn answer(&mut self, at: usize, named: Result<&[Frame], Why>) {
-        let Some(question) = self.batch.get(at) else { return };
-        match named {
-            Ok(frames) => self.recording.answer(question.id, &infos(&question.words, frames)),
-            Err(why) => self.recording.answer_unnamed(question.id, unnamed(why)),
-        }
-    }
-
-    fn answer_alike(&mut self, at: usize, words: &[u64]) -> bool {
-        let question = self.batch.get(at);
-        question.is_some_and(|question| self.recording.store.answer_alike(question.id, words))
-    }
-
-    fn find(&mut self, words: &[u64]) -> Option<Frame> {
-        let store = &mut self.recording.store;
-        let known = store.known_frame(self.of, words)?;
-        let function = store.function(known.function);
-        Some(Frame {
-            name: function.name.into(),
-            file: function.file.into(),
-            start_line: function.start_line,
-            ..Frame::default()
-        })
-    }
-
-    fn keep(&mut self, words: &[u64], frame: &Frame) {
-        // Without room the names are read again.
-        let frames = std::slice::from_ref(frame);
-        let _ = self.recording.store.learn(self.of, words, &infos(words, frames));
-    }
-}
-
-/// Frames of a runtime as the store takes them.
-fn infos<'a>(words: &[u64], frames: &'a [Frame]) -> Vec<FrameInfo<'a>> {
-    let head = abi::FrameWord(words.first().copied().unwrap_or_default());
-    let kind = Kind::of_runtime(head.runtime()) as u8;
-    frames
-        .iter()
-        .map(|frame| FrameInfo {
-            function: FunctionInfo {
-                name: &frame.name,
-                system_name: &[],
-                file: &frame.file,
-                start_line: frame.start_line,
-                kind,
-                module_path: &frame.module,
-                module_build_id: &[],
-            },
-            line: frame.line,
-            flags: if frame.inlined { FRAME_INLINED } else { 0 },
-        })
-        .collect()
-}
-
-fn unnamed(why: Why) -> hotframe_frames::Why {
-    match why {
-        Why::ProcessGone => hotframe_frames::Why::ProcessGone,
-        Why::StalePointer => hotframe_frames::Why::StalePointer,
-        Why::Unloaded => hotframe_frames::Why::Unloaded,
-        _ => hotframe_frames::Why::Unsupported,
-    }
-}
-
-/// User memory of a sample whose process goes on meanwhile: the stack that was copied, text from
-/// files, and, beyond the copy, the process itself.
-///
-/// What lies further out than the copy belongs to older frames, also where a program switches to
-/// another stack (coroutines do). They stand still as long as a frame further in does. So the
-/// process is read only while the outermost slot that the walk fetched from the copy (a return
-/// address or a saved frame pointer: a fetch begins at the slot it is for) is still in its memory,
-/// before and after; else the stack is cut there.
-///
-/// A signal's handler may have a stack of its own (`sigaltstack`), on which its frames stand long after it
-/// returned: what lies further away than a signal's frame is not read by their leave.
-///
-/// Generated code is read whatever the stack does: it outlives its calls, and is read only to see
-/// whether a call stands before an address. So is what a runtime's step says is lasting.
-struct SliceReader<'a> {
-    stack: &'a Stack,
-    mappings: &'a [Mapping],
-    files: &'a Files,
-    beyond: &'a mut Beyond,
-}
-
-/// What is known of the process's own memory: it outlasts the loading of tables, which interrupts a
-/// walk.
-struct Beyond {
-    pid: u32,
-    memory: Option<Memory>,
-    is_opened: bool,
-    /// The slot that was fetched last from the copy.
-    last: Option<u64>,
-    /// Where a signal's frame was that the walk has just left.
-    signal_at: Option<u64>,
-}
-
-/// How far above a signal's context the frame may be that it interrupted, if both are on one stack. The
-/// context with all registers that AMX has takes 11 KiB (Intel SDM vol. 1, 13.4).
-const SIGNAL_FRAME_MAX_BYTES: u64 = 64 << 10;
-
-impl SliceReader<'_> {
-    /// The process's own memory, opened at the first use.
-    fn memory(&mut self) -> Option<&Memory> {
-        if !self.beyond.is_opened {
-            self.beyond.is_opened = true;
-            self.beyond.memory = Memory::open(self.beyond.pid);
-        }
-        self.beyond.memory.as_ref()
-    }
-
-    /// Is this in executable memory that no file is behind?
-    fn is_generated(&self, addr: u64) -> bool {
-        let after = self.mappings.partition_point(|mapping| mapping.start <= addr);
-        let before = after.checked_sub(1).and_then(|at| self.mappings.get(at));
-        before.is_some_and(|mapping| mapping.file == 0 && addr < mapping.end)
-    }
-
-    /// Is the frame that led here still on the stack?
-    fn stands_still(&self, memory: &Memory) -> bool {
-        let mut now = [0; 8];
-        self.beyond.last.is_some_and(|slot| {
-            memory.read(slot, &mut now) && self.stack.at(slot, 8) == Some(now.as_slice())
-        })
-    }
-}
-
-impl ReadUser for SliceReader<'_> {
-    fn read(&mut self, addr: u64, into: &mut [u8]) -> bool {
-        if let Some(bytes) = self.stack.at(addr, into.len()) {
-            into.copy_from_slice(bytes);
-            if into.len() >= 8 {
-                self.beyond.last = Some(addr);
-                self.beyond.signal_at = None;
-            }
-            return true;
-        }
-        if read_text(self.mappings, self.files, addr, into) {
-            return true;
-        }
-        self.memory();
-        let Some(memory) = &self.beyond.memory else { return false };
-        if self.is_generated(addr) {
-            return memory.read(addr, into);
-        }
-        if let Some(at) = self.beyond.signal_at {
-            if addr < at || addr - at >= SIGNAL_FRAME_MAX_BYTES {
-                return false;
-            }
-            self.beyond.signal_at = None;
-        }
-        let memory = self.beyond.memory.as_ref();
-        memory.is_some_and(|memory| {
-            self.stands_still(memory) && memory.read(addr, into) && self.stands_still(memory)
-        })
-    }
-
-    fn read_signal(&mut self, addr: u64, into: &mut [u8]) -> bool {
-        let is_read = self.read(addr, into);
-        self.beyond.signal_at = is_read.then_some(addr);
-        is_read
-    }
-
-    fn read_lasting(&mut self, addr: u64, into: &mut [u8]) -> bool {
-        if let Some(bytes) = self.stack.at(addr, into.len()) {
-            into.copy_from_slice(bytes);
-            return true;
-        }
-        read_text(self.mappings, self.files, addr, into)
-            || self.memory().is_some_and(|memory| memory.read(addr, into))
-    }
-}
-
-/// Reads bytes of text from the file that is mapped at `addr`.
-pub fn read_text(mappings: &[Mapping], files: &Files, addr: u64, into: &mut [u8]) -> bool {
-    let end = addr.saturating_add(into.len() as u64);
-    let Some(mapping) = mappings.iter().find(|mapping| mapping.start <= addr && end <= mapping.end)
-    else {
-        return false;
-    };
-    let Some(reader) = files.get(mapping.file).and_then(|file| file.reader()) else {
-        return false;
-    };
-    let offset = mapping.pgoff + (addr - mapping.start);
-    match reader {
-        // The vDSO's image begins where it is mapped.
-        Reader::Bytes(_) => {
-            matches!(reader.read_at(into, addr - mapping.start), Ok(n) if n == into.len())
-        }
-        Reader::File(_) => matches!(reader.read_at(into, offset), Ok(n) if n == into.len()),
-    }
-}
-
 /// A stack's hash where the kernel half's is another stack's: words were left out or replaced here.
 fn hash_of(seed: u64, words: &[u64]) -> u64 {
     let mix =
@@ -1307,48 +938,10 @@ fn hash_of(seed: u64, words: &[u64]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::slice::Piece;
     use super::*;
     use crate::tables::OwnMemory;
     use zerocopy::{FromZeros as _, IntoBytes as _};
-
-    /// The process's own memory is read while what was copied of the stack still stands there, but not
-    /// where a signal's handler, on a stack of its own, is all that stands.
-    #[test]
-    fn a_handlers_stack_does_not_vouch_for_another() {
-        let inner: Vec<u64> = (0..64).collect();
-        let outer = vec![7u64; 1 << 18];
-        let word = |of: &Vec<u64>, at: usize| &raw const of[at] as u64;
-        let (copied, near, far) = (word(&inner, 0), word(&inner, 60), word(&outer, 1 << 17));
-        let stack = Stack { inner: Piece::of(copied, inner[..32].as_bytes()), outer: None };
-        let files = Files::default();
-        let mut beyond = Beyond {
-            pid: std::process::id(),
-            memory: None,
-            is_opened: false,
-            last: None,
-            signal_at: None,
-        };
-        let mut reader =
-            SliceReader { stack: &stack, mappings: &[], files: &files, beyond: &mut beyond };
-        let read = |reader: &mut SliceReader<'_>, addr: u64| {
-            let mut value = [0; 8];
-            reader.read(addr, &mut value).then(|| u64::from_le_bytes(value))
-        };
-        let interrupted =
-            |reader: &mut SliceReader<'_>| assert!(reader.read_signal(copied, &mut [0; 17 * 8]));
-        assert_eq!(read(&mut reader, copied), Some(0));
-        assert_eq!(read(&mut reader, near), Some(60));
-        assert_eq!(read(&mut reader, far), Some(7));
-        interrupted(&mut reader);
-        assert_eq!(read(&mut reader, far), None);
-        assert_eq!(read(&mut reader, far), None);
-        // On the same stack; whatever comes after it is called as ever.
-        assert_eq!(read(&mut reader, near), Some(60));
-        assert_eq!(read(&mut reader, far), Some(7));
-        interrupted(&mut reader);
-        assert_eq!(read(&mut reader, copied + 8), Some(1));
-        assert_eq!(read(&mut reader, far), Some(7));
-    }
 
     fn record(kind: u32, cpu: u16, time_ns: u64, words: &[u64]) -> Vec<u8> {
         let mut head = abi::hf_sample::new_zeroed();
@@ -1396,6 +989,18 @@ mod tests {
             .collect();
         depths.sort_unstable();
         assert_eq!(depths, [1, 7]);
+    }
+
+    /// What is no record is counted, and so is one that is shorter than it says.
+    #[test]
+    fn bad_records() {
+        let mut session = Session::new(Tables::new(Box::new(OwnMemory::new(1 << 20))), None);
+        (0..=u8::MAX).for_each(|kind| session.record(&[kind, 0, 0]));
+        session.record(&[]);
+        let sample = record(abi::HF_RECORD_SAMPLE, 0, 10, &[1]);
+        session.record(&sample[..sample.len() - 1]);
+        session.end_pass(100, None);
+        assert_eq!((session.counts.samples, session.counts.bad_records), (0, 258));
     }
 
     /// A stack from which the independent unwinder differs counts as cut in every figure: the books', its
@@ -1482,25 +1087,6 @@ mod tests {
         }
     }
 
-    /// Two pieces of one number are one stack with a gap; another number is another stack.
-    #[test]
-    fn pieces_of_a_stack() {
-        let mut session = Session::new(Tables::new(Box::new(OwnMemory::new(1 << 20))), None);
-        for (seq, addr, byte) in [(3, 0x1000, 1), (3, 0x9000, 2), (4, 0x1000, 3)] {
-            let mut head = abi::hf_stack::new_zeroed();
-            (head.type_, head.seq, head.addr) = (abi::HF_RECORD_STACK as u8, seq, addr);
-            head.n_bytes = 16;
-            // A record has room for whole pages, of which not all could be read.
-            session.record(&[head.as_bytes(), &[byte; 16], &[9; 8]].concat());
-        }
-        assert_eq!((session.stacks.len(), session.counts.bad_records), (2, 0));
-        let at = |seq: u64, addr| session.stacks[&seq].at(addr, 8).map(|bytes| bytes[0]);
-        assert_eq!((at(3, 0x1008), at(3, 0x9000), at(4, 0x1000)), (Some(1), Some(2), Some(3)));
-        let none = [(3, 0x1010), (3, 0x100c), (3, 0xff8), (3, 0x9010), (4, 0x9000), (3, u64::MAX)];
-        assert!(none.iter().all(|&(seq, addr)| at(seq, addr).is_none()));
-        assert_eq!(session.stacks[&3].len(), 32);
-    }
-
     /// Of a process that maps more than fits it is said, once it is published.
     #[test]
     fn a_crowded_process() {
@@ -1549,19 +1135,5 @@ mod tests {
         child.wait().expect("it ends");
         assert_eq!(cut(child.id(), false), abi::HF_CUT_PROCESS_GONE);
         assert_eq!(cut(std::process::id(), true), abi::HF_CUT_BUDGET);
-    }
-
-    /// No number of parts makes a stack longer than any that is walked.
-    #[test]
-    fn parts_are_bounded() {
-        let mut session = Session::new(Tables::new(Box::new(OwnMemory::new(1 << 20))), None);
-        let words = vec![1; abi::HF_MAX_WORDS as usize];
-        let part = record(abi::HF_RECORD_PART, 0, 10, &words);
-        let max = abi::HF_MAX_STACK_WORDS / abi::HF_MAX_WORDS;
-        (0..max).for_each(|_| session.record(&part));
-        assert_eq!(session.counts.bad_records, 0);
-        session.record(&part);
-        assert_eq!(session.counts.bad_records, 1);
-        assert!(session.parts.is_empty());
     }
 }
