@@ -21,8 +21,8 @@
 mod survey;
 
 use crate::cli::Doctor as Options;
-use crate::record;
-use crate::record::now_ns;
+use crate::prepared::TIME_CAP_NS;
+use crate::this_process::{now_ns, own_pid_namespace};
 use anyhow::Context as _;
 use hotframe_abi as abi;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
@@ -285,8 +285,8 @@ impl Doctor {
 
     fn trial(&mut self, topic: &str, force: Fallbacks, is_required: bool) -> Option<Fallbacks> {
         let mut settings = abi::hf_config::new_zeroed();
-        settings.ns_inum = record::own_pid_namespace();
-        settings.time_cap_ns = record::TIME_CAP_NS;
+        settings.ns_inum = own_pid_namespace();
+        settings.time_cap_ns = TIME_CAP_NS;
         let config = Config {
             hz: 199,
             memory_bytes: 2 << 20,
@@ -410,7 +410,7 @@ impl Doctor {
     }
 
     fn namespaces(&mut self) {
-        if record::own_pid_namespace() == 0 {
+        if own_pid_namespace() == 0 {
             self.say("pid namespace", Level::Ok, "the host's: every process is seen");
         } else {
             let finding = self.say(

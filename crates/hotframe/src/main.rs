@@ -16,12 +16,14 @@ mod manual;
 mod memory;
 mod messages;
 mod output;
+mod prepared;
 mod record;
 mod sampler;
 mod signals;
 mod significance;
 mod stats;
 mod summary;
+mod this_process;
 mod top;
 mod view;
 

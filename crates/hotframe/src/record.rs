@@ -3,35 +3,32 @@
 //! In: options. Out: the files, the books, an exit code. Everything that can be wrong is found
 //! before anything is recorded; what was recorded is written even when one of the files cannot be.
 
+mod write;
+
 use crate::cli::Record as Options;
 use crate::command::{Handle, Target};
-use crate::memory::{Counts, Ledger, Resident};
-use crate::output::{Output, Place};
-use crate::sampler::{PASS, Sampler};
-use crate::stats::{Agent, Books, Document, Spilled};
-use crate::{Exit, audit, cli, doctor, filter, output, signals, summary};
+use crate::memory::{Counts, Ledger};
+use crate::output::Place;
+use crate::prepared::{Machine, Prepared, TIME_CAP_NS};
+use crate::sampler::Sampler;
+use crate::this_process::{Priority, now_ns, raise_descriptor_limit};
+use crate::{Exit, audit, doctor, filter, output, signals};
 use anyhow::Context as _;
-use hotframe_abi as abi;
 use hotframe_bpf::memory::Memory;
 use hotframe_bpf::ring::Ring;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
-use hotframe_core::by_function::ByFunction;
-use hotframe_core::jit::Jit;
 use hotframe_core::processes::goes_on;
-use hotframe_core::profile::{Meta, Profile};
+use hotframe_core::profile::Meta;
 use hotframe_core::recording::Recording;
-use hotframe_core::registered::Registered;
-use hotframe_core::resolve::{self, Sources};
 use hotframe_core::runtimes::Runtimes;
-use hotframe_core::segments::{Losses, Segments};
-use hotframe_core::session::{self, PATIENCE, Session};
-use hotframe_core::tables::{OwnMemory, Tables};
+use hotframe_core::segments::Segments;
+use hotframe_core::session::{PATIENCE, Session};
+use hotframe_core::tables::Tables;
 use hotframe_runtime::Kept;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use nix::time::{ClockId, clock_gettime};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 use std::ops::Bound;
@@ -39,107 +36,13 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use zerocopy::FromZeros as _;
+use std::time::Duration;
+use write::{Places, Wanted};
 
-/// How long the last frames of runtimes may take to be named: the rest says that it was late.
-const PENDING_NAMES: Duration = Duration::from_secs(10);
 /// How often CPUs coming and going are looked for.
 pub(crate) const CPUS_NS: u64 = 1_000_000_000;
 /// Targets that are looked at in a second.
 const LOOK_AFTER: usize = 64;
-/// Bytes of stacks that one CPU may send in a second.
-const SLICE_BYTES_PER_S: u64 = 16 << 20;
-/// Longest walk. A thousand cold frames take a fifth of it.
-pub(crate) const TIME_CAP_NS: u64 = 2_000_000;
-
-/// How `--memory` is divided. Every share is in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shares {
-    tables: u32,
-    ring: u32,
-    sideband_pages: usize,
-    profile: u64,
-}
-
-/// What of a machine decides how much is needed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Machine {
-    online_cpus: u64,
-    possible_cpus: u64,
-    /// What loading programs takes.
-    loading_bytes: u64,
-}
-
-impl Machine {
-    pub(crate) fn this() -> anyhow::Result<Machine> {
-        use hotframe_bpf::{events, kernel};
-        Ok(Machine {
-            online_cpus: events::online_cpus()?.len() as u64,
-            possible_cpus: events::n_possible_cpus()? as u64,
-            loading_bytes: kernel::loading_bytes(),
-        })
-    }
-
-    fn cpu_bytes(self, sideband_pages: usize) -> u64 {
-        // What the kernel half keeps; a side-band ring.
-        self.possible_cpus * u64::from(abi::HF_CPU_BYTES)
-            + self.online_cpus * (1 + sideband_pages as u64) * 4096
-    }
-}
-
-impl Shares {
-    /// hotframe itself: code, open files, what heap is not charged to others. What a load of programs
-    /// takes comes on top (`loading_bytes`), at any time, as a runtime may be met at any time.
-    const BASE: u64 = 18 << 20;
-    /// Maps whose size does not depend on anything.
-    const MAPS: u64 = 2 << 20;
-    const SIDEBAND_PAGES: usize = 64;
-    const TABLES_MIN: u64 = 2 << 20;
-    const PROFILE_MIN: u64 = 2 << 20;
-
-    /// The least that works: 24.25 MiB, 56 KiB for each possible CPU and 68 KiB for each online one, and
-    /// what a load takes, 8 MiB or more.
-    fn minimum(machine: Machine) -> u64 {
-        Self::BASE
-            + machine.loading_bytes
-            + Self::MAPS
-            + Self::TABLES_MIN
-            + Self::PROFILE_MIN
-            + (256 << 10)
-            + machine.cpu_bytes(16)
-    }
-
-    fn of(budget: u64, machine: Machine, hz: u32) -> Option<Shares> {
-        let minimum = Self::minimum(machine);
-        if budget < minimum {
-            return None;
-        }
-        let roomy = budget >= minimum + machine.cpu_bytes(Self::SIDEBAND_PAGES);
-        let sideband_pages = if roomy { Self::SIDEBAND_PAGES } else { 16 };
-        // A quarter of a second of samples of 600 bytes, and six of the largest stacks.
-        let wanted = u64::from(hz) * machine.online_cpus * 150 + (1536 << 10);
-        let mut ring = wanted.next_power_of_two().clamp(256 << 10, 64 << 20);
-        // What the least has for others is theirs.
-        let ring_max = (budget / 16).min(budget - minimum + (256 << 10));
-        while ring > 256 << 10 && ring > ring_max {
-            ring /= 2;
-        }
-        let rest = budget
-            - Self::BASE
-            - machine.loading_bytes
-            - Self::MAPS
-            - machine.cpu_bytes(sideband_pages)
-            - ring;
-        let tables = (rest * 2 / 5).clamp(Self::TABLES_MIN, 1 << 30) >> 20 << 20;
-        Some(Shares {
-            tables: tables as u32,
-            ring: ring as u32,
-            sideband_pages,
-            profile: rest.saturating_sub(tables),
-        })
-    }
-}
 
 /// What `HOTFRAME_FORCE` asks for: `tailcalls`, `no-arena`, `ring=BYTES`.
 #[derive(Debug, Default)]
@@ -168,11 +71,6 @@ impl Force {
         }
         Ok(force)
     }
-}
-
-pub(crate) fn now_ns() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
 /// Runs the subcommand.
@@ -303,66 +201,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What all that record begin with, checked.
-pub(crate) struct Prepared {
-    /// Bytes in all, and of these the profile's.
-    pub(crate) budget: u64,
-    pub(crate) profile_bytes: u64,
-    pub(crate) cgroups: Vec<filter::Cgroup>,
-    pub(crate) config: Config,
-}
-
-impl Prepared {
-    pub(crate) fn of(
-        sampled: &cli::Sampled,
-        machine: Machine,
-        force: Fallbacks,
-    ) -> anyhow::Result<Prepared> {
-        let (budget, shares) = memory_shares(&sampled.memory, machine, sampled.frequency)?;
-        let mut settings = abi::hf_config::new_zeroed();
-        settings.ns_inum = own_pid_namespace();
-        (settings.comms, settings.n_comms) = filter::comms(&sampled.comm)?;
-        filter::check_pids(&sampled.pid)?;
-        settings.filter_pids = (!sampled.pid.is_empty()).into();
-        let cgroups = filter::cgroups(&sampled.cgroup)?;
-        filter::set_cgroups(&mut settings, &cgroups)?;
-        settings.time_cap_ns = TIME_CAP_NS;
-        settings.slice_bytes_per_s = SLICE_BYTES_PER_S;
-        let config = Config {
-            hz: sampled.frequency,
-            memory_bytes: shares.tables,
-            ring_bytes: shares.ring,
-            sideband_pages: shares.sideband_pages,
-            settings,
-            force,
-        };
-        Ok(Prepared { budget, profile_bytes: shares.profile, cgroups, config })
-    }
-}
-
-fn memory_shares(text: &str, machine: Machine, hz: u32) -> anyhow::Result<(u64, Shares)> {
-    let budget = cli::size(text).ok_or_else(|| {
-        Exit::usage(format!("--memory {text}: expected bytes, or a number with K, M or G"))
-    })?;
-    let shares = Shares::of(budget, machine, hz).ok_or_else(|| {
-        let least = Shares::minimum(machine).div_ceil(1 << 20);
-        let n_cpus = machine.possible_cpus;
-        Exit::usage(format!("--memory {text}: at least {least}M are needed with {n_cpus} CPUs"))
-    })?;
-    Ok((budget, shares))
-}
-
 fn uname(field: impl Fn(&nix::sys::utsname::UtsName) -> String) -> String {
     nix::sys::utsname::uname().map_or_else(|_| String::new(), |name| field(&name))
-}
-
-pub(crate) fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 16), hard);
-    }
 }
 
 /// While hotframe names and writes, or waits for a command that does not end: the first signal of all,
@@ -395,40 +235,6 @@ fn abort_at_a_second_signal(signals: Arc<SignalFd>, command: Option<Arc<Handle>>
         crate::messages::line(format_args!(
             "hotframe: Ctrl-C ends nothing until all is written, for want of a thread: {cause}"
         ));
-    }
-}
-
-/// Inode of our pid namespace; 0 for the initial one (PROC_PID_INIT_INO, proc_ns.h @ v6.12).
-pub(crate) fn own_pid_namespace() -> u32 {
-    use std::os::unix::fs::MetadataExt as _;
-    const INITIAL: u64 = 0xEFFF_FFFC;
-    std::fs::metadata("/proc/self/ns/pid")
-        .ok()
-        .map(|meta| meta.ino())
-        .filter(|&inode| inode != INITIAL)
-        .map_or(0, |inode| inode as u32)
-}
-
-/// A higher priority for as long as there is something to read: on a machine with a hundred
-/// runnable tasks a reader that waits its turn loses samples. Naming and writing can wait.
-pub(crate) struct Priority(bool);
-
-impl Priority {
-    const NICE: i32 = -10;
-
-    /// Raises it, where that is allowed and nobody chose another.
-    pub(crate) fn raise() -> Priority {
-        use rustix::process::{getpriority_process, setpriority_process};
-        let is_ours = getpriority_process(None) == Ok(0);
-        Priority(is_ours && setpriority_process(None, Self::NICE).is_ok())
-    }
-}
-
-impl Drop for Priority {
-    fn drop(&mut self) {
-        if self.0 {
-            let _ = rustix::process::setpriority_process(None, 0);
-        }
     }
 }
 
@@ -550,13 +356,6 @@ pub(crate) fn ask_kernel(addresses: &[u64]) -> Option<Vec<Option<(String, String
             None
         }
     }
-}
-
-/// Where a recording goes.
-struct Places {
-    outputs: Vec<Output>,
-    stats: Option<Place>,
-    capture: Option<Place>,
 }
 
 /// A recording under way.
@@ -721,308 +520,6 @@ impl Recorder {
         }
         maps
     }
-
-    /// Names and writes everything; returns what failed. What recording needed is given back
-    /// first: naming and writing have its memory.
-    fn write(mut self, options: &Options, wanted: Wanted) -> anyhow::Result<Vec<anyhow::Error>> {
-        let shows_progress = !options.quiet && std::io::stderr().is_terminal();
-        self.name_last_frames(shows_progress);
-        let (Ended { counted, mut session, files, of_processes }, mut ledger) = self.end()?;
-        let mut progress = |done, all| {
-            if shows_progress {
-                crate::messages::progress(format_args!("naming: {done} of {all} files "));
-                if done == all {
-                    crate::messages::end_progress();
-                }
-            }
-        };
-        let mut named = name(&mut session, &files, of_processes, &mut ledger, &mut progress);
-        let mut failures = Vec::new();
-        if let Some(place) = &wanted.places.capture {
-            let recording = &session.recording;
-            let result = place.write(|out| {
-                hotframe_core::capture::write(recording, &mut *out)?;
-                Ok(())
-            });
-            failures.extend(result.err());
-        }
-        ledger.end_stage("naming");
-        let recording = std::mem::take(&mut session.recording);
-        let mut profile = resolve::build(recording, &files, wanted.meta, wanted.start_ns);
-        named.outcome.frames = resolve::count(&profile);
-        // What named the recording is not needed to write it.
-        drop(files);
-        session.jit = Jit::default();
-        session.kernel_symbols = BTreeMap::new();
-        ledger.end_stage("building");
-        let first = session.counts.first_user_stack_ns;
-        let agent = |ledger: &Ledger| {
-            let (memory, stages) = ledger.json(&named.memory);
-            Agent {
-                cpu_seconds: cpu_seconds(),
-                rss_peak_bytes: Resident::now().peak,
-                map_bytes: counted.map_bytes,
-                held_peak_bytes: ledger.held_peak_bytes(),
-                budget_bytes: wanted.budget_bytes,
-                first_sample_seconds: (first > 0)
-                    .then(|| first.saturating_sub(wanted.began_ns) as f64 / 1e9),
-                memory,
-                stages,
-            }
-        };
-        let runtimes = session.runtimes.report();
-        let without_runtime = session.without_runtime();
-        let stats = |agent: &Agent| {
-            Books {
-                ticks_expected: counted.ticks_expected,
-                ticks_halted: counted.ticks_halted,
-                sideband_lost: counted.sideband_lost,
-                kernel: &counted.counters,
-                counts: &session.counts,
-                without_runtime: &without_runtime,
-                not_judged: &session.not_judged,
-                outcome: &named.outcome,
-                agent,
-                tables: counted.tables,
-                runtimes: &runtimes,
-                losses: named.losses,
-                spilled: named.spilled.as_ref(),
-            }
-            .json()
-        };
-        let books = stats(&agent(&ledger));
-        let document = Document { books: &books, profile: &profile, outcome: &named.outcome };
-        let text = serde_json::to_string(&document).context("the books")?;
-        profile.stats = text;
-        let mut written = Vec::new();
-        for output in &wanted.places.outputs {
-            match output::write(output, &profile, options.address_only) {
-                Ok(()) => written.push(output.place.said()),
-                Err(cause) => failures.push(cause),
-            }
-        }
-        ledger.end_stage("writing");
-        // Once more, so that naming and writing are in it.
-        profile.stats = String::new();
-        let books = stats(&agent(&ledger));
-        if let Some(place) = &wanted.places.stats {
-            let document = Document { books: &books, profile: &profile, outcome: &named.outcome };
-            let result = place.write(|out| {
-                serde_json::to_writer_pretty(&mut *out, &document)?;
-                Ok(writeln!(out)?)
-            });
-            failures.extend(result.err());
-        }
-        if !options.quiet {
-            say(&profile, &books, &written);
-        }
-        Ok(failures)
-    }
-
-    /// Asks runtimes for the names of their frames that are still without, for [`PENDING_NAMES`].
-    fn name_last_frames(&mut self, shows_progress: bool) {
-        let until = Instant::now() + PENDING_NAMES;
-        loop {
-            let slice = Instant::now() + PASS;
-            let n_left = self.sampler.session.answer_questions(until.min(slice));
-            if n_left == 0 || Instant::now() >= until {
-                break;
-            }
-            if shows_progress {
-                crate::messages::progress(format_args!("naming: {n_left} frames of runtimes "));
-            }
-        }
-    }
-
-    /// Reads what was counted, and gives back the kernel half and what only unwinding needed.
-    fn end(mut self) -> anyhow::Result<(Ended, Ledger)> {
-        let kernel = &self.sampler.kernel;
-        let mut counted = Counted {
-            counters: kernel.counters()?,
-            ticks_expected: kernel.ticks_expected(),
-            ticks_halted: kernel.ticks_halted()?,
-            tables: self.sampler.session.tables.stats(),
-            sideband_lost: 0,
-            map_bytes: self.measure(),
-        };
-        self.ledger.end_stage("recording");
-        let Recorder { sampler, ledger, .. } = self;
-        let Sampler { kernel, ring, mut session, .. } = sampler;
-        session.tables = Tables::new(Box::new(OwnMemory::new(abi::HF_HEAP_OFF as usize)));
-        drop(ring);
-        drop(kernel);
-        // Of files and processes naming needs little.
-        let files = Sources::of(std::mem::take(&mut session.files));
-        let processes = std::mem::take(&mut session.processes);
-        counted.sideband_lost = processes.lost_events;
-        let of_processes = processes.problems().collect();
-        drop(processes);
-        session.jit.tell(session.registered.problems());
-        session.registered = Registered::default();
-        hotframe_alloc::trim();
-        Ok((Ended { counted, session, files, of_processes }, ledger))
-    }
-}
-
-/// What is to be written, and what of it was known before it was recorded.
-struct Wanted {
-    places: Places,
-    meta: Meta,
-    start_ns: u64,
-    /// When the program began.
-    began_ns: u64,
-    budget_bytes: u64,
-}
-
-/// What was counted while it was recorded.
-struct Counted {
-    counters: abi::hf_counters,
-    ticks_expected: u64,
-    ticks_halted: u64,
-    tables: hotframe_core::tables::TableStats,
-    sideband_lost: u64,
-    map_bytes: u64,
-}
-
-/// A recording whose unwinding is over.
-struct Ended {
-    counted: Counted,
-    session: Session,
-    files: Sources,
-    /// What went wrong with processes, by pid.
-    of_processes: Vec<(u32, String)>,
-}
-
-/// What came of naming.
-struct Named {
-    outcome: resolve::Outcome,
-    losses: Losses,
-    spilled: Option<Spilled>,
-    /// Who held how much of the recording when that was most.
-    memory: Vec<hotframe_frames::Report>,
-}
-
-/// Names what was recorded, with what was put away on disk.
-fn name(
-    session: &mut Session,
-    files: &Sources,
-    of_processes: Vec<(u32, String)>,
-    ledger: &mut Ledger,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Named {
-    let mut memory = session.recording.store.report();
-    let Session { segments, recording, counts, kernel_symbols, jit, .. } = session;
-    let input = resolve::Input {
-        files,
-        kernel_symbols,
-        jit,
-        debuginfod: hotframe_symbols::Debuginfod::from_environment(),
-        ask_kernel,
-    };
-    let mut problems = Vec::new();
-    let mut by_function = |recording: &mut Recording, words, limit_bytes| {
-        let (names, of_names) =
-            resolve::name_by_function(recording, words, limit_bytes, &input, &mut *progress);
-        problems = of_names;
-        names
-    };
-    let (losses, spilled) = gather(segments.take(), recording, counts, ledger, &mut by_function);
-    let mut outcome = resolve::name(recording, &input, progress);
-    for problem in problems {
-        // A file may have been read twice.
-        if !outcome.problems.contains(&problem) {
-            outcome.problems.push(problem);
-        }
-    }
-    if spilled.is_none() {
-        memory = recording.store.report();
-    }
-    for (pid, problem) in of_processes {
-        outcome.tell_of(pid, format!("process {pid}: {problem}"));
-    }
-    outcome.problems.extend(spilled.as_ref().and_then(|spilled| spilled.problem.clone()));
-    Named { outcome, losses, spilled, memory }
-}
-
-/// Reads back what was put away, if anything was, and leaves naming and writing their room. `name` is
-/// that of [`Segments::merge`].
-fn gather(
-    segments: Option<Segments>,
-    recording: &mut Recording,
-    counts: &mut session::Counts,
-    ledger: &mut Ledger,
-    name: &mut dyn FnMut(&mut Recording, Vec<u64>, u64) -> ByFunction,
-) -> (Losses, Option<Spilled>) {
-    let Some(mut segments) = segments.filter(|segments| !segments.is_empty()) else {
-        ledger.room_for_writing();
-        return (Losses::default(), None);
-    };
-    segments.put_away(recording);
-    // What could not be put away is lost, and the books say so: it left the kernel and reached no file.
-    let kept_back = std::mem::take(&mut recording.samples);
-    for &cut in &kept_back.cut {
-        counts.samples = counts.samples.saturating_sub(1);
-        let booked = match u32::from(cut) {
-            abi::HF_CUT_NONE => Some(&mut counts.whole),
-            _ => counts.cut.get_mut(usize::from(cut)),
-        };
-        if let Some(booked) = booked {
-            *booked = booked.saturating_sub(1);
-        }
-    }
-    *recording = Recording::default();
-    let merged = hotframe_frames::Budget::new(ledger.room_for_writing());
-    let losses;
-    (*recording, losses) = segments.merge(&merged, name);
-    counts.whole = counts.whole.saturating_sub(losses.shortened_whole);
-    let mut shortened = losses.shortened_whole;
-    for (cut, n) in counts.cut.iter_mut().zip(losses.shortened_cut) {
-        *cut = cut.saturating_sub(n);
-        shortened += n;
-    }
-    counts.cut[abi::HF_CUT_BUDGET as usize] += shortened;
-    ledger.measure(
-        "merged",
-        merged.used_bytes() + recording.samples.heap_bytes() as u64,
-        Counts { entries: segments.len() as u64, ..Counts::default() },
-    );
-    ledger.end_stage("merging");
-    let spilled = Spilled {
-        segments: segments.len() as u64,
-        bytes: segments.bytes(),
-        problem: segments.problem.take().map(|why| match kept_back.cut.len() {
-            0 => why,
-            n => format!("{why}: {n} samples are lost"),
-        }),
-    };
-    (losses, Some(spilled))
-}
-
-fn say(profile: &Profile, books: &serde_json::Value, written: &[String]) {
-    if profile.samples.time_ns.is_empty() {
-        crate::messages::line(format_args!("no samples: nothing that was to be recorded ran"));
-    } else {
-        crate::messages::part(format_args!("{}", summary::summary(profile, books)));
-    }
-    let files: Vec<&str> = written.iter().map(String::as_str).filter(|path| *path != "-").collect();
-    if !files.is_empty() {
-        crate::messages::line(format_args!("wrote {}", files.join(", ")));
-    }
-}
-
-/// User and system time of this process, in seconds.
-pub(crate) fn cpu_seconds() -> (f64, f64) {
-    use nix::sys::resource::{UsageWho, getrusage};
-    use nix::sys::time::TimeValLike as _;
-    // Naming and writing happen in this process; the only child is the recorded command, which is
-    // not ours.
-    let own = getrusage(UsageWho::RUSAGE_SELF).ok();
-    own.map_or((0.0, 0.0), |usage| {
-        (
-            usage.user_time().num_microseconds() as f64 / 1e6,
-            usage.system_time().num_microseconds() as f64 / 1e6,
-        )
-    })
 }
 
 #[cfg(test)]
@@ -1059,49 +556,5 @@ mod tests {
         assert_eq!(next_ones(&pids, 8, 3), [9, 3, 5]);
         assert_eq!(next_ones(&pids, 6, 64), [8, 9, 3, 5]);
         assert_eq!(next_ones(&BTreeSet::new(), 6, 64), [0; 0]);
-    }
-
-    /// The stated minimum works, one byte less does not, and the shares never exceed the budget.
-    #[test]
-    fn shares() {
-        // As the README states it, where the kernel's types are mapped and where 5.3 MiB of them are read.
-        let stated = |machine: Machine| {
-            (24 << 20)
-                + (256 << 10)
-                + machine.possible_cpus * (56 << 10)
-                + machine.online_cpus * (68 << 10)
-                + machine.loading_bytes
-        };
-        let machine = |possible_cpus, online_cpus, loading_bytes| Machine {
-            possible_cpus,
-            online_cpus,
-            loading_bytes,
-        };
-        let cpus = [(1, 1), (2, 2), (16, 16), (128, 2), (128, 128), (512, 64)];
-        let all = cpus.map(|(possible, online)| {
-            [8 << 20, (8 << 20) + 2 * 5_520_359].map(|loading| machine(possible, online, loading))
-        });
-        for machine in all.into_iter().flatten() {
-            let least = Shares::minimum(machine);
-            assert_eq!(least, stated(machine));
-            // The default is enough, but for hundreds of CPUs whose kernel's types are read.
-            assert!(least <= 60 << 20 || machine.possible_cpus > 128, "{machine:?}: {least}");
-            assert_eq!(Shares::of(least - 1, machine, 99), None);
-            for budget in [least, least + (1 << 20), 60 << 20, 200 << 20, 4 << 30] {
-                if budget < least {
-                    continue;
-                }
-                let shares = Shares::of(budget, machine, 99).expect("enough");
-                let sum = Shares::BASE
-                    + machine.loading_bytes
-                    + Shares::MAPS
-                    + u64::from(shares.tables)
-                    + u64::from(shares.ring)
-                    + shares.profile
-                    + machine.cpu_bytes(shares.sideband_pages);
-                assert!(sum <= budget + (1 << 20), "{machine:?}, {budget}: {shares:?}");
-                assert!(shares.ring.is_power_of_two());
-            }
-        }
     }
 }

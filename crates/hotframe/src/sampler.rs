@@ -3,7 +3,7 @@
 //! In: the loaded kernel half and its ring. Out: a [`Session`] that has gone through everything up to the last
 //! pass. A pass takes all side-band records first, then the ring up to where it stood before them.
 
-use crate::record::now_ns;
+use crate::this_process::now_ns;
 use hotframe_bpf::Kernel;
 use hotframe_bpf::ring::Ring;
 use hotframe_core::processes::goes_on;

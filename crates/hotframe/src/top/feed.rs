@@ -5,8 +5,10 @@
 use super::model::{Batch, Frame, Function, LATER, LATER_KERNEL, Stack, WINDOW_MAX};
 use crate::cli::Top as Options;
 use crate::filter;
-use crate::record::{self, CPUS_NS, Prepared, now_ns};
+use crate::prepared::{Machine, Prepared};
+use crate::record::{self, CPUS_NS};
 use crate::sampler::{PASS, Sampler};
+use crate::this_process::{self, now_ns};
 use hotframe_abi as abi;
 use hotframe_bpf::{Config, Fallbacks, Kernel};
 use hotframe_core::files::FileId;
@@ -120,10 +122,10 @@ const FILES_BYTES: usize = 4 << 20;
 impl Feed {
     /// Starts recording. Returns when the first tick may come, or says why none will.
     pub fn start(options: &Options) -> anyhow::Result<Feed> {
-        let machine = record::Machine::this()?;
+        let machine = Machine::this()?;
         let Prepared { profile_bytes, cgroups, config, .. } =
             Prepared::of(&options.sampled, machine, Fallbacks::default())?;
-        record::raise_descriptor_limit();
+        this_process::raise_descriptor_limit();
         // Stacks on one side, names on the other.
         let limit_bytes = profile_bytes / 2;
         let naming = options.names.naming();
@@ -236,7 +238,7 @@ impl Recorder {
         let mut began_ns = now_ns();
         let mut cpus_ns = began_ns + CPUS_NS;
         let mut own = own_cpu_seconds();
-        let _priority = record::Priority::raise();
+        let _priority = this_process::Priority::raise();
         while !stop.load(Ordering::Relaxed) {
             // Whoever waits for the end does not wait long.
             if let Err(cause) = self.sampler.wait(self.sampler.pause().min(PASS), None) {
@@ -394,7 +396,7 @@ impl Recorder {
 
 /// User and system time of this process so far.
 fn own_cpu_seconds() -> f64 {
-    let (user, system) = record::cpu_seconds();
+    let (user, system) = this_process::cpu_seconds();
     user + system
 }
 
