@@ -16,18 +16,6 @@
 //! the same frames (but where it is misled); those of runtimes by `testing/recorded/runtime.py`,
 //! which stops a running program until a stack fits what is wanted.
 //!
-//! # Format of `process.bin`
-//! gzip of little-endian fields. All counts are `u32`, strings and byte ranges are preceded by
-//! their length as `u32`.
-//!
-//! ```text
-//! "hfproc02"  arm64: u32 (0, 1)  regs: [u64; 33], by DWARF number, pc last (abi.h)
-//! tp: u64, where thread-local storage is ("hfproc01" has none)
-//! n mappings: start u64, end u64, pgoff u64, file u32 (1 + index into files; 0: anonymous)
-//! n files:    path, length u64, n ranges: offset u64, bytes
-//! n memory:   address u64, bytes
-//! ```
-//!
 //! # Not handled
 //! File bytes that were not read when the case was recorded are zeros, so that a reader which reads
 //! ahead differently still finds what it needs. One that needs more needs a new recording.
@@ -49,30 +37,29 @@
 //! # Cost
 //! A native case is some 120 KB, most of it libc's symbols and unwind entries, and takes milliseconds.
 
+mod damage;
+mod format;
 pub mod record;
+mod served;
+
+pub use damage::{Random, check_damaged, walk_damaged};
+pub use format::Error;
 
 use crate::processes::Mapping;
 use crate::runtimes;
 use crate::tables::{OwnMemory, Tables, without_file};
 use crate::walk::{ReadUser, Stop, Walk};
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt, RowSource};
 use hotframe_runtime::memory::RECORDED_UNIT_BYTES;
-use hotframe_runtime::{Attached, Frame, KNOWN_WORDS, Known, Outcome, RawFrame, Runtime, Why};
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use hotframe_runtime::{Frame, Runtime, Why};
+use served::RecordedRuntimes;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MAGIC: &[u8; 8] = b"hfproc02";
-/// Without `tp`.
-const MAGIC_OLD: &[u8; 8] = b"hfproc01";
-/// Bounds of what is read: a recording is foreign bytes like any other.
-const MAX_BYTES: u64 = 64 << 20;
-const MAX_ITEMS: usize = 65536;
 /// Tables loaded for one walk at most, as in a session.
 const MAX_LOADS: usize = 512;
 /// Memory of tables.
@@ -82,29 +69,6 @@ const FILE_PIECE_BYTES: u64 = 512;
 const MEMORY_PIECE_BYTES: u64 = RECORDED_UNIT_BYTES;
 /// What lies so far above the stack pointer is the stack's.
 const STACK_MAX_BYTES: u64 = 8 << 20;
-/// A walk of [`abi::HF_MAX_STEPS`] steps reads no more often: a step makes some tens of reads at most.
-const WALK_READS_MAX: u64 = abi::HF_MAX_STEPS as u64 * 128;
-/// Naming one frame reads no more often: 128 methods inlined into each other, each with a table of
-/// lines of 64 pages that is read twice.
-const FRAME_READS_MAX: u64 = 128 * 160;
-
-/// Why a recorded process cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// It does not begin like one.
-    #[error("not a recorded process")]
-    NotRecorded,
-    /// It ends early, or a count is above its bound.
-    #[error("damaged at byte {at} of a recorded process")]
-    Damaged {
-        /// Byte of the decompressed file.
-        at: usize,
-    },
-    /// It could not be read or decompressed.
-    #[error("reading a recorded process")]
-    Io(#[from] io::Error),
-}
 
 /// A file, as far as it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -290,13 +254,6 @@ impl Memory<'_> {
             .get(at)
             .is_some_and(|file| copy(&file.ranges, offset, into) == into.len())
     }
-}
-
-/// A runtime at work in a recorded process.
-struct Served {
-    runtime: &'static dyn Runtime,
-    bias: u64,
-    attached: Box<dyn Attached>,
 }
 
 /// One run over a recorded process.
@@ -562,92 +519,6 @@ impl RecordedProcess {
         });
         run.collect()
     }
-
-    /// Writes `process.bin`.
-    ///
-    /// # Errors
-    /// What compressing into memory says, which is nothing in practice.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        let mut plain = Vec::new();
-        self.encode(&mut plain);
-        let mut out = GzEncoder::new(Vec::new(), Compression::best());
-        out.write_all(&plain)?;
-        Ok(out.finish()?)
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-            out.extend((bytes.len() as u32).to_le_bytes());
-            out.extend(bytes);
-        }
-        out.extend(MAGIC);
-        out.extend(u32::from(self.arm64).to_le_bytes());
-        out.extend(self.regs.iter().flat_map(|reg| reg.to_le_bytes()));
-        out.extend(self.tp.to_le_bytes());
-        out.extend((self.mappings.len() as u32).to_le_bytes());
-        for mapping in &self.mappings {
-            for value in [mapping.start, mapping.end, mapping.pgoff] {
-                out.extend(value.to_le_bytes());
-            }
-            out.extend(mapping.file.to_le_bytes());
-        }
-        out.extend((self.files.len() as u32).to_le_bytes());
-        for file in &self.files {
-            bytes(out, file.path.as_bytes());
-            out.extend(file.len.to_le_bytes());
-            out.extend((file.ranges.len() as u32).to_le_bytes());
-            for (at, range) in &file.ranges {
-                out.extend(at.to_le_bytes());
-                bytes(out, range);
-            }
-        }
-        out.extend((self.memory.len() as u32).to_le_bytes());
-        for (at, range) in &self.memory {
-            out.extend(at.to_le_bytes());
-            bytes(out, range);
-        }
-    }
-
-    /// Reads `process.bin`.
-    ///
-    /// # Errors
-    /// [`Error::NotRecorded`], [`Error::Damaged`], [`Error::Io`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<RecordedProcess, Error> {
-        let mut plain = Vec::new();
-        GzDecoder::new(bytes).take(MAX_BYTES).read_to_end(&mut plain)?;
-        Self::decode(&plain)
-    }
-
-    fn decode(plain: &[u8]) -> Result<RecordedProcess, Error> {
-        let mut fields = Fields { bytes: plain, at: 0 };
-        let magic = fields.take(8).ok();
-        if magic != Some(MAGIC.as_slice()) && magic != Some(MAGIC_OLD.as_slice()) {
-            return Err(Error::NotRecorded);
-        }
-        let mut process = RecordedProcess { arm64: fields.u32()? == 1, ..Default::default() };
-        for reg in &mut process.regs {
-            *reg = fields.u64()?;
-        }
-        if magic == Some(MAGIC.as_slice()) {
-            process.tp = fields.u64()?;
-        }
-        for _ in 0..fields.count()? {
-            process.mappings.push(Mapping {
-                start: fields.u64()?,
-                end: fields.u64()?,
-                pgoff: fields.u64()?,
-                file: fields.u32()?,
-            });
-        }
-        for _ in 0..fields.count()? {
-            let path = String::from_utf8_lossy(fields.bytes()?).into_owned();
-            let len = fields.u64()?;
-            process.files.push(RecordedFile { path, len, ranges: fields.ranges()? });
-        }
-        process.memory = fields.ranges()?;
-        process.mappings.sort_by_key(|mapping| mapping.start);
-        Ok(process)
-    }
 }
 
 /// A frame of a runtime as a line of text.
@@ -663,193 +534,6 @@ fn render_frame(frame: &Frame) -> String {
         }
     }
     text
-}
-
-/// Functions that are known again, as the frame store knows them.
-#[derive(Default)]
-struct Remembered(RefCell<HashMap<[u64; KNOWN_WORDS], Frame>>);
-
-impl Known for Remembered {
-    fn find(&self, words: &[u64; KNOWN_WORDS]) -> Option<Frame> {
-        self.0.borrow().get(words).cloned()
-    }
-
-    fn keep(&self, words: &[u64; KNOWN_WORDS], frame: &Frame) {
-        self.0.borrow_mut().insert(*words, frame.clone());
-    }
-}
-
-/// Runtimes at work in a recorded process.
-struct RecordedRuntimes<'a> {
-    process: &'a RecordedProcess,
-    files: &'a [Traced],
-    memory: hotframe_runtime::Memory,
-    known: Remembered,
-    served: Vec<Served>,
-    problems: Vec<String>,
-    reads: Vec<u64>,
-}
-
-impl<'a> RecordedRuntimes<'a> {
-    /// Those of the registry that a file of the process is.
-    fn attach(
-        process: &'a RecordedProcess,
-        registry: &[&'static dyn Runtime],
-        files: &'a [Traced],
-        ends_after: u64,
-    ) -> RecordedRuntimes<'a> {
-        let memory = match registry {
-            [] => Vec::new(),
-            _ => process.memory.clone(),
-        };
-        let mut all = RecordedRuntimes {
-            process,
-            files,
-            memory: hotframe_runtime::Memory::recorded(memory),
-            known: Remembered::default(),
-            served: Vec::new(),
-            problems: Vec::new(),
-            reads: Vec::new(),
-        };
-        all.memory.end_after(ends_after);
-        if registry.is_empty() {
-            return all;
-        }
-        for (at, file) in files.iter().enumerate() {
-            let Ok(elf) = ElfFile::open(file as &dyn ReadAt) else { continue };
-            let mapping = process.mappings.iter().find(|mapping| mapping.file as usize == at + 1);
-            let Some(mapping) = mapping else { continue };
-            let Some(image) = elf.map_bias(mapping.start, mapping.pgoff) else { continue };
-            let bias = image.wrapping_sub(elf.image_base());
-            for recognised in runtimes::recognise(registry, &file.file.path, &elf) {
-                let runtime = recognised.runtime;
-                let attached = recognised.layout.and_then(|layout| {
-                    all.with(bias, |view| layout.attach(view)).map_err(|why| why.to_string())
-                });
-                match attached {
-                    Ok(attached) => all.served.push(Served { runtime, bias, attached }),
-                    Err(why) => all.problems.push(format!("{}: {why}", runtime.name())),
-                }
-            }
-        }
-        all
-    }
-
-    fn with<T>(&self, bias: u64, f: impl FnOnce(&hotframe_runtime::Process<'_>) -> T) -> T {
-        let make = || {
-            let mappings = self.process.mappings.iter();
-            let path = |file: u32| {
-                let at = (file as usize).checked_sub(1);
-                at.and_then(|at| self.files.get(at)).map(|file| file.file.path.clone())
-            };
-            mappings
-                .map(|mapping| hotframe_runtime::Mapping {
-                    start: mapping.start,
-                    end: mapping.end,
-                    pgoff: mapping.pgoff,
-                    path: path(mapping.file).unwrap_or_default(),
-                })
-                .collect()
-        };
-        let open = |wanted: &hotframe_runtime::Mapping| {
-            let mapping =
-                self.process.mappings.iter().find(|mapping| mapping.start == wanted.start)?;
-            let file = self.files.get((mapping.file as usize).checked_sub(1)?)?;
-            Some(Arc::new(file.clone()) as Arc<dyn ReadAt + Send + Sync>)
-        };
-        f(&hotframe_runtime::Process {
-            pid: 0,
-            bias,
-            memory: &self.memory,
-            naming: hotframe_runtime::Naming::default(),
-            known: &self.known,
-            mappings: &hotframe_runtime::Mappings::new(&make),
-            open: &open,
-        })
-    }
-
-    /// Names the frames of runtimes among the words.
-    fn name(&mut self, words: &[u64]) -> Vec<Result<Vec<Frame>, Why>> {
-        let mut all = Vec::new();
-        let mut at = 0;
-        while let Some(&head) = words.get(at) {
-            let head = abi::FrameWord(head);
-            let data = words.get(at + 1..at + 1 + head.n_data_words()).unwrap_or_default();
-            at += 1 + head.n_data_words();
-            if head.kind() != abi::HF_FRAME_DYNAMIC {
-                continue;
-            }
-            let raw = RawFrame { head, data, told: None };
-            let mut answer = Err(Why::ProcessGone);
-            let before = self.memory.reads();
-            let mut served = std::mem::take(&mut self.served);
-            for served in served.iter_mut().filter(|one| one.runtime.id() == head.runtime()) {
-                self.memory.forget();
-                let mut frames = Vec::new();
-                let outcome =
-                    self.with(served.bias, |view| served.attached.resolve(&raw, view, &mut frames));
-                match outcome {
-                    Outcome::Named => {
-                        answer = Ok(frames);
-                        break;
-                    }
-                    Outcome::Unnamed(why) => answer = Err(why),
-                }
-            }
-            self.served = served;
-            all.push(answer);
-            self.reads.push(self.memory.reads() - before);
-        }
-        all
-    }
-}
-
-struct Fields<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8], Error> {
-        let damaged = Error::Damaged { at: self.at };
-        let end = self.at.saturating_add(n);
-        let taken = self.bytes.get(self.at..end).ok_or(damaged)?;
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn u32(&mut self) -> Result<u32, Error> {
-        Ok(u32::from_le_bytes(self.take(4)?.try_into().unwrap_or_default()))
-    }
-
-    fn u64(&mut self) -> Result<u64, Error> {
-        Ok(u64::from_le_bytes(self.take(8)?.try_into().unwrap_or_default()))
-    }
-
-    fn count(&mut self) -> Result<usize, Error> {
-        let at = self.at;
-        Some(self.u32()? as usize).filter(|&n| n <= MAX_ITEMS).ok_or(Error::Damaged { at })
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], Error> {
-        let n = self.u32()?;
-        self.take(n as usize)
-    }
-
-    /// Ascending and disjoint, or it is damaged.
-    fn ranges(&mut self) -> Result<Vec<(u64, Vec<u8>)>, Error> {
-        let mut ranges = Vec::new();
-        let mut end = 0;
-        for _ in 0..self.count()? {
-            let at = self.at;
-            let start = self.u64()?;
-            let bytes = self.bytes()?.to_vec();
-            let next = start.checked_add(bytes.len() as u64);
-            end = next.filter(|_| start >= end).ok_or(Error::Damaged { at })?;
-            ranges.push((start, bytes));
-        }
-        Ok(ranges)
-    }
 }
 
 /// `testing/recorded` of this source tree.
@@ -937,179 +621,9 @@ pub fn check_recorded(runtimes: &[&'static dyn Runtime], kind: &str) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// Every recorded process of `testing/recorded/<kind>`, damaged in many ways, still ends: no panic, no
-/// walk and no name that takes more reads than the bounds allow. The same damage in every run;
-/// `MUTATIONS=100000` for a long one.
-///
-/// # Panics
-/// If a bound is passed, a case cannot be read, or there is none: for tests.
-pub fn check_damaged(runtimes: &[&'static dyn Runtime], kind: &str) {
-    let mut random = Random(4);
-    let (mut walks, mut named, mut differ) = (0, 0, 0);
-    for (_, process) in recorded_cases(kind) {
-        let whole = process.walk(runtimes);
-        for _ in 0..n_mutations(30) {
-            let edits: Vec<u8> = (0..random.below(8) * EDIT_BYTES + EDIT_BYTES)
-                .map(|_| random.next() as u8)
-                .collect();
-            let walked = walk_damaged(runtimes, &process, &edits);
-            walks += 1;
-            named += walked.named.iter().filter(|frames| frames.is_ok()).count();
-            differ += usize::from(walked != whole);
-        }
-    }
-    // Damage that is nowhere looked at, and damage after which nothing is left, would prove nothing.
-    assert!(differ * 8 > walks, "{differ} of {walks} walks were hit");
-    assert!(runtimes.is_empty() || named > walks, "{named} frames named in {walks} walks");
-}
-
-/// Walks a recorded process that was damaged as `edits` say, and checks the bounds.
-///
-/// # Panics
-/// If one is passed: for tests and fuzzing.
-pub fn walk_damaged(
-    runtimes: &[&'static dyn Runtime],
-    process: &RecordedProcess,
-    edits: &[u8],
-) -> Walked {
-    let mut damaged = process.clone();
-    for edit in edits.chunks_exact(EDIT_BYTES) {
-        damaged.damage(edit);
-    }
-    let run = damaged.run(runtimes, Course::Stopped);
-    check_walked(&run.walked);
-    assert!(run.walk_reads <= WALK_READS_MAX, "a walk made {} reads", run.walk_reads);
-    let frame_reads = run.walked.reads.iter().max().copied().unwrap_or_default();
-    assert!(frame_reads <= FRAME_READS_MAX, "a name took {frame_reads} reads");
-    run.walked
-}
-
-fn check_walked(walked: &Walked) {
-    assert!(walked.words.len() <= abi::HF_MAX_STACK_WORDS as usize);
-    assert!(u32::from(walked.cut) < abi::HF_CUT_COUNT);
-    for frames in walked.named.iter().flatten() {
-        assert!(!frames.is_empty() && frames.iter().all(|frame| !frame.name.is_empty()));
-    }
-}
-
-/// Bytes of an edit: what, where (6), with what (8), and one to spare.
-const EDIT_BYTES: usize = 16;
-
-impl RecordedProcess {
-    /// Damages one thing, mostly where it hurts.
-    fn damage(&mut self, edit: &[u8]) {
-        let byte = |at: usize| edit.get(at).copied().unwrap_or_default();
-        let word = |from: usize, n: usize| {
-            (from..from + n).rev().fold(0u64, |word, at| word << 8 | u64::from(byte(at)))
-        };
-        let (what, place, value) = (byte(0), word(1, 6), word(7, 8));
-        let pick = |n: usize| (place % n.max(1) as u64) as usize;
-        // A value that a pointer, a length or a count may have, or any.
-        let pieces = self.memory.len();
-        let inside = |memory: &[(u64, Vec<u8>)]| {
-            memory.get((value >> 32) as usize % pieces.max(1)).map_or(value, |(start, bytes)| {
-                start.wrapping_add((value % (bytes.len() as u64 + 16)) & !7)
-            })
-        };
-        let value = match byte(15) % 8 {
-            0 => 0,
-            1 => u64::MAX,
-            2 => i64::MAX as u64,
-            3 => value & 0xff,
-            4 => value & 0xffff_ffff,
-            5 | 6 => inside(&self.memory),
-            _ => value,
-        };
-        match what % 16 {
-            0 => {
-                let at = pick(self.regs.len());
-                if let Some(reg) = self.regs.get_mut(at) {
-                    *reg = value;
-                }
-            }
-            1 => {
-                let at = pick(self.regs.len());
-                if let Some(reg) = self.regs.get_mut(at) {
-                    *reg = reg.wrapping_add(value & 0xffff).wrapping_sub(0x8000);
-                }
-            }
-            2 if pieces != 0 => {
-                self.memory.remove(pick(pieces));
-            }
-            3 => {
-                let at = pick(pieces);
-                if let Some((_, bytes)) = self.memory.get_mut(at) {
-                    bytes.truncate((value % (bytes.len() as u64 + 1)) as usize);
-                }
-            }
-            4 => {
-                let at = pick(self.mappings.len());
-                if let Some(mapping) = self.mappings.get_mut(at) {
-                    match value % 3 {
-                        0 => mapping.file = value as u32 % (self.files.len() as u32 + 2),
-                        1 => mapping.pgoff = value,
-                        _ => mapping.end = mapping.start.saturating_add(value & 0xffff_ffff),
-                    }
-                }
-            }
-            5 => {
-                let at = pick(self.files.len());
-                if let Some(file) = self.files.get_mut(at) {
-                    let ranges = file.ranges.len();
-                    let range = file.ranges.get_mut((value >> 8) as usize % ranges.max(1));
-                    if let Some((_, bytes)) = range
-                        && !bytes.is_empty()
-                    {
-                        let at = (value >> 16) as usize % bytes.len();
-                        bytes[at] = value as u8;
-                    }
-                }
-            }
-            6 => self.tp = value,
-            what => {
-                let at = pick(pieces);
-                let Some((_, bytes)) = self.memory.get_mut(at) else { return };
-                let at = (place >> 16) as usize % bytes.len().max(1);
-                // Words stand at multiples of 8 mostly, halves at multiples of 4, and so on.
-                let len = [8, 8, 8, 4, 4, 2, 1, 1, 1][usize::from(what - 7)];
-                let at = at / len * len;
-                if let Some(target) = bytes.get_mut(at..at + len) {
-                    match what {
-                        13 => target[0] ^= 1 << (value & 7),
-                        _ => target.copy_from_slice(&value.to_le_bytes()[..len]),
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// SplitMix64 (Steele et al., OOPSLA 2014): the same mutations in every run.
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next number.
-    #[expect(clippy::should_implement_trait, reason = "it never ends, and nothing iterates it")]
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-}
-
-/// How many mutations of each case; `MUTATIONS=100000` for a long run.
-fn n_mutations(default: usize) -> usize {
-    std::env::var("MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::damage::{check_walked, n_mutations};
     use super::*;
     use hotframe_abi::SharedMemory as _;
 
