@@ -5,6 +5,7 @@
 
 pub mod by_function;
 pub mod capture;
+mod copied;
 pub mod files;
 pub mod jit;
 pub mod names;

@@ -10,12 +10,13 @@
 //! it. A pc outside of the known mappings lets `/proc/PID/maps` be read again, at most once in a
 //! time that doubles up to [`REREAD_MAX_NS`].
 
+use crate::copied;
 use crate::files::{FileId, Files, Identity, linked_path, root_device};
 use crate::sideband::Event;
 use crate::tables::Blob;
 use hotframe_abi as abi;
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::BufRead as _;
 use std::rc::Rc;
 
@@ -23,6 +24,12 @@ use std::rc::Rc;
 const REREAD_MIN_NS: u64 = 100_000_000;
 const REREAD_MAX_NS: u64 = 25_600_000_000;
 type Reread = crate::retry::Retry<REREAD_MIN_NS, REREAD_MAX_NS>;
+/// First wait before text that may have been copied is compared again, and how often it is: who copies it first
+/// maps the memory.
+const COPIED_MIN_NS: u64 = 10_000_000;
+const COPIED_TRIES: u32 = 8;
+/// Such parts of a process's text that are waited for.
+const COPIED_MAX: usize = 64;
 /// How long the mappings of a process that ended are kept for samples still on their way.
 const KEEP_EXITED_NS: u64 = 2_000_000_000;
 /// Processes that ended, each forked by the next, that are gone through for one that is there.
@@ -78,6 +85,10 @@ pub struct Process {
     /// The process that forked it, if it has executed nothing since; 0: not known.
     pub(crate) parent: u32,
     reread: Reread,
+    /// Text of files where anonymous code lies now: it may be, or become, a copy.
+    copied: Vec<Mapping>,
+    compare: crate::retry::Retry<COPIED_MIN_NS, REREAD_MAX_NS>,
+    n_compared: u32,
 }
 
 impl Process {
@@ -97,7 +108,27 @@ impl Process {
             cgroup: NO_CGROUP,
             parent: 0,
             reread: Reread::NOW,
+            copied: Vec::new(),
+            compare: crate::retry::Retry::NOW,
+            n_compared: 0,
         }
+    }
+}
+
+impl Process {
+    /// Text of files lies where anonymous code is now. True if there is any.
+    fn may_be_copied(&mut self, text: Vec<Mapping>) -> bool {
+        if text.is_empty() {
+            return false;
+        }
+        let first = text.first().map_or(0, |text| text.start);
+        let last = text.last().map_or(0, |text| text.end);
+        self.copied.retain(|old| old.end <= first || last <= old.start);
+        self.copied.extend(text);
+        self.copied.truncate(COPIED_MAX);
+        self.compare = crate::retry::Retry::NOW;
+        self.n_compared = 0;
+        true
     }
 }
 
@@ -112,6 +143,8 @@ pub struct Processes {
     pub dropped_blobs: Vec<Blob>,
     /// Of processes whose mappings did not all fit a blob, how many did not, at most.
     crowded: BTreeMap<u32, u64>,
+    /// Processes with text that may have been copied.
+    copying: BTreeSet<u32>,
     sweep_at_ns: u64,
 }
 
@@ -181,6 +214,13 @@ impl Processes {
                     pgoff: *pgoff,
                     file,
                 };
+                if mapping.file == 0 {
+                    let text = files_within(&process.mappings, mapping.start, mapping.end);
+                    if process.may_be_copied(text) {
+                        self.copying.insert(*pid);
+                    }
+                }
+                let process = self.entry(*pid);
                 let mappings = Rc::make_mut(&mut process.mappings);
                 let replaced = insert(mappings, mapping);
                 process.without_room += fit(mappings, |mapping| mapping.file == 0);
@@ -275,9 +315,18 @@ impl Processes {
             }
             process.reread.later(now_ns);
         }
-        let Some((mappings, without_room)) = read_maps(pid, files) else {
+        let Some(Maps { mut mappings, mut without_room, mut copied }) = read_maps(pid, files)
+        else {
             return false;
         };
+        if give_back(pid, &mut mappings, &mut copied, files) {
+            without_room += fit(&mut mappings, |mapping| mapping.file == 0);
+        }
+        let process = self.entry(pid);
+        process.copied.clear();
+        if process.may_be_copied(copied) {
+            self.copying.insert(pid);
+        }
         let process = self.entry(pid);
         process.is_complete = true;
         process.without_room = process.without_room.max(without_room);
@@ -288,6 +337,35 @@ impl Processes {
         process.mappings = Rc::new(mappings);
         process.is_dirty = true;
         true
+    }
+
+    /// Compares text that may have been copied to anonymous memory, if it is time to; what has been is of its file
+    /// again.
+    pub(crate) fn compare_copied(&mut self, pid: u32, now_ns: u64, files: &mut Files) {
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        if process.copied.is_empty() || !process.compare.is_due(now_ns) {
+            return;
+        }
+        process.compare.later(now_ns);
+        process.n_compared += 1;
+        let mappings = Rc::make_mut(&mut process.mappings);
+        if give_back(pid, mappings, &mut process.copied, files) {
+            process.without_room += fit(mappings, |mapping| mapping.file == 0);
+            process.is_dirty = true;
+        }
+        if process.n_compared >= COPIED_TRIES {
+            process.copied.clear();
+        }
+    }
+
+    /// Processes whose text it is time to compare.
+    pub(crate) fn take_copied(&mut self, now_ns: u64) -> Vec<u32> {
+        let processes = &self.processes;
+        self.copying.retain(|pid| processes.get(pid).is_some_and(|it| !it.copied.is_empty()));
+        // Of others nothing is known before a sample asks.
+        let is_due = |process: &Process| process.space_id != 0 && process.compare.is_due(now_ns);
+        let due = |pid: &&u32| processes.get(*pid).is_some_and(is_due);
+        self.copying.iter().filter(due).copied().collect()
     }
 
     /// So many mappings of a process found no room in what was published of it.
@@ -319,6 +397,7 @@ impl Processes {
             .map(|process| {
                 size_of::<(u32, Process)>()
                     + process.comm.capacity()
+                    + process.copied.capacity() * size_of::<Mapping>()
                     + process.mappings.capacity() * size_of::<Mapping>()
                         / Rc::strong_count(&process.mappings)
             })
@@ -351,6 +430,42 @@ fn insert(mappings: &mut Vec<Mapping>, new: Mapping) -> bool {
     replaced
 }
 
+/// Memory that holds a copy of text is its file's. What is none, or not yet, stays in `copied`. True if there is any.
+fn give_back(
+    pid: u32,
+    mappings: &mut Vec<Mapping>,
+    copied: &mut Vec<Mapping>,
+    files: &mut Files,
+) -> bool {
+    let n = copied.len();
+    if let Some(memory) = (n > 0).then(|| Memory::open(pid)).flatten() {
+        copied.retain(|text| {
+            files.open(text.file, pid, text.start, text.end);
+            let is_copy = copied::is_copy(&memory, files, text);
+            if is_copy {
+                insert(mappings, text.clone());
+            }
+            !is_copy
+        });
+    }
+    copied.len() < n
+}
+
+/// What is mapped of files between two addresses.
+fn files_within(mappings: &[Mapping], start: u64, end: u64) -> Vec<Mapping> {
+    let first = mappings.partition_point(|mapping| mapping.end <= start);
+    let within = mappings.get(first..).unwrap_or_default().iter();
+    within
+        .take_while(|mapping| mapping.start < end)
+        .filter(|mapping| mapping.file != 0)
+        .map(|mapping| {
+            let from = mapping.start.max(start);
+            let pgoff = mapping.pgoff + (from - mapping.start);
+            Mapping { start: from, end: mapping.end.min(end), pgoff, file: mapping.file }
+        })
+        .collect()
+}
+
 /// Takes away what is missed least where more is mapped than fits: anonymous memory, which has no
 /// tables to walk by, the highest first, since the kernel maps downwards and new code is hot. Returns
 /// how many it took.
@@ -372,12 +487,24 @@ fn is_file(path: &str) -> bool {
         && !path.starts_with("/anon_hugepage")
 }
 
-/// The executable mappings of a live process, and how many found no room among them.
-fn read_maps(pid: u32, files: &mut Files) -> Option<(Vec<Mapping>, u64)> {
+/// What `/proc/PID/maps` says.
+struct Maps {
+    /// Executable mappings, sorted.
+    mappings: Vec<Mapping>,
+    /// How many found no room among them.
+    without_room: u64,
+    /// Text of files where anonymous code lies.
+    copied: Vec<Mapping>,
+}
+
+/// The executable mappings of a live process.
+fn read_maps(pid: u32, files: &mut Files) -> Option<Maps> {
     let mut reader = std::io::BufReader::with_capacity(32 << 10, open_maps(pid)?);
     let root = LazyCell::new(|| root_device(pid));
-    let (mut mappings, mut without_room) = (Vec::new(), 0);
+    let (mut mappings, mut without_room, mut copied) = (Vec::new(), 0, Vec::new());
     let mut line = Vec::new();
+    // The line of the last file whose first bytes, an ELF's header, are mapped.
+    let mut header = String::new();
     loop {
         line.clear();
         if reader.read_until(b'\n', &mut line).ok()? == 0 {
@@ -385,13 +512,26 @@ fn read_maps(pid: u32, files: &mut Files) -> Option<(Vec<Mapping>, u64)> {
         }
         let line = String::from_utf8_lossy(&line);
         let Some(mapping) = parse_maps_line(&line, pid, || *root, files) else {
+            if line.contains(" 00000000 ") && line.contains('/') {
+                header.clear();
+                header.push_str(&line);
+            }
             continue;
         };
+        if mapping.file == 0
+            && copied.len() < COPIED_MAX
+            && let Some((_, of)) = Executable::of_any(&header)
+        {
+            let (start, end, pgoff) = (of.start, of.end, of.pgoff);
+            let file = file_of(&of, pid, || *root, files);
+            let header = Mapping { start, end, pgoff, file };
+            copied.extend(copied::parts(files, pid, &header, mapping.start, mapping.end));
+        }
         // In the order of the file, so that a process of very many costs one pass.
         mappings.push(mapping);
         without_room += fit(&mut mappings, |mapping| mapping.file == 0);
     }
-    if mappings.is_empty() { None } else { Some((mappings, without_room)) }
+    (!mappings.is_empty()).then_some(Maps { mappings, without_room, copied })
 }
 
 /// An executable mapping, as a line of `/proc/PID/maps` says it.
@@ -414,26 +554,30 @@ pub struct Executable<'a> {
 impl<'a> Executable<'a> {
     /// `start-end perms offset major:minor inode path` (Documentation/filesystems/proc.rst).
     pub fn parse(line: &'a str) -> Option<Executable<'a>> {
+        Executable::of_any(line).filter(|(is_executable, _)| *is_executable).map(|(_, it)| it)
+    }
+
+    /// The same of any mapping, and whether it is executable.
+    fn of_any(line: &'a str) -> Option<(bool, Executable<'a>)> {
         let line = line.trim_end_matches('\n');
         let mut fields = line.splitn(6, ' ');
         let (start, end) = fields.next()?.split_once('-')?;
-        if fields.next()?.as_bytes().get(2) != Some(&b'x') {
-            return None;
-        }
+        let is_executable = fields.next()?.as_bytes().get(2) == Some(&b'x');
         let pgoff = fields.next()?;
         let (major, minor) = fields.next()?.split_once(':')?;
         let inode = fields.next()?.parse().ok()?;
         let path = fields.next().unwrap_or_default().trim_start();
         let address = |text| u64::from_str_radix(text, 16).ok();
         let number = |text| u32::from_str_radix(text, 16).ok();
-        Some(Executable {
+        let mapping = Executable {
             start: address(start)?,
             end: address(end)?,
             pgoff: address(pgoff)?,
             device: (number(major)?, number(minor)?),
             inode,
             path,
-        })
+        };
+        Some((is_executable, mapping))
     }
 
     /// What is known of its file before that is opened.
@@ -487,14 +631,23 @@ fn parse_maps_line(
     if path == "[vsyscall]" {
         return None;
     }
-    let file = if path == "[vdso]" {
+    Some(Mapping { start, end, pgoff, file: file_of(&mapping, pid, root, files) })
+}
+
+fn file_of(
+    mapping: &Executable<'_>,
+    pid: u32,
+    root: impl FnOnce() -> u64,
+    files: &mut Files,
+) -> FileId {
+    let path = mapping.path;
+    if path == "[vdso]" {
         files.intern(Identity::Vdso, path, pid)
     } else if mapping.inode != 0 && is_file(path) {
         files.intern(mapping.identity().in_process(path, root), path, pid)
     } else {
         0
-    };
-    Some(Mapping { start, end, pgoff, file })
+    }
 }
 
 /// The memory of a live process.
@@ -679,6 +832,20 @@ mod tests {
         check(&[(10, 40, 1)], (20, 30, 2), &[(10, 20, 1), (20, 30, 2), (30, 40, 1)]);
         check(&[(10, 20, 1), (20, 30, 2)], (15, 25, 3), &[(10, 15, 1), (15, 25, 3), (25, 30, 2)]);
         check(&[(10, 20, 1), (30, 40, 2)], (5, 50, 3), &[(5, 50, 3)]);
+    }
+
+    /// Anonymous code over text is asked for a copy of that alone, and what lies there anew afterwards is asked anew.
+    #[test]
+    fn anonymous_code_over_text() {
+        let text = |start, end, pgoff, file| Mapping { start, end, pgoff, file };
+        let old = [text(10, 40, 100, 1), text(40, 60, 0, 0), text(60, 90, 0, 2)];
+        assert_eq!(files_within(&old, 20, 70), [text(20, 40, 110, 1), text(60, 70, 0, 2)]);
+        assert_eq!(files_within(&old, 45, 55), []);
+        let mut process = Process::new();
+        assert!(!process.may_be_copied(Vec::new()));
+        assert!(process.may_be_copied(vec![text(20, 40, 110, 1), text(60, 70, 0, 2)]));
+        assert!(process.may_be_copied(vec![text(30, 40, 120, 1)]));
+        assert_eq!(process.copied, [text(60, 70, 0, 2), text(30, 40, 120, 1)]);
     }
 
     /// Of more mappings than fit, those of files stay: their stacks go on.

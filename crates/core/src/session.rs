@@ -362,12 +362,13 @@ impl Session {
         self.apply(now_ns, patience.map(|patience| Instant::now() + patience));
         self.look_for_registered();
         self.is_settling = !self.unpublished.is_empty();
+        self.unpublished.extend(self.processes.take_copied(now_ns));
         for pid in std::mem::take(&mut self.unpublished) {
             let Some(process) = self.processes.get(pid) else {
                 continue;
             };
             // Of others nothing is published before a sample asks.
-            if process.space_id != 0 && process.is_dirty && process.is_complete {
+            if process.space_id != 0 && process.is_complete {
                 self.publish(pid, now_ns);
             }
         }
@@ -755,6 +756,7 @@ impl Session {
     /// Publishes a process's mappings if they changed. False if there is nothing to publish or no
     /// room.
     fn publish(&mut self, pid: u32, now_ns: u64) -> bool {
+        self.processes.compare_copied(pid, now_ns, &mut self.files);
         let Some(process) = self.processes.get(pid) else {
             return false;
         };

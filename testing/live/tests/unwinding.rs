@@ -150,6 +150,22 @@ fn code_that_nothing_describes() {
     }
 }
 
+/// Text that the program copied to anonymous memory in its place, before the recording and in it: it is
+/// its file's as before.
+#[test]
+fn text_that_was_copied_in_its_place() {
+    live!(beside);
+    let path = ["main", "outer", "middle", "leaf"];
+    let program = program!("remapped");
+    let recording = expect(&program, &[], &path);
+    assert_eq!(recording.stats().count("stacks_heuristic"), 0, "it has unwind tables");
+    let recording = record([OsStr::new("--"), program.as_os_str(), OsStr::new("40")]);
+    let seen = |stack: &Stack| stack.has("leaf");
+    recording.folded.assert_path("remapped", seen, &path);
+    let process = recording.stats().of("remapped");
+    assert!(process.whole * 100 >= process.samples * 97, "{:?}", process.cut);
+}
+
 /// Assembly with a sized symbol: pushes and subtractions are followed past the decoys.
 #[test]
 fn assembly_leaf_with_a_sized_symbol() {
