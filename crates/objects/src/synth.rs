@@ -59,6 +59,8 @@ struct State {
     since_pop: Option<i32>,
     /// A frame was made while it was.
     made_frame: bool,
+    /// On top is the return address of a call within the function, to code that does away with it.
+    over_call: bool,
 }
 
 impl State {
@@ -73,6 +75,7 @@ impl State {
             ra_in: None,
             since_pop: None,
             made_frame: false,
+            over_call: false,
         }
     };
 
@@ -163,6 +166,12 @@ impl State {
         debug_assert_eq!(arch.sp, 7);
         Some(Unwind { cfa: Cfa::Reg { reg, off }, fp, ra: Saved::At(-8) })
     }
+}
+
+/// Does code begin with `mov [rsp], r64`? What is called so is no function: it returns to where its caller's caller
+/// jumps (retpolines).
+fn replaces_return_address(code: &[u8]) -> bool {
+    matches!(*code, [0x48 | 0x4c, 0x89, modrm, 0x24, ..] if modrm & 0xc7 == 4)
 }
 
 /// The encoding of a 64-bit general register.
@@ -351,6 +360,13 @@ fn follow_within(
                             state.set(11, None);
                             state.set(0, None);
                         } else {
+                            let to = instruction.near_branch_target();
+                            let called = usize::try_from(to).ok().and_then(|to| code.get(to..));
+                            if to > 0 && called.is_some_and(replaces_return_address) {
+                                let mut over = State { over_call: true, ..state };
+                                over.move_sp(-8);
+                                work.push((to as u32, over));
+                            }
                             let next = code.get(decoder.position()..).unwrap_or_default();
                             if beyond.is_some() && padding_bytes(next) > 0 {
                                 break;
@@ -367,7 +383,9 @@ fn follow_within(
                     // Nor is what is pushed a return address: the code of another function followed a
                     // call that does not return.
                     FlowControl::Return
-                        if beyond.is_some() && state.get(RSP).is_some_and(|below| below != 8) =>
+                        if beyond.is_some()
+                            && !state.over_call
+                            && state.get(RSP).is_some_and(|below| below != 8) =>
                     {
                         return None;
                     }
@@ -798,6 +816,25 @@ mod tests {
                 (16, 7, 8, Saved::Same),
             ]
         );
+    }
+
+    #[test]
+    fn a_retpoline_writes_over_the_return_address_of_its_own_call() {
+        let mut code = vec![
+            0xe8, 0x0b, 0, 0, 0, // call 16
+            0xf3, 0x90, // pause
+            0x0f, 0xae, 0xe8, // lfence
+            0xeb, 0xf9, // jmp 5
+        ];
+        code.resize(16, 0xcc);
+        code.extend([0x4c, 0x89, 0x1c, 0x24, 0xc3]); // mov [rsp], r11; ret
+        let expect = vec![(0, 7, 8, Saved::Same), (16, 7, 16, Saved::Same)];
+        assert_eq!(rules(&code), Some(expect.clone()));
+        let (rules, beyond) = unsized_rules(&code);
+        assert_eq!((rules, beyond), (Some(vec![(0, 8), (16, 16)]), None));
+        // A subroutine of its own returns to it.
+        code.splice(16.., [0x48, 0x89, 0x1c, 0x25, 0, 0, 0, 0, 0xc3]);
+        assert_ne!(self::rules(&code), Some(expect));
     }
 
     #[test]

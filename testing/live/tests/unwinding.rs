@@ -150,6 +150,23 @@ fn code_that_nothing_describes() {
     }
 }
 
+/// A thunk that calls, and returns to what it writes over that call's return address: it has one caller, and not
+/// what stands before the function that it goes to.
+#[test]
+fn retpolines_without_unwind_tables() {
+    live!(beside);
+    let workload = Workload::start(&program!("retpoline"), [""; 0]);
+    let recording =
+        record_until(&["-p", &workload.pid().to_string()], |it| it.folded.samples(|_| true) >= 200);
+    recording.stats().of("retpoline").assert_whole();
+    let in_thunk = |stack: &Stack| stack.has("thunk");
+    recording.folded.assert_path("retpoline", in_thunk, &["main", "outer", "thunk"]);
+    for stack in &recording.folded.stacks {
+        let in_itself = stack.frames.iter().filter(|name| *name == "thunk").count();
+        assert!(in_itself <= 1 && !stack.has("before_leaf"), "{:?}", stack.frames);
+    }
+}
+
 /// Text that the program copied to anonymous memory in its place, before the recording and in it: it is
 /// its file's as before.
 #[test]
