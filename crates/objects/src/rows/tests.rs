@@ -607,6 +607,30 @@ fn a_fiber_ends_where_it_would_return_to() {
     assert_ne!(rule(&image, 0x1106), Some((abi::HF_RULE_END, 0)));
 }
 
+/// Behind a call that does not return, and padding, the next function begins: no return or jump stands before it.
+#[test]
+fn a_function_behind_a_call_that_does_not_return() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    image.fde(cie, 0x1000, 0x10, &[]);
+    // push %rbx; test %eax, %eax; je 1f; pop %rbx; ret; 1: call nowhere; nop; nop; nop; nop
+    image.code(0x1010, &[0x53, 0x85, 0xc0, 0x74, 0x02, 0x5b, 0xc3, 0xe8, 0, 0x10, 0, 0]);
+    image.code(0x101c, &[0x90; 4]);
+    // push %rbp; push %rbx; sub $0x100, %rsp; add $0x100, %rsp; pop %rbx; pop %rbp; ret
+    image.code(0x1020, &[0x55, 0x53, 0x48, 0x81, 0xec, 0, 1, 0, 0, 0x48, 0x81, 0xc4, 0, 1, 0, 0]);
+    image.code(0x1030, &[0x5b, 0x5d, 0xc3]);
+    image.text_section = Some((0x1000, 0x100));
+    let rows = image.rows();
+    let cfa = |pc: u64| {
+        let row = rows.iter().rev().find(|row| row.0 <= pc);
+        row.map(|&(_, kind, _, cfa)| (kind, cfa))
+    };
+    const SYNTHESISED: u32 = abi::HF_RULE_SP | abi::HF_RULE_HEURISTIC;
+    for (pc, off) in [(0x1017, 16), (0x1020, 8), (0x1022, 24), (0x1029, 0x118), (0x1031, 16)] {
+        assert_eq!(cfa(pc), Some((SYNTHESISED, off)), "{pc:#x}");
+    }
+}
+
 /// musl's clone: the child's way has no caller, also in a stripped program; the parent's has.
 #[test]
 fn a_thread_begins_where_the_frame_pointer_is_cleared() {

@@ -204,6 +204,13 @@ impl Builder {
                 }
             };
             if let Some(rules) = rules {
+                // Behind a call that does not return, and padding, no return or jump says that another begins.
+                if let Some(&(end, None)) = rules.last()
+                    && let Some(next) = synth::padding_end(code, base, start + end as usize)
+                    && next < limit
+                {
+                    limit = next;
+                }
                 let first = self.rules.len();
                 let function = base.saturating_add(start as u64);
                 self.keep_followed(function, rules);
