@@ -13,34 +13,38 @@
 //! it differed before that.
 //!
 //! # Sources
-//! framehop 0.16 `src/x86_64/dwarf.rs` (what it evaluates), `src/unwinder.rs` (when it falls back).
+//! framehop 0.16 `src/x86_64/dwarf.rs` (what it evaluates), `src/unwinder.rs` (when it falls back). LSB 5.0,
+//! "Exception Frames" (the sections), of whose search table the form is read that linkers write (bfd/elf-eh-frame.c
+//! `_bfd_elf_write_section_eh_frame_hdr` @ binutils 2.40; lld/ELF/SyntheticSections.cpp `EhFrameHeader` @ 14).
 //!
 //! # Not handled
 //! Code without `.eh_frame` and `.eh_frame_hdr` (JITs, Go, hand-written assembly), frames whose CFA
 //! stands in a register other than the stack and frame pointer or in memory (signal frames).
 //!
 //! # Cost
-//! About 10 µs a frame, and the unwind sections of each file in memory: at most
-//! [`MAX_SECTION_BYTES`], the least recently used go first.
+//! Some 20 µs a frame, and the entries of functions that were met: at most [`KEPT_MAX_BYTES`]. Unwind sections
+//! are 7 MB in a compiler, so framehop is given one entry at a time, in a section of its own.
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _};
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, Operation,
-    RegisterRule, UnwindContext, UnwindSection as _, X86_64,
+    BaseAddresses, CfaRule, EhFrame, EndianSlice, LittleEndian, Operation, RegisterRule,
+    UnwindContext, UnwindSection as _, X86_64,
 };
 use hotframe_abi as abi;
 use hotframe_core::files::{FileId, Reader};
 use hotframe_core::processes::Mapping;
 use hotframe_core::session::{AuditCase, Auditor, Judgement};
 use hotframe_frames::Raw;
-use hotframe_objects::{ElfFile, Machine};
+use hotframe_objects::{ElfFile, Machine, Section};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of `.eh_frame` and `.eh_frame_hdr` kept in memory.
-const MAX_SECTION_BYTES: usize = 64 << 20;
+/// Bytes of entries kept from sample to sample; those of a compiler's functions are met anew when it is full.
+const KEPT_MAX_BYTES: usize = 1 << 20;
+/// Bytes of an entry: the longest are 2,000.
+const ENTRY_MAX_BYTES: u32 = 64 << 10;
 /// Disagreements that are logged in full.
 const MAX_LOGGED: u32 = 32;
 
@@ -61,55 +65,73 @@ pub fn auditor(n_samples: u32) -> Option<Auditor> {
     }))
 }
 
-/// The unwind sections of a file.
-#[derive(Debug, Clone)]
-struct Sections {
+/// The entry of a function, behind a copy of its CIE: an `.eh_frame` of its own. The entry is at its own
+/// address, from which its pointers count.
+#[derive(Debug)]
+struct Entry {
     eh_frame: Arc<[u8]>,
-    eh_frame_at: Range<u64>,
-    hdr: Arc<[u8]>,
-    hdr_at: Range<u64>,
-    text_at: Option<Range<u64>>,
-    got_at: Option<Range<u64>>,
+    /// The ELF address of this section.
+    at: u64,
+    /// ELF addresses that it describes.
+    extent: Range<u64>,
+    text_at: Option<u64>,
+    got_at: Option<u64>,
     image_base: u64,
 }
 
-impl Sections {
-    fn read(elf: &ElfFile<Reader>) -> Option<Sections> {
+impl Entry {
+    /// That of the function at an ELF address.
+    fn find(elf: &ElfFile<Reader>, svma: u64) -> Option<Entry> {
         if elf.machine() != Machine::X86_64 {
             return None;
         }
-        let at = |name: &str| {
-            let section = elf.section(name)?;
-            Some(section.addr..section.addr.checked_add(section.size)?)
-        };
-        let bytes = |name: &str| {
-            let bytes = elf.section_bytes(elf.section(name)?, MAX_SECTION_BYTES as u64).ok()?;
-            Some(Arc::<[u8]>::from(bytes))
-        };
-        Some(Sections {
-            eh_frame: bytes(".eh_frame")?,
-            eh_frame_at: at(".eh_frame")?,
-            hdr: bytes(".eh_frame_hdr")?,
-            hdr_at: at(".eh_frame_hdr")?,
-            text_at: at(".text"),
-            got_at: at(".got"),
+        let section = elf.section(".eh_frame")?;
+        let fde_at = search(elf, elf.section(".eh_frame_hdr")?, svma)?;
+        let mut fde = entry_bytes(elf, section, fde_at)?;
+        let pointer_at = fde_at.checked_add(4)?;
+        let pointer = u32::from_le_bytes(*fde.get(4..)?.first_chunk()?);
+        let mut eh_frame = entry_bytes(elf, section, pointer_at.checked_sub(pointer.into())?)?;
+        let at = fde_at.checked_sub(eh_frame.len() as u64)?;
+        fde.get_mut(4..8)?.copy_from_slice(&(eh_frame.len() as u32 + 4).to_le_bytes());
+        eh_frame.extend(fde);
+        // Where a section ends.
+        eh_frame.extend([0; 4]);
+        let address = |name: &str| Some(elf.section(name)?.addr);
+        let mut entry = Entry {
+            eh_frame: eh_frame.into(),
+            at,
+            extent: 0..0,
+            text_at: address(".text"),
+            got_at: address(".got"),
             image_base: elf.image_base(),
-        })
+        };
+        let (section, bases) = entry.parsed();
+        let fde = section
+            .fde_for_address(&bases, svma, |section, bases, at| section.cie_from_offset(bases, at))
+            .ok()?;
+        entry.extent = fde.initial_address()..fde.initial_address().checked_add(fde.len())?;
+        Some(entry)
     }
 
-    fn n_bytes(&self) -> usize {
-        self.eh_frame.len() + self.hdr.len()
+    fn parsed(&self) -> (EhFrame<EndianSlice<'_, LittleEndian>>, BaseAddresses) {
+        let bases = BaseAddresses::default()
+            .set_eh_frame(self.at)
+            .set_text(self.text_at.unwrap_or(0))
+            .set_got(self.got_at.unwrap_or(0));
+        let mut section = EhFrame::from(EndianSlice::new(&self.eh_frame, LittleEndian));
+        section.set_address_size(8);
+        (section, bases)
     }
 
+    /// What framehop takes it for: a module of this function alone. `image` is where the file's image base is.
     fn module(&self, range: Range<u64>, image: u64) -> Module<Arc<[u8]>> {
+        let from = |at: Option<u64>| at.map(|at| at..at.saturating_add(1));
         let info = ExplicitModuleSectionInfo {
             base_svma: self.image_base,
-            text_svma: self.text_at.clone(),
-            got_svma: self.got_at.clone(),
-            eh_frame_svma: Some(self.eh_frame_at.clone()),
+            text_svma: from(self.text_at),
+            got_svma: from(self.got_at),
+            eh_frame_svma: Some(self.at..self.at.saturating_add(self.eh_frame.len() as u64)),
             eh_frame: Some(self.eh_frame.clone()),
-            eh_frame_hdr_svma: Some(self.hdr_at.clone()),
-            eh_frame_hdr: Some(self.hdr.clone()),
             ..Default::default()
         };
         Module::new(String::new(), range, image, info)
@@ -117,19 +139,9 @@ impl Sections {
 
     /// Is there a rule for this address that framehop evaluates without a guess?
     fn is_judgeable(&self, svma: u64) -> Option<bool> {
-        let bases = BaseAddresses::default()
-            .set_eh_frame(self.eh_frame_at.start)
-            .set_eh_frame_hdr(self.hdr_at.start)
-            .set_text(self.text_at.as_ref().map_or(0, |at| at.start))
-            .set_got(self.got_at.as_ref().map_or(0, |at| at.start));
-        let hdr = EhFrameHdr::new(&self.hdr, LittleEndian).parse(&bases, 8).ok()?;
-        let mut eh_frame = EhFrame::from(EndianSlice::new(&self.eh_frame, LittleEndian));
-        eh_frame.set_address_size(8);
-        let table = hdr.table()?;
-        let fde = table
-            .fde_for_address(&eh_frame, &bases, svma, |section, bases, offset| {
-                section.cie_from_offset(bases, offset)
-            })
+        let (eh_frame, bases) = self.parsed();
+        let fde = eh_frame
+            .fde_for_address(&bases, svma, |section, bases, at| section.cie_from_offset(bases, at))
             .ok()?;
         let mut context = UnwindContext::new();
         let row = fde.unwind_info_for_address(&eh_frame, &bases, &mut context, svma).ok()?;
@@ -165,6 +177,54 @@ impl Sections {
     }
 }
 
+/// The address of the entry that the search table has for an address.
+fn search(elf: &ElfFile<Reader>, hdr: &Section, svma: u64) -> Option<u64> {
+    // Version 1; where `.eh_frame` is, in 4 bytes; how many, as u32; both of each as i32 from here.
+    const FORM: [(u8, u8); 4] = [(0xff, 1), (0x07, 0x03), (0xff, 0x03), (0xff, 0x3b)];
+    let mut head = [0; 12];
+    read(elf, hdr, hdr.addr, &mut head)?;
+    if !FORM.iter().zip(head).all(|((mask, is), byte)| byte & mask == *is) {
+        return None;
+    }
+    let n = u64::from(u32::from_le_bytes(*head.last_chunk::<4>()?)).min(hdr.size / 8);
+    let of = |at: u64| {
+        let mut both = [0; 8];
+        read(elf, hdr, hdr.addr.checked_add(at.checked_mul(8)? + 12)?, &mut both)?;
+        let address =
+            |bytes: [u8; 4]| hdr.addr.checked_add_signed(i32::from_le_bytes(bytes).into());
+        Some((address(*both.first_chunk()?)?, address(*both.last_chunk()?)?))
+    };
+    let (mut low, mut high) = (0, n);
+    while low < high {
+        let mid = low + (high - low) / 2;
+        if of(mid)?.0 <= svma {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    Some(of(low.checked_sub(1)?)?.1)
+}
+
+/// An entry or a CIE with its length, at an ELF address.
+fn entry_bytes(elf: &ElfFile<Reader>, section: &Section, at: u64) -> Option<Vec<u8>> {
+    let mut length = [0; 4];
+    read(elf, section, at, &mut length)?;
+    let n = u32::from_le_bytes(length);
+    let mut bytes = vec![0; 4 + n as usize * usize::from((4..=ENTRY_MAX_BYTES).contains(&n))];
+    read(elf, section, at, &mut bytes)?;
+    (bytes.len() > 4).then_some(bytes)
+}
+
+/// Fills `into` from a section, at an ELF address.
+fn read(elf: &ElfFile<Reader>, section: &Section, at: u64, into: &mut [u8]) -> Option<()> {
+    use hotframe_objects::ReadAt as _;
+    let within = at.checked_sub(section.addr)?;
+    section.size.checked_sub(within)?.checked_sub(into.len() as u64)?;
+    let n = elf.reader().read_at(into, section.offset.checked_add(within)?).ok()?;
+    (n == into.len()).then_some(())
+}
+
 /// How framehop's walk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -187,8 +247,9 @@ struct Place {
 
 #[derive(Default)]
 struct Judge {
-    files: HashMap<FileId, (u64, Option<Arc<Sections>>)>,
-    clock: u64,
+    /// By file and ELF address; `None`: there is none.
+    entries: HashMap<(FileId, u64), Option<Arc<Entry>>>,
+    kept_bytes: usize,
     cache: CacheX86_64,
     n_logged: u32,
 }
@@ -251,16 +312,17 @@ impl Judge {
             };
             let offset = address.address().wrapping_sub(image) as u32;
             frames.push((address.address(), Place { file: id, offset }));
-            let Some(sections) = self.sections(id, elf) else {
+            let base = image.wrapping_sub(elf.image_base());
+            let svma = lookup.wrapping_sub(base);
+            let Some(entry) = self.entry(id, elf, svma) else {
                 return (frames, End::NoJudge("no .eh_frame"));
             };
-            let svma = lookup.wrapping_sub(image).wrapping_add(sections.image_base);
-            if sections.is_judgeable(svma) != Some(true) {
+            if entry.is_judgeable(svma) != Some(true) {
                 return (frames, End::NoJudge("no rule that framehop evaluates"));
             }
-            let range = mapping.start..mapping.end;
+            let range = entry.extent.start.wrapping_add(base)..entry.extent.end.wrapping_add(base);
             if !known.contains(&range) {
-                unwinder.add_module(sections.module(range.clone(), image));
+                unwinder.add_module(entry.module(range.clone(), image));
                 known.push(range);
             }
             let mut left_copy = false;
@@ -289,24 +351,20 @@ impl Judge {
         (frames, End::CopyEnds)
     }
 
-    fn sections(&mut self, id: FileId, elf: &ElfFile<Reader>) -> Option<Arc<Sections>> {
-        self.clock += 1;
-        if let Some((used, sections)) = self.files.get_mut(&id) {
-            *used = self.clock;
-            return sections.clone();
+    fn entry(&mut self, id: FileId, elf: &ElfFile<Reader>, svma: u64) -> Option<Arc<Entry>> {
+        if let Some(entry) = self.entries.get(&(id, svma)) {
+            return entry.clone();
         }
-        let sections = Sections::read(elf).map(Arc::new);
-        self.files.insert(id, (self.clock, sections.clone()));
-        while self.n_section_bytes() > MAX_SECTION_BYTES {
-            let oldest = self.files.iter().min_by_key(|(_, (used, _))| *used).map(|(&id, _)| id);
-            let Some(oldest) = oldest.filter(|&oldest| oldest != id) else { break };
-            self.files.remove(&oldest);
+        let entry = Entry::find(elf, svma).map(Arc::new);
+        let bytes = entry.as_ref().map_or(0, |entry| size_of::<Entry>() + entry.eh_frame.len());
+        // With what the map takes.
+        self.kept_bytes += bytes + 64;
+        if self.kept_bytes > KEPT_MAX_BYTES {
+            self.entries.clear();
+            self.kept_bytes = bytes + 64;
         }
-        sections
-    }
-
-    fn n_section_bytes(&self) -> usize {
-        self.files.values().filter_map(|(_, sections)| Some(sections.as_ref()?.n_bytes())).sum()
+        self.entries.insert((id, svma), entry.clone());
+        entry
     }
 }
 
@@ -377,23 +435,13 @@ mod tests {
         let mut files = Files::default();
         let id = files.intern(Identity::Vdso, "[vdso]", std::process::id());
         assert_eq!(files.open(id, std::process::id(), 0, 0), id);
-        let sections = Sections::read(files.get(id).and_then(|file| file.elf()).expect("ELF"));
-        let sections = sections.expect("unwind sections");
-        let bases = BaseAddresses::default().set_eh_frame(sections.eh_frame_at.start);
-        let mut eh_frame = EhFrame::from(EndianSlice::new(&sections.eh_frame, LittleEndian));
-        eh_frame.set_address_size(8);
-        let mut entries = eh_frame.entries(&bases);
-        let start = loop {
-            match entries.next().expect("entries").expect("a function") {
-                gimli::CieOrFde::Cie(_) => {}
-                gimli::CieOrFde::Fde(partial) => {
-                    let fde =
-                        partial.parse(|section, bases, at| section.cie_from_offset(bases, at));
-                    break fde.expect("an entry").initial_address();
-                }
-            }
-        };
-        (files, id, start - sections.image_base)
+        let elf = files.get(id).and_then(|file| file.elf()).expect("ELF");
+        let hdr = elf.section(".eh_frame_hdr").expect("a search table");
+        let mut first = [0; 4];
+        read(elf, hdr, hdr.addr + 12, &mut first).expect("an entry");
+        let start = hdr.addr.wrapping_add_signed(i32::from_le_bytes(first).into());
+        let base = elf.image_base();
+        (files, id, start - base)
     }
 
     /// Judges a walk of three frames, each called from the start of one function; `change` may
@@ -425,6 +473,27 @@ mod tests {
             cut,
         };
         assert_eq!(Judge::default().judge(&case), expect);
+    }
+
+    /// Of a file no more is kept than the entries of functions that were met, and of these no more than there is
+    /// room for: unwind sections of compilers are 7 MB each.
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let (files, id, function) = vdso();
+        let elf = files.get(id).and_then(|file| file.elf()).expect("ELF");
+        let mut judge = Judge::default();
+        let n = 2 * KEPT_MAX_BYTES / size_of::<Entry>();
+        for number in 0..n as u64 {
+            // As if of so many files.
+            let entry = judge.entry(number as FileId, elf, elf.image_base() + function);
+            let entry = entry.expect("an entry");
+            assert!(entry.eh_frame.len() < 1024, "{}", entry.eh_frame.len());
+            assert!(judge.kept_bytes <= KEPT_MAX_BYTES && judge.entries.len() < n / 2);
+        }
+        let extent = Entry::find(elf, elf.image_base() + function).expect("an entry").extent;
+        assert_eq!(extent.start, elf.image_base() + function);
+        assert!(Entry::find(elf, extent.start - 1).is_none(), "it is the first function");
+        assert!(Entry::find(elf, u64::MAX).is_none());
     }
 
     /// What is right agrees, also where the copy of the stack ends first; each wrong frame, a
