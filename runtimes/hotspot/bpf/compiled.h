@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * Frames of compiled methods (nmethods): their size is the blob's; return address and
- * rbp are its upper two words. At a leaf the prologue or the epilogue says how much
- * of it stands. A return address that is the deoptimisation handler's stands for the
- * one in the slot orig_pc.
+ * rbp are its upper two words (Graal has rbp elsewhere: hf_hotspot_leader). At a leaf the prologue
+ * or the epilogue says how much of it stands. A return address that is the deoptimisation handler's
+ * stands for the one in the slot orig_pc.
  */
 #ifndef HF_HOTSPOT_COMPILED_H
 #define HF_HOTSPOT_COMPILED_H
@@ -19,6 +19,10 @@
 #define HF_HOTSPOT_MAX_LEAD 10
 /* Instructions between the end of a frame and its return. */
 #define HF_HOTSPOT_MAX_END 6
+/* A frame of the interpreter is not smaller: rbp, its return address, ten slots below. */
+#define HF_HOTSPOT_MIN_INTERPRETED_BYTES 96
+/* Words of a method's frame among which the caller's frame pointer is looked for. */
+#define HF_HOTSPOT_MAX_SAVED_WORDS 40
 /* Instructions that take up what was pushed around a call. */
 #define HF_HOTSPOT_MAX_PUSHED 10
 
@@ -80,7 +84,8 @@ static __always_inline int hf_hotspot_hands_on(const __u8 *b)
 /* Prologues (MacroAssembler::verified_entry, C1_MacroAssembler::build_frame):
  *   [what leads to it]  push rbp  [mov rbp, rsp]  sub rsp, n
  *   [what leads to it]  sub rsp, n  mov [rsp + n - 16], rbp
- * At w->pc in [entry, complete). */
+ * Graal saves rbp where it likes, or not at all (hf_hotspot_leader). At w->pc in [entry, complete).
+ */
 HF_STEP_FN int hf_hotspot_prologue(struct hf_walk *w)
 {
 	struct hf_hotspot_scratch *s;
@@ -144,8 +149,9 @@ HF_STEP_FN int hf_hotspot_prologue(struct hf_walk *w)
 
 /* How long an instruction is that may stand between the end of a frame and its return;
  * 0: it is none of these.
- *   cmp rsp, [r15 + d]; mov r10, [r15 + d]; test [r10], eax; test [rip + d], eax; ja
+ *   cmp rsp, [r15 + d]; mov reg, [r15 + d]; test [reg], eax; test [rip + d], eax; ja
  *                                        the poll (below)
+ *   vzeroupper                           behind Graal's
  *   test byte [r15 + d], n; cmp qword [r15 + d], n; jcc
  *                                        a native method's: the same, is there an exception
  *   mov r10, pc; mov [r15 + d], r10      a poll's stub, which jumps to the handler */
@@ -156,7 +162,9 @@ static __always_inline __u32 hf_hotspot_end_bytes(const __u8 *b)
 	if ((b[2] & 7) == 7 && b[2] >> 6 && b[2] < 0xc0) {
 		if (b[0] == 0x49 && b[1] == 0x3b && (b[2] & 0x38) == 0x20)
 			return 3 + disp;
-		if (b[0] == 0x4d && (b[1] == 0x8b || b[1] == 0x89) && (b[2] & 0x38) == 0x10)
+		if ((b[0] & 0xfb) == 0x49 && b[1] == 0x8b)
+			return 3 + disp;
+		if (b[0] == 0x4d && b[1] == 0x89 && (b[2] & 0x38) == 0x10)
 			return 3 + disp;
 		if (b[0] == 0x41 && b[1] == 0xf6 && !(b[2] & 0x38))
 			return 4 + disp;
@@ -165,10 +173,14 @@ static __always_inline __u32 hf_hotspot_end_bytes(const __u8 *b)
 		if (b[0] == 0x49 && b[1] == 0x81 && (b[2] & 0x38) == 0x38)
 			return 7 + disp;
 	}
-	if (b[0] == 0x41 && b[1] == 0x85 && b[2] == 0x02)
+	if (b[0] == 0x41 && b[1] == 0x85 && b[2] < 8)
 		return 3;
 	if (b[0] == 0x85 && b[1] == 0x05)
 		return 6;
+	if (b[0] == 0x85 && b[1] < 8)
+		return 2;
+	if (b[0] == 0xc5 && b[1] == 0xf8 && b[2] == 0x77)
+		return 3;
 	if ((b[0] & 0xf0) == 0x70)
 		return 2;
 	if (b[0] == 0x0f && (b[1] & 0xf0) == 0x80)
@@ -368,13 +380,86 @@ HF_STEP_FN int hf_hotspot_is_top_code(struct hf_walk *w)
 	       hf_hotspot_is_code(proc, HF_HOTSPOT_SCRATCH(w)->value);
 }
 
+/* Is a method's frame of two words none? Graal says two where it has none: the return address is at
+ * the stack pointer, and what follows is the caller's. */
+HF_STEP_FN int hf_hotspot_is_none(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+
+	if (!w)
+		return 0;
+	proc = hf_hotspot_table(w);
+	return proc && hf_hotspot_is_top_code(w) && !hf_hotspot_stack(w, w->sp + 8) &&
+	       !hf_hotspot_is_code(proc, HF_HOTSPOT_SCRATCH(w)->value);
+}
+
+/* How far below it, in bytes, the interpreter's frame that fp leads left the stack pointer at its
+ * last call: from cfa on there are arguments, if what has this cfa is what it called. ~0: there is
+ * no such frame. The slot is an address or, from JDK 22 on, counts words from fp
+ * (interpreter_frame_last_sp_offset in cpu/x86/frame_x86.hpp @ jdk-17+35 and jdk-25+36). */
+HF_STEP_FN __u32 hf_hotspot_apart(struct hf_walk *w, __u64 cfa, __u64 fp)
+{
+	struct hf_hotspot_scratch *s;
+	__u64 last;
+
+	if (!w || (fp & 7) || fp < cfa || fp - cfa > HF_HOTSPOT_MAX_FRAME_BYTES ||
+	    hf_hotspot_stack(w, fp - 16))
+		return ~0U;
+	s = HF_HOTSPOT_SCRATCH(w);
+	last = s->value;
+	if (last >> 63)
+		last = fp + last * 8;
+	/* Linkers of method handles drop an argument. */
+	last += 16;
+	return last < cfa || last > fp ? ~0U : (__u32)(last - cfa);
+}
+
+/* The frame pointer of a method's caller that is the interpreter's, into s->fp, where s->fp is what
+ * the method's frame has where C1 and C2 save it. Graal's has it in any slot or register, and where
+ * it neither calls nor polls it may not save it. */
+HF_STEP_FN int hf_hotspot_leader(struct hf_walk *w, __u64 cfa)
+{
+	struct hf_hotspot_scratch *s;
+	volatile __u32 *least;
+	__u32 apart;
+	__u64 at;
+	int i;
+
+	if (!w)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	/* In memory, of whose numbers the verifier knows nothing. */
+	least = &s->n;
+	*least = hf_hotspot_apart(w, cfa, s->fp);
+	if (*least < HF_HOTSPOT_MIN_INTERPRETED_BYTES)
+		return 0;
+	apart = hf_hotspot_apart(w, cfa, w->fp);
+	if (apart < *least) {
+		*least = apart;
+		s->fp = w->fp;
+	}
+	at = w->sp;
+	for (i = 0; i < HF_HOTSPOT_MAX_SAVED_WORDS; i++, at += 8) {
+		if (*least < HF_HOTSPOT_MIN_INTERPRETED_BYTES || at >= cfa ||
+		    hf_hotspot_stack(w, at))
+			break;
+		s->entry = s->value;
+		apart = hf_hotspot_apart(w, cfa, s->entry);
+		if (apart < *least) {
+			*least = apart;
+			s->fp = s->entry;
+		}
+	}
+	return 0;
+}
+
 HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 {
 	__u64 pc, deopt, deopt_mh, cfa, ra, fp, slot, sp;
 	const struct hf_hotspot_proc *proc;
 	int state = HF_HOTSPOT_STANDS, i;
 	struct hf_hotspot_scratch *s;
-	__u32 head, frame, pushed;
+	__u32 head, frame, pushed, is_graal;
 
 	if (!w)
 		return HF_STEP_ENDED;
@@ -385,6 +470,7 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 	pc = w->pc;
 	head = proc->block_bytes;
 	frame = s->frame_bytes;
+	is_graal = proc->flags & HF_HOTSPOT_JVMCI;
 	sp = w->sp;
 	deopt_mh = ~0ULL;
 	if (proc->flags & HF_HOTSPOT_CODE_ADDRESS) {
@@ -423,10 +509,16 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 			if (state == HF_HOTSPOT_BARE_IF_CODE)
 				state =
 				    hf_hotspot_is_top_code(w) ? HF_HOTSPOT_BARE : HF_HOTSPOT_STANDS;
+			if (state == HF_HOTSPOT_STANDS && is_graal && frame == 16 &&
+			    hf_hotspot_is_none(w))
+				state = HF_HOTSPOT_BARE;
 			if (state == HF_HOTSPOT_STANDS)
 				pushed = hf_hotspot_pushed(w, pc, 1);
 		}
 	}
+	/* All of the frame below the return address: Graal's end of it, without `pop rbp`. */
+	if (is_graal && pushed + 8 == frame)
+		pushed = 0;
 	sp += pushed < HF_HOTSPOT_MAX_FRAME_BYTES ? pushed : 0;
 	cfa = sp + frame;
 	fp = w->fp;
@@ -442,6 +534,11 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 	if (hf_hotspot_stack(w, cfa - 8))
 		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
 	ra = s->value;
+	if (is_graal && ra >= proc->interpreter_start && ra < proc->interpreter_end) {
+		s->fp = fp;
+		hf_hotspot_leader(w, cfa);
+		fp = s->fp;
+	}
 	if (hf_hotspot_is_code(proc, ra))
 		return hf_hotspot_move(w, cfa, ra, fp);
 	/* Words may have been pushed around a call. */

@@ -16,6 +16,7 @@ pub const HF_HOTSPOT_COMPLETE_I16: u32 = 4;
 pub const HF_HOTSPOT_UNLOADS: u32 = 8;
 pub const HF_HOTSPOT_QUIET: u32 = 16;
 pub const HF_HOTSPOT_REDEFINES: u32 = 32;
+pub const HF_HOTSPOT_JVMCI: u32 = 64;
 pub const HF_HOTSPOT_MAX_BLOB_BYTES: u32 = 512;
 pub const HF_HOTSPOT_NO_FIELD: u32 = 65535;
 pub const HF_HOTSPOT_CLASS_BYTES: u32 = 192;

@@ -25,7 +25,8 @@
 //!
 //! # Versions
 //! 8 to 27, see [`layout`]. 11, 17, 21 and 25 are recorded and run in the live suite, 8, 26 and 27
-//! run in it (`make test-runtimes`). Later ones are tried as 27.
+//! run in it (`make test-runtimes`). Later ones are tried as 27. Graal as the compiler, which the VM's flags
+//! say ([`flags`]): 22.3 in 17 is recorded and run where its modules can be fetched.
 //!
 //! # Bad input
 //! What libjvm says of itself is bounded before it is used: a stride, an offset or a size that no
@@ -58,6 +59,7 @@
 #[allow(missing_docs, non_camel_case_types, clippy::all)]
 pub mod abi;
 mod course;
+pub mod flags;
 pub mod layout;
 pub mod names;
 mod places;

@@ -18,6 +18,7 @@
 //! interp_masm_x86.cpp); `PerfDataEntry` (share/runtime/perfMemory.hpp), all @ jdk-17+35.
 
 use crate::abi;
+use crate::flags::Flags;
 use crate::layout::{CodeBegin, Entry, Heaps, Offsets, SourceFile, SymbolLength};
 use crate::resolve::Resolver;
 use hotframe_abi as shared;
@@ -88,6 +89,11 @@ impl Jvm {
             queue_end: 0,
             unloaded: None,
         };
+        // Options are read before there is any code.
+        let is_on = |flags: Flags| flags.is_on("UseJVMCICompiler", process.memory, process.bias);
+        if jvm.offsets.flags.and_then(is_on) == Some(true) {
+            jvm.table.flags |= abi::HF_HOTSPOT_JVMCI;
+        }
         jvm.resolver.naming = process.naming;
         jvm.look(process.memory)?;
         jvm.resolver.try_names(process.memory)?;

@@ -36,7 +36,7 @@ const LASTING: [&str; 12] = [
 ];
 
 /// The workloads.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "Truth.java",
     "Between.java",
     "Gen0000.java",
@@ -48,6 +48,7 @@ const SOURCES: [&str; 11] = [
     "Frameless.java",
     "Traps.java",
     "Brief.java",
+    "Unsaved.java",
 ];
 
 /// Where a JVM's library is; in 8 and before in a folder for the machine.
@@ -1512,5 +1513,75 @@ fn leaves_of_compiled_code() {
             assert!(loops >= 50 && own * 10 >= loops * 9, "{what}: {own} of {loops} in the loop");
             assert!(after * 100 <= loops, "{what}: {after} of {loops} in a loop of one round");
         }
+    }
+}
+
+/// Graal's code has the caller's frame pointer anywhere, or only in its register, where it neither calls nor
+/// polls: interpreted callers are found all the same, and no other is. `HOTFRAME_GRAAL` is its path of modules.
+#[test]
+fn graal() {
+    live!(beside);
+    let scratch = Scratch::new();
+    let Ok(modules) = std::env::var("HOTFRAME_GRAAL") else {
+        skipped("needs HOTFRAME_GRAAL, the path of Graal's modules");
+        return;
+    };
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let calls = [
+        ("main", "round"),
+        ("round", "callsSpin"),
+        ("round", "callsSpill"),
+        ("round", "callsSmall"),
+        ("callsSpin", "spin"),
+        ("callsSpin", "deep"),
+        ("callsSpill", "spill"),
+        ("callsSpill", "deep"),
+        ("callsSmall", "small"),
+        ("deep", "deep"),
+    ];
+    let modules = format!("--upgrade-module-path={modules}");
+    let mut args = vec![
+        "-XX:+UnlockExperimentalVMOptions",
+        "-XX:+EnableJVMCI",
+        "-XX:+UseJVMCICompiler",
+        &modules,
+        "-XX:CompileCommand=quiet",
+        "-XX:CompileCommand=exclude,Unsaved::calls*",
+        "-XX:CompileCommand=exclude,Unsaved::round",
+        "-XX:CompileCommand=exclude,Unsaved::main",
+    ];
+    let mut homes = homes();
+    homes.retain(|home| {
+        let output = Command::new(home.join("bin/java")).args(&args).arg("-version").output();
+        output.is_ok_and(|output| output.status.success())
+    });
+    if homes.is_empty() {
+        skipped("no JVM here takes this Graal");
+    }
+    args.push("Unsaved");
+    for home in homes {
+        let jvm = Jvm::start(&home, &scratch, &args);
+        let recording = jvm.record_with(4, &["-F", "997"]);
+        let (mut n, mut cut, mut wrong) = (0, 0, Vec::new());
+        for stack in &recording.folded.stacks {
+            let ours: Vec<&str> =
+                stack.frames.iter().filter_map(|name| name.strip_prefix("Unsaved.")).collect();
+            if ours.is_empty() {
+                continue;
+            }
+            n += stack.count;
+            if ours[0] != "main" {
+                cut += stack.count;
+            }
+            if ours.windows(2).any(|two| !calls.contains(&(two[0], two[1]))) {
+                wrong.push(format!("{ours:?}"));
+            }
+        }
+        println!("{}: {cut} of {n} cut, {} wrong", home.display(), wrong.len());
+        assert!(n >= 500, "{}: {n} samples", home.display());
+        assert!(wrong.is_empty(), "{}: {wrong:#?}", home.display());
+        assert!(cut * 100 <= n, "{}: {cut} of {n} are cut", home.display());
     }
 }
