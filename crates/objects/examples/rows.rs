@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let (mut n_rows, mut n_rules, mut n_bad, mut max_rows) = (0, 0, 0, 0);
     let mut kinds = [0usize; 16];
-    let (mut fdes, mut bad_fdes, mut inexpressible) = (0, 0, 0);
+    let (mut fdes, mut bad_fdes, mut inexpressible, mut corrected) = (0, 0, 0, 0);
     for n in 0..source.n_blocks() {
         let block = source.block(n)?;
         n_rows += block.rows.len();
@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         fdes += block.stats.fdes;
         bad_fdes += block.stats.bad_fdes;
+        corrected += block.stats.corrected;
         inexpressible += block.stats.inexpressible;
     }
     let took = start.elapsed();
@@ -43,6 +44,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         n_rows as f64 / took.as_secs_f64() / 1e6,
         source.heap_bytes()
     );
-    println!("kinds {kinds:?}; fdes {fdes}, bad {bad_fdes}, inexpressible {inexpressible}");
+    println!(
+        "kinds {kinds:?}; fdes {fdes}, bad {bad_fdes}, inexpressible {inexpressible}, corrected {corrected}"
+    );
     Ok(())
 }

@@ -7,7 +7,8 @@
 //! the order in which they are believed, each filling only what the ones before left open:
 //!
 //! 1. Go's function table for Go functions (`rows/go.rs`, from `gopclntab.rs`);
-//! 2. `.eh_frame`, then `.debug_frame` (`rows/described.rs`, from `entries.rs` and `cfi.rs`);
+//! 2. `.eh_frame`, then `.debug_frame` (`rows/described.rs`, from `entries.rs` and `cfi.rs`); where a prologue
+//!    or an epilogue contradicts them, what the code does (`synth.rs`);
 //! 3. the entry point, what begins a stack by its name, and by their code sigreturn trampolines, those that end a
 //!    coroutine, and what a thread begins with (`rows/ends.rs`);
 //! 4. functions that only a symbol knows (`rows/undescribed.rs`, from `functions.rs`): their code is
@@ -75,6 +76,8 @@ pub struct BlockStats {
     pub bad_fdes: u32,
     /// Rules that were read and that no rule of the ABI can say: `HF_RULE_BAD` rows.
     pub inexpressible: u32,
+    /// Entries that contradict the code that they describe: their rules are what the code does.
+    pub corrected: u32,
     /// Go functions used.
     pub go_functions: u32,
     /// Functions whose rows were synthesised from their code.

@@ -83,6 +83,16 @@ impl Rule {
         Self::plain(SP, cfa, 0)
     }
 
+    /// CFA = fp + `cfa`, the caller's at CFA + 8 * `saved`.
+    pub(crate) const fn framed(cfa: i32, saved: i8) -> Self {
+        Self::plain(FP, cfa, saved)
+    }
+
+    /// Is the CFA sp + `cfa`, wherever the frame pointer may be?
+    pub(crate) fn is_sp(self, cfa: i32) -> bool {
+        self.kind == SP && self.cfa == cfa
+    }
+
     /// A sigreturn trampoline: the sigcontext lies where the kernel puts it.
     pub(crate) fn sigreturn(arch: Arch) -> Self {
         let cfa = match arch.machine {

@@ -61,6 +61,8 @@ struct State {
     made_frame: bool,
     /// On top is the return address of a call within the function, to code that does away with it.
     over_call: bool,
+    /// What is followed is described, too ([`follow_described`]).
+    is_described: bool,
 }
 
 impl State {
@@ -76,7 +78,15 @@ impl State {
             since_pop: None,
             made_frame: false,
             over_call: false,
+            is_described: false,
         }
+    };
+
+    /// At the start of a part of a function whose frame is found by rbp.
+    const FRAMED: Self = {
+        let mut below = [None; 16];
+        below[RBP] = Some(16);
+        Self { below, saved_rbp: Some(-16), rbp_changed: true, is_described: true, ..Self::ENTRY }
     };
 
     fn get(&self, register: usize) -> Option<i32> {
@@ -154,7 +164,8 @@ impl State {
             let cfa = Cfa::Reg { reg: arch.sp, off };
             return Some(Unwind { cfa, fp: same, ra: Saved::Reg(reg) });
         }
-        let order = if self.called && self.has_frame() { [RBP, RSP] } else { [RSP, RBP] };
+        let by_frame = (self.called || self.is_described) && self.has_frame();
+        let order = if by_frame { [RBP, RSP] } else { [RSP, RBP] };
         let order = order.into_iter().chain(0..16);
         let (register, off) =
             order.into_iter().find_map(|register| Some((register, self.get(register)?)))?;
@@ -185,7 +196,26 @@ const LOST: Unwind = Unwind { cfa: Cfa::Unsupported, fp: Saved::Undefined, ra: S
 /// The rules of a function: (offset, rule), ascending. `None` rules are holes: bytes that no path
 /// reaches.
 pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>)>> {
-    follow_within(code, arch, &mut None)
+    follow_within(code, arch, State::ENTRY, &[], &mut None)
+}
+
+/// The same for code that is described, and not rightly: a function, or, with `is_framed`, a part of one in
+/// which rbp leads to its frame from the start. `changes` are where described rules begin, sorted: a call with
+/// one right behind it does not return. `None`: also where two paths meet that do not agree. `None` rules are bytes that no path from the start reaches, or
+/// at which the CFA is not known; what only other parts jump to is among them.
+pub(crate) fn follow_described(
+    code: &[u8],
+    arch: Arch,
+    is_framed: bool,
+    changes: &[u32],
+) -> Option<Vec<(u32, Option<Unwind>)>> {
+    let begin = State { is_described: true, ..State::ENTRY };
+    let begin = if is_framed { State::FRAMED } else { begin };
+    let mut rules = follow_within(code, arch, begin, changes, &mut None)?;
+    for (_, rule) in &mut rules {
+        *rule = rule.filter(|unwind| *unwind != LOST);
+    }
+    Some(rules)
 }
 
 /// The same for a function of which only the start is known. `beyond` becomes the furthest offset behind
@@ -198,7 +228,7 @@ pub(crate) fn follow_unsized(
     beyond: &mut Option<u64>,
 ) -> Option<Vec<(u32, Option<Unwind>)>> {
     let mut furthest = Some(0);
-    let rules = follow_within(code, arch, &mut furthest);
+    let rules = follow_within(code, arch, State::ENTRY, &[], &mut furthest);
     *beyond = furthest.filter(|&to| to > 0);
     rules
 }
@@ -280,11 +310,15 @@ pub(crate) fn padding_bytes(code: &[u8]) -> usize {
 fn follow_within(
     code: &[u8],
     arch: Arch,
+    begin: State,
+    changes: &[u32],
     beyond: &mut Option<u64>,
 ) -> Option<Vec<(u32, Option<Unwind>)>> {
+    // Alignment may have the rule before it.
+    let padding = if begin.is_described { 0 } else { 15 };
     let mut states = States::new(code.len());
     let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
-    let mut work = vec![(0u32, State::ENTRY)];
+    let mut work = vec![(0u32, begin)];
     let mut computed: Option<State> = None;
     let mut hole = 0;
     let mut is_lost = false;
@@ -298,6 +332,9 @@ fn follow_within(
             while decoder.can_decode() {
                 let at = decoder.position() as u32;
                 if let Some(known) = states.get(at) {
+                    if state.is_described && known.unwind(arch) != state.unwind(arch) {
+                        return None;
+                    }
                     match known.joined(&state) {
                         Some(joined) => state = joined,
                         None => break,
@@ -344,7 +381,7 @@ fn follow_within(
                         break;
                     }
                     FlowControl::IndirectBranch => {
-                        if state.ra_in.is_none() {
+                        if state.ra_in.is_none() && !state.is_described {
                             computed.get_or_insert(state);
                         }
                         break;
@@ -366,6 +403,9 @@ fn follow_within(
                                 let mut over = State { over_call: true, ..state };
                                 over.move_sp(-8);
                                 work.push((to as u32, over));
+                            }
+                            if changes.binary_search(&(decoder.position() as u32)).is_ok() {
+                                break;
                             }
                             let next = code.get(decoder.position()..).unwrap_or_default();
                             if beyond.is_some() && padding_bytes(next) > 0 {
@@ -414,7 +454,7 @@ fn follow_within(
     let mut end = 0;
     let makes_frame = states.rows.iter().any(|row| row.state.made_frame);
     for (at, row) in states.in_order() {
-        if at > end + 15 {
+        if at > end + padding {
             rules.push((end, None));
         }
         let mut unwind = row.state.unwind(arch).unwrap_or(LOST);
@@ -427,7 +467,7 @@ fn follow_within(
         }
         end = end.max(row.next);
     }
-    if code.len() as u32 > end + 15 {
+    if code.len() as u32 > end + padding {
         rules.push((end, None));
     }
     Some(rules)
@@ -557,6 +597,11 @@ fn step(state: &mut State, instruction: &Instruction, info: &mut InstructionInfo
             state.move_sp(i64::from(instruction.stack_pointer_increment()));
         }
         (Mnemonic::Pop, Some(to)) if to != RSP => {
+            // A compiler's way out, also where it is not known how far rsp had been moved.
+            if to == RBP && state.is_described && state.get(RSP).is_none() && state.has_frame() {
+                let base = state.get(RBP);
+                state.set(RSP, base);
+            }
             let from = state.get(RSP).map(|below| -below);
             if to == RBP && from.is_some() && from == state.saved_rbp {
                 restored(state);

@@ -10,6 +10,7 @@ use crate::read::{ReadAt, Window};
 use crate::rules::{
     LEAVES_ITS_STACK_MAX_BYTES, Rule, X86_SIGRETURN_BYTES, is_sigreturn, leaves_its_stack,
 };
+use crate::synth;
 
 /// Bytes of entries run for a block. libLLVM's fullest block has 60 KB; beyond it entries are bad.
 const MAX_BLOCK_WORK_BYTES: usize = 16 << 20;
@@ -57,14 +58,19 @@ impl Builder {
         let stats = self.stats;
         let n_rules = self.rules.len();
         let mut spans = Vec::with_capacity(jobs.len());
+        let mut text = Window::default();
         for (entry, until) in jobs {
             let first = self.rules.len();
             let end = if self.work_bytes > MAX_BLOCK_WORK_BYTES {
                 None
             } else {
                 match self.run(reader, entries, entry, (low, until))? {
-                    Ran::Well(end) => {
+                    Ran::Well { end, begin } => {
                         self.stats.fdes += 1;
+                        let extent = Span { start: entry.start, end: end.min(until), first, n: 0 };
+                        if self.in_registers.is_empty() {
+                            self.correct(file, &mut text, extent, begin)?;
+                        }
                         self.follow_saved_registers(file, entries, first)?;
                         Some(end)
                     }
@@ -117,11 +123,15 @@ impl Builder {
         let in_registers = &mut self.in_registers;
         in_registers.clear();
         let mut last: Option<Unwind> = None;
+        let mut begin = Rule::NONE;
         let ran = entries.with_fde(reader, entry.offset, |fde, cie| {
             if fde.start != entry.start {
                 return Ran::Elsewhere;
             }
             let done = fde.run(cie, arch, &mut |from, to, unwind| {
+                if from == fde.start && arch.machine == Machine::X86_64 {
+                    begin = side.rule(unwind, cie.signal, arch);
+                }
                 if to <= clip.0 || from >= clip.1 {
                     return;
                 }
@@ -143,7 +153,7 @@ impl Builder {
                 }
             });
             match done {
-                Some(()) => Ran::Well(fde.end),
+                Some(()) => Ran::Well { end: fde.end, begin },
                 None => Ran::Badly(Some(fde.end)),
             }
         })?;
@@ -195,6 +205,80 @@ impl Builder {
             if let Some(rules) = self.rules.get_mut(first..) {
                 rules.sort_by_key(|(pc, _)| *pc);
             }
+        }
+        Ok(())
+    }
+
+    /// Corrects what an entry says of code that was put into other code after its tables had been made: BOLT,
+    /// which standalone builds of CPython go through, copies functions into their callers together with
+    /// their prologues and epilogues, of which the caller's entry then says nothing. At the jump behind such
+    /// an epilogue rbp is the caller's, and so would be the frame that the entry has found by it: the
+    /// caller's caller follows, and nothing is missing.
+    ///
+    /// What a prologue or an epilogue shows to be wrong is followed from its start (`synth.rs`). Where that
+    /// tells something else it is believed, as heuristic.
+    fn correct<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        text: &mut Window,
+        entry: Span,
+        begin: Rule,
+    ) -> Result<(), Error> {
+        let is_framed = begin == FRAMED;
+        if !is_framed && begin != Rule::plain_sp(8) {
+            return Ok(());
+        }
+        let bytes = usize::try_from(entry.end.saturating_sub(entry.start)).unwrap_or(usize::MAX);
+        if bytes > synth::MAX_CODE_BYTES {
+            return Ok(());
+        }
+        let code = code_at(file, text, entry.start, bytes)?;
+        let described = self.rules.get(entry.first..).unwrap_or_default();
+        if !contradicts(code, entry.start, described) {
+            return Ok(());
+        }
+        self.work_bytes += bytes;
+        let changes = described.iter().filter_map(|&(pc, _)| {
+            pc.checked_sub(entry.start).and_then(|at| u32::try_from(at).ok())
+        });
+        let changes: Vec<u32> = changes.collect();
+        let followed = synth::follow_described(code, self.arch, is_framed, &changes);
+        let Some(followed) = followed else {
+            return Ok(());
+        };
+        let followed: Vec<(u64, Option<Rule>)> = followed
+            .into_iter()
+            .map(|(at, unwind)| {
+                let rule = unwind.map(|unwind| self.side.rule(&unwind, false, self.arch));
+                (entry.start + u64::from(at), rule.filter(|rule| *rule != Rule::BAD))
+            })
+            .collect();
+        let described = self.rules.split_off(entry.first);
+        let Some(&(first, _)) = described.first() else { return Ok(()) };
+        let clip_end = self.reach().1;
+        let mut pcs: Vec<u64> = described.iter().map(|(pc, _)| *pc).collect();
+        pcs.extend(followed.iter().map(|(pc, _)| *pc).filter(|pc| (first..clip_end).contains(pc)));
+        pcs.sort_unstable();
+        pcs.dedup();
+        let pairs = pcs.into_iter().filter_map(|pc| {
+            Some((pc, rule_at(&described, pc)?, rule_at(&followed, pc).flatten()))
+        });
+        let pairs: Vec<(u64, Rule, Option<Rule>)> = pairs.collect();
+        let is_wrong = pairs.iter().any(|&(_, described, followed)| {
+            followed == Some(Rule::plain_sp(8)) && described == FRAMED
+                || followed == Some(FRAMED) && described.is_sp(8)
+        });
+        // A compiler's cold part may be described from the byte before it on, as what calls led to.
+        let mut changed = pairs.iter().skip_while(|(_, rule, _)| *rule == begin);
+        let begins_well = changed.next().is_none_or(|&(_, rule, followed)| followed == Some(rule));
+        if !is_wrong || !begins_well {
+            self.rules.extend(described);
+            return Ok(());
+        }
+        self.stats.corrected += 1;
+        for (pc, described, followed) in pairs {
+            let other = followed.filter(|rule| *rule != described).map(Rule::heuristic);
+            self.rules.push((pc, other.unwrap_or(described)));
         }
         Ok(())
     }
@@ -256,9 +340,61 @@ impl Builder {
     }
 }
 
+/// The rule of a function with a frame that it finds by rbp.
+const FRAMED: Rule = Rule::framed(16, -2);
+
+/// The last value at or before `pc`; sorted.
+fn rule_at<T: Copy>(rules: &[(u64, T)], pc: u64) -> Option<T> {
+    let after = rules.partition_point(|(at, _)| *at <= pc);
+    rules.get(after.checked_sub(1)?).map(|(_, rule)| *rule)
+}
+
+/// Does a prologue or an epilogue not go with the rules there? What looks like one may lie within other
+/// instructions.
+fn contradicts(code: &[u8], start: u64, rules: &[(u64, Rule)]) -> bool {
+    // A frame that was given up is there again, behind what goes on to it.
+    let reappears = rules.windows(2).any(|pair| match *pair {
+        [(_, before), (pc, FRAMED)] if before.is_sp(8) => {
+            let at = pc.checked_sub(start).and_then(|at| usize::try_from(at).ok());
+            at.and_then(|at| code.get(..at)).is_some_and(|before| !ends_a_path(before))
+        }
+        _ => false,
+    });
+    let both = |pc| Some((rule_at(rules, pc)?, rule_at(rules, pc + 1)?));
+    reappears
+        || memchr::memchr2_iter(PUSH_RBP, POP_RBP, code).any(|at| {
+            let next = code.get(at + 1..).unwrap_or_default();
+            let pc = start + at as u64;
+            if code.get(at) == Some(&POP_RBP) {
+                // ret or jmp
+                matches!(next, [0xc3 | 0xe9 | 0xeb | 0xff, ..] | [0x40..=0x4f, 0xff, ..])
+                    && both(pc).is_some_and(|(_, after)| after == FRAMED)
+            } else {
+                // mov rbp, rsp
+                (next.starts_with(&[0x48, 0x89, 0xe5]) || next.starts_with(&[0x48, 0x8b, 0xec]))
+                    && both(pc).is_some_and(|(before, after)| {
+                        before == FRAMED || before.is_sp(8) && after.is_sp(8)
+                    })
+            }
+        })
+}
+
+/// May code end with a return, a jump, or a call of what does not return?
+fn ends_a_path(code: &[u8]) -> bool {
+    let from_end = |n: usize| code.len().checked_sub(n).and_then(|at| code.get(at..));
+    matches!(from_end(1), Some([0xc3]))
+        || matches!(from_end(2), Some([0xeb, _] | [0xff, 0xe0..=0xe7] | [0x0f, 0x0b]))
+        || matches!(from_end(3), Some([0x41, 0xff, 0xe0..=0xe7]))
+        || matches!(from_end(5), Some([0xe8 | 0xe9, ..]))
+        || matches!(from_end(7), Some([0xff, 0x24, ..]))
+}
+
+const PUSH_RBP: u8 = 0x55;
+const POP_RBP: u8 = 0x5d;
+
 enum Ran {
-    /// Its end.
-    Well(u64),
+    /// Its end, and the rule at its start.
+    Well { end: u64, begin: Rule },
     /// Its end, if it is known.
     Badly(Option<u64>),
     /// It does not start where the index said.

@@ -198,6 +198,68 @@ fn a_bad_entry_costs_itself() {
     assert_eq!(image.block().stats.bad_fdes, 2);
 }
 
+/// A function that BOLT put into its caller, whose entry knows nothing of the prologue and the epilogue: as
+/// python-build-standalone's CPython 3.14.6 has its instructions.
+#[test]
+fn an_entry_that_the_code_contradicts() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    let code = [
+        0x55, 0x48, 0x89, 0xe5, // 0x1000: push rbp; mov rbp, rsp
+        0x5d, 0x83, 0xf8, 0x01, // 0x1004: pop rbp; cmp eax, 1
+        0x75, 0x08, // 0x1008: jne 0x1012
+        0x55, 0x48, 0x89, 0xe5, // 0x100a: push rbp; mov rbp, rsp
+        0x90, 0x5d, 0xff, 0xe0, // 0x100e: nop; pop rbp; jmp rax
+        0xff, 0xe1, // 0x1012: jmp rcx
+    ];
+    let described = [
+        0x41, 0x0e, 16, 0x86, 2, // 0x1001: rsp + 16, rbp at CFA - 16
+        0x43, 0x0d, 6, // 0x1004: rbp + 16
+        0x41, 0x0c, 7, 8, // 0x1005: rsp + 8
+        0x45, 0x0c, 6, 16, // 0x100a: rbp + 16
+        0x48, 0x0c, 7, 8, // 0x1012: rsp + 8
+    ];
+    image.code(0x1000, &code);
+    image.fde(cie, 0x1000, code.len() as u64, &described);
+    // What only begins where a cold part does: its entry begins a byte early, with the caller's rule.
+    let cold = [
+        0x90, 0x8b, 0x5d, 0xeb, // 0x1040: nop; mov ebx, [rbp - 0x15]
+        0x48, 0x8d, 0x65, 0xf8, // 0x1044: lea rsp, [rbp - 8]
+        0x5b, 0x5d, 0xc3, // 0x1048: pop rbx; pop rbp; ret
+    ];
+    image.code(0x1040, &cold);
+    image.fde(cie, 0x1040, 11, &[0x41, 0x0c, 6, 16, 0x86, 2, 0x49, 0x0c, 7, 8]);
+    const SP: u32 = abi::HF_RULE_SP;
+    const FP: u32 = abi::HF_RULE_FP;
+    const GUESS: u32 = abi::HF_RULE_HEURISTIC;
+    assert_eq!(
+        image.rows(),
+        [
+            (0x1000, SP, 0, 8),
+            (0x1001, SP, -2, 16),
+            (0x1004, FP, -2, 16),
+            // rbp was given back.
+            (0x1005, SP | GUESS, 0, 8),
+            (0x100b, SP | GUESS, -2, 16),
+            (0x100e, FP, -2, 16),
+            (0x1010, SP | GUESS, 0, 8),
+            (0x1014, abi::HF_RULE_NONE, 0, 0),
+            (0x1040, SP, 0, 8),
+            (0x1041, FP, -2, 16),
+            (0x104a, SP, -2, 8),
+            (0x104b, abi::HF_RULE_NONE, 0, 0),
+        ]
+    );
+    assert_eq!(image.block().stats.corrected, 1);
+    // In agreement with its code nothing of it is a guess.
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    image.code(0x1000, &[0x55, 0x48, 0x89, 0xe5, 0x5d, 0xff, 0xe0]);
+    image.fde(cie, 0x1000, 7, &[0x41, 0x0e, 16, 0x86, 2, 0x43, 0x0d, 6, 0x41, 0x0c, 7, 8]);
+    assert!(image.rows().iter().all(|row| row.1 & GUESS == 0));
+    assert_eq!(image.block().stats.corrected, 0);
+}
+
 #[test]
 fn rules_that_do_not_fit_a_row() {
     let mut image = Image::new(X86);
