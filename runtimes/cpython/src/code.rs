@@ -24,7 +24,7 @@
 //! Some 1 ms for 15,000 instructions.
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 /// Longest code that is looked at: a debug build's loop is below 300 KB.
@@ -153,6 +153,52 @@ impl Listing {
     /// The same of code that is entered when the frame is linked.
     pub(crate) fn exits(&self) -> Vec<Range<u64>> {
         self.ranges(&self.exit_steps())
+    }
+
+    /// Code from which the frame is linked on, to one of `calls`, which enter what runs it.
+    pub(crate) fn entries(&self, calls: &[Range<u64>]) -> Vec<Range<u64>> {
+        let enters =
+            |step: &Step| step.call != Call::None && calls.iter().any(|call| call.end == step.end);
+        let mut inside = BTreeSet::new();
+        for link in self.steps.iter().filter(|step| step.is_link) {
+            // What follows, and where it goes on.
+            let mut seen: BTreeMap<usize, [Option<usize>; 2]> = BTreeMap::new();
+            let mut todo = VecDeque::from_iter(self.at(link.end));
+            let mut leads = BTreeSet::new();
+            while let Some(at) = todo.pop_front().filter(|_| seen.len() < ENTRY_MAX_INSTRUCTIONS) {
+                let Some(step) = self.steps.get(at).filter(|step| !step.is_link) else { continue };
+                if seen.contains_key(&at) {
+                    continue;
+                }
+                let next = || self.at(step.end);
+                let follow = match step.flow {
+                    _ if enters(step) => {
+                        leads.insert(at);
+                        [None, None]
+                    }
+                    Flow::Next => [next(), None],
+                    Flow::Jump(target) => [self.at(target), None],
+                    Flow::Branch(target) => [next(), self.at(target)],
+                    Flow::Return | Flow::Anywhere => [None, None],
+                };
+                seen.insert(at, follow);
+                todo.extend(follow.into_iter().flatten());
+            }
+            // Errors lead elsewhere.
+            loop {
+                let before = leads.len();
+                for (&at, follow) in seen.iter().rev() {
+                    if follow.iter().flatten().any(|next| leads.contains(next)) {
+                        leads.insert(at);
+                    }
+                }
+                if leads.len() == before {
+                    break;
+                }
+            }
+            inside.extend(leads);
+        }
+        self.ranges(&inside)
     }
 
     fn exit_steps(&self) -> BTreeSet<usize> {
@@ -323,6 +369,33 @@ mod tests {
         assert_eq!(listing.jumps_out().into_iter().collect::<Vec<_>>(), [0x2011]);
     }
 
+    /// Between the store and the call the frame is linked; not where an error goes.
+    #[test]
+    fn entries_of_a_small_loop() {
+        let code: &[u8] = &[
+            0x53, // 0: push rbx
+            0x48, 0x89, 0x53, 0x48, // 1: mov [rbx+0x48], rdx: link
+            0x85, 0xc0, // 5: test eax, eax
+            0x74, 0x12, // 7: je 27 (error)
+            0x84, 0xc9, // 9: test cl, cl
+            0x75, 0x07, // 11: jne 20
+            0xe8, 0x00, 0x01, 0x00, 0x00, // 13: call
+            0x5b, // 18: pop rbx
+            0xc3, // 19: ret
+            0xff, 0x14, 0xc6, // 20: call [rsi+rax*8]
+            0xeb, 0xf9, // 23: jmp 18
+            0x90, 0x90, // 25
+            0xe8, 0x00, 0x02, 0x00, 0x00, // 27: call of something else
+            0x5b, // 32: pop rbx
+            0xc3, // 33: ret
+        ];
+        let mut listing = Listing::default();
+        listing.add(0x1000, code, 0x48);
+        let calls = [0x100d..0x1012, 0x1014..0x1017];
+        assert_eq!(listing.entries(&calls), [0x1005..0x1012, 0x1014..0x1017]);
+        assert!(listing.entries(&[]).is_empty());
+    }
+
     /// Any bytes are followed to an end.
     #[test]
     fn any_bytes() {
@@ -338,6 +411,8 @@ mod tests {
             listing.add(u64::MAX - 10_000, &bytes, offset);
             let _ = listing.gaps(u64::MAX - 10_000);
             let _ = listing.jumps_out();
+            let calls = listing.last_calls();
+            let _ = listing.entries(&calls.into_iter().map(|(call, _)| call).collect::<Vec<_>>());
         }
     }
 }

@@ -7,8 +7,9 @@
 //! # How it works
 //! `_PyEval_EvalFrameDefault` links the frame and calls the first instruction's function out of a table;
 //! each of these jumps to the next one's, and the last one returns. So the native frame that called is
-//! the one that stands for the run of the loop: where its return address is behind such a call, and
-//! nowhere else, since compilers inline the short function into all who evaluate. The table is
+//! the one that stands for the run of the loop: where its return address is behind such a call, or it is
+//! between the link and the call itself, and nowhere else, since compilers inline the short function into
+//! all who evaluate. The table is
 //! found in the function itself, and the calls by going through all code for those that go through
 //! the table or, where a compiler has guessed the target, straight to a function that the table
 //! holds.
@@ -21,6 +22,7 @@
 //! One pass over the file's code, some 30 ms for 12 MB, once a file.
 
 use crate::code::Listing;
+use crate::recognise::merge;
 use hotframe_objects::{ElfFile, ReadAt, RowSource};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 use std::collections::{BTreeSet, HashMap};
@@ -47,7 +49,7 @@ const RELOCATIONS_MAX_BYTES: u64 = 16 << 20;
 /// Where Python code is entered and left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Handlers {
-    /// The calls, sorted.
+    /// The calls, and the code before them from which the frame is linked on, sorted.
     pub calls: Vec<Range<u64>>,
     /// Code of handlers in which the frame is unlinked.
     pub gaps: Vec<Range<u64>>,
@@ -79,6 +81,21 @@ pub(crate) fn find<R: ReadAt>(
     calls.sort_by_key(|call| (call.start, call.end));
     calls.dedup_by(|next, call| next.start < call.end);
     calls.truncate(CALLS_MAX);
+    let mut entered: Vec<Range<u64>> = Vec::new();
+    for call in &calls {
+        if entered.iter().any(|range| range.contains(&call.start)) {
+            continue;
+        }
+        let Some(extent) = rows.extent_at(call.start) else { continue };
+        let mut code = vec![0; (extent.end - extent.start).min(HANDLER_MAX_BYTES) as usize];
+        if elf.read_vaddr(&mut code, extent.start).ok() == Some(code.len()) {
+            let mut entry = Listing::default();
+            entry.add(extent.start, &code, link_offset);
+            entered.extend(entry.entries(&calls));
+        }
+    }
+    calls.extend(entered);
+    merge(&mut calls);
     let mut exits = Listing::default();
     for &handler in &handlers {
         let Some(extent) = rows.extent_at(handler) else { continue };

@@ -254,7 +254,7 @@ fn keep_longest(gaps: &mut Vec<Range<u64>>) {
     }
 }
 
-fn merge(parts: &mut Vec<Range<u64>>) {
+pub(crate) fn merge(parts: &mut Vec<Range<u64>>) {
     parts.sort_by_key(|part| (part.start, part.end));
     parts.dedup_by(|next, part| {
         let overlaps = next.start <= part.end;
