@@ -232,8 +232,13 @@ impl Builder {
         if bytes > synth::MAX_CODE_BYTES {
             return Ok(());
         }
-        let code = code_at(file, text, entry.start, bytes)?;
         let described = self.rules.get(entry.first..).unwrap_or_default();
+        // No prologue fits before the frame: a cold part (below), of which there are many.
+        let frame = described.iter().find(|(pc, rule)| *pc > entry.start && *rule == FRAMED);
+        if !is_framed && frame.is_some_and(|(pc, _)| pc - entry.start < 4) {
+            return Ok(());
+        }
+        let code = code_at(file, text, entry.start, bytes)?;
         if !contradicts(code, entry.start, described) {
             return Ok(());
         }
