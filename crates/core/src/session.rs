@@ -107,6 +107,8 @@ pub struct AuditCase<'a> {
     pub files: &'a Files,
     /// The stack was cut, and why.
     pub cut: u8,
+    /// A frame was found otherwise than by a table.
+    pub is_heuristic: bool,
 }
 
 /// What an independent unwinder says of a walk.
@@ -918,13 +920,9 @@ impl Session {
             mappings: &process.mappings,
             files: &self.files,
             cut: head.cut,
+            is_heuristic: u32::from(head.flags) & abi::HF_SAMPLE_HEURISTIC != 0,
         };
-        let is_guess = u32::from(head.flags) & abi::HF_SAMPLE_HEURISTIC != 0;
-        let verdict = match self.auditor.as_mut()?(&case)? {
-            // Its tables lack these rows, or have others that the code contradicts.
-            Judgement::Differs if is_guess => Judgement::NotJudged(BY_CODE),
-            verdict => verdict,
-        };
+        let verdict = self.auditor.as_mut()?(&case)?;
         match verdict {
             Judgement::NotJudged(why) => *self.not_judged.entry(why).or_default() += 1,
             Judgement::Agrees | Judgement::Differs => {
@@ -935,9 +933,6 @@ impl Session {
         Some(verdict)
     }
 }
-
-/// Why a stack is not judged that differs where code, and not a table, said how it goes on.
-const BY_CODE: &str = "rows by the code";
 
 /// A stack's hash where the kernel half's is another stack's: words were left out or replaced here.
 fn hash_of(seed: u64, words: &[u64]) -> u64 {
@@ -1013,8 +1008,8 @@ mod tests {
         assert_eq!((session.counts.samples, session.counts.bad_records), (0, 258));
     }
 
-    /// A stack from which the independent unwinder differs, and by the tables it has, counts as cut in every
-    /// figure: the books', its process's, and the profile, where it is another stack than the same one whole.
+    /// A stack from which the independent unwinder differs counts as cut in every figure: the books', its
+    /// process's, and the profile, where it is another stack than the same one whole.
     #[test]
     fn a_stack_that_differs_is_cut() {
         let word = u64::from(abi::HF_FRAME_USER_PC) << abi::HF_FRAME_KIND_SHIFT | 9;
@@ -1022,8 +1017,6 @@ mod tests {
             Judgement::Agrees,
             Judgement::Differs,
             Judgement::NotJudged("a test"),
-            Judgement::Differs,
-            // By a row that the code gave.
             Judgement::Differs,
         ];
         let mut rest = verdicts.into_iter();
@@ -1037,9 +1030,6 @@ mod tests {
             head.type_ = abi::HF_RECORD_SAMPLE as u8;
             (head.tgid, head.tid, head.weight, head.time_ns) = (7, 7, 1, time_ns);
             (head.stack_hash, head.n_words, head.flags) = (5, 1, abi::HF_SAMPLE_AUDIT as u8);
-            if time_ns == 14 {
-                head.flags |= abi::HF_SAMPLE_HEURISTIC as u8;
-            }
             let mut stack = abi::hf_stack::new_zeroed();
             (stack.type_, stack.seq) = (abi::HF_RECORD_STACK as u8, time_ns);
             let mut slice = abi::hf_slice::new_zeroed();
@@ -1053,10 +1043,10 @@ mod tests {
         let bad = abi::HF_CUT_BAD_UNWIND_INFO as usize;
         let counts = &session.counts;
         assert_eq!((counts.audited, counts.agreed), (3, 1));
-        assert_eq!((counts.samples, counts.whole, counts.cut[bad]), (5, 3, 2));
-        assert_eq!(session.not_judged, BTreeMap::from([("a test", 1), (BY_CODE, 1)]));
+        assert_eq!((counts.samples, counts.whole, counts.cut[bad]), (4, 2, 2));
+        assert_eq!(session.not_judged, BTreeMap::from([("a test", 1)]));
         let process = &session.recording.processes[0];
-        assert_eq!((process.samples, process.whole, process.cut[bad]), (5, 3, 2));
+        assert_eq!((process.samples, process.whole, process.cut[bad]), (4, 2, 2));
         let stacks = &session.recording.samples.stack;
         assert_eq!((stacks[0], stacks[1]), (stacks[2], stacks[3]));
         assert_ne!(stacks[0], stacks[1]);

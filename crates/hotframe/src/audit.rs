@@ -18,7 +18,8 @@
 //! `_bfd_elf_write_section_eh_frame_hdr` @ binutils 2.40; lld/ELF/SyntheticSections.cpp `EhFrameHeader` @ 14).
 //!
 //! # Not handled
-//! Code without `.eh_frame` and `.eh_frame_hdr` (JITs, Go, hand-written assembly), frames whose CFA
+//! Code without `.eh_frame` and `.eh_frame_hdr` (JITs, Go, hand-written assembly), code that BOLT has rewritten
+//! where we did not go by its tables, frames whose CFA
 //! stands in a register other than the stack and frame pointer or in memory (signal frames).
 //!
 //! # Cost
@@ -263,6 +264,10 @@ impl Judge {
         let whole = u32::from(case.cut) == abi::HF_CUT_NONE;
         let agrees = |agrees| if agrees { Judgement::Agrees } else { Judgement::Differs };
         let verdict = match (differs, end) {
+            // BOLT's tables do not describe all of its code, and framehop has no others.
+            (Some(at), _) if case.is_heuristic && is_rewritten(case, &theirs, at) => {
+                Judgement::NotJudged("code that BOLT has rewritten")
+            }
             (Some(_), _) => Judgement::Differs,
             (None, End::NoJudge(why)) => Judgement::NotJudged(why),
             // They end where we end, or we were cut and say so.
@@ -368,6 +373,13 @@ impl Judge {
     }
 }
 
+/// Is the frame by whose rule the frame `at` was found in a file of which BOLT's tables say what its code contradicts?
+fn is_rewritten(case: &AuditCase<'_>, theirs: &[(u64, Place)], at: usize) -> bool {
+    let from = at.checked_sub(1).and_then(|from| theirs.get(from));
+    let file = from.and_then(|(_, place)| case.files.get(place.file));
+    file.and_then(|file| file.elf()).is_some_and(ElfFile::is_rewritten)
+}
+
 fn mapping_of(mappings: &[Mapping], addr: u64) -> Option<&Mapping> {
     let at = mappings.partition_point(|mapping| mapping.start <= addr).checked_sub(1)?;
     mappings.get(at).filter(|mapping| addr < mapping.end)
@@ -464,15 +476,19 @@ mod tests {
         let (mut words, mut cut) =
             (vec![word(0, function), again, again], abi::HF_CUT_ZERO_RA as u8);
         change(&mut words, &mut cut, &mut stack);
-        let case = AuditCase {
-            regs: &regs,
-            stack: (STACK, &stack),
-            words: &words,
-            mappings: &[Mapping { start: START, end: START + 0x4000, pgoff: 0, file: id }],
-            files: &files,
-            cut,
-        };
-        assert_eq!(Judge::default().judge(&case), expect);
+        // A guess is no excuse: of a file that BOLT has not rewritten the tables are right.
+        for is_heuristic in [false, true] {
+            let case = AuditCase {
+                regs: &regs,
+                stack: (STACK, &stack),
+                words: &words,
+                mappings: &[Mapping { start: START, end: START + 0x4000, pgoff: 0, file: id }],
+                files: &files,
+                cut,
+                is_heuristic,
+            };
+            assert_eq!(Judge::default().judge(&case), expect);
+        }
     }
 
     /// Of a file no more is kept than the entries of functions that were met, and of these no more than there is

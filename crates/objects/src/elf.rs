@@ -245,6 +245,12 @@ impl<R: ReadAt> ElfFile<R> {
             })
     }
 
+    /// BOLT has rewritten it: what it replaced is kept under such names, also in a stripped file (`OrgSecPrefix` in
+    /// bolt/include/bolt/Rewrite/RewriteInstance.h @ LLVM 14).
+    pub fn is_rewritten(&self) -> bool {
+        self.sections.iter().any(|section| section.name.starts_with(".bolt.org."))
+    }
+
     /// A section's bytes, decompressed if need be. `cap_bytes` bounds the result.
     ///
     /// # Errors

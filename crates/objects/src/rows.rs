@@ -7,8 +7,8 @@
 //! the order in which they are believed, each filling only what the ones before left open:
 //!
 //! 1. Go's function table for Go functions (`rows/go.rs`, from `gopclntab.rs`);
-//! 2. `.eh_frame`, then `.debug_frame` (`rows/described.rs`, from `entries.rs` and `cfi.rs`); where a prologue
-//!    or an epilogue contradicts them, what the code does (`synth.rs`);
+//! 2. `.eh_frame`, then `.debug_frame` (`rows/described.rs`, from `entries.rs` and `cfi.rs`); of a file that BOLT
+//!    rewrote, where a prologue or an epilogue contradicts them, what the code does (`synth.rs`);
 //! 3. the entry point, what begins a stack by its name, and by their code sigreturn trampolines, those that end a
 //!    coroutine, and what a thread begins with (`rows/ends.rs`);
 //! 4. functions that only a symbol knows (`rows/undescribed.rs`, from `functions.rs`): their code is
@@ -248,6 +248,7 @@ impl<R: ReadAt> RowSource<R> {
         let high = low.saturating_add(u64::from(abi::HF_BLOCK_BYTES));
         let mut builder = Builder::new(self.arch, low, high);
         if n < self.n_blocks {
+            builder.is_rewritten = self.file.is_rewritten();
             let reader = self.file.reader();
             if let Some(go) = &mut self.go {
                 builder.add_go(&self.file, go)?;
@@ -299,6 +300,8 @@ struct Builder {
     in_registers: Vec<InRegister>,
     /// Calls that may still be followed.
     calls_left: usize,
+    /// See [`ElfFile::is_rewritten`].
+    is_rewritten: bool,
 }
 
 /// Addresses at which a register that callees save is what the CFA is found by.
@@ -324,6 +327,7 @@ impl Builder {
             work_bytes: 0,
             in_registers: Vec::new(),
             calls_left: MAX_CALLS,
+            is_rewritten: false,
         }
     }
 

@@ -58,7 +58,7 @@ impl Builder {
         let stats = self.stats;
         let n_rules = self.rules.len();
         let mut spans = Vec::with_capacity(jobs.len());
-        let mut text = Window::default();
+        let mut code = Vec::new();
         for (entry, until) in jobs {
             let first = self.rules.len();
             let end = if self.work_bytes > MAX_BLOCK_WORK_BYTES {
@@ -67,9 +67,10 @@ impl Builder {
                 match self.run(reader, entries, entry, (low, until))? {
                     Ran::Well { end, begin } => {
                         self.stats.fdes += 1;
-                        let extent = Span { start: entry.start, end: end.min(until), first, n: 0 };
-                        if self.in_registers.is_empty() {
-                            self.correct(file, &mut text, extent, begin)?;
+                        if self.is_rewritten && self.in_registers.is_empty() {
+                            let end = end.min(until);
+                            let extent = Span { start: entry.start, end, first, n: 0 };
+                            self.correct(file, &mut code, extent, begin)?;
                         }
                         self.follow_saved_registers(file, entries, first)?;
                         Some(end)
@@ -124,12 +125,13 @@ impl Builder {
         in_registers.clear();
         let mut last: Option<Unwind> = None;
         let mut begin = Rule::NONE;
+        let is_rewritten = self.is_rewritten;
         let ran = entries.with_fde(reader, entry.offset, |fde, cie| {
             if fde.start != entry.start {
                 return Ran::Elsewhere;
             }
             let done = fde.run(cie, arch, &mut |from, to, unwind| {
-                if from == fde.start && arch.machine == Machine::X86_64 {
+                if is_rewritten && from == fde.start && arch.machine == Machine::X86_64 {
                     begin = side.rule(unwind, cie.signal, arch);
                 }
                 if to <= clip.0 || from >= clip.1 {
@@ -216,11 +218,12 @@ impl Builder {
     /// caller's caller follows, and nothing is missing.
     ///
     /// What a prologue or an epilogue shows to be wrong is followed from its start (`synth.rs`). Where that
-    /// tells something else it is believed, as heuristic.
+    /// tells something else it is believed, as heuristic. `block` is the block's text, once it was read: entries are
+    /// not in the order of their functions.
     fn correct<R: ReadAt>(
         &mut self,
         file: &ElfFile<R>,
-        text: &mut Window,
+        block: &mut Vec<u8>,
         entry: Span,
         begin: Rule,
     ) -> Result<(), Error> {
@@ -238,7 +241,21 @@ impl Builder {
         if !is_framed && frame.is_some_and(|(pc, _)| pc - entry.start < 4) {
             return Ok(());
         }
-        let code = code_at(file, text, entry.start, bytes)?;
+        if block.is_empty() {
+            block.resize(usize::try_from(self.high - self.low).unwrap_or(0), 0);
+            file.read_vaddr(block, self.low)?;
+        }
+        let from = entry.start.checked_sub(self.low).and_then(|at| usize::try_from(at).ok());
+        let within = from.and_then(|from| block.get(from..from.checked_add(bytes)?));
+        let mut own = Vec::new();
+        let code = match within {
+            Some(code) => code,
+            None => {
+                own.resize(bytes, 0);
+                let got = file.read_vaddr(&mut own, entry.start)?;
+                own.get(..got).unwrap_or_default()
+            }
+        };
         if !contradicts(code, entry.start, described) {
             return Ok(());
         }

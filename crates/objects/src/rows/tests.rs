@@ -19,6 +19,7 @@ struct Image {
     plt_section: Option<(u64, u64)>,
     entry: u64,
     file_type: u16,
+    is_rewritten: bool,
 }
 
 impl Image {
@@ -33,6 +34,7 @@ impl Image {
             plt_section: None,
             entry: 0,
             file_type: 3,
+            is_rewritten: false,
         }
     }
 
@@ -100,7 +102,7 @@ impl Image {
             symbols.extend(size.to_le_bytes());
         }
         put(0x2000, &symbols);
-        let names = b"\0.eh_frame\0.symtab\0.text\0.plt\0";
+        let names = b"\0.eh_frame\0.symtab\0.text\0.plt\0.bolt.org.text\0";
         put(0x4200, names);
         let mut section = |i: u64, name: u32, kind: u32, flags: u64, at: u64, size: u64| {
             let head = 0x4000 + i * 64;
@@ -118,6 +120,9 @@ impl Image {
             if let Some((at, size)) = place {
                 section(i, name, 1, 6, at, size);
             }
+        }
+        if self.is_rewritten {
+            section(4, 30, 1, 6, 0x100, 0x10);
         }
         out
     }
@@ -203,6 +208,7 @@ fn a_bad_entry_costs_itself() {
 #[test]
 fn an_entry_that_the_code_contradicts() {
     let mut image = Image::new(X86);
+    image.is_rewritten = true;
     let cie = image.cie(b"zR", &[0], X86_INITIAL);
     let code = [
         0x55, 0x48, 0x89, 0xe5, // 0x1000: push rbp; mov rbp, rsp
@@ -251,8 +257,13 @@ fn an_entry_that_the_code_contradicts() {
         ]
     );
     assert_eq!(image.block().stats.corrected, 1);
+    // Compilers' entries are believed.
+    image.is_rewritten = false;
+    assert_eq!(image.block().stats.corrected, 0);
+    assert!(image.rows().iter().all(|row| row.1 & GUESS == 0));
     // In agreement with its code nothing of it is a guess.
     let mut image = Image::new(X86);
+    image.is_rewritten = true;
     let cie = image.cie(b"zR", &[0], X86_INITIAL);
     image.code(0x1000, &[0x55, 0x48, 0x89, 0xe5, 0x5d, 0xff, 0xe0]);
     image.fde(cie, 0x1000, 7, &[0x41, 0x0e, 16, 0x86, 2, 0x43, 0x0d, 6, 0x41, 0x0c, 7, 8]);
