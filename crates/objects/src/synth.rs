@@ -199,10 +199,11 @@ pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>
     follow_within(code, arch, State::ENTRY, &[], &mut None)
 }
 
-/// The same for code that is described, and not rightly: a function, or, with `is_framed`, a part of one in
-/// which rbp leads to its frame from the start. `changes` are where described rules begin, sorted: a call with
-/// one right behind it does not return. `None`: also where two paths meet that do not agree. `None` rules are bytes that no path from the start reaches, or
-/// at which the CFA is not known; what only other parts jump to is among them.
+/// The same for code that is described, and not rightly: a function, or, with `is_framed`, a part
+/// of one in which rbp leads to its frame from the start. `changes` are where described rules
+/// begin, sorted: a call with one right behind it does not return. `None`: also where two paths
+/// meet that do not agree. `None` rules are bytes that no path from the start reaches, or at which
+/// the CFA is not known; what only other parts jump to is among them.
 pub(crate) fn follow_described(
     code: &[u8],
     arch: Arch,
