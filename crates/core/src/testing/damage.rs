@@ -3,6 +3,7 @@
 use super::{Course, RecordedProcess, Walked, recorded_cases};
 use hotframe_abi as abi;
 use hotframe_runtime::Runtime;
+use std::sync::{Mutex, PoisonError};
 
 /// A walk of [`abi::HF_MAX_STEPS`] steps reads no more often: a step makes some tens of reads at most.
 const WALK_READS_MAX: u64 = abi::HF_MAX_STEPS as u64 * 128;
@@ -21,20 +22,37 @@ const EDIT_BYTES: usize = 16;
 /// # Panics
 /// If a bound is passed, a case cannot be read, or there is none: for tests.
 pub fn check_damaged(runtimes: &[&'static dyn Runtime], kind: &str) {
-    let mut random = Random(4);
-    let (mut walks, mut named, mut differ) = (0, 0, 0);
-    for (_, process) in recorded_cases(kind) {
+    let cases = recorded_cases(kind);
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let damage_one = |(number, process): (u64, &RecordedProcess)| {
+        let mut random = Random(4 + number);
         let whole = process.walk(runtimes);
+        let (mut walks, mut named, mut differ) = (0, 0, 0);
         for _ in 0..n_mutations(30) {
             let edits: Vec<u8> = (0..random.below(8) * EDIT_BYTES + EDIT_BYTES)
                 .map(|_| random.next() as u8)
                 .collect();
-            let walked = walk_damaged(runtimes, &process, &edits);
+            let walked = walk_damaged(runtimes, process, &edits);
             walks += 1;
             named += walked.named.iter().filter(|frames| frames.is_ok()).count();
             differ += usize::from(walked != whole);
         }
-    }
+        (walks, named, differ)
+    };
+    let next = Mutex::new((0..).zip(cases.iter().map(|(_, process)| process)));
+    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let (mut walks, mut named, mut differ) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        let work = || std::iter::from_fn(take).map(damage_one).collect::<Vec<_>>();
+        let workers: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            for of_case in worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                walks += of_case.0;
+                named += of_case.1;
+                differ += of_case.2;
+            }
+        }
+    });
     // Damage that is nowhere looked at, and damage after which nothing is left, would prove nothing.
     assert!(differ * 8 > walks, "{differ} of {walks} walks were hit");
     assert!(runtimes.is_empty() || named > walks, "{named} frames named in {walks} walks");
