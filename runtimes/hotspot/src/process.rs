@@ -89,14 +89,14 @@ impl Jvm {
             queue_end: 0,
             unloaded: None,
         };
-        // Options are read before there is any code.
+        jvm.resolver.naming = process.naming;
+        jvm.look(process.memory)?;
+        jvm.resolver.try_names(process.memory)?;
+        // Last, since a VM that begins is tried again and again. It has its options before any code.
         let is_on = |flags: Flags| flags.is_on("UseJVMCICompiler", process.memory, process.bias);
         if jvm.offsets.flags.and_then(is_on) == Some(true) {
             jvm.table.flags |= abi::HF_HOTSPOT_JVMCI;
         }
-        jvm.resolver.naming = process.naming;
-        jvm.look(process.memory)?;
-        jvm.resolver.try_names(process.memory)?;
         Ok(jvm)
     }
 
