@@ -319,9 +319,7 @@ impl Processes {
         else {
             return false;
         };
-        if give_back(pid, &mut mappings, &mut copied, files) {
-            without_room += fit(&mut mappings, |mapping| mapping.file == 0);
-        }
+        without_room += give_back(&mut mappings, take_copies(pid, &mut copied, files));
         let process = self.entry(pid);
         process.copied.clear();
         if process.may_be_copied(copied) {
@@ -348,9 +346,9 @@ impl Processes {
         }
         process.compare.later(now_ns);
         process.n_compared += 1;
-        let mappings = Rc::make_mut(&mut process.mappings);
-        if give_back(pid, mappings, &mut process.copied, files) {
-            process.without_room += fit(mappings, |mapping| mapping.file == 0);
+        let copies = take_copies(pid, &mut process.copied, files);
+        if !copies.is_empty() {
+            process.without_room += give_back(Rc::make_mut(&mut process.mappings), copies);
             process.is_dirty = true;
         }
         if process.n_compared >= COPIED_TRIES {
@@ -430,25 +428,25 @@ fn insert(mappings: &mut Vec<Mapping>, new: Mapping) -> bool {
     replaced
 }
 
-/// Memory that holds a copy of text is its file's. What is none, or not yet, stays in `copied`. True if there is any.
-fn give_back(
-    pid: u32,
-    mappings: &mut Vec<Mapping>,
-    copied: &mut Vec<Mapping>,
-    files: &mut Files,
-) -> bool {
-    let n = copied.len();
-    if let Some(memory) = (n > 0).then(|| Memory::open(pid)).flatten() {
-        copied.retain(|text| {
-            files.open(text.file, pid, text.start, text.end);
-            let is_copy = copied::is_copy(&memory, files, text);
-            if is_copy {
-                insert(mappings, text.clone());
-            }
-            !is_copy
-        });
+/// The text that memory holds a copy of. What is none, or not yet, stays in `copied`.
+fn take_copies(pid: u32, copied: &mut Vec<Mapping>, files: &mut Files) -> Vec<Mapping> {
+    if copied.is_empty() {
+        return Vec::new();
     }
-    copied.len() < n
+    let Some(memory) = Memory::open(pid) else { return Vec::new() };
+    let is_copy = |text: &mut Mapping| {
+        files.open(text.file, pid, text.start, text.end);
+        copied::is_copy(&memory, files, text)
+    };
+    copied.extract_if(.., is_copy).collect()
+}
+
+/// Memory that holds a copy of text is its file's. Returns how many mappings found no room.
+fn give_back(mappings: &mut Vec<Mapping>, copies: Vec<Mapping>) -> u64 {
+    for copy in copies {
+        insert(mappings, copy);
+    }
+    fit(mappings, |mapping| mapping.file == 0)
 }
 
 /// What is mapped of files between two addresses.
@@ -503,8 +501,9 @@ fn read_maps(pid: u32, files: &mut Files) -> Option<Maps> {
     let root = LazyCell::new(|| root_device(pid));
     let (mut mappings, mut without_room, mut copied) = (Vec::new(), 0, Vec::new());
     let mut line = Vec::new();
-    // The line of the last file whose first bytes, an ELF's header, are mapped.
+    // The line of the last file whose first bytes, an ELF's header, are mapped, and what it says.
     let mut header = String::new();
+    let mut of_header: Option<Mapping> = None;
     loop {
         line.clear();
         if reader.read_until(b'\n', &mut line).ok()? == 0 {
@@ -515,17 +514,19 @@ fn read_maps(pid: u32, files: &mut Files) -> Option<Maps> {
             if line.contains(" 00000000 ") && line.contains('/') {
                 header.clear();
                 header.push_str(&line);
+                of_header = None;
             }
             continue;
         };
-        if mapping.file == 0
-            && copied.len() < COPIED_MAX
-            && let Some((_, of)) = Executable::of_any(&header)
-        {
-            let (start, end, pgoff) = (of.start, of.end, of.pgoff);
-            let file = file_of(&of, pid, || *root, files);
-            let header = Mapping { start, end, pgoff, file };
-            copied.extend(copied::parts(files, pid, &header, mapping.start, mapping.end));
+        if mapping.file == 0 && copied.len() < COPIED_MAX {
+            of_header = of_header.or_else(|| {
+                let (_, of) = Executable::of_any(&header)?;
+                let file = file_of(&of, pid, || *root, files);
+                Some(Mapping { start: of.start, end: of.end, pgoff: of.pgoff, file })
+            });
+            if let Some(header) = &of_header {
+                copied.extend(copied::parts(files, pid, header, mapping.start, mapping.end));
+            }
         }
         // In the order of the file, so that a process of very many costs one pass.
         mappings.push(mapping);
