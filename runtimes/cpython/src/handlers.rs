@@ -81,16 +81,14 @@ pub(crate) fn find<R: ReadAt>(
     calls.sort_by_key(|call| (call.start, call.end));
     calls.dedup_by(|next, call| next.start < call.end);
     calls.truncate(CALLS_MAX);
-    let mut entered: Vec<Range<u64>> = Vec::new();
+    let mut entered = Vec::new();
+    let mut seen = BTreeSet::new();
     for call in &calls {
-        if entered.iter().any(|range| range.contains(&call.start)) {
-            continue;
-        }
-        let Some(extent) = rows.extent_at(call.start) else { continue };
-        let mut code = vec![0; (extent.end - extent.start).min(HANDLER_MAX_BYTES) as usize];
-        if elf.read_vaddr(&mut code, extent.start).ok() == Some(code.len()) {
+        if let Some((start, code)) = function_at(elf, rows, call.start)
+            && seen.insert(start)
+        {
             let mut entry = Listing::default();
-            entry.add(extent.start, &code, link_offset);
+            entry.add(start, &code, link_offset);
             entered.extend(entry.entries(&calls));
         }
     }
@@ -98,13 +96,22 @@ pub(crate) fn find<R: ReadAt>(
     merge(&mut calls);
     let mut exits = Listing::default();
     for &handler in &handlers {
-        let Some(extent) = rows.extent_at(handler) else { continue };
-        let mut code = vec![0; (extent.end - extent.start).min(HANDLER_MAX_BYTES) as usize];
-        if elf.read_vaddr(&mut code, extent.start).ok() == Some(code.len()) {
-            exits.add(extent.start, &code, link_offset);
+        if let Some((start, code)) = function_at(elf, rows, handler) {
+            exits.add(start, &code, link_offset);
         }
     }
     Some(Handlers { calls, gaps: exits.exits() })
+}
+
+/// Where the function at an address begins, and its code, as far as it is looked at.
+fn function_at<R: ReadAt>(
+    elf: &ElfFile<R>,
+    rows: &mut RowSource<R>,
+    at: u64,
+) -> Option<(u64, Vec<u8>)> {
+    let extent = rows.extent_at(at)?;
+    let mut code = vec![0; (extent.end - extent.start).min(HANDLER_MAX_BYTES) as usize];
+    (elf.read_vaddr(&mut code, extent.start).ok()? == code.len()).then_some((extent.start, code))
 }
 
 /// The table through which code that begins at `start` calls.
