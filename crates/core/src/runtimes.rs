@@ -25,7 +25,7 @@ use crate::told::Told;
 use hotframe_abi as abi;
 use hotframe_objects::{ElfFile, ReadAt};
 use hotframe_runtime::{
-    Attached, Begun, Executable, Frame, KNOWN_WORDS, Kept, Known, Layout, Memory, Naming,
+    AHEAD, Attached, Begun, Executable, Frame, KNOWN_WORDS, Kept, Known, Layout, Memory, Naming,
     NothingKnown, Outcome, RawFrame, Region, Runtime, Unusable, Why, elf,
 };
 use std::cell::{Cell, RefCell};
@@ -234,6 +234,19 @@ impl Serving {
             State::Attached { attached, .. } => attached.alike(raw),
             _ => None,
         })
+    }
+
+    /// Reads what these frames are named from, as far as several of them can be read at once.
+    fn read_ahead<'f>(&self, frames: impl Iterator<Item = RawFrame<'f>>) {
+        let frames: Vec<RawFrame<'f>> = frames.filter(|raw| self.alike(raw).is_none()).collect();
+        for served in &self.served {
+            let State::Attached { attached, .. } = &served.state else { continue };
+            let of = |raw: &&RawFrame<'f>| raw.head.runtime() == served.runtime.id();
+            let its: Vec<RawFrame<'f>> = frames.iter().filter(of).copied().collect();
+            if !its.is_empty() {
+                attached.read_ahead(&its, &self.memory);
+            }
+        }
     }
 
     /// Names a frame: appends to `frames`, which is emptied first. `told` finds what its step told
@@ -661,9 +674,12 @@ impl Runtimes {
                 n_asked = at;
                 break;
             }
-            let (head, data) =
-                words.split_first().map_or((0, &[][..]), |(&head, data)| (head, data));
-            let raw = RawFrame { head: abi::FrameWord(head), data, told: None };
+            if at % AHEAD == 0
+                && let Some(own) = self.serving.get(&incarnation.pid).filter(|_| is_served)
+            {
+                own.read_ahead(questions.iter().skip(at).take(AHEAD).map(|words| raw(words)));
+            }
+            let raw = raw(words);
             let own = self.serving.get(&incarnation.pid).filter(|_| is_served);
             if let Some(words) = own.and_then(|serving| serving.alike(&raw))
                 && asker.borrow_mut().answer_alike(at, &words)
@@ -725,6 +741,12 @@ impl Runtimes {
         all.sort_by_key(|report| (report.pid, report.runtime));
         all
     }
+}
+
+/// A frame as the kernel half sent it.
+fn raw(words: &[u64]) -> RawFrame<'_> {
+    let (head, data) = words.split_first().map_or((0, &[][..]), |(&head, data)| (head, data));
+    RawFrame { head: abi::FrameWord(head), data, told: None }
 }
 
 /// The answer of the first process that names a frame, else that of the first that is served: its
@@ -1097,6 +1119,108 @@ mod tests {
         }
     }
 
+    fn serving(state: State, age_ns: u64, now_ns: u64) -> Serving {
+        let served = Served {
+            runtime: &Nothing,
+            layout: None,
+            file: 1,
+            bias: 0,
+            met_ns: now_ns - age_ns,
+            state,
+            stand_in: None,
+        };
+        Serving {
+            image: 0,
+            incarnation: None,
+            memory: Memory::recorded(Vec::new()),
+            naming: Naming::default(),
+            served: vec![served],
+            refreshed_ns: 0,
+            replaced: Vec::new(),
+        }
+    }
+
+    /// A program whose frames are named by a word each; those with a 0 are known by another.
+    #[derive(Default)]
+    struct Ahead {
+        /// Words of the frames that were read ahead for and not yet named.
+        read: std::sync::Mutex<Vec<u64>>,
+        asked: Arc<std::sync::Mutex<Vec<usize>>>,
+    }
+
+    impl Attached for Ahead {
+        fn regions(&self) -> &[Region] {
+            &[]
+        }
+
+        fn table(&self) -> &[u8] {
+            &[]
+        }
+
+        fn alike(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
+            (raw.word(0) == 0).then_some([0, 0])
+        }
+
+        fn read_ahead(&self, frames: &[RawFrame<'_>], _: &Memory) {
+            let mut read = self.read.lock().expect("a lock");
+            assert!(read.is_empty(), "{read:?} were read and not asked for");
+            read.extend(frames.iter().map(|raw| raw.word(0)));
+            self.asked.lock().expect("a lock").push(frames.len());
+        }
+
+        fn resolve(
+            &mut self,
+            raw: &RawFrame<'_>,
+            _: &hotframe_runtime::Process<'_>,
+            _: &mut Vec<Frame>,
+        ) -> Outcome {
+            let mut read = self.read.lock().expect("a lock");
+            assert_eq!((!read.is_empty()).then(|| read.remove(0)), Some(raw.word(0)));
+            Outcome::Unnamed(Why::Unsupported)
+        }
+    }
+
+    struct Takes;
+
+    impl Asker for Takes {
+        fn answer(&mut self, _: usize, _: Result<&[Frame], Why>) {}
+
+        fn answer_alike(&mut self, _: usize, _: &[u64]) -> bool {
+            true
+        }
+
+        fn find(&mut self, _: &[u64]) -> Option<Frame> {
+            None
+        }
+
+        fn keep(&mut self, _: &[u64], _: &Frame) {}
+    }
+
+    /// What frames are named from is read for [`AHEAD`] of them together, once for each, and not for those
+    /// that are known by another.
+    #[test]
+    fn frames_are_read_ahead_for() {
+        let ahead = Ahead::default();
+        let asked = ahead.asked.clone();
+        let mut runtimes = Runtimes::default();
+        let state = State::Attached { attached: Box::new(ahead), table: None };
+        runtimes.serving.insert(7, serving(state, 0, 1));
+        let mut processes = crate::processes::Processes::default();
+        processes.entry(7);
+        let head = u64::from(abi::HF_FRAME_DYNAMIC) << abi::HF_FRAME_KIND_SHIFT
+            | 1 << abi::HF_FRAME_RUNTIME_SHIFT
+            | 1 << abi::HF_FRAME_N_DATA_SHIFT;
+        let words: Vec<[u64; 2]> = (0..AHEAD as u64 * 2 + 3).map(|n| [head, n % 9]).collect();
+        let questions: Vec<&[u64]> = words.iter().map(|words| &words[..]).collect();
+        let incarnation = Incarnation { pid: 7, start_ns: 0, exec_id: 0 };
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        let files = Files::default();
+        let n =
+            runtimes.resolve(incarnation, &questions, processes.get(7), &files, until, &mut Takes);
+        assert_eq!(n, questions.len());
+        assert_eq!(*asked.lock().expect("a lock"), [14, 14, 3]);
+    }
+
     /// The next pass comes when a runtime that starts is due, or after a part of what a process has lived;
     /// not for one that ended, and for an old one as if there were none.
     #[test]
@@ -1105,26 +1229,8 @@ mod tests {
         let attached = || State::Attached { attached: Box::new(Never), table: None };
         let check = |state: State, age_ns: u64, has_ended: bool, expect: u64| {
             let now_ns = 100_000 * MS;
-            let served = Served {
-                runtime: &Nothing,
-                layout: None,
-                file: 1,
-                bias: 0,
-                met_ns: now_ns - age_ns,
-                state,
-                stand_in: None,
-            };
-            let serving = Serving {
-                image: 0,
-                incarnation: None,
-                memory: Memory::recorded(Vec::new()),
-                naming: Naming::default(),
-                served: vec![served],
-                refreshed_ns: 0,
-                replaced: Vec::new(),
-            };
             let mut runtimes = Runtimes::default();
-            runtimes.serving.insert(7, serving);
+            runtimes.serving.insert(7, serving(state, age_ns, now_ns));
             let mut processes = crate::processes::Processes::default();
             processes.entry(7).exited_ns = has_ended.then_some(1);
             let look_ns = runtimes.look_at_ns(now_ns, |pid| processes.get(pid));

@@ -284,6 +284,10 @@ pub trait Attached: Send {
         None
     }
 
+    /// These frames are asked for next, [`AHEAD`] at most: reads into the cache of pages, together, what
+    /// naming them begins with. Nothing is concluded from it.
+    fn read_ahead(&self, _frames: &[RawFrame<'_>], _memory: &Memory) {}
+
     /// Names a frame: appends one [`Frame`], or several where calls were inlined, innermost first.
     /// Appends nothing when it is [`Outcome::Unnamed`].
     fn resolve(
@@ -293,6 +297,9 @@ pub trait Attached: Send {
         frames: &mut Vec<Frame>,
     ) -> Outcome;
 }
+
+/// Frames that are read ahead for: the pages of all of them have room in the cache.
+pub const AHEAD: usize = 16;
 
 /// What is kept, and what went to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -57,6 +57,12 @@ pub(crate) struct Heap {
     pub shift: u32,
 }
 
+impl Heap {
+    pub(crate) fn has(&self, address: u64) -> bool {
+        address >= self.low && address < self.end
+    }
+}
+
 /// A JVM.
 pub struct Jvm {
     offsets: Arc<Offsets>,
@@ -287,6 +293,10 @@ impl Attached for Jvm {
 
     fn alike(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
         self.resolver.alike(raw)
+    }
+
+    fn read_ahead(&self, frames: &[RawFrame<'_>], memory: &Memory) {
+        self.resolver.read_ahead(frames, &self.heaps, memory);
     }
 
     fn resolve(

@@ -14,8 +14,8 @@
 //! the others are known by it (`places.rs`), for as long as the code is of the same compilation.
 //!
 //! # Whether it is still what it was
-//! A blob is believed if it is in use and has the compile id that was sent, before and after it was
-//! read. A `Method*` is believed if it has the `ConstMethod*` that was sent and no class was
+//! A blob is believed if it is in use and has the compile id that was sent after it was read: the sample
+//! is older than what was read, and no other compilation has the number. A `Method*` is believed if it has the `ConstMethod*` that was sent and no class was
 //! unloaded since the sample (the epoch); if one was, only if its class was seen at the same place
 //! before the sample, too, or lies in the archive of classes that is mapped at start (CDS), whose
 //! memory is never anything else's. What is not believed is named by what the step told of that very
@@ -24,6 +24,11 @@
 //! before, and the archive's. One that has not even the epoch (of the first samples) has names of the
 //! archive's alone, without lines. While classes are being unloaded the kernel half wakes the reader
 //! for each sample, so that little time passes in between.
+//!
+//! # Cost
+//! What the frames of one asking begin with is read in two system calls for all of them, and the methods
+//! that are inlined into one place in two more; a compiled frame whose methods are known takes two or three
+//! by itself, the last of which is the check.
 //!
 //! # Sources
 //! `ScopeDesc::decode_body`, `nmethod::scopes_pcs_begin` (share/code), `CompressedLineNumberReadStream`,
@@ -125,6 +130,14 @@ struct Functions<'a> {
     epoch: u64,
     /// Those that were not known, to be kept once it is known that they were what they seemed.
     met: Vec<([u64; KNOWN_WORDS], Frame)>,
+}
+
+/// Where what is read first of a frame is.
+enum First {
+    /// A compilation's blob.
+    Blob(u64),
+    /// The pointer to a method's constant part.
+    Constant(u64),
 }
 
 /// The epoch of what is never unloaded.
@@ -372,41 +385,29 @@ impl Resolver {
         let pc =
             blob + (own >> abi::HF_HOTSPOT_DELTA_SHIFT & u64::from(abi::HF_HOTSPOT_DELTA_MASK));
         let is_return = raw.head.flags() & shared::HF_FRAME_RETURN_ADDR != 0;
-        if !heaps.iter().any(|heap| blob >= heap.low && blob < heap.end) {
+        if !heaps.iter().any(|heap| heap.has(blob)) {
             return Err(Why::StalePointer);
         }
-        let epoch_addr = self.epoch_addr;
-        // If it is still there, the epoch. What is read besides goes into the cache: a blob that has its
-        // id was no other before, either.
-        let is_still = |memory: &Memory, besides: &[u64]| {
-            let (mut found, mut used, mut epoch) = ([0; 4], [0], [0; 8]);
-            let block = blob.wrapping_sub(o.block_bytes.into());
-            let mut places = [
-                (blob + u64::from(o.nmethod_compile_id), &mut found[..]),
-                (block + u64::from(o.block_used), &mut used[..]),
-                (epoch_addr, &mut epoch[..]),
-            ];
-            let n = if epoch_addr == 0 { 2 } else { 3 };
-            let done = memory.read_with_pages(places.get_mut(..n).unwrap_or_default(), besides);
-            (done.iter().all(|done| *done) && u32::from_le_bytes(found) == id && used != [0])
-                .then(|| u64::from_le_bytes(epoch))
-        };
-        let fields = [0, o.nmethod_method, o.nmethod_compile_id].map(|at| blob + u64::from(at));
-        let Some(epoch) = is_still(memory, &fields) else {
-            let gone = memory.u8(blob).is_none() && self.epoch(memory).is_none();
-            return Err(if gone { Why::ProcessGone } else { Why::StalePointer });
+        // A blob that has its number in the end was no other since the sample, and what it points at was read
+        // in between; so is the epoch, which is then of the time before all that is read.
+        let epoch = match self.epoch_addr {
+            0 => 0,
+            at => memory.u64(at).ok_or(Why::ProcessGone)?,
         };
         let mut functions = Functions { process, epoch, met: Vec::new() };
         let first = frames.len();
         let deltas = self.scopes(&mut functions, blob, pc, is_return, frames);
         if frames.len() == first {
             // Without debug information at this place: the method alone.
-            let address =
-                memory.u64(blob + u64::from(o.nmethod_method)).ok_or(Why::StalePointer)?;
-            let function = self.function(&mut functions, address, abi::HF_HOTSPOT_BCI_NONE);
-            frames.push(function.ok_or(Why::StalePointer)?);
+            let address = memory.u64(blob + u64::from(o.nmethod_method));
+            let function =
+                address.and_then(|it| self.function(&mut functions, it, abi::HF_HOTSPOT_BCI_NONE));
+            frames.extend(function);
         }
-        let now = is_still(memory, &[]).ok_or(Why::StalePointer)?;
+        let now = self.still(memory, blob, id)?;
+        if frames.len() == first {
+            return Err(Why::StalePointer);
+        }
         if now == epoch {
             functions.met.iter().for_each(|(key, frame)| process.known.keep(key, frame));
         }
@@ -415,6 +416,62 @@ impl Resolver {
             self.places.add(code, deltas, raw.head.0);
         }
         Ok(())
+    }
+
+    /// The number of unloaded classes, past the cache, if a blob is still the compilation of this number.
+    fn still(&self, memory: &Memory, blob: u64, id: u32) -> Result<u64, Why> {
+        let o = &*self.offsets;
+        let (mut found, mut used, mut epoch) = ([0; 4], [0], [0; 8]);
+        let mut places = [
+            (blob + u64::from(o.nmethod_compile_id), &mut found[..]),
+            (blob.wrapping_sub(o.block_bytes.into()) + u64::from(o.block_used), &mut used[..]),
+            (self.epoch_addr, &mut epoch[..]),
+        ];
+        let n = if self.epoch_addr == 0 { 2 } else { 3 };
+        let done = memory.read_batch(places.get_mut(..n).unwrap_or_default());
+        if done.iter().all(|done| *done) && u32::from_le_bytes(found) == id && used != [0] {
+            return Ok(u64::from_le_bytes(epoch));
+        }
+        let is_gone = self.epoch_addr != 0 && !done.contains(&true);
+        Err(if is_gone { Why::ProcessGone } else { Why::StalePointer })
+    }
+
+    /// Reads together what naming these frames begins with: code and methods, then what they point at.
+    pub(crate) fn read_ahead(&self, frames: &[RawFrame<'_>], heaps: &[Heap], memory: &Memory) {
+        let o = &*self.offsets;
+        let mut wanted = vec![self.epoch_addr];
+        let mut first = |raw: &RawFrame<'_>| {
+            let at = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
+            match (raw.own() >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 {
+                abi::HF_HOTSPOT_COMPILED if heaps.iter().any(|heap| heap.has(at)) => {
+                    let fields = [0, o.nmethod_method, o.nmethod_compile_id];
+                    wanted.extend(fields.map(|field| at + u64::from(field)));
+                    // The code of an interrupted pc is followed.
+                    wanted.extend(compiled_place(raw).map(|(_, delta)| at + u64::from(delta)));
+                    Some(First::Blob(at))
+                }
+                abi::HF_HOTSPOT_INTERPRETED | abi::HF_HOTSPOT_INTERPRETED_LATE => {
+                    let constant = at.wrapping_add(o.method_const.into());
+                    wanted.push(constant);
+                    Some(First::Constant(constant))
+                }
+                _ => None,
+            }
+        };
+        let firsts: Vec<First> = frames.iter().filter_map(&mut first).collect();
+        memory.prefetch(&wanted);
+        wanted.clear();
+        for first in firsts {
+            match first {
+                First::Constant(at) => wanted.extend(memory.u64(at)),
+                First::Blob(at) => {
+                    if let Some(debug) = Debug::find(o, memory, at) {
+                        debug.pages(&mut wanted);
+                    }
+                }
+            }
+        }
+        memory.prefetch(&wanted);
     }
 
     /// The function that a method is, at a bytecode index: its names from the store where they are known.
@@ -502,35 +559,23 @@ impl Resolver {
         let delta = |offset: u32| u32::try_from(begin - blob).ok()?.checked_add(offset);
         let complete = u32::try_from(complete).unwrap_or(0);
         let deltas = delta(place.offsets.start.max(complete))?..delta(place.offsets.end)?;
+        let Some(scope) = place.scope else { return Some(deltas) };
+        let methods = debug.methods(&o, memory, scope, place.is_outermost)?;
+        // All methods together, then what all of them point at.
+        let at = |&(address, _): &(u64, u32)| address.wrapping_add(o.method_const.into());
+        memory.prefetch(&methods.iter().map(at).collect::<Vec<_>>());
+        let constant = |method| memory.u64(at(method));
+        memory.prefetch(&methods.iter().filter_map(constant).collect::<Vec<_>>());
         let first = frames.len();
-        let Some(mut scope) = place.scope else { return Some(deltas) };
-        for _ in 0..SCOPES_MAX {
-            let record = debug.record(memory, scope)?;
-            let mut reader = Reader::new(&record, o.excludes_zero);
-            let sender = reader.unsigned()?;
-            let index = reader.unsigned()?;
-            let bci = reader.unsigned()?.wrapping_sub(1);
-            if place.is_outermost && sender != 0 && sender < scope {
-                scope = sender;
-                continue;
-            }
-            let slot = debug.metadata.checked_add(u64::from(index.checked_sub(1)?) * 8)?;
-            let address = memory.u64(slot).filter(|_| slot < debug.metadata_end)?;
+        let n_inlined = methods.len().saturating_sub(1);
+        for (n, &(address, bci)) in methods.iter().enumerate() {
             let Some(function) = self.function(to, address, bci) else {
                 frames.truncate(first);
                 return None;
             };
-            frames.push(Frame { inlined: sender != 0, ..function });
-            if sender == 0 {
-                return Some(deltas);
-            }
-            if sender >= scope {
-                break;
-            }
-            scope = sender;
+            frames.push(Frame { inlined: n < n_inlined, ..function });
         }
-        frames.truncate(first);
-        None
+        Some(deltas)
     }
 
     /// Reads where a method's names and lines are.
@@ -559,8 +604,12 @@ impl Resolver {
             // Low bits of old versions' slots are flags.
             symbol(o, memory, memory.u64(slot(o, pool, index))? & !3)
         };
+        let at_name = slot(o, pool, head.name.into());
+        let at_holder = pool.wrapping_add(o.pool_holder.into());
+        memory.prefetch(&[at_name, at_holder]);
+        let holder = memory.u64(at_holder)?;
+        memory.prefetch(&[memory.u64(at_name)? & !3, holder.wrapping_add(o.klass_name.into())]);
         let own = symbol_at(head.name.into())?;
-        let holder = memory.u64(pool.wrapping_add(o.pool_holder.into()))?;
         let class = symbol(o, memory, memory.u64(holder.wrapping_add(o.klass_name.into()))?)?;
         if own.is_empty() || class.is_empty() {
             return None;
@@ -862,6 +911,52 @@ impl Debug {
     fn word(&self, o: &Offsets, memory: &Memory, index: u64, field: u64) -> Option<u32> {
         let at = self.pcs.checked_add(index.checked_mul(o.pc_desc_bytes)?)?.checked_add(field)?;
         memory.u32(at).filter(|_| at < self.pcs_end)
+    }
+
+    /// Methods and bytecode indices of a scope and those that it is inlined in, innermost first; with
+    /// `is_outermost` the last of them alone. `None`: the chain does not end, or not where it should.
+    fn methods(
+        &self,
+        o: &Offsets,
+        memory: &Memory,
+        mut scope: u32,
+        is_outermost: bool,
+    ) -> Option<Vec<(u64, u32)>> {
+        let mut methods = Vec::new();
+        for _ in 0..SCOPES_MAX {
+            let record = self.record(memory, scope)?;
+            let mut reader = Reader::new(&record, o.excludes_zero);
+            let sender = reader.unsigned()?;
+            let index = reader.unsigned()?;
+            let bci = reader.unsigned()?.wrapping_sub(1);
+            if !is_outermost || sender == 0 {
+                let slot = self.metadata.checked_add(u64::from(index.checked_sub(1)?) * 8)?;
+                methods.push((memory.u64(slot).filter(|_| slot < self.metadata_end)?, bci));
+            }
+            if sender == 0 {
+                return Some(methods);
+            }
+            if sender >= scope {
+                return None;
+            }
+            scope = sender;
+        }
+        None
+    }
+
+    /// Addresses on the pages that a search for a scope reads: of small tables all, of others where it
+    /// begins.
+    fn pages(&self, to: &mut Vec<u64>) {
+        const SMALL_BYTES: u64 = 2 * PAGE_BYTES;
+        to.push(self.metadata);
+        for (start, end) in [(self.pcs, self.pcs_end), (self.scopes, self.scopes_end)] {
+            if start == end {
+            } else if end - start <= SMALL_BYTES {
+                to.extend([start, start + (end - start) / 2, end - 1]);
+            } else if start == self.pcs {
+                to.push(start + (end - start) / 2);
+            }
+        }
     }
 
     /// The head of a scope's record.

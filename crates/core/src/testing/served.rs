@@ -136,6 +136,7 @@ impl<'a> RecordedRuntimes<'a> {
             let mut served = std::mem::take(&mut self.served);
             for served in served.iter_mut().filter(|one| one.runtime.id() == head.runtime()) {
                 self.memory.forget();
+                served.attached.read_ahead(&[raw], &self.memory);
                 let mut frames = Vec::new();
                 let outcome =
                     self.with(served.bias, |view| served.attached.resolve(&raw, view, &mut frames));
