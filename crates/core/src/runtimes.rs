@@ -370,6 +370,25 @@ impl Runtimes {
         all
     }
 
+    /// Has runtimes give back what they keep, of the process first that has most, until it is no more than
+    /// `room_bytes` in all: each has a bound, and a machine may run hundreds.
+    pub fn cool(&mut self, room_bytes: u64) {
+        let mut bytes = self.kept().bytes;
+        while bytes > room_bytes {
+            let all = self.serving.values_mut().flat_map(|serving| &mut serving.served);
+            let Some(most) = all.max_by_key(|served| served.kept().bytes) else { break };
+            let before = most.kept().bytes;
+            if let State::Attached { attached, .. } = &mut most.state {
+                attached.forget();
+            }
+            let given_back = before.saturating_sub(most.kept().bytes);
+            if given_back == 0 {
+                break;
+            }
+            bytes -= given_back;
+        }
+    }
+
     /// What steps told beside their frames, as far as it is kept.
     pub fn kept_told(&self) -> Kept {
         self.told.kept()
@@ -1178,6 +1197,52 @@ mod tests {
             assert_eq!((!read.is_empty()).then(|| read.remove(0)), Some(raw.word(0)));
             Outcome::Unnamed(Why::Unsupported)
         }
+    }
+
+    /// A program of which so many bytes are kept.
+    struct Keeps(u64);
+
+    impl Attached for Keeps {
+        fn regions(&self) -> &[Region] {
+            &[]
+        }
+
+        fn table(&self) -> &[u8] {
+            &[]
+        }
+
+        fn kept(&self) -> Kept {
+            Kept { bytes: self.0, ..Kept::default() }
+        }
+
+        fn forget(&mut self) {
+            // The last is one that cannot.
+            self.0 = if self.0 == 1 { 1 } else { 0 };
+        }
+
+        fn resolve(
+            &mut self,
+            _: &RawFrame<'_>,
+            _: &hotframe_runtime::Process<'_>,
+            _: &mut Vec<Frame>,
+        ) -> Outcome {
+            Outcome::Unnamed(Why::Unsupported)
+        }
+    }
+
+    /// What runtimes keep of all processes has a bound: those that keep most begin anew.
+    #[test]
+    fn runtimes_keep_no_more_than_they_may() {
+        let mut runtimes = Runtimes::default();
+        for (pid, bytes) in [(1, 40), (2, 100), (3, 70), (4, 1)] {
+            let state = State::Attached { attached: Box::new(Keeps(bytes)), table: None };
+            runtimes.serving.insert(pid, serving(state, 0, 1));
+        }
+        let mut after = |room_bytes| {
+            runtimes.cool(room_bytes);
+            runtimes.kept().bytes
+        };
+        assert_eq!([211, 210, 111, 110, 0].map(&mut after), [211, 111, 111, 41, 1]);
     }
 
     struct Takes;

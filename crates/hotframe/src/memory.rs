@@ -129,8 +129,9 @@ impl Ledger {
         }
     }
 
-    /// What is learnt of files to make their rows may take so much: a sixteenth.
-    pub fn files_bytes(&self) -> usize {
+    /// What is learnt of files to make their rows, and what runtimes keep of processes, may each take so much: a
+    /// sixteenth.
+    pub fn learnt_bytes(&self) -> usize {
         (self.whole.limit_bytes() / 16) as usize
     }
 

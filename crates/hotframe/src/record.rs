@@ -484,7 +484,8 @@ impl Recorder {
     /// Measures who holds what. Returns the bytes of maps and rings.
     fn measure(&mut self) -> u64 {
         let tables = self.sampler.session.tables.stats();
-        self.sampler.session.files.cool(self.ledger.files_bytes());
+        self.sampler.session.files.cool(self.ledger.learnt_bytes());
+        self.sampler.session.runtimes.cool(self.ledger.learnt_bytes() as u64);
         let (ring, sideband) =
             (self.sampler.ring.bytes() as u64, self.sampler.kernel.sideband_bytes());
         let maps = self.sampler.kernel.map_bytes(tables.touched_bytes);

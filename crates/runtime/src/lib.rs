@@ -271,6 +271,10 @@ pub trait Attached: Send {
         Kept::default()
     }
 
+    /// Gives all of that back, since the processes of this machine keep too much together. What is needed
+    /// again is read again.
+    fn forget(&mut self) {}
+
     /// By which key its step tells, beside its frames, what names such a frame (`hf_tell`): then the
     /// frame has it when it is asked for. `None`: it does not.
     fn told_key(&self, _raw: &RawFrame<'_>) -> Option<[u64; 2]> {

@@ -5,9 +5,11 @@
 //! in the frame store; where they were evicted there, the frame is read again.
 //!
 //! # Cost
-//! 16 bytes a record and 48 a compilation, [`MAX`] records a process; where they are more, all are
-//! learnt anew, at a reading each.
+//! 16 bytes a record, and some 100 a compilation with room to grow, [`MAX`] records a process; where they
+//! are more, or all processes keep too much, all are learnt anew, at a reading each.
 
+use crate::resolve::table_bytes;
+use hotframe_runtime::Kept;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -35,6 +37,7 @@ pub(crate) struct Places {
     /// Each sorted, without overlaps.
     by_code: HashMap<Code, Vec<Record>>,
     n: usize,
+    n_forgotten: u64,
 }
 
 impl Places {
@@ -46,14 +49,30 @@ impl Places {
         Some(record.head)
     }
 
+    /// Records, and what they take.
+    pub(crate) fn kept(&self) -> Kept {
+        let records: usize = self.by_code.values().map(Vec::capacity).sum();
+        Kept {
+            entries: self.n as u64,
+            bytes: table_bytes(&self.by_code) + (records * size_of::<Record>()) as u64,
+            evictions: self.n_forgotten,
+        }
+    }
+
+    /// Gives them back.
+    pub(crate) fn forget(&mut self) {
+        self.by_code = HashMap::new();
+        self.n_forgotten += self.n as u64;
+        self.n = 0;
+    }
+
     /// Learns of a record. One that overlaps another is of a damaged table: the first stays.
     pub(crate) fn add(&mut self, code: Code, deltas: Range<u32>, head: u64) {
         if deltas.is_empty() {
             return;
         }
         if self.n >= MAX {
-            self.by_code.clear();
-            self.n = 0;
+            self.forget();
         }
         let records = self.by_code.entry(code).or_default();
         let at = records.partition_point(|record| record.to <= deltas.start);
@@ -105,5 +124,14 @@ mod tests {
         }
         assert_eq!(places.by_code.values().map(Vec::len).sum::<usize>(), places.n);
         assert!(places.n <= MAX && places.find(CODE, 10).is_none());
+        let kept = places.kept();
+        assert_eq!((kept.entries, kept.evictions), (places.n as u64, MAX as u64));
+        assert!((64..1024).contains(&kept.bytes), "{}", kept.bytes);
+        (0..1000).for_each(|n| places.add(Code { place: 2, id: n }, 0..1, 7));
+        let bytes = places.kept().bytes;
+        assert!((40_000..200_000).contains(&bytes), "{bytes}");
+        places.forget();
+        let kept = places.kept();
+        assert_eq!((kept.entries, kept.bytes, places.find(CODE, 10)), (0, 0, None));
     }
 }

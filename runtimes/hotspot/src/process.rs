@@ -287,6 +287,10 @@ impl Attached for Jvm {
         self.resolver.kept()
     }
 
+    fn forget(&mut self) {
+        self.resolver.forget();
+    }
+
     fn told_key(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
         Some([raw.word(0), raw.own() & u64::from(abi::HF_HOTSPOT_COOKIE_MASK)])
     }

@@ -351,21 +351,31 @@ impl Resolver {
         Some(())
     }
 
-    /// Classes that are known by address.
+    /// Classes that are known by address, and records of compiled code.
     pub(crate) fn kept(&self) -> Kept {
-        // A table is at most seven eighths full, and has a byte for each entry beside it.
-        let slots = self.seen.capacity() * 8 / 7;
-        Kept {
+        let mut kept = Kept {
             entries: self.seen.len() as u64,
-            bytes: (slots * (size_of::<(u64, Seen)>() + 1)) as u64,
+            bytes: table_bytes(&self.seen),
             evictions: self.n_forgotten,
-        }
+        };
+        kept += self.places.kept();
+        kept
+    }
+
+    /// Gives that back.
+    pub(crate) fn forget(&mut self) {
+        self.forget_classes();
+        self.places.forget();
+    }
+
+    fn forget_classes(&mut self) {
+        self.n_forgotten += self.seen.len() as u64;
+        self.seen = HashMap::new();
     }
 
     fn remember(&mut self, holder: u64, seen: Seen) {
         if self.seen.len() >= SEEN_MAX && !self.seen.contains_key(&holder) {
-            self.n_forgotten += self.seen.len() as u64;
-            self.seen.clear();
+            self.forget_classes();
         }
         self.seen.insert(holder, seen);
     }
@@ -709,6 +719,11 @@ fn compiled_place(raw: &RawFrame<'_>) -> Option<(Code, u32)> {
     let delta = (own >> abi::HF_HOTSPOT_DELTA_SHIFT) as u32 & abi::HF_HOTSPOT_DELTA_MASK;
     let code = Code { place: raw.word(0), id: own as u32 & 0xfff };
     (is_compiled && !is_return).then_some((code, delta))
+}
+
+/// Bytes of a table: it is at most seven eighths full, and has a byte for each entry beside it.
+pub(crate) fn table_bytes<K, V>(table: &HashMap<K, V>) -> u64 {
+    (table.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)) as u64
 }
 
 /// Where a pool of constants has one of them.
@@ -1089,12 +1104,21 @@ mod tests {
     fn classes_are_bounded() {
         let mut resolver = Resolver::new(Arc::new(jdk17()), 0);
         assert_eq!(resolver.kept(), hotframe_runtime::Kept::default());
-        for n in 0..=SEEN_MAX as u64 {
+        let remember = |resolver: &mut Resolver, n| {
             resolver.remember(n, Seen { hash: 1, epoch: 1 });
+            resolver.kept()
+        };
+        for n in 1..SEEN_MAX as u64 {
+            remember(&mut resolver, n);
         }
-        let kept = resolver.kept();
-        assert_eq!((kept.entries, kept.evictions), (1, SEEN_MAX as u64));
+        let kept = remember(&mut resolver, 0);
+        assert_eq!((kept.entries, kept.evictions), (SEEN_MAX as u64, 0));
         assert!((128 << 10..=512 << 10).contains(&kept.bytes), "{}", kept.bytes);
+        let kept = remember(&mut resolver, SEEN_MAX as u64);
+        assert_eq!((kept.entries, kept.evictions), (1, SEEN_MAX as u64));
+        assert!(kept.bytes < 1 << 10, "{}", kept.bytes);
+        resolver.forget();
+        assert_eq!((resolver.kept().entries, resolver.kept().bytes), (0, 0));
     }
 
     /// What is known of a method is not read again, until a class is unloaded or the method has other

@@ -116,8 +116,8 @@ pub struct Feed {
     pub news: Option<Receiver<News>>,
 }
 
-/// What is learnt of files to make their rows may take so much.
-const FILES_BYTES: usize = 4 << 20;
+/// What is learnt of files to make their rows, and what runtimes keep of processes, may each take so much.
+const LEARNT_BYTES: usize = 4 << 20;
 
 impl Feed {
     /// Starts recording. Returns when the first tick may come, or says why none will.
@@ -251,7 +251,8 @@ impl Recorder {
             if now >= cpus_ns {
                 cpus_ns = now + CPUS_NS;
                 self.sampler.kernel.follow_cpus(true)?;
-                self.sampler.session.files.cool(FILES_BYTES);
+                self.sampler.session.files.cool(LEARNT_BYTES);
+                self.sampler.session.runtimes.cool(LEARNT_BYTES as u64);
             }
             if now - began_ns >= BATCH_NS {
                 let used = own_cpu_seconds();
