@@ -457,8 +457,10 @@ HF_STEP_FN int hf_cpython_search(struct hf_walk *w)
 }
 
 /* Words of the stack in which a call of jitted code is looked for: an instruction of Python's saves
- * one or two registers there, or has a few variables. */
-#define HF_CPYTHON_JIT_WORDS 16
+ * one or two registers there, or has variables. Most have those that call with arguments, which
+ * they lay out there (STACKREFS_TO_PYOBJECTS, Python/ceval_macros.h @ v3.14.0: eleven words), 19 in
+ * all. */
+#define HF_CPYTHON_JIT_WORDS 32
 /* What is read of the shim: before the return address of its call, and behind it. */
 #define HF_CPYTHON_SHIM_BEFORE 14
 #define HF_CPYTHON_SHIM_BYTES 32
@@ -469,6 +471,7 @@ HF_STEP_FN __u32 hf_cpython_jit_shim(struct hf_walk *w, __u64 slot)
 {
 	const __u8 *at;
 	__u64 ra;
+	__u32 up;
 
 	if (!w)
 		return 0;
@@ -483,12 +486,20 @@ HF_STEP_FN __u32 hf_cpython_jit_shim(struct hf_walk *w, __u64 slot)
 	at += HF_CPYTHON_SHIM_BEFORE;
 	/* pop rbx; pop r12; pop r13; pop r14; pop r15; ret */
 	if (*(__u64 *)at == 0x415e415d415c415bULL && at[8] == 0x5f && at[9] == 0xc3)
-		return 56;
+		up = 56;
 	/* add rsp, 8; the same; pop rbp; ret */
-	if (*(__u32 *)at == 0x08c48348 && *(__u64 *)(at + 4) == 0x415e415d415c415bULL &&
-	    at[12] == 0x5f && at[13] == 0x5d && at[14] == 0xc3)
-		return 72;
-	return 0;
+	else if (*(__u32 *)at == 0x08c48348 && *(__u64 *)(at + 4) == 0x415e415d415c415bULL &&
+		 at[12] == 0x5f && at[13] == 0x5d && at[14] == 0xc3)
+		up = 72;
+	else
+		return 0;
+	/* What an earlier call left in a variable that has no value yet leads nowhere. The caller
+	 * is the loop or, where each instruction is a function, one of these, which is in no
+	 * region. */
+	if (hf_stack_u64(w, slot + up - 8, &ra) || ra < 4096 || ra >> 47 ||
+	    hf_find_mapping(w, ra - 1) || !w->last.file_off)
+		return 0;
+	return up;
 }
 
 /* Does a frame pointer lead to a caller of the loop, which has its frame above `sp`? */
@@ -532,9 +543,10 @@ HF_STEP_FN int hf_cpython_jitted(struct hf_walk *w)
 	} else if (hf_cpython_is_fp(w, slot + up, w->fp)) {
 		fp = w->fp;
 	} else {
-		for (i = 0; i < 4; i++) {
-			word = w->sp + 8 * i;
-			if (word >= slot || hf_stack_u64(w, word, &word))
+		/* Saved by the first that an instruction's code does, or where it is now. */
+		for (i = -1; i < 4; i++) {
+			word = i < 0 ? slot - 8 : w->sp + 8 * i;
+			if (word < w->sp || word >= slot || hf_stack_u64(w, word, &word))
 				break;
 			if (hf_cpython_is_fp(w, slot + up, word)) {
 				fp = word;

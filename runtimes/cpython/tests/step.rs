@@ -709,6 +709,11 @@ fn jitted_code_leads_to_its_loop() {
     // An instruction has saved the register and uses it.
     let stack = [(0, STACK + 128), (8, ra), (56, LOOP + 0x80)];
     assert_eq!(check(with(&plain, &stack), &pcs(&[leaf, 0]), false), whole);
+    // One that lays out arguments of a call has saved it first, and has more variables than others; what
+    // an earlier call left there leads nowhere.
+    let stack = [(32, ra), (0x90, STACK + 256), (0x98, ra)];
+    let calling = pcs(&[leaf, 0, 0, LOOP + 0x80]);
+    assert_eq!(check(with(&plain, &stack), &calling, false), whole);
     let stack = [(8, JIT + 0x1c)];
     assert_eq!(check(with(&framed, &stack), &pcs(&[leaf, LOOP + 0x80]), false), whole);
     // Without a shim, or with another's code in its place: no frames, and counted.
