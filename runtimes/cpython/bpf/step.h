@@ -464,42 +464,90 @@ HF_STEP_FN int hf_cpython_search(struct hf_walk *w)
 /* What is read of the shim: before the return address of its call, and behind it. */
 #define HF_CPYTHON_SHIM_BEFORE 14
 #define HF_CPYTHON_SHIM_BYTES 32
+/* All of it. */
+#define HF_CPYTHON_SHIM_MAX 48
+#define HF_CPYTHON_NOT_IN_SHIM 0xff
 
-/* Does the shim's call return by way of this slot of the stack? How far its caller's stack pointer
- * is above the slot then; 0: it does not. */
-HF_STEP_FN __u32 hf_cpython_jit_shim(struct hf_walk *w, __u64 slot)
+/* The shim's code from `mov r12, rdi` on: how far its caller's stack pointer is above its call's
+ * return address; 0: it is other code. */
+static __always_inline __u32 hf_cpython_shim_bytes(const __u8 *at)
 {
-	const __u8 *at;
-	__u64 ra;
-	__u32 up;
-
-	if (!w)
-		return 0;
-	at = w->scratch;
-	if (hf_stack_u64(w, slot, &ra) || ra < 4096 || ra >> 47 || hf_find_mapping(w, ra - 1) ||
-	    w->last.file_off || w->last.runtime_off != w->runtime_off ||
-	    hf_read_lasting(w, w->scratch, HF_CPYTHON_SHIM_BYTES, ra - HF_CPYTHON_SHIM_BEFORE))
-		return 0;
 	/* mov r12, rdi; mov r13, rsi; mov r14, rdx; call rel32 */
 	if (*(__u64 *)at != 0x8949f58949fc8949ULL || at[8] != 0xd6 || at[9] != 0xe8)
 		return 0;
 	at += HF_CPYTHON_SHIM_BEFORE;
 	/* pop rbx; pop r12; pop r13; pop r14; pop r15; ret */
 	if (*(__u64 *)at == 0x415e415d415c415bULL && at[8] == 0x5f && at[9] == 0xc3)
-		up = 56;
+		return 56;
 	/* add rsp, 8; the same; pop rbp; ret */
-	else if (*(__u32 *)at == 0x08c48348 && *(__u64 *)(at + 4) == 0x415e415d415c415bULL &&
-		 at[12] == 0x5f && at[13] == 0x5d && at[14] == 0xc3)
-		up = 72;
-	else
+	if (*(__u32 *)at == 0x08c48348 && *(__u64 *)(at + 4) == 0x415e415d415c415bULL &&
+	    at[12] == 0x5f && at[13] == 0x5d && at[14] == 0xc3)
+		return 72;
+	return 0;
+}
+
+/* Does the shim's call return by way of this slot of the stack? How far its caller's stack pointer
+ * is above the slot then; 0: it does not. */
+HF_STEP_FN __u32 hf_cpython_jit_shim(struct hf_walk *w, __u64 slot)
+{
+	__u64 ra;
+	__u32 up;
+
+	if (!w)
 		return 0;
+	if (hf_stack_u64(w, slot, &ra) || ra < 4096 || ra >> 47 || hf_find_mapping(w, ra - 1) ||
+	    w->last.file_off || w->last.runtime_off != w->runtime_off ||
+	    hf_read_lasting(w, w->scratch, HF_CPYTHON_SHIM_BYTES, ra - HF_CPYTHON_SHIM_BEFORE))
+		return 0;
+	up = hf_cpython_shim_bytes(w->scratch);
 	/* What an earlier call left in a variable that has no value yet leads nowhere. The caller
 	 * is the loop or, where each instruction is a function, one of these, which is in no
 	 * region. */
-	if (hf_stack_u64(w, slot + up - 8, &ra) || ra < 4096 || ra >> 47 ||
+	if (up == 0 || hf_stack_u64(w, slot + up - 8, &ra) || ra < 4096 || ra >> 47 ||
 	    hf_find_mapping(w, ra - 1) || !w->last.file_off)
 		return 0;
 	return up;
+}
+
+/*
+ * The shim itself at a sample's pc, which is not rare where it was called: the page with which it
+ * begins is new to the CPU. How many words it has on the stack; HF_CPYTHON_NOT_IN_SHIM: it is other
+ * code.
+ */
+HF_STEP_FN __u32 hf_cpython_in_shim(struct hf_walk *w)
+{
+	const __u8 *at;
+	__u32 off, mov, words;
+
+	if (!w)
+		return HF_CPYTHON_NOT_IN_SHIM;
+	off = w->pc & 4095;
+	if (w->pc_is_return || off >= HF_CPYTHON_SHIM_MAX ||
+	    hf_read_lasting(w, w->scratch, HF_CPYTHON_SHIM_MAX, w->pc - off))
+		return HF_CPYTHON_NOT_IN_SHIM;
+	at = w->scratch;
+	/* push r15; push r14; push r13; push r12; push rbx */
+	if (*(__u64 *)at == 0x5441554156415741ULL && at[8] == 0x53 &&
+	    hf_cpython_shim_bytes(at + 9) == 56) {
+		mov = 9;
+		words = off < 9 ? off / 2 : 5;
+		/* push rbp; mov rbp, rsp; the same; push rax */
+	} else if (*(__u32 *)at == 0xe5894855 && *(__u64 *)(at + 4) == 0x5441554156415741ULL &&
+		   at[12] == 0x53 && at[13] == 0x50 && hf_cpython_shim_bytes(at + 14) == 72) {
+		mov = 14;
+		words = off == 0 ? 0 : off < 6 ? 1 : off < 13 ? off / 2 - 1 : off == 13 ? 6 : 7;
+	} else {
+		return HF_CPYTHON_NOT_IN_SHIM;
+	}
+	/* Behind its call: what it has taken off again. */
+	if (off < mov + HF_CPYTHON_SHIM_BEFORE)
+		return words;
+	off -= mov + HF_CPYTHON_SHIM_BEFORE;
+	if (mov == 9)
+		return off < 10 ? 5 - (off + 1) / 2 : HF_CPYTHON_NOT_IN_SHIM;
+	if (off < 14)
+		return off < 4 ? 7 : 6 - (off - 3) / 2;
+	return off == 14 ? 0 : HF_CPYTHON_NOT_IN_SHIM;
 }
 
 /* Does a frame pointer lead to a caller of the loop, which has its frame above `sp`? */
@@ -523,21 +571,34 @@ HF_STEP_FN int hf_cpython_is_fp(struct hf_walk *w, __u64 sp, __u64 fp)
 HF_STEP_FN int hf_cpython_jitted(struct hf_walk *w)
 {
 	__u64 slot = 0, ra, fp = 0, word;
-	__u32 up = 0;
+	__u32 up = 0, words;
 	int i;
 
 	if (!w)
 		return HF_STEP_NATIVE;
+	words = hf_cpython_in_shim(w);
 	for (i = 0; i < HF_CPYTHON_JIT_WORDS; i++) {
+		if (words != HF_CPYTHON_NOT_IN_SHIM)
+			break;
 		slot = w->sp + 8 * i;
 		up = hf_cpython_jit_shim(w, slot);
 		if (up)
 			break;
 	}
 	/* The native rules may step over the loop: no frames are taken for another run's. */
+	if (words != HF_CPYTHON_NOT_IN_SHIM) {
+		slot = w->sp;
+		up = 8 * (words + 1);
+	}
 	if (up == 0 || hf_stack_u64(w, slot + up - 8, &ra))
 		return hf_cpython_lost(w, HF_CPYTHON_LOST_NO_SHIM);
-	if (up == 72) {
+	if (words != HF_CPYTHON_NOT_IN_SHIM) {
+		/* The first word, if the register is another's by now. */
+		fp = w->fp;
+		if (up > 8 && !hf_cpython_is_fp(w, slot + up, fp) &&
+		    hf_stack_u64(w, slot + up - 16, &fp))
+			fp = 0;
+	} else if (up == 72) {
 		if (hf_stack_u64(w, slot + up - 16, &fp))
 			fp = 0;
 	} else if (hf_cpython_is_fp(w, slot + up, w->fp)) {

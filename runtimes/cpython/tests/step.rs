@@ -716,6 +716,22 @@ fn jitted_code_leads_to_its_loop() {
     assert_eq!(check(with(&plain, &stack), &calling, false), whole);
     let stack = [(8, JIT + 0x1c)];
     assert_eq!(check(with(&framed, &stack), &pcs(&[leaf, LOOP + 0x80]), false), whole);
+    // In the shim itself, at each of its instructions: what it has pushed, and not taken off again.
+    let at = [0, 2, 4, 6, 8, 9, 0x12, 0x17, 0x18, 0x1a, 0x1c, 0x1e, 0x20];
+    for (at, words) in at.into_iter().zip([0, 1, 2, 3, 4, 5, 5, 5, 4, 3, 2, 1, 0]) {
+        let stack = [(8 * words, LOOP + 0x80)];
+        assert_eq!(check(with(&plain, &stack), &pcs(&[JIT + at]), false), whole, "{at:#x}");
+    }
+    let at = [1, 4, 6, 8, 10, 12, 13, 14, 0x17, 0x1c, 0x20, 0x21, 0x23, 0x25, 0x27, 0x29];
+    let words = [1, 1, 2, 3, 4, 5, 6, 7, 7, 7, 6, 5, 4, 3, 2, 1];
+    for (at, words) in at.into_iter().zip(words) {
+        let stack = [(8 * words, LOOP + 0x80), (8 * words - 8, STACK + 128)];
+        assert_eq!(check(with(&framed, &stack), &pcs(&[JIT + at, 0]), false), whole, "{at:#x}");
+    }
+    for at in [0, 0x2a] {
+        let stack = [(0, LOOP + 0x80)];
+        assert_eq!(check(with(&framed, &stack), &pcs(&[JIT + at]), false), whole, "{at:#x}");
+    }
     // Without a shim, or with another's code in its place: no frames, and counted.
     let lost = check(with(&plain, &[]), &pcs(&[leaf]), true);
     assert!(lost.starts_with("jitted") && !lost.contains(':'), "{lost}");
