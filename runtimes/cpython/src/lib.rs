@@ -49,7 +49,10 @@
 //! the stack of values in rbp and keeps no register (`ghccc`, Tools/jit/_targets.py @ v3.13.7). So
 //! the loop's rbp is only where `_ENTRY` put it, and no build was at hand to know the bytes of
 //! that; on arm64 there is no `_ENTRY`. What the native rules find there is a guess
-//! (`stacks_heuristic`) or ends (`stacks_cut`). Names above some 110 characters, and lines of
+//! (`stacks_heuristic`) or ends (`stacks_cut`). While 3.14's JIT compiler makes all code anew all the
+//! time, as it does where several threads run and where what `sys.monitoring` is asked for changes, each
+//! new mapping's first stacks lack their Python frames, and are counted (`late`): 13 to 18 % of those
+//! of two programs that do nothing else. Names above some 110 characters, and lines of
 //! functions above some 50, where code is gone before it is read. Interpreters that one thread runs
 //! within each other: up to 3.11 the frames of the innermost and of the thread's first are there,
 //! of the first alone while the lock is released. From 3.12 on all are there, but for what an
