@@ -346,6 +346,7 @@ pub const HF_OP_DEREF: hf_op = 3;
 pub const HF_OP_CFA_DEREF: hf_op = 4;
 pub const HF_OP_CFA: hf_op = 5;
 pub const HF_OP_BARE: hf_op = 6;
+pub const HF_OP_GREW: hf_op = 7;
 pub type hf_op = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(

@@ -63,6 +63,8 @@ pub(crate) enum Kind {
     CallsBack,
     /// Called by Go, calls C on the thread's stack.
     CallsOut,
+    /// `runtime.morestack`: leaves for the thread's stack, on which the goroutine's is made larger.
+    Grows,
 }
 
 /// A function and its deltas.
@@ -72,6 +74,9 @@ pub(crate) struct Function {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) kind: Kind,
+    pub(crate) is_systemstack: bool,
+    /// Where its name stands among the names.
+    name: u32,
     /// (first address, sp at entry - sp), ascending.
     pub(crate) deltas: Vec<(u64, i32)>,
 }
@@ -335,7 +340,7 @@ impl GoTable {
         let Some(info) = FuncInfo::parse(bytes, version) else {
             return Ok(None);
         };
-        let kind = self.kind(reader, &info)?;
+        let (kind, is_systemstack) = self.kind(reader, &info)?;
         let pctab = self.offset.saturating_add(self.pctab).saturating_add(u64::from(info.pcsp));
         let quantum = u64::from(self.quantum);
         // Most programs are some ten bytes.
@@ -351,33 +356,77 @@ impl GoTable {
         // sigtramp is a top frame by its flag; it has a frame, and what was interrupted behind it.
         let kind =
             if kind == Kind::Top && info.func_id == 0 && deltas_move { Kind::Normal } else { kind };
-        Ok(Some(Function { start, end, kind, deltas }))
+        Ok(Some(Function { start, end, kind, name: info.name, is_systemstack, deltas }))
     }
 
-    fn kind(&mut self, reader: &impl ReadAt, info: &FuncInfo) -> Result<Kind, Error> {
+    /// Where the function that starts at an address ends.
+    pub(crate) fn end_of(
+        &mut self,
+        reader: &impl ReadAt,
+        start: u64,
+    ) -> Result<Option<u64>, Error> {
+        let mut end = None;
+        self.functions(reader, start, start.saturating_add(1), |function| {
+            end = (function.start == start).then_some(function.end);
+            Ok(())
+        })?;
+        Ok(end)
+    }
+
+    /// Is this the name of the function that starts at an address?
+    pub(crate) fn is_named(
+        &mut self,
+        reader: &impl ReadAt,
+        start: u64,
+        name: &[u8],
+    ) -> Result<bool, Error> {
+        let mut at = None;
+        self.functions(reader, start, start.saturating_add(1), |function| {
+            at = (function.start == start).then_some(function.name);
+            Ok(())
+        })?;
+        let Some(at) = at else { return Ok(false) };
+        let mut bytes = [0; 32];
+        Ok(self.name(reader, at, &mut bytes)? == name)
+    }
+
+    /// As much of a function's name as there is room for.
+    fn name<'a>(
+        &self,
+        reader: &impl ReadAt,
+        name: u32,
+        into: &'a mut [u8; 32],
+    ) -> Result<&'a [u8], Error> {
+        let at = self.offset.saturating_add(self.names).saturating_add(u64::from(name));
+        let got = fill(reader, into, at)?;
+        Ok(Cursor::new(into.get(..got).unwrap_or_default()).c_str().unwrap_or_default())
+    }
+
+    /// With whether it is `runtime.systemstack`.
+    fn kind(&mut self, reader: &impl ReadAt, info: &FuncInfo) -> Result<(Kind, bool), Error> {
         let flags = info.flags;
         if flags & FLAG_TOP_FRAME != 0 {
-            return Ok(Kind::Top);
+            return Ok((Kind::Top, false));
         }
         // Ids shift between versions; names do not. Older tables have no flags.
         let special = info.func_id != 0 || flags & FLAG_SP_WRITE != 0;
         if !special && self.compact() {
-            return Ok(Kind::Normal);
+            return Ok((Kind::Normal, false));
         }
         let mut name = [0; 32];
-        let at = self.offset.saturating_add(self.names).saturating_add(u64::from(info.name));
-        let got = fill(reader, &mut name, at)?;
-        let name = Cursor::new(name.get(..got).unwrap_or_default()).c_str().unwrap_or_default();
-        Ok(match name {
+        let name = self.name(reader, info.name, &mut name)?;
+        let kind = match name {
             b"runtime.goexit" | b"runtime.mstart" | b"runtime.rt0_go" => Kind::Top,
-            // They leave for g0's stack and never return: it ends in them.
-            b"runtime.mcall" | b"runtime.morestack" => Kind::Top,
+            // It leaves for g0's stack and never returns: it ends there.
+            b"runtime.mcall" => Kind::Top,
+            b"runtime.morestack" => Kind::Grows,
             b"runtime.cgocallback" => Kind::CallsBack,
             b"runtime.asmcgocall" => Kind::CallsOut,
             b"runtime.systemstack" => Kind::SetsSp,
             _ if flags & FLAG_SP_WRITE != 0 => Kind::SetsSp,
             _ => Kind::Normal,
-        })
+        };
+        Ok((kind, name == b"runtime.systemstack"))
     }
 }
 

@@ -31,6 +31,7 @@
 mod described;
 mod ends;
 mod go;
+pub(crate) mod growth;
 mod packed;
 #[cfg(test)]
 mod tests;

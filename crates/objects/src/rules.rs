@@ -21,6 +21,7 @@ use crate::cfi::{Arch, Cfa, Saved, Unwind};
 use crate::elf::Machine;
 use crate::expr::Expr;
 use crate::gopclntab::Kind;
+use crate::rows::growth::Growth;
 
 /// A row without its pc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,6 +282,26 @@ impl SideRules {
         self.known.insert(key, index);
         self.rules.push(rule);
         Some(index)
+    }
+
+    /// That of `runtime.morestack`, where it has changed stacks.
+    pub(crate) fn growth(&mut self, growth: Growth) -> Rule {
+        let rule = abi::hf_rule {
+            cfa_op: abi::HF_OP_GREW as u8,
+            cfa_reg: 0,
+            fp_op: abi::HF_OP_SAME as u8,
+            fp_reg: 0,
+            ra_op: abi::HF_OP_SAME as u8,
+            ra_reg: 0,
+            reserved: 0,
+            cfa_off: growth.g,
+            cfa_off2: growth.curg,
+            fp_off: growth.fp,
+            fp_off2: 0,
+            ra_off: growth.newstack.cast_signed(),
+            ra_off2: 0,
+        };
+        self.index(rule).map_or(Rule::END, |index| Rule { kind: SIDE, fp: 0, cfa: index })
     }
 
     pub(crate) fn into_rules(self) -> Vec<abi::hf_rule> {

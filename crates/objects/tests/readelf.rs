@@ -432,7 +432,7 @@ fn go_stack_deltas_agree_with_readelf_and_survive_stripping() {
         let base = file.image_base();
         let mut source = RowSource::new(file).unwrap();
         let mut blocks: HashMap<u32, Block> = HashMap::new();
-        let (mut n, mut n_ends, mut n_switches) = (0, 0, 0);
+        let (mut n, mut n_ends, mut n_switches, mut n_grown) = (0, 0, 0, 0);
         let mut wrong = Vec::new();
         each_fde(&path, ".debug_frame", |_, end, lines| {
             for (i, line) in lines.iter().enumerate() {
@@ -452,6 +452,12 @@ fn go_stack_deltas_agree_with_readelf_and_survive_stripping() {
                         n_switches += 1;
                     }
                     abi::HF_RULE_SIGNAL => {}
+                    // runtime.morestack, where it is on the thread's stack.
+                    abi::HF_RULE_SIDE
+                        if block.rules[row.cfa as usize].cfa_op == abi::HF_OP_GREW as u8 =>
+                    {
+                        n_grown += 1;
+                    }
                     _ if in_words(row, &block.rules).0 == line.cfa => {}
                     _ => wrong.push(format!("{until:#x}: {line:?}: {row:?}")),
                 }
@@ -463,6 +469,7 @@ fn go_stack_deltas_agree_with_readelf_and_survive_stripping() {
         assert!(n > 5_000, "{name}: only {n}");
         assert!((3..=40).contains(&n_ends), "{name}: {n_ends} ends");
         assert!((2..=60).contains(&n_switches), "{name}: {n_switches} switches");
+        assert!((1..=2).contains(&n_grown), "{name}: {n_grown} where a stack was made larger");
         println!("{name}: {n} addresses agree, {n_ends} ends, {n_switches} by frame pointer");
     }
     let rows = |name: &str| {

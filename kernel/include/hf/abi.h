@@ -284,6 +284,12 @@ enum hf_op {
 	/* Of the frame pointer: it keeps its value, and the caller, which is to have its frame
 	 * made by this function, has none yet. */
 	HF_OP_BARE = 6,
+	/* Of the CFA: runtime.morestack of Go, on the stack of the thread's own goroutine. g is at
+	 * cfa_off in thread-local storage. If it called from where newstack, the next frame further
+	 * in, returns to at image offset ra_off, the goroutine m.curg, which is at cfa_off2 of m,
+	 * is the caller, and has noted where; the frame pointer is at fp_off of it. Else the stack
+	 * ends. */
+	HF_OP_GREW = 7,
 };
 struct hf_rule {
 	__u8 cfa_op; /* HF_OP_REG, HF_OP_DEREF */

@@ -554,12 +554,54 @@ HF_RARE int hf_apply_signal(struct hf_walk *w)
 	return 0;
 }
 
+/* Goes on behind runtime.morestack on the stack of the goroutine that has its stack copied. Where
+ * struct g has m and what it notes is the same in all versions of Go (runtime2.go, 1.5 to 1.26). */
+#define HF_GO_G_M 48
+#define HF_GO_G_SCHED_SP 56
+HF_RARE int hf_grown(struct hf_walk *w)
+{
+	__u64 g = 0, m = 0, g0 = 0, curg = 0, of = 0, fp = 0, at[2] = {};
+	__u32 n;
+
+	if (!w)
+		return 1;
+	n = w->n_words;
+	hf_barrier(n);
+	if (n < 2 || n > HF_MAX_WORDS)
+		return hf_cut(w, HF_CUT_NONE);
+	/* Not in newstack, or it goes on to let another goroutine run. */
+	if (((w->words[n - 2] ^ w->words[n - 1]) & HF_FRAME_PAYLOAD_MASK) >> HF_FRAME_FILE_SHIFT ||
+	    (__u32)w->words[n - 2] != (__u32)w->rule.ra_off)
+		return hf_cut(w, HF_CUT_NONE);
+	/* It runs by now, and has noted other places since. */
+	if (w->late)
+		return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+	if (hf_read_user(w, &g, 8, w->tp + (__s64)w->rule.cfa_off) ||
+	    hf_read_user(w, &m, 8, g + HF_GO_G_M) || hf_read_user(w, &g0, 8, m) || g0 != g ||
+	    hf_read_user(w, &curg, 8, m + (__s64)w->rule.cfa_off2) ||
+	    hf_read_user(w, &of, 8, curg + HF_GO_G_M) || of != m ||
+	    hf_read_user(w, at, sizeof(at), curg + HF_GO_G_SCHED_SP) ||
+	    hf_read_user(w, &fp, 8, curg + (__s64)w->rule.fp_off))
+		return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+	if (at[1] < 4096 || at[1] >> 47)
+		return hf_cut(w, HF_CUT_BAD_RETURN_ADDRESS);
+	w->sp = at[0];
+	w->pc = at[1];
+	w->fp = fp;
+	w->pc_is_return = 1;
+	w->called_leaf = 0;
+	w->regs_valid = 0;
+	return 0;
+}
+
 HF_RARE int hf_apply_side(struct hf_walk *w)
 {
 	__u64 cfa, ra, fp;
 
 	if (!w)
 		return 1;
+	if (w->rule.cfa_op == HF_OP_GREW)
+		return hf_grown(w);
 	fp = w->fp;
 	if (hf_reg(w, w->rule.cfa_reg, &cfa))
 		return hf_cut(w, HF_CUT_NO_UNWIND_INFO);

@@ -458,6 +458,28 @@ fn go_system_stack() {
     assert!(process.cut_samples() <= excused, "{:?} of {}", process.cut, process.samples);
 }
 
+/// A goroutine's stack is made larger on the thread's own: who needed it is on the goroutine's.
+#[test]
+fn go_stack_that_grows() {
+    live!(beside);
+    let workload = Workload::start(&program!("gostacks"), ["grow"]);
+    let copying = |stack: &Stack| stack.has("runtime.copystack");
+    let recording = record_until(&["-F", "997", "-p", &workload.pid().to_string()], |recording| {
+        recording.folded.samples(copying) >= 50
+    });
+    let (outer, inner) = (
+        ["main.growsStack", "main.deepens"],
+        ["main.deepens", "runtime.morestack", "runtime.newstack", "runtime.copystack"],
+    );
+    // What was finished from a copy of its stack is cut there: the goroutine ran meanwhile.
+    let whole = recording
+        .folded
+        .samples(|stack| copying(stack) && stack.has_path(&inner) && stack.has_path(&outer));
+    let excused = recording.stats().count("stacks_from_slice");
+    let all = recording.folded.samples(copying);
+    assert!(whole + excused >= all && whole * 2 > all, "{whole} of {all}, {excused} from slices");
+}
+
 /// Go that C calls back: C's frames stand between it and the Go that called C, also where the goroutine's
 /// stack was moved meanwhile, and alone where a thread of C's called.
 #[test]

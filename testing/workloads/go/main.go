@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// gostacks inline|frameless|system, until stopped.
+// gostacks inline|frameless|system|grow, until stopped.
 //
 // inline:    main.main → main.realFunction → main.inlinedOne → main.inlinedTwo →
 //
@@ -12,6 +12,10 @@
 // system:    main.main → main.onSystemStack → runtime.ReadMemStats, which works on the thread's own
 //
 //	stack: on the main thread that one lies above all goroutines' stacks.
+//
+// grow:      main.growsStack → main.deepens, again and again, on a stack that is made larger for it: the runtime copies
+//
+//	it, on the thread's own.
 package main
 
 import (
@@ -65,6 +69,21 @@ func onSystemStack() {
 	sink += stats.Sys
 }
 
+//go:noinline
+func deepens(n int) uint64 {
+	var locals [256]uint64
+	locals[n&255] = uint64(n)
+	if n > 0 {
+		locals[0] += deepens(n - 1)
+	}
+	return locals[0] + locals[n&255]
+}
+
+//go:noinline
+func growsStack(done chan uint64) {
+	done <- deepens(400)
+}
+
 func main() {
 	// On the main thread, so that it is known where the thread's own stack is.
 	runtime.LockOSThread()
@@ -75,6 +94,10 @@ func main() {
 			framelessCaller()
 		case "system":
 			onSystemStack()
+		case "grow":
+			done := make(chan uint64)
+			go growsStack(done)
+			sink += <-done
 		default:
 			realFunction()
 		}

@@ -1,6 +1,6 @@
 //! Rows of Go functions, by the stack deltas of their function table.
 
-use super::{Builder, Span, code_at};
+use super::{Builder, Span, code_at, growth};
 use crate::Error;
 use crate::cfi::{Arch, Cfa, Saved, Unwind};
 use crate::elf::{ElfFile, Machine};
@@ -19,6 +19,7 @@ impl Builder {
         let arch = self.arch;
         let mut spans: Vec<Span> = Vec::new();
         let mut text = Window::default();
+        let mut grows = None;
         go.functions(file.reader(), low, high, |function| {
             self.stats.go_functions += 1;
             let first = self.rules.len();
@@ -31,7 +32,14 @@ impl Builder {
                 if let Some(before) = spans.last_mut() {
                     before.end = before.end.min(start);
                 }
-            } else if function.kind == Kind::Top {
+            } else if function.kind == Kind::Grows && arch.machine == Machine::X86_64 {
+                // The stack ends in it, if no more is found out.
+                self.rules.push((start, Rule::END));
+                if let Some(on) = growth::change(file, &mut text, start, function.end)? {
+                    self.rules.push((start + on, Rule::END));
+                    grows = Some((first, start, start + on));
+                }
+            } else if matches!(function.kind, Kind::Top | Kind::Grows) {
                 self.rules.push((start, Rule::END));
             } else if function.deltas.is_empty() {
                 self.rules.push((start, Rule::NONE_FUNCTION));
@@ -52,6 +60,13 @@ impl Builder {
             spans.push(Span { start, end: function.end, first, n });
             Ok(())
         })?;
+        if let Some((first, start, changed)) = grows
+            && let Some(growth) = growth::growth(file, go, &mut text, start, changed)?
+            && let Some([before, behind]) = self.rules.get_mut(first..first + 2)
+        {
+            before.1 = Rule::plain_sp(8);
+            behind.1 = self.side.growth(growth);
+        }
         self.fill(spans);
         Ok(())
     }
