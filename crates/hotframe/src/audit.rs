@@ -1,7 +1,7 @@
 //! `--audit`: walks compared, frame by frame, with an unwinder that is not ours (framehop).
 //!
 //! In: a sample's registers, a copy of its stack and its words. Out: do they say the same? framehop
-//! reads `.eh_frame` of the very files and shares no code or table with the kernel half.
+//! reads `.eh_frame` or `.debug_frame` of the very files and shares no code or table with the kernel half.
 //!
 //! # How it works
 //! Both begin at the same registers. Frames are compared until one ends. framehop's end counts as
@@ -12,32 +12,37 @@
 //! looked up first, by gimli, and where framehop would have to guess the stack is not judged, unless
 //! it differed before that.
 //!
+//! Go has its functions in `.debug_frame`, by which nobody unwinds: hotframe goes by the table that Go itself uses, so
+//! that the two are independent. What DWARF cannot say is which functions leave the stack that they were called on
+//! (`runtime.systemstack`): those are asked from Go's table, and not judged.
+//!
 //! # Sources
 //! framehop 0.16 `src/x86_64/dwarf.rs` (what it evaluates), `src/unwinder.rs` (when it falls back). LSB 5.0,
 //! "Exception Frames" (the sections), of whose search table the form is read that linkers write (bfd/elf-eh-frame.c
 //! `_bfd_elf_write_section_eh_frame_hdr` @ binutils 2.40; lld/ELF/SyntheticSections.cpp `EhFrameHeader` @ 14).
 //!
 //! # Not handled
-//! Code without `.eh_frame` and `.eh_frame_hdr` (JITs, Go, hand-written assembly), code that BOLT has rewritten
-//! where we did not go by its tables, frames whose CFA
+//! Code without `.eh_frame` and `.eh_frame_hdr`, and without `.debug_frame` (JITs, stripped Go, hand-written assembly), code
+//! that BOLT has rewritten where we did not go by its tables, frames whose CFA
 //! stands in a register other than the stack and frame pointer or in memory (signal frames).
 //!
 //! # Cost
 //! Some 20 µs a frame, and the entries of functions that were met: at most [`KEPT_MAX_BYTES`]. Unwind sections
-//! are 7 MB in a compiler, so framehop is given one entry at a time, in a section of its own.
+//! are 7 MB in a compiler, so framehop is given one entry at a time, in a section of its own. A `.debug_frame` has no
+//! search table and may be compressed: at most [`HELD_MAX_BYTES`] of them are held, with an index.
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _};
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EndianSlice, LittleEndian, Operation, RegisterRule,
-    UnwindContext, UnwindSection as _, X86_64,
+    BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, EndianSlice, LittleEndian, Operation,
+    RegisterRule, UnwindContext, UnwindSection, X86_64,
 };
 use hotframe_abi as abi;
 use hotframe_core::files::{FileId, Reader};
 use hotframe_core::processes::Mapping;
 use hotframe_core::session::{AuditCase, Auditor, Judgement};
 use hotframe_frames::Raw;
-use hotframe_objects::{ElfFile, Machine, Section};
+use hotframe_objects::{ElfFile, GoStack, Machine, Section, go_stack};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,6 +51,8 @@ use std::sync::Arc;
 const KEPT_MAX_BYTES: usize = 1 << 20;
 /// Bytes of an entry: the longest are 2,000.
 const ENTRY_MAX_BYTES: u32 = 64 << 10;
+/// Bytes of `.debug_frame`s and their indexes kept from sample to sample; that of Go's compiler takes 1.5 MB.
+const HELD_MAX_BYTES: usize = 4 << 20;
 /// Disagreements that are logged in full.
 const MAX_LOGGED: u32 = 32;
 
@@ -66,11 +73,58 @@ pub fn auditor(n_samples: u32) -> Option<Auditor> {
     }))
 }
 
-/// The entry of a function, behind a copy of its CIE: an `.eh_frame` of its own. The entry is at its own
-/// address, from which its pointers count.
+/// A `.debug_frame`: where the entry of a function is, by its ELF address.
+struct Held {
+    bytes: Vec<u8>,
+    index: Vec<(u64, u32)>,
+}
+
+impl Held {
+    fn read(elf: &ElfFile<Reader>) -> Option<Held> {
+        let bytes = elf.section_bytes(elf.section(".debug_frame")?, HELD_MAX_BYTES as u64 / 2);
+        let bytes = bytes.ok()?;
+        let bases = BaseAddresses::default();
+        let section = debug_frame(&bytes);
+        let mut entries = section.entries(&bases);
+        let mut index = Vec::new();
+        while let Ok(Some(entry)) = entries.next() {
+            if let CieOrFde::Fde(partial) = entry
+                && let Ok(fde) = partial.parse(DebugFrame::cie_from_offset)
+            {
+                index.push((fde.initial_address(), u32::try_from(fde.offset()).ok()?));
+            }
+        }
+        index.sort_unstable();
+        index.shrink_to_fit();
+        let held = Held { bytes, index };
+        (held.len() <= HELD_MAX_BYTES).then_some(held)
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.capacity() + self.index.capacity() * size_of::<(u64, u32)>()
+    }
+
+    /// An entry or a CIE with its length.
+    fn bytes_at(&self, at: usize) -> Option<&[u8]> {
+        let rest = self.bytes.get(at..)?;
+        let n = u32::from_le_bytes(*rest.first_chunk()?);
+        rest.get(..4 + n as usize).filter(|_| (4..=ENTRY_MAX_BYTES).contains(&n))
+    }
+}
+
+fn debug_frame(bytes: &[u8]) -> DebugFrame<EndianSlice<'_, LittleEndian>> {
+    let mut section = DebugFrame::from(EndianSlice::new(bytes, LittleEndian));
+    section.set_address_size(8);
+    section
+}
+
+/// The entry of a function, behind a copy of its CIE: an `.eh_frame` of its own, or a `.debug_frame`. In the first the
+/// entry is at its own address, from which its pointers count.
 #[derive(Debug)]
 struct Entry {
-    eh_frame: Arc<[u8]>,
+    bytes: Arc<[u8]>,
+    is_debug: bool,
+    stack: GoStack,
     /// The ELF address of this section.
     at: u64,
     /// ELF addresses that it describes.
@@ -81,7 +135,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// That of the function at an ELF address.
+    /// That of the function at an ELF address, in `.eh_frame`.
     fn find(elf: &ElfFile<Reader>, svma: u64) -> Option<Entry> {
         if elf.machine() != Machine::X86_64 {
             return None;
@@ -91,91 +145,147 @@ impl Entry {
         let mut fde = entry_bytes(elf, section, fde_at)?;
         let pointer_at = fde_at.checked_add(4)?;
         let pointer = u32::from_le_bytes(*fde.get(4..)?.first_chunk()?);
-        let mut eh_frame = entry_bytes(elf, section, pointer_at.checked_sub(pointer.into())?)?;
-        let at = fde_at.checked_sub(eh_frame.len() as u64)?;
-        fde.get_mut(4..8)?.copy_from_slice(&(eh_frame.len() as u32 + 4).to_le_bytes());
-        eh_frame.extend(fde);
+        let mut bytes = entry_bytes(elf, section, pointer_at.checked_sub(pointer.into())?)?;
+        let at = fde_at.checked_sub(bytes.len() as u64)?;
+        fde.get_mut(4..8)?.copy_from_slice(&(bytes.len() as u32 + 4).to_le_bytes());
+        bytes.extend(fde);
         // Where a section ends.
-        eh_frame.extend([0; 4]);
+        bytes.extend([0; 4]);
         let address = |name: &str| Some(elf.section(name)?.addr);
-        let mut entry = Entry {
-            eh_frame: eh_frame.into(),
+        let entry = Entry {
+            bytes: bytes.into(),
+            is_debug: false,
+            stack: GoStack::GoesOn,
             at,
             extent: 0..0,
             text_at: address(".text"),
             got_at: address(".got"),
             image_base: elf.image_base(),
         };
-        let (section, bases) = entry.parsed();
-        let fde = section
-            .fde_for_address(&bases, svma, |section, bases, at| section.cie_from_offset(bases, at))
-            .ok()?;
-        entry.extent = fde.initial_address()..fde.initial_address().checked_add(fde.len())?;
-        Some(entry)
+        entry.with_extent(svma)
     }
 
-    fn parsed(&self) -> (EhFrame<EndianSlice<'_, LittleEndian>>, BaseAddresses) {
-        let bases = BaseAddresses::default()
+    /// That of the function at an ELF address, in `.debug_frame`.
+    fn find_held(elf: &ElfFile<Reader>, held: &Held, svma: u64) -> Option<Entry> {
+        if elf.machine() != Machine::X86_64 {
+            return None;
+        }
+        let index = held.index.partition_point(|&(start, _)| start <= svma).checked_sub(1)?;
+        let mut fde = held.bytes_at(held.index.get(index)?.1 as usize)?.to_vec();
+        let cie_at = u32::from_le_bytes(*fde.get(4..)?.first_chunk()?);
+        // The CIE is the section's first.
+        fde.get_mut(4..8)?.fill(0);
+        let bytes = [held.bytes_at(cie_at as usize)?, &fde].concat();
+        let entry = Entry {
+            bytes: bytes.into(),
+            is_debug: true,
+            stack: go_stack(elf, svma).ok()?.unwrap_or(GoStack::GoesOn),
+            at: 0,
+            extent: 0..0,
+            text_at: None,
+            got_at: None,
+            image_base: elf.image_base(),
+        };
+        entry.with_extent(svma)
+    }
+
+    fn with_extent(mut self, svma: u64) -> Option<Entry> {
+        self.extent = if self.is_debug {
+            extent_in(&debug_frame(&self.bytes), &self.bases(), svma)?
+        } else {
+            extent_in(&self.eh_frame(), &self.bases(), svma)?
+        };
+        Some(self)
+    }
+
+    fn eh_frame(&self) -> EhFrame<EndianSlice<'_, LittleEndian>> {
+        let mut section = EhFrame::from(EndianSlice::new(&self.bytes, LittleEndian));
+        section.set_address_size(8);
+        section
+    }
+
+    fn bases(&self) -> BaseAddresses {
+        BaseAddresses::default()
             .set_eh_frame(self.at)
             .set_text(self.text_at.unwrap_or(0))
-            .set_got(self.got_at.unwrap_or(0));
-        let mut section = EhFrame::from(EndianSlice::new(&self.eh_frame, LittleEndian));
-        section.set_address_size(8);
-        (section, bases)
+            .set_got(self.got_at.unwrap_or(0))
     }
 
     /// What framehop takes it for: a module of this function alone. `image` is where the file's image base is.
     fn module(&self, range: Range<u64>, image: u64) -> Module<Arc<[u8]>> {
         let from = |at: Option<u64>| at.map(|at| at..at.saturating_add(1));
+        let bytes = |is_debug| (self.is_debug == is_debug).then(|| self.bytes.clone());
         let info = ExplicitModuleSectionInfo {
             base_svma: self.image_base,
             text_svma: from(self.text_at),
             got_svma: from(self.got_at),
-            eh_frame_svma: Some(self.at..self.at.saturating_add(self.eh_frame.len() as u64)),
-            eh_frame: Some(self.eh_frame.clone()),
+            eh_frame_svma: Some(self.at..self.at.saturating_add(self.bytes.len() as u64)),
+            eh_frame: bytes(false),
+            debug_frame: bytes(true),
             ..Default::default()
         };
         Module::new(String::new(), range, image, info)
     }
 
     /// Is there a rule for this address that framehop evaluates without a guess?
-    fn is_judgeable(&self, svma: u64) -> Option<bool> {
-        let (eh_frame, bases) = self.parsed();
-        let fde = eh_frame
-            .fde_for_address(&bases, svma, |section, bases, at| section.cie_from_offset(bases, at))
-            .ok()?;
-        let mut context = UnwindContext::new();
-        let row = fde.unwind_info_for_address(&eh_frame, &bases, &mut context, svma).ok()?;
-        let known = |register| matches!(register, X86_64::RSP | X86_64::RBP | X86_64::RA);
-        let cfa = match row.cfa() {
-            CfaRule::RegisterAndOffset { register, .. } => known(*register),
-            CfaRule::Expression(expression) => {
-                let expression = expression.get(&eh_frame).ok()?;
-                let mut operations = expression.operations(fde.cie().encoding());
-                loop {
-                    match operations.next().ok()? {
-                        None => break true,
-                        Some(Operation::Deref { .. }) => break false,
-                        Some(Operation::RegisterOffset { register, .. }) if !known(register) => {
-                            break false;
-                        }
-                        Some(_) => {}
+    fn is_judgeable(&self, svma: u64) -> bool {
+        let judgeable = if self.is_debug {
+            judgeable_in(&debug_frame(&self.bytes), &self.bases(), svma)
+        } else {
+            judgeable_in(&self.eh_frame(), &self.bases(), svma)
+        };
+        self.stack == GoStack::GoesOn && judgeable == Some(true)
+    }
+}
+
+/// The ELF addresses that the entry of an address describes.
+fn extent_in<'a, S: UnwindSection<EndianSlice<'a, LittleEndian>>>(
+    section: &S,
+    bases: &BaseAddresses,
+    svma: u64,
+) -> Option<Range<u64>> {
+    let fde = section.fde_for_address(bases, svma, S::cie_from_offset).ok()?;
+    Some(fde.initial_address()..fde.initial_address().checked_add(fde.len())?)
+}
+
+/// Is there a rule for this address that framehop evaluates without a guess?
+fn judgeable_in<'a, S: UnwindSection<EndianSlice<'a, LittleEndian>>>(
+    section: &S,
+    bases: &BaseAddresses,
+    svma: u64,
+) -> Option<bool> {
+    let fde = section.fde_for_address(bases, svma, S::cie_from_offset).ok()?;
+    let mut context = UnwindContext::new();
+    let row = fde.unwind_info_for_address(section, bases, &mut context, svma).ok()?;
+    let known = |register| matches!(register, X86_64::RSP | X86_64::RBP | X86_64::RA);
+    let cfa = match row.cfa() {
+        CfaRule::RegisterAndOffset { register, .. } => known(*register),
+        CfaRule::Expression(expression) => {
+            let expression = expression.get(section).ok()?;
+            let mut operations = expression.operations(fde.cie().encoding());
+            loop {
+                match operations.next().ok()? {
+                    None => break true,
+                    Some(Operation::Deref { .. }) => break false,
+                    Some(Operation::RegisterOffset { register, .. }) if !known(register) => {
+                        break false;
                     }
+                    Some(_) => {}
                 }
             }
-        };
-        let plain = |register| {
-            !matches!(
-                row.register(register),
-                Some(
-                    RegisterRule::Expression(_)
-                        | RegisterRule::ValExpression(_)
-                        | RegisterRule::Register(_)
-                )
+        }
+    };
+    let plain = |register| {
+        !matches!(
+            row.register(register),
+            Some(
+                RegisterRule::Expression(_)
+                    | RegisterRule::ValExpression(_)
+                    | RegisterRule::Register(_)
             )
-        };
-        Some(cfa && plain(X86_64::RA) && plain(X86_64::RBP))
-    }
+        )
+    };
+    Some(cfa && plain(X86_64::RA) && plain(X86_64::RBP))
 }
 
 /// The address of the entry that the search table has for an address.
@@ -251,6 +361,9 @@ struct Judge {
     /// By file and ELF address; `None`: there is none.
     entries: HashMap<(FileId, u64), Option<Arc<Entry>>>,
     kept_bytes: usize,
+    /// `.debug_frame`s; `None`: there is none that can be held.
+    held: HashMap<FileId, Option<Held>>,
+    held_bytes: usize,
     cache: CacheX86_64,
     n_logged: u32,
 }
@@ -320,9 +433,12 @@ impl Judge {
             let base = image.wrapping_sub(elf.image_base());
             let svma = lookup.wrapping_sub(base);
             let Some(entry) = self.entry(id, elf, svma) else {
-                return (frames, End::NoJudge("no .eh_frame"));
+                return (frames, End::NoJudge("no call frame information"));
             };
-            if entry.is_judgeable(svma) != Some(true) {
+            if entry.stack == GoStack::Ends {
+                return (frames, End::Root);
+            }
+            if !entry.is_judgeable(svma) {
                 return (frames, End::NoJudge("no rule that framehop evaluates"));
             }
             let range = entry.extent.start.wrapping_add(base)..entry.extent.end.wrapping_add(base);
@@ -360,8 +476,10 @@ impl Judge {
         if let Some(entry) = self.entries.get(&(id, svma)) {
             return entry.clone();
         }
-        let entry = Entry::find(elf, svma).map(Arc::new);
-        let bytes = entry.as_ref().map_or(0, |entry| size_of::<Entry>() + entry.eh_frame.len());
+        let entry =
+            Entry::find(elf, svma).or_else(|| Entry::find_held(elf, self.held(id, elf)?, svma));
+        let entry = entry.map(Arc::new);
+        let bytes = entry.as_ref().map_or(0, |entry| size_of::<Entry>() + entry.bytes.len());
         // With what the map takes.
         self.kept_bytes += bytes + 64;
         if self.kept_bytes > KEPT_MAX_BYTES {
@@ -370,6 +488,22 @@ impl Judge {
         }
         self.entries.insert((id, svma), entry.clone());
         entry
+    }
+
+    /// The file's `.debug_frame`.
+    fn held(&mut self, id: FileId, elf: &ElfFile<Reader>) -> Option<&Held> {
+        if !self.held.contains_key(&id) {
+            let held = Held::read(elf);
+            let bytes = held.as_ref().map_or(0, Held::len);
+            // With what the map takes.
+            self.held_bytes += bytes + 128;
+            if self.held_bytes > HELD_MAX_BYTES {
+                self.held.clear();
+                self.held_bytes = bytes + 128;
+            }
+            self.held.insert(id, held);
+        }
+        self.held.get(&id)?.as_ref()
     }
 }
 
@@ -503,7 +637,7 @@ mod tests {
             // As if of so many files.
             let entry = judge.entry(number as FileId, elf, elf.image_base() + function);
             let entry = entry.expect("an entry");
-            assert!(entry.eh_frame.len() < 1024, "{}", entry.eh_frame.len());
+            assert!(entry.bytes.len() < 1024, "{}", entry.bytes.len());
             assert!(judge.kept_bytes <= KEPT_MAX_BYTES && judge.entries.len() < n / 2);
         }
         let extent = Entry::find(elf, elf.image_base() + function).expect("an entry").extent;

@@ -430,6 +430,36 @@ impl GoTable {
     }
 }
 
+/// What becomes of a stack in a Go function, which call frame information need not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoStack {
+    /// It goes on with the function's caller.
+    GoesOn,
+    /// It ends.
+    Ends,
+    /// It may be left for another.
+    IsLeft,
+}
+
+/// That of the Go function at an ELF address, as the table that Go itself uses says. `None`: there is none, or the file
+/// is not Go's.
+///
+/// # Errors
+/// As [`crate::RowSource::new`] has.
+pub fn go_stack<R: ReadAt>(file: &ElfFile<R>, vaddr: u64) -> Result<Option<GoStack>, Error> {
+    let Some(mut table) = GoTable::find(file)? else { return Ok(None) };
+    let mut stack = None;
+    table.functions(file.reader(), vaddr, vaddr.saturating_add(1), |function| {
+        stack = Some(match function.kind {
+            Kind::Normal => GoStack::GoesOn,
+            Kind::Top => GoStack::Ends,
+            Kind::SetsSp | Kind::CallsBack | Kind::CallsOut | Kind::Grows => GoStack::IsLeft,
+        });
+        Ok(())
+    })?;
+    Ok(stack)
+}
+
 struct FuncInfo {
     name: u32,
     pcsp: u32,

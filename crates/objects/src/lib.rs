@@ -38,6 +38,7 @@ use std::io;
 
 pub use elf::{ElfFile, MAX_SECTIONS, MAX_SEGMENTS, Machine, Section, Segment};
 pub use entries::function_starts;
+pub use gopclntab::{GoStack, go_stack};
 pub use read::ReadAt;
 pub use rows::{Block, BlockStats, RowSource};
 

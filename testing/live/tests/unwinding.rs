@@ -683,6 +683,17 @@ fn audit_agrees() {
     assert_eq!(stats.count("audit.agreed"), stats.count("audit.checked"), "{}", stats.0["audit"]);
 }
 
+/// Go has its functions in `.debug_frame`: what is walked by the table that Go uses agrees with that.
+#[test]
+fn audit_agrees_on_go() {
+    live!(beside);
+    let workload = Workload::start(&program!("gostacks"), ["inline"]);
+    let args = ["-F", "997", "-p", &workload.pid().to_string(), "--audit", "20"];
+    let recording = record_until(&args, |recording| recording.stats().count("audit.checked") >= 20);
+    let stats = recording.stats();
+    assert_eq!(stats.count("audit.agreed"), stats.count("audit.checked"), "{}", stats.0["audit"]);
+}
+
 /// A process that is about to be gone has no user stack left: nothing is compared, least of all with
 /// the registers of a sample before.
 #[test]
