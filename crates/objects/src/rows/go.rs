@@ -36,8 +36,9 @@ impl Builder {
                 // The stack ends in it, if no more is found out.
                 self.rules.push((start, Rule::END));
                 if let Some(on) = growth::change(file, &mut text, start, function.end)? {
-                    self.rules.push((start + on, Rule::END));
-                    grows = Some((first, start, start + on));
+                    let changed = start.saturating_add(on);
+                    self.rules.push((changed, Rule::END));
+                    grows = Some((first, start, changed));
                 }
             } else if matches!(function.kind, Kind::Top | Kind::Grows) {
                 self.rules.push((start, Rule::END));

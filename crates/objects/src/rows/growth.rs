@@ -21,12 +21,16 @@ use crate::elf::ElfFile;
 use crate::gopclntab::GoTable;
 use crate::read::{ReadAt, Window};
 
-/// In thread-local storage, in g and in m; the image offset of the return address in `newstack`.
+/// What has to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Growth {
+    /// Where g is in thread-local storage.
     pub(crate) g: i32,
+    /// Where m has the goroutine that runs on it.
     pub(crate) curg: i32,
+    /// Where g has the frame pointer that it noted.
     pub(crate) fp: i32,
+    /// Image offset behind the call of `copystack` in `newstack`.
     pub(crate) newstack: u32,
 }
 
@@ -36,7 +40,7 @@ const BEFORE_MAX_BYTES: u64 = 2048;
 /// Bytes of `newstack`: it has 2,000.
 const NEWSTACK_MAX_BYTES: usize = 16 << 10;
 /// A function that jumps to the one it is named for.
-const WRAPPER_MAX_BYTES: u64 = 32;
+const WRAPPER_MAX_BYTES: usize = 32;
 
 /// `mov 0x38(%rbx), %rsp`: the change of stacks.
 const TO_G0: [u8; 4] = [0x48, 0x8b, 0x63, 0x38];
@@ -48,7 +52,8 @@ pub(super) fn change<R: ReadAt>(
     start: u64,
     end: u64,
 ) -> Result<Option<u64>, Error> {
-    let len = usize::try_from(end - start).unwrap_or(usize::MAX).min(MORESTACK_MAX_BYTES);
+    let len =
+        usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX).min(MORESTACK_MAX_BYTES);
     let code = code_at(file, text, start, len)?;
     Ok(find(code, &TO_G0).map(|at| (at + TO_G0.len()) as u64))
 }
@@ -61,7 +66,7 @@ pub(super) fn growth<R: ReadAt>(
     start: u64,
     changed: u64,
 ) -> Result<Option<Growth>, Error> {
-    let before = usize::try_from(changed - start).unwrap_or(0);
+    let before = usize::try_from(changed.saturating_sub(start)).unwrap_or(0);
     let mut code = [0; MORESTACK_MAX_BYTES];
     let held = code_at(file, text, start, before + 32)?;
     let Some(code) = code.get_mut(..held.len()) else { return Ok(None) };
@@ -79,7 +84,7 @@ pub(super) fn growth<R: ReadAt>(
         Ok(())
     })?;
     if let Some(system) = system {
-        let len = usize::try_from(system.end - system.start).unwrap_or(usize::MAX);
+        let len = usize::try_from(system.end.saturating_sub(system.start)).unwrap_or(usize::MAX);
         let code = code_at(file, text, system.start, len.min(MORESTACK_MAX_BYTES))?;
         // `mov curg(%rbx), %rax`, and rbx is m.
         curg = find(code, &[0x48, 0x8b, 0x83]).and_then(|at| word(code, at + 3));
@@ -88,14 +93,16 @@ pub(super) fn growth<R: ReadAt>(
 
     // By way of the function of Go's first calling convention, which only jumps to it.
     let Some(mut end) = go.end_of(reader, newstack)? else { return Ok(None) };
-    if end - newstack <= WRAPPER_MAX_BYTES {
-        let code = code_at(file, text, newstack, (end - newstack) as usize)?;
+    let len = usize::try_from(end.saturating_sub(newstack)).unwrap_or(usize::MAX);
+    if len <= WRAPPER_MAX_BYTES {
+        let code = code_at(file, text, newstack, len)?;
         let jumped = code.iter().position(|&byte| byte == 0xe9);
         let Some(to) = jumped.and_then(|at| target(code, at, newstack)) else { return Ok(None) };
         let Some(to_end) = go.end_of(reader, to)? else { return Ok(None) };
         (newstack, end) = (to, to_end);
     }
-    let len = usize::try_from(end - newstack).unwrap_or(usize::MAX).min(NEWSTACK_MAX_BYTES);
+    let len =
+        usize::try_from(end.saturating_sub(newstack)).unwrap_or(usize::MAX).min(NEWSTACK_MAX_BYTES);
     let code = code_at(file, text, newstack, len)?.to_vec();
     // It comes late, behind what a broken stack is reported with.
     for at in (0..code.len()).rev().filter(|&at| code.get(at) == Some(&0xe8)) {
@@ -103,7 +110,8 @@ pub(super) fn growth<R: ReadAt>(
             && go.range().contains(&called)
             && go.is_named(reader, called, b"runtime.copystack")?
         {
-            let back = (newstack + at as u64 + 5).checked_sub(file.image_base());
+            let back = newstack.checked_add(at as u64 + 5);
+            let back = back.and_then(|back| back.checked_sub(file.image_base()));
             let back = back.and_then(|back| u32::try_from(back).ok());
             return Ok(back.map(|newstack| Growth { g, curg, fp, newstack }));
         }
