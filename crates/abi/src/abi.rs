@@ -53,7 +53,7 @@ pub const HF_MAX_KERNEL_FRAMES: u32 = 127;
 pub const HF_MAX_WORDS: u32 = 3072;
 pub const HF_MAX_STACK_WORDS: u32 = 12288;
 pub const HF_CPU_BYTES: u32 = 57344;
-pub const HF_RUNTIME_STATE_WORDS: u32 = 4;
+pub const HF_RUNTIME_STATE_WORDS: u32 = 8;
 pub const HF_STACK_PAGE_SHIFT: u32 = 12;
 pub const HF_STACK_PAGE_BYTES: u32 = 4096;
 pub const HF_STACK_MAX_PAGES: u32 = 16;
@@ -488,11 +488,11 @@ pub struct hf_slice {
     pub reserved: [__u8; 4usize],
     pub tp: __u64,
     pub left_at: __u64,
-    pub runtime_state: [__u64; 4usize],
+    pub runtime_state: [__u64; 8usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_slice"][::core::mem::size_of::<hf_slice>() - 424usize];
+    ["Size of hf_slice"][::core::mem::size_of::<hf_slice>() - 456usize];
     ["Alignment of hf_slice"][::core::mem::align_of::<hf_slice>() - 8usize];
     ["Offset of field: hf_slice::sample"][::core::mem::offset_of!(hf_slice, sample) - 0usize];
     ["Offset of field: hf_slice::regs"][::core::mem::offset_of!(hf_slice, regs) - 88usize];

@@ -30,12 +30,12 @@ pub struct hf_native_call {
     pub reserved: [__u8; 6usize],
     pub tp: __u64,
     pub left_at: __u64,
-    pub runtime_state: [__u64; 4usize],
+    pub runtime_state: [__u64; 8usize],
     pub words: [__u64; 12288usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_native_call"][::core::mem::size_of::<hf_native_call>() - 98672usize];
+    ["Size of hf_native_call"][::core::mem::size_of::<hf_native_call>() - 98704usize];
     ["Alignment of hf_native_call"][::core::mem::align_of::<hf_native_call>() - 8usize];
     ["Offset of field: hf_native_call::regs"]
         [::core::mem::offset_of!(hf_native_call, regs) - 0usize];
@@ -81,5 +81,5 @@ const _: () = {
     ["Offset of field: hf_native_call::runtime_state"]
         [::core::mem::offset_of!(hf_native_call, runtime_state) - 336usize];
     ["Offset of field: hf_native_call::words"]
-        [::core::mem::offset_of!(hf_native_call, words) - 368usize];
+        [::core::mem::offset_of!(hf_native_call, words) - 400usize];
 };

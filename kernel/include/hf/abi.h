@@ -396,7 +396,7 @@ struct hf_sample {
 
 /* What runtimes' steps remember from one of their calls to the next in a walk. Each word is one
  * runtime's: CPython has 0, 1 and 3 (HF_CPYTHON_STATE and what follows it), HotSpot 2. */
-#define HF_RUNTIME_STATE_WORDS 4
+#define HF_RUNTIME_STATE_WORDS 8
 
 /* What user space needs to finish a walk that could not go on: the registers
  * where it stopped. The stack came before, in the HF_RECORD_STACK record of

@@ -151,7 +151,8 @@ fn walk(process: &mut Process, proc: &hf_cpython_proc, pcs: &[u64], late: bool) 
     regs[abi::HF_X86_PC as usize] = pcs[0];
     regs[abi::HF_X86_RSP as usize] = STACK;
     regs[abi::HF_X86_RBP as usize] = STACK + 64;
-    let mut walk = Walk::new(false, &regs, true, false, &[], 0).with_runtimes(TP, &[0; 4]);
+    let mut walk = Walk::new(false, &regs, true, false, &[], 0)
+        .with_runtimes(TP, &[0; hotframe_abi::HF_RUNTIME_STATE_WORDS as usize]);
     if late {
         walk = walk.late();
     }

@@ -94,9 +94,27 @@ struct hf_hotspot_range {
 #define HF_HOTSPOT_REDEFINES 32
 /* Code may be that of a compiler in Java (Graal). */
 #define HF_HOTSPOT_JVMCI 64
+/* References in objects are 64 bits wide. */
+#define HF_HOTSPOT_WIDE_OOPS 128
 
 #define HF_HOTSPOT_MAX_BLOB_BYTES 512
 #define HF_HOTSPOT_NO_FIELD 0xffffU
+
+/* Where a virtual thread's frames are that wait in the heap. */
+struct hf_hotspot_chunks {
+	__u64 return_pc; /* in enterSpecial: what a continuation's first frame returns to; 0: none
+			    can be read */
+	__u64 oops_base; /* of references of 32 bits */
+	__u32 oops_shift;
+	__u16 tail; /* Continuation.tail */
+	__u16 cont; /* StackChunk's fields */
+	__u16 parent;
+	__u16 bottom; /* where its frames end, and where they begin, in words */
+	__u16 sp;
+	__u16 pc; /* of the innermost frame */
+	__u16 stack; /* its first word */
+	__u16 reserved[3];
+};
 
 /* A process. Offsets named blob_* count from the CodeBlob. */
 struct hf_hotspot_proc {
@@ -120,6 +138,7 @@ struct hf_hotspot_proc {
 	 * heap; 0: none. */
 	__u64 continuation_start;
 	__u64 continuation_end;
+	struct hf_hotspot_chunks chunks;
 	__u32 flags;
 	__u32 n_ranges;
 	__u16 block_bytes; /* sizeof(HeapBlock), in front of the CodeBlob */

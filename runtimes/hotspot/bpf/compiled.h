@@ -533,7 +533,7 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 	}
 	if (hf_hotspot_stack(w, cfa - 8))
 		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
-	ra = s->value;
+	ra = hf_hotspot_in_heap(w, proc, cfa, s->value);
 	if (is_graal && ra >= proc->interpreter_start && ra < proc->interpreter_end) {
 		s->fp = fp;
 		hf_hotspot_leader(w, cfa);

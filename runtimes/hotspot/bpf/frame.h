@@ -11,9 +11,12 @@
 /* Frames of the interpreter: a method has at most 65535 locals and stack slots
  * each (JVMS 4.7.3), but nobody writes such. */
 #define HF_HOTSPOT_MAX_FRAME_BYTES (1U << 20)
-/* Words between the frames of a virtual thread and the end of the frame below:
- * ContinuationEntry is eight, the rest are what was passed. */
-#define HF_HOTSPOT_MAX_ENTRY_WORDS 32
+
+/* w->runtime_state: the chunk whose frames are walked, 0: none; where they end; and the
+ * ContinuationEntry, where the carrier's stack goes on. CPython has the words before. */
+#define HF_HOTSPOT_CHUNK 4
+#define HF_HOTSPOT_CHUNK_END 5
+#define HF_HOTSPOT_CARRIER 6
 
 #define HF_HOTSPOT_RAX 0
 #define HF_HOTSPOT_RDX 1
@@ -93,35 +96,42 @@ static __always_inline __u64 hf_hotspot_flags(struct hf_walk *w)
 	       (w->heuristic_next ? HF_FRAME_HEURISTIC : 0);
 }
 
-/* Moves to the caller. Where the callers of a virtual thread's frames are in the
- * heap, what follows is the frame of enterSpecial, which the carrier runs: what
- * was passed on the stack, a ContinuationEntry, rbp, the return address. No
- * word of the former is an address of code. rbp is an address of the stack only
- * where the caller keeps frame pointers: C2 has it hold anything. */
+static __always_inline int hf_hotspot_is_interpreter(const struct hf_hotspot_proc *proc, __u64 pc)
+{
+	return pc >= proc->interpreter_start && pc < proc->interpreter_end;
+}
+
+/* What a frame in the heap returns to whose caller's sp is this, if this is the return address in
+ * it: the last one of a chunk returns to the barrier, whatever is left there. */
+static __always_inline __u64 hf_hotspot_in_heap(struct hf_walk *w,
+						const struct hf_hotspot_proc *proc, __u64 sp,
+						__u64 ra)
+{
+	return w->runtime_state[HF_HOTSPOT_CHUNK] && sp >= w->runtime_state[HF_HOTSPOT_CHUNK_END]
+		   ? proc->continuation_start
+		   : ra;
+}
+
+/* Moves to the caller. Where it is in the heap, that is the barrier at which it would be taken from
+ * there: see heap.h. rbp is an address of the stack only where the caller keeps frame pointers: C2
+ * has it hold anything.
+ *
+ * Frames in the heap are laid out like those on the stack, but what leads to an interpreter's
+ * counts words from where it stands (StackChunkFrameStream in
+ * share/runtime/stackChunkFrameStream.inline.hpp, cpu/x86/stackChunkFrameStream_x86.inline.hpp @
+ * jdk-21+35; the same @ jdk-25+36). */
 HF_STEP_FN int hf_hotspot_move(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
 {
 	const struct hf_hotspot_proc *proc;
-	struct hf_hotspot_scratch *s;
-	int i;
 
 	if (!w)
 		return HF_STEP_ENDED;
 	proc = hf_hotspot_table(w);
 	if (!proc)
 		return HF_STEP_ENDED;
-	s = HF_HOTSPOT_SCRATCH(w);
-	if (ra < proc->continuation_start || ra >= proc->continuation_end)
-		return hf_to_caller(w, cfa, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
-	for (i = 0; i < HF_HOTSPOT_MAX_ENTRY_WORDS; i++, cfa += 8) {
-		if (hf_hotspot_stack(w, cfa))
-			break;
-		ra = s->value;
-		if (hf_hotspot_is_code(proc, ra))
-			return hf_to_caller(w, cfa + 8, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
-		fp = ra;
-	}
-	hf_cut(w, HF_CUT_NO_UNWIND_INFO);
-	return HF_STEP_ENDED;
+	if (w->runtime_state[HF_HOTSPOT_CHUNK] && hf_hotspot_is_interpreter(proc, ra))
+		fp = (hf_hotspot_is_interpreter(proc, w->pc) ? w->fp : cfa - 16) + fp * 8;
+	return hf_to_caller(w, cfa, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
 }
 
 static __always_inline int hf_hotspot_cut(struct hf_walk *w, __u8 why)

@@ -231,6 +231,12 @@ HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 	if (hf_hotspot_stack(w, fp + 8))
 		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
 	ra = s->value;
+	if (w->runtime_state[HF_HOTSPOT_CHUNK]) {
+		/* Locals, in words from the frame: nothing of it is above the first. */
+		if (hf_hotspot_stack(w, fp - slots + 8))
+			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+		ra = hf_hotspot_in_heap(w, proc, fp + s->value * 8 + 8, ra);
+	}
 	if (!hf_hotspot_is_code(proc, ra))
 		return hf_hotspot_cut(w, HF_CUT_BAD_RETURN_ADDRESS);
 	/* While the frame is built each slot stands that the stack pointer is at
@@ -253,6 +259,9 @@ HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 		if (hf_hotspot_stack(w, fp - 8))
 			return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
 		cfa = s->value;
+		/* In words from the frame: see hf_hotspot_move. */
+		if (w->runtime_state[HF_HOTSPOT_CHUNK])
+			cfa = fp + cfa * 8;
 	}
 	if (!is_leaf) {
 		bcp = bcp_slot;

@@ -15,6 +15,8 @@
  * instructions. A return address that was replaced by the deoptimisation
  * handler's is taken from its slot.
  *
+ * Callers of a virtual thread's frames may be in the heap, laid out like a stack: heap.h.
+ *
  * Callers of compiled and interpreted code lie in the code cache, always: a
  * return address that does not is not believed.
  *
@@ -28,7 +30,8 @@
  * one, besides the stack; at a leaf one or two more.
  *
  * Parts: interpreted.h; blob.h, which finds what else a pc lies in, compiled.h and
- * stub.h; tell.h (names that cannot wait); frame.h, which all share.
+ * stub.h; heap.h (frames of virtual threads); tell.h (names that cannot wait); frame.h, which
+ * all share.
  *
  * User half: ../src/resolve.rs (names), ../src/process.rs (the table).
  */
@@ -37,6 +40,7 @@
 
 #include "hotspot/bpf/blob.h"
 #include "hotspot/bpf/compiled.h"
+#include "hotspot/bpf/heap.h"
 #include "hotspot/bpf/interpreted.h"
 #include "hotspot/bpf/stub.h"
 
@@ -63,6 +67,9 @@ HF_STEP_FN int hf_step_hotspot(struct hf_walk *w)
 	lookup = w->pc - w->pc_is_return;
 	if (lookup >= proc->interpreter_start && lookup < proc->interpreter_end)
 		return hf_hotspot_interpreted(w);
+	if (w->pc_is_return && w->pc >= proc->continuation_start &&
+	    w->pc < proc->continuation_end && hf_hotspot_is_behind_method(w))
+		return hf_hotspot_barrier(w);
 	/* A deoptimised frame returns to where no call stands before. */
 	if (hf_hotspot_find_blob(w, lookup))
 		return hf_hotspot_cut(w, HF_CUT_BAD_UNWIND_INFO);

@@ -17,6 +17,7 @@ pub const HF_HOTSPOT_UNLOADS: u32 = 8;
 pub const HF_HOTSPOT_QUIET: u32 = 16;
 pub const HF_HOTSPOT_REDEFINES: u32 = 32;
 pub const HF_HOTSPOT_JVMCI: u32 = 64;
+pub const HF_HOTSPOT_WIDE_OOPS: u32 = 128;
 pub const HF_HOTSPOT_MAX_BLOB_BYTES: u32 = 512;
 pub const HF_HOTSPOT_NO_FIELD: u32 = 65535;
 pub const HF_HOTSPOT_CLASS_BYTES: u32 = 192;
@@ -94,6 +95,50 @@ const _: () = {
 #[derive(
     zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
 )]
+pub struct hf_hotspot_chunks {
+    pub return_pc: __u64,
+    pub oops_base: __u64,
+    pub oops_shift: __u32,
+    pub tail: __u16,
+    pub cont: __u16,
+    pub parent: __u16,
+    pub bottom: __u16,
+    pub sp: __u16,
+    pub pc: __u16,
+    pub stack: __u16,
+    pub reserved: [__u16; 3usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of hf_hotspot_chunks"][::core::mem::size_of::<hf_hotspot_chunks>() - 40usize];
+    ["Alignment of hf_hotspot_chunks"][::core::mem::align_of::<hf_hotspot_chunks>() - 8usize];
+    ["Offset of field: hf_hotspot_chunks::return_pc"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, return_pc) - 0usize];
+    ["Offset of field: hf_hotspot_chunks::oops_base"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, oops_base) - 8usize];
+    ["Offset of field: hf_hotspot_chunks::oops_shift"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, oops_shift) - 16usize];
+    ["Offset of field: hf_hotspot_chunks::tail"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, tail) - 20usize];
+    ["Offset of field: hf_hotspot_chunks::cont"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, cont) - 22usize];
+    ["Offset of field: hf_hotspot_chunks::parent"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, parent) - 24usize];
+    ["Offset of field: hf_hotspot_chunks::bottom"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, bottom) - 26usize];
+    ["Offset of field: hf_hotspot_chunks::sp"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, sp) - 28usize];
+    ["Offset of field: hf_hotspot_chunks::pc"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, pc) - 30usize];
+    ["Offset of field: hf_hotspot_chunks::stack"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, stack) - 32usize];
+    ["Offset of field: hf_hotspot_chunks::reserved"]
+        [::core::mem::offset_of!(hf_hotspot_chunks, reserved) - 34usize];
+};
+#[repr(C)]
+#[derive(
+    zerocopy :: FromBytes, zerocopy :: IntoBytes, zerocopy :: Immutable, zerocopy :: KnownLayout,
+)]
 pub struct hf_hotspot_proc {
     pub runtime: __u32,
     pub n_heaps: __u32,
@@ -110,6 +155,7 @@ pub struct hf_hotspot_proc {
     pub name_vtable: __u64,
     pub continuation_start: __u64,
     pub continuation_end: __u64,
+    pub chunks: hf_hotspot_chunks,
     pub flags: __u32,
     pub n_ranges: __u32,
     pub block_bytes: __u16,
@@ -147,7 +193,7 @@ pub struct hf_hotspot_proc {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2488usize];
+    ["Size of hf_hotspot_proc"][::core::mem::size_of::<hf_hotspot_proc>() - 2528usize];
     ["Alignment of hf_hotspot_proc"][::core::mem::align_of::<hf_hotspot_proc>() - 8usize];
     ["Offset of field: hf_hotspot_proc::runtime"]
         [::core::mem::offset_of!(hf_hotspot_proc, runtime) - 0usize];
@@ -179,74 +225,76 @@ const _: () = {
         [::core::mem::offset_of!(hf_hotspot_proc, continuation_start) - 88usize];
     ["Offset of field: hf_hotspot_proc::continuation_end"]
         [::core::mem::offset_of!(hf_hotspot_proc, continuation_end) - 96usize];
+    ["Offset of field: hf_hotspot_proc::chunks"]
+        [::core::mem::offset_of!(hf_hotspot_proc, chunks) - 104usize];
     ["Offset of field: hf_hotspot_proc::flags"]
-        [::core::mem::offset_of!(hf_hotspot_proc, flags) - 104usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, flags) - 144usize];
     ["Offset of field: hf_hotspot_proc::n_ranges"]
-        [::core::mem::offset_of!(hf_hotspot_proc, n_ranges) - 108usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, n_ranges) - 148usize];
     ["Offset of field: hf_hotspot_proc::block_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, block_bytes) - 112usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, block_bytes) - 152usize];
     ["Offset of field: hf_hotspot_proc::block_used"]
-        [::core::mem::offset_of!(hf_hotspot_proc, block_used) - 114usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, block_used) - 154usize];
     ["Offset of field: hf_hotspot_proc::read_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, read_bytes) - 116usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, read_bytes) - 156usize];
     ["Offset of field: hf_hotspot_proc::head_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, head_bytes) - 118usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, head_bytes) - 158usize];
     ["Offset of field: hf_hotspot_proc::blob_name"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_name) - 120usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_name) - 160usize];
     ["Offset of field: hf_hotspot_proc::blob_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_size) - 122usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_size) - 162usize];
     ["Offset of field: hf_hotspot_proc::blob_frame_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_size) - 124usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_size) - 164usize];
     ["Offset of field: hf_hotspot_proc::blob_frame_complete"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_complete) - 126usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_frame_complete) - 166usize];
     ["Offset of field: hf_hotspot_proc::blob_code"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_code) - 128usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_code) - 168usize];
     ["Offset of field: hf_hotspot_proc::blob_compile_id"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_compile_id) - 130usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_compile_id) - 170usize];
     ["Offset of field: hf_hotspot_proc::blob_entry"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_entry) - 132usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_entry) - 172usize];
     ["Offset of field: hf_hotspot_proc::blob_deopt"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt) - 134usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt) - 174usize];
     ["Offset of field: hf_hotspot_proc::blob_deopt_mh"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt_mh) - 136usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_deopt_mh) - 176usize];
     ["Offset of field: hf_hotspot_proc::blob_orig_pc"]
-        [::core::mem::offset_of!(hf_hotspot_proc, blob_orig_pc) - 138usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, blob_orig_pc) - 178usize];
     ["Offset of field: hf_hotspot_proc::method_const"]
-        [::core::mem::offset_of!(hf_hotspot_proc, method_const) - 140usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, method_const) - 180usize];
     ["Offset of field: hf_hotspot_proc::const_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_bytes) - 142usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_bytes) - 182usize];
     ["Offset of field: hf_hotspot_proc::const_code_size"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 144usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_code_size) - 184usize];
     ["Offset of field: hf_hotspot_proc::bcp_words"]
-        [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 146usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, bcp_words) - 186usize];
     ["Offset of field: hf_hotspot_proc::const_constants"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_constants) - 148usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_constants) - 188usize];
     ["Offset of field: hf_hotspot_proc::const_name"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_name) - 150usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_name) - 190usize];
     ["Offset of field: hf_hotspot_proc::const_flags"]
-        [::core::mem::offset_of!(hf_hotspot_proc, const_flags) - 152usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, const_flags) - 192usize];
     ["Offset of field: hf_hotspot_proc::pool_bytes"]
-        [::core::mem::offset_of!(hf_hotspot_proc, pool_bytes) - 154usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, pool_bytes) - 194usize];
     ["Offset of field: hf_hotspot_proc::pool_holder"]
-        [::core::mem::offset_of!(hf_hotspot_proc, pool_holder) - 156usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, pool_holder) - 196usize];
     ["Offset of field: hf_hotspot_proc::pool_source"]
-        [::core::mem::offset_of!(hf_hotspot_proc, pool_source) - 158usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, pool_source) - 198usize];
     ["Offset of field: hf_hotspot_proc::klass_source"]
-        [::core::mem::offset_of!(hf_hotspot_proc, klass_source) - 160usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, klass_source) - 200usize];
     ["Offset of field: hf_hotspot_proc::klass_name"]
-        [::core::mem::offset_of!(hf_hotspot_proc, klass_name) - 162usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, klass_name) - 202usize];
     ["Offset of field: hf_hotspot_proc::symbol_length"]
-        [::core::mem::offset_of!(hf_hotspot_proc, symbol_length) - 164usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, symbol_length) - 204usize];
     ["Offset of field: hf_hotspot_proc::symbol_body"]
-        [::core::mem::offset_of!(hf_hotspot_proc, symbol_body) - 166usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, symbol_body) - 206usize];
     ["Offset of field: hf_hotspot_proc::archive_start"]
-        [::core::mem::offset_of!(hf_hotspot_proc, archive_start) - 168usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, archive_start) - 208usize];
     ["Offset of field: hf_hotspot_proc::archive_end"]
-        [::core::mem::offset_of!(hf_hotspot_proc, archive_end) - 176usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, archive_end) - 216usize];
     ["Offset of field: hf_hotspot_proc::heaps"]
-        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 184usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, heaps) - 224usize];
     ["Offset of field: hf_hotspot_proc::ranges"]
-        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 440usize];
+        [::core::mem::offset_of!(hf_hotspot_proc, ranges) - 480usize];
 };
 #[repr(C)]
 #[derive(

@@ -26,6 +26,7 @@
 //! their tags (jdk8u @ 158bc0efd253, jdk-11+28, jdk-14+36, jdk-17+35, jdk-21+35, jdk-23+37, jdk-25+36). A
 //! version above [`NEWEST`] is taken for the newest and marked as guessed.
 
+use crate::continuations::Continuations;
 use crate::flags::Flags;
 use crate::structs::VmStructs;
 use hotframe_runtime::{Memory, Unusable};
@@ -207,6 +208,7 @@ pub struct Offsets {
     pub call_stub_return: Option<u64>,
     pub perf_start: Option<u64>,
     pub redefined: Option<Redefined>,
+    pub continuations: Option<Continuations>,
     pub flags: Option<Flags>,
     /// The archive of classes; from 17 on it is published.
     pub archive_base: Option<u64>,
@@ -495,6 +497,7 @@ impl Offsets {
             redefined: fields
                 .fixed("JvmtiExport._can_hotswap_or_post_breakpoint")
                 .map(|address| Redefined { address, len_bytes: 1 }),
+            continuations: None,
             flags: fields.flags(),
             archive_base: fields.fixed("MetaspaceObj._shared_metaspace_base"),
             archive_top: fields.fixed("MetaspaceObj._shared_metaspace_top"),

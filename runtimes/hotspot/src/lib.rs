@@ -36,6 +36,8 @@
 //! believed of it alone: those who say the same share one copy.
 //!
 //! # Not handled
+//! Frames of virtual threads in the heap with ZGC or a libjvm without symbols ([`continuations`]). While a
+//! thread gives up its carrier its frames are in both places, and may be shown twice.
 //! arm64: the step leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled.
 //! Without `-XX:+DebugNonSafepoints` a compiled leaf's line is that of the next safepoint or call
 //! that execution comes to, or, where it returns before, of the last one.
@@ -58,6 +60,7 @@
 
 #[allow(missing_docs, non_camel_case_types, clippy::all)]
 pub mod abi;
+pub mod continuations;
 mod course;
 pub mod flags;
 pub mod layout;

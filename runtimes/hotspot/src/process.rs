@@ -71,6 +71,8 @@ pub struct Jvm {
     regions: Vec<Region>,
     table: abi::hf_hotspot_proc,
     resolver: Resolver,
+    /// What virtual threads have in the heap was looked for when there were any.
+    has_chunks_read: bool,
     /// End of the queue of codelets when it was read.
     queue_end: u32,
     /// The number of unloaded classes when it was looked at last, and since when it is the same.
@@ -92,6 +94,7 @@ impl Jvm {
             heaps,
             regions,
             offsets,
+            has_chunks_read: false,
             queue_end: 0,
             unloaded: None,
         };
@@ -136,6 +139,7 @@ impl Jvm {
             changed |= start != end;
             (self.table.archive_start, self.table.archive_end) = (start, end);
         }
+        changed |= self.look_at_continuations(memory);
         changed |= self.look_at_unloading(memory);
         changed |= self.look_at_redefining(memory);
         if self.table.name_nmethod == 0
@@ -145,6 +149,26 @@ impl Jvm {
             changed |= self.find_names(memory);
         }
         Ok(changed)
+    }
+
+    /// Where virtual threads' frames are in the heap, once any ran. True if that is known now.
+    fn look_at_continuations(&mut self, memory: &Memory) -> bool {
+        let (Some(continuations), Some(flags)) = (self.offsets.continuations, self.offsets.flags)
+        else {
+            return false;
+        };
+        if self.has_chunks_read || !continuations.has_begun(memory, self.bias) {
+            return false;
+        }
+        self.has_chunks_read = true;
+        let Some((chunks, is_wide)) = continuations.read(flags, memory, self.bias) else {
+            return false;
+        };
+        self.table.chunks = chunks;
+        if is_wide {
+            self.table.flags |= abi::HF_HOTSPOT_WIDE_OOPS;
+        }
+        true
     }
 
     /// Whether classes are being unloaded: then the reader is woken to name what was sampled while

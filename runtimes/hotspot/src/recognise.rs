@@ -4,6 +4,7 @@
 //! latter is native code. A JVM without it is recognised by what every JVM exports to the class
 //! library, so that its processes' report says why they have no Java frames.
 
+use crate::continuations::Continuations;
 use crate::layout::{Offsets, Redefined};
 use crate::process;
 use crate::structs::Exported;
@@ -30,6 +31,7 @@ pub struct Hotspot;
 struct Libjvm {
     exported: Exported,
     redefined: Option<Redefined>,
+    continuations: Option<Continuations>,
     /// Those of the processes that run it, to be shared by those that say the same.
     known: Mutex<Vec<Weak<Offsets>>>,
 }
@@ -89,7 +91,8 @@ impl Runtime for Hotspot {
         let redefined = elf::find(file.elf, Tables::Static, REDEFINED).into_iter().flatten().next();
         let redefined = redefined
             .map(|symbol| Redefined { address: symbol.address, len_bytes: symbol.len_bytes });
-        Ok(Some(Arc::new(Libjvm { exported, redefined, known: Mutex::default() })))
+        let continuations = Continuations::find(file.elf);
+        Ok(Some(Arc::new(Libjvm { exported, redefined, continuations, known: Mutex::default() })))
     }
 }
 
@@ -140,7 +143,8 @@ impl Layout for Libjvm {
         let structs = self.exported.read(process.memory, process.bias)?;
         let offsets = Offsets::new(&structs, process.memory, process.bias)?;
         let redefined = self.redefined.or(offsets.redefined);
-        let offsets = self.shared(Offsets { redefined, ..offsets });
+        let offsets =
+            self.shared(Offsets { redefined, continuations: self.continuations, ..offsets });
         let attached = process::Jvm::attach(offsets.clone(), process);
         if attached.is_err() {
             let is_final = known.is_some_and(|known| known == offsets);
@@ -161,8 +165,12 @@ mod tests {
     /// nothing is left of those that ended.
     #[test]
     fn shared_by_equality() {
-        let libjvm =
-            Libjvm { exported: Exported::NOWHERE, redefined: None, known: Mutex::default() };
+        let libjvm = Libjvm {
+            exported: Exported::NOWHERE,
+            redefined: None,
+            continuations: None,
+            known: Mutex::default(),
+        };
         let first = libjvm.shared(Offsets { klass_name: 32, ..jdk17() });
         let (a, b) = (libjvm.shared(jdk17()), libjvm.shared(jdk17()));
         assert_eq!((first.klass_name, a.klass_name), (32, 24));
@@ -182,7 +190,12 @@ mod tests {
         partial[2].1 = 16;
         let all = Exported::written(TABLES, &JDK17_OFFSETS, &STATICS, &JDK17_SIZES);
         let partial = Exported::written(TABLES, &partial, &STATICS, &JDK17_SIZES);
-        let libjvm = Libjvm { exported: all.0, redefined: None, known: Mutex::default() };
+        let libjvm = Libjvm {
+            exported: all.0,
+            redefined: None,
+            continuations: None,
+            known: Mutex::default(),
+        };
         let mut begun = None;
         // Tries once more: why that is in vain, and whether the tables were read for it.
         let mut again = |tables: &[u8], has_heaps: bool| {

@@ -36,7 +36,7 @@ const LASTING: [&str; 12] = [
 ];
 
 /// The workloads.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "Truth.java",
     "Between.java",
     "Gen0000.java",
@@ -49,6 +49,7 @@ const SOURCES: [&str; 12] = [
     "Traps.java",
     "Brief.java",
     "Unsaved.java",
+    "Waiting.java",
 ];
 
 /// Where a JVM's library is; in 8 and before in a folder for the machine.
@@ -490,15 +491,86 @@ fn collectors() {
     check_modes(&modes, &["inline", "lambdas", "megamorphic", "exceptions"], 4, None);
 }
 
+/// A JDK's feature release, as it says itself; 0: it does not.
+fn feature_release(home: &Path) -> u32 {
+    let release = fs::read_to_string(home.join("release")).unwrap_or_default();
+    let version = release.split_once("JAVA_VERSION=\"").map_or("", |(_, rest)| rest);
+    version.split(['.', '"']).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// Callers of a virtual thread that wait in the heap: none is left out, however many are there and
+/// whatever compiled them, and the carrier's frames follow.
+#[test]
+fn callers_in_the_heap() {
+    live!(beside);
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let homes: Vec<PathBuf> =
+        homes().into_iter().filter(|home| feature_release(home) >= 21).collect();
+    if homes.is_empty() {
+        return skipped("needs JDK 21");
+    }
+    let modes: [&[&str]; 4] = [
+        &[],
+        &["-Xint"],
+        &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"],
+        &["-XX:-UseCompressedOops", "-XX:+UseParallelGC"],
+    ];
+    for home in homes {
+        for mode in modes {
+            let what = format!("{} {}", home.display(), mode.join(" "));
+            let jvm = Jvm::start(&home, &scratch, &[mode, &["Waiting"]].concat());
+            let recording = jvm.record(3);
+            let (mut samples, mut floors) = (0, 0);
+            for stack in &recording.folded.stacks {
+                let names: Vec<&str> = stack.frames.iter().map(String::as_str).collect();
+                let Some(first) = names.iter().position(|name| name.starts_with("Waiting.")) else {
+                    continue;
+                };
+                // What is cut says so, and has nothing above. While a thread gives up its carrier, its
+                // frames are on the stack and in the heap.
+                let is_whole = names.iter().take(4).any(|name| name.contains("clone"));
+                if !is_whole || names.contains(&"jdk.internal.vm.Continuation.doYield") {
+                    continue;
+                }
+                samples += stack.count;
+                let all = names.join("\n");
+                assert_eq!(names[first], "Waiting.run", "{what}:\n{all}");
+                assert!(names[..first].contains(&"java.lang.VirtualThread.run"), "{what}:\n{all}");
+                assert!(names[..first].contains(&"jdk.internal.vm.Continuation.enterSpecial"));
+                let down =
+                    names[first + 1..].iter().take_while(|name| name.starts_with("Waiting."));
+                for (n, name) in down.enumerate() {
+                    let expected = if n % 2 == 0 { "Waiting.down" } else { "Waiting.hop" };
+                    assert!(
+                        *name == expected || *name == "Waiting.floor" || *name == "Waiting.spin",
+                        "{what}: {name} where {expected} is:\n{all}"
+                    );
+                }
+                if names.contains(&"Waiting.floor") {
+                    floors += stack.count;
+                    let n = names.iter().filter(|name| **name == "Waiting.down").count();
+                    assert_eq!(n, 121, "{what}:\n{all}");
+                }
+            }
+            assert!(floors >= 20, "{what}: {floors} at the floor, {samples} in all");
+            let stats = recording.stats();
+            let (whole, all) = (stats.count("stacks_whole"), stats.count("samples_emitted"));
+            assert!(is_share(whole, all, 950), "{what}: {whole} of {all} stacks are whole");
+            println!(
+                "{what}: {all} samples whole: {whole}, {samples} of the threads, {floors} at the floor"
+            );
+        }
+    }
+}
+
 /// Objects' headers as they are from 25 on, if one asks for it.
 #[test]
 fn compact_object_headers() {
     live!(beside);
-    let is_new = |home: &Path| {
-        let release = fs::read_to_string(home.join("release")).unwrap_or_default();
-        let version = release.split_once("JAVA_VERSION=\"").map_or("", |(_, rest)| rest);
-        version.split(['.', '"']).next().and_then(|n| n.parse().ok()).unwrap_or(0) >= 25
-    };
+    let is_new = |home: &Path| feature_release(home) >= 25;
     if !homes().iter().any(|home| is_new(home)) {
         return skipped("needs JDK 25");
     }
