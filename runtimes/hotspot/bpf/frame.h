@@ -12,11 +12,13 @@
  * each (JVMS 4.7.3), but nobody writes such. */
 #define HF_HOTSPOT_MAX_FRAME_BYTES (1U << 20)
 
-/* w->runtime_state: the chunk whose frames are walked, 0: none; where they end; and the
- * ContinuationEntry, where the carrier's stack goes on. CPython has the words before. */
+/* w->runtime_state: the chunk whose frames are walked, 0: none; where they end; the
+ * ContinuationEntry, where the carrier's stack goes on; and what the innermost frame returns to, if
+ * it has called, else 1. CPython has the words before. */
 #define HF_HOTSPOT_CHUNK 4
 #define HF_HOTSPOT_CHUNK_END 5
 #define HF_HOTSPOT_CARRIER 6
+#define HF_HOTSPOT_INNERMOST 7
 
 #define HF_HOTSPOT_RAX 0
 #define HF_HOTSPOT_RDX 1
@@ -129,6 +131,8 @@ HF_STEP_FN int hf_hotspot_move(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
 	proc = hf_hotspot_table(w);
 	if (!proc)
 		return HF_STEP_ENDED;
+	if (!w->runtime_state[HF_HOTSPOT_INNERMOST])
+		w->runtime_state[HF_HOTSPOT_INNERMOST] = w->pc_is_return ? ra : 1;
 	if (w->runtime_state[HF_HOTSPOT_CHUNK] && hf_hotspot_is_interpreter(proc, ra))
 		fp = (hf_hotspot_is_interpreter(proc, w->pc) ? w->fp : cfa - 16) + fp * 8;
 	return hf_to_caller(w, cfa, ra, fp) ? HF_STEP_ENDED : HF_STEP_MOVED;

@@ -6,8 +6,8 @@
 //! A virtual thread that goes on has the innermost of its frames on its carrier's stack. The others
 //! stay in the heap, in its `Continuation`'s list of `StackChunk`s, until they are returned to. Their
 //! fields are published nowhere: libjvm keeps each one's offset in a variable, which has a name where
-//! it has symbols. Without them, and with ZGC, whose references are not addresses, the frames in the
-//! heap are left out, and the carrier's follow.
+//! it has symbols. Without them, with ZGC, whose references are not addresses, and with Shenandoah, which
+//! moves objects while threads run, frames in the heap cannot be read, and the stack is cut there.
 //!
 //! # Sources
 //! `jdk_internal_vm_Continuation`, `jdk_internal_vm_StackChunk` (share/classfile/javaClasses.hpp),
@@ -85,7 +85,7 @@ impl Continuations {
     ) -> Option<(abi::hf_hotspot_chunks, bool)> {
         let return_pc = memory.u64(self.return_pc.wrapping_add(bias)).filter(|&pc| pc != 0)?;
         let is_on = |name| flags.is_on(name, memory, bias);
-        if is_on("UseZGC") == Some(true) {
+        if ["UseZGC", "UseShenandoahGC"].into_iter().any(|name| is_on(name) == Some(true)) {
             return None;
         }
         let is_wide = !is_on("UseCompressedOops")?;

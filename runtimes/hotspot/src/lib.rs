@@ -36,8 +36,9 @@
 //! believed of it alone: those who say the same share one copy.
 //!
 //! # Not handled
-//! Frames of virtual threads in the heap with ZGC or a libjvm without symbols ([`continuations`]). While a
-//! thread gives up its carrier its frames are in both places, and may be shown twice.
+//! Frames of virtual threads in the heap with ZGC, Shenandoah or a libjvm without symbols: such a stack is cut there ([`continuations`]). While a
+//! thread gives up its carrier its frames are in both places: they are shown twice where the leaf is doYield itself or where
+//! the interpreter runs the method that called it, and the stack is cut otherwise.
 //! arm64: the step leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled.
 //! Without `-XX:+DebugNonSafepoints` a compiled leaf's line is that of the next safepoint or call
 //! that execution comes to, or, where it returns before, of the last one.
