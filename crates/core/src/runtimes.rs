@@ -1084,28 +1084,6 @@ mod tests {
         check(&[file], (0x100, 0x200), &[(0x100, 0x200, 0, 7), (0x1000, 0x5000, 1, 0)]);
     }
 
-    /// A program that lives for ever.
-    struct Never;
-
-    impl Attached for Never {
-        fn regions(&self) -> &[Region] {
-            &[]
-        }
-
-        fn table(&self) -> &[u8] {
-            &[]
-        }
-
-        fn resolve(
-            &mut self,
-            _: &RawFrame<'_>,
-            _: &hotframe_runtime::Process<'_>,
-            _: &mut Vec<Frame>,
-        ) -> Outcome {
-            Outcome::Unnamed(Why::Unsupported)
-        }
-    }
-
     struct Nothing;
 
     impl Runtime for Nothing {
@@ -1161,19 +1139,30 @@ mod tests {
 
     /// A program whose frames are named by a word each; those with a 0 are known by another.
     #[derive(Default)]
-    struct Ahead {
+    struct Program {
         /// Words of the frames that were read ahead for and not yet named.
         read: std::sync::Mutex<Vec<u64>>,
+        /// How many frames each time.
         asked: Arc<std::sync::Mutex<Vec<usize>>>,
+        /// Bytes that are kept of it; 1 is not given back.
+        kept_bytes: u64,
     }
 
-    impl Attached for Ahead {
+    impl Attached for Program {
         fn regions(&self) -> &[Region] {
             &[]
         }
 
         fn table(&self) -> &[u8] {
             &[]
+        }
+
+        fn kept(&self) -> Kept {
+            Kept { bytes: self.kept_bytes, ..Kept::default() }
+        }
+
+        fn forget(&mut self) {
+            self.kept_bytes &= u64::from(self.kept_bytes == 1);
         }
 
         fn alike(&self, raw: &RawFrame<'_>) -> Option<[u64; 2]> {
@@ -1199,43 +1188,13 @@ mod tests {
         }
     }
 
-    /// A program of which so many bytes are kept.
-    struct Keeps(u64);
-
-    impl Attached for Keeps {
-        fn regions(&self) -> &[Region] {
-            &[]
-        }
-
-        fn table(&self) -> &[u8] {
-            &[]
-        }
-
-        fn kept(&self) -> Kept {
-            Kept { bytes: self.0, ..Kept::default() }
-        }
-
-        fn forget(&mut self) {
-            // The last is one that cannot.
-            self.0 = if self.0 == 1 { 1 } else { 0 };
-        }
-
-        fn resolve(
-            &mut self,
-            _: &RawFrame<'_>,
-            _: &hotframe_runtime::Process<'_>,
-            _: &mut Vec<Frame>,
-        ) -> Outcome {
-            Outcome::Unnamed(Why::Unsupported)
-        }
-    }
-
     /// What runtimes keep of all processes has a bound: those that keep most begin anew.
     #[test]
     fn runtimes_keep_no_more_than_they_may() {
         let mut runtimes = Runtimes::default();
         for (pid, bytes) in [(1, 40), (2, 100), (3, 70), (4, 1)] {
-            let state = State::Attached { attached: Box::new(Keeps(bytes)), table: None };
+            let program = Program { kept_bytes: bytes, ..Program::default() };
+            let state = State::Attached { attached: Box::new(program), table: None };
             runtimes.serving.insert(pid, serving(state, 0, 1));
         }
         let mut after = |room_bytes| {
@@ -1265,10 +1224,10 @@ mod tests {
     /// that are known by another.
     #[test]
     fn frames_are_read_ahead_for() {
-        let ahead = Ahead::default();
-        let asked = ahead.asked.clone();
+        let program = Program::default();
+        let asked = program.asked.clone();
         let mut runtimes = Runtimes::default();
-        let state = State::Attached { attached: Box::new(ahead), table: None };
+        let state = State::Attached { attached: Box::new(program), table: None };
         runtimes.serving.insert(7, serving(state, 0, 1));
         let mut processes = crate::processes::Processes::default();
         processes.entry(7);
@@ -1291,7 +1250,7 @@ mod tests {
     #[test]
     fn looks_follow_the_age() {
         const MS: u64 = 1_000_000;
-        let attached = || State::Attached { attached: Box::new(Never), table: None };
+        let attached = || State::Attached { attached: Box::new(Program::default()), table: None };
         let check = |state: State, age_ns: u64, has_ended: bool, expect: u64| {
             let now_ns = 100_000 * MS;
             let mut runtimes = Runtimes::default();

@@ -63,8 +63,10 @@
 pub mod abi;
 pub mod continuations;
 mod course;
+mod debug;
 pub mod flags;
 pub mod layout;
+mod lines;
 pub mod names;
 mod places;
 pub mod process;

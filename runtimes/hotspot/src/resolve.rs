@@ -5,10 +5,8 @@
 //!
 //! # How it works
 //! A method's names are symbols that its constant pool points at; its lines a compressed table
-//! behind its bytecode. Compiled code has `PcDesc`s, sorted by offset: one leads to a chain of
-//! scopes, each a method and a bytecode index. A return address has one of its own; an interrupted
-//! pc belongs to the next that execution comes to (`course.rs`), since debug information is emitted at
-//! the end of the instructions that it describes.
+//! behind its bytecode (`lines.rs`). Compiled code has debug information (`debug.rs`), which is emitted
+//! at the end of the instructions that it describes.
 //!
 //! So all interrupted pcs of a run of instructions have the same names: the first of them is read, and
 //! the others are known by it (`places.rs`), for as long as the code is of the same compilation.
@@ -31,20 +29,18 @@
 //! by itself, the last of which is the check.
 //!
 //! # Sources
-//! `ScopeDesc::decode_body`, `nmethod::scopes_pcs_begin` (share/code), `CompressedLineNumberReadStream`,
-//! `Method::line_number_from_bci` (share/oops/method.cpp) @ jdk-17+35 and jdk-25+36.
+//! Those of `layout.rs`, `debug.rs` and `lines.rs`.
 
 use crate::abi;
-use crate::course;
-use crate::layout::{CodeBegin, DebugInfo, Metadata, Offsets, SourceFile, SymbolLength};
+use crate::debug::{Debug, Place};
+use crate::layout::{CodeBegin, Offsets, SourceFile, SymbolLength};
+use crate::lines::{self, Lines};
 use crate::names;
 use crate::places::{Code, Places};
 use crate::process::Heap;
 use crate::stubs::{self, Stub};
-use crate::unsigned5::Reader;
 use hotframe_abi as shared;
 use hotframe_objects::ElfFile;
-use hotframe_runtime::memory::PAGE_BYTES;
 use hotframe_runtime::{
     Frame, KNOWN_WORDS, Kept, Memory, Naming, Outcome, Process, RawFrame, Unusable, Why,
 };
@@ -53,22 +49,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use zerocopy::FromBytes as _;
 
-/// Scopes of one pc: C2 inlines some 15 deep (`MaxInlineLevel`), C1 9.
-const SCOPES_MAX: usize = 128;
-/// Bytes of a scope's head: three UNSIGNED5.
-const SCOPE_BYTES: usize = 15;
-/// Debug information of a method larger than this is not believed.
-const DEBUG_MAX_BYTES: u64 = 64 << 20;
-/// Jumps that are followed to the next record.
-const HOPS_MAX: usize = 8;
-/// Code between two records that is followed; unrolled loops have some hundred bytes.
-const RUN_MAX_BYTES: usize = 4096;
-/// Bytes of a line table that are looked at first.
-const LINES_FIRST_BYTES: u64 = 64;
-/// Line tables: bytecode is at most 64 KB, an entry a few bytes.
-const LINES_MAX_BYTES: usize = 256 << 10;
 /// Classes that are known by address: 16 bytes each and as much for the table.
 const SEEN_MAX: usize = 8192;
+
 /// Names frames of one process.
 pub(crate) struct Resolver {
     offsets: Arc<Offsets>,
@@ -120,9 +103,6 @@ struct Head {
     name: u16,
     lines: Lines,
 }
-
-/// Address of a method's table of lines, if it has one.
-struct Lines(Option<u64>);
 
 /// Functions of compiled code, as they are named.
 struct Functions<'a> {
@@ -339,7 +319,7 @@ impl Resolver {
         let name = told.name.get(..told.name_bytes.into())?;
         let file = told.file.get(..told.file_bytes.into())?;
         let lines = told.lines.get(..told.lines_bytes.into())?;
-        let line = |bci| line(lines, bci, self.offsets.excludes_zero).unwrap_or(0);
+        let line = |bci| lines::line(lines, bci, self.offsets.excludes_zero).unwrap_or(0);
         frames.push(Frame {
             // What is told has no room for a signature.
             name: names::method(class, name, None, self.naming),
@@ -743,296 +723,6 @@ fn symbol(o: &Offsets, memory: &Memory, address: u64) -> Option<Vec<u8>> {
     memory.bytes(address.wrapping_add(o.symbol_body.into()), len.into(), 1 << 16)
 }
 
-/// What a record of debug information says of a pc.
-struct Place {
-    /// `None`: there is none, and the method is known alone.
-    scope: Option<u32>,
-    /// Only the outermost method of that scope is meant.
-    is_outermost: bool,
-    /// The offsets that the same is so for, if they are of no return addresses.
-    offsets: Range<u32>,
-}
-
-impl Place {
-    fn of(scope: u32, offset: u32) -> Place {
-        Place { scope: Some(scope), is_outermost: false, offsets: offset..offset.saturating_add(1) }
-    }
-}
-
-/// Where a compiled method's debug information is.
-struct Debug {
-    pcs: u64,
-    pcs_end: u64,
-    scopes: u64,
-    scopes_end: u64,
-    metadata: u64,
-    metadata_end: u64,
-}
-
-impl Debug {
-    fn find(o: &Offsets, memory: &Memory, blob: u64) -> Option<Debug> {
-        let field = |at: u16| memory.u32(blob + u64::from(at)).map(u64::from);
-        let pointer = |at: u16| memory.u64(blob + u64::from(at));
-        let debug = match o.debug_info {
-            DebugInfo::InBlob { metadata, scopes_data, scopes_pcs, dependencies } => {
-                let scopes = match scopes_data {
-                    CodeBegin::Address(at) => pointer(at)?,
-                    CodeBegin::Offset(at) => blob + field(at)?,
-                };
-                let pcs = blob + field(scopes_pcs)?;
-                Debug {
-                    pcs,
-                    pcs_end: blob + field(dependencies)?,
-                    scopes,
-                    scopes_end: pcs,
-                    metadata: blob + field(metadata)?,
-                    metadata_end: scopes,
-                }
-            }
-            DebugInfo::Immutable { data, len, scopes_pcs, scopes_data, metadata } => {
-                let start = pointer(data)?;
-                let scopes = start.checked_add(field(scopes_data)?)?;
-                let (metadata, metadata_end) = match metadata {
-                    Metadata::InData { data, metadata } => {
-                        let start = blob + field(data)?;
-                        let at = memory.u16(blob + u64::from(metadata))?;
-                        (start + u64::from(at), blob + field(o.blob_size)?)
-                    }
-                    Metadata::Mutable { data, len, relocation } => {
-                        let start = pointer(data)?;
-                        (start.checked_add(field(relocation)?)?, start.checked_add(field(len)?)?)
-                    }
-                };
-                Debug {
-                    pcs: start.checked_add(field(scopes_pcs)?)?,
-                    pcs_end: scopes,
-                    scopes,
-                    scopes_end: start.checked_add(field(len)?)?,
-                    metadata,
-                    metadata_end,
-                }
-            }
-        };
-        let is_range = |start: u64, end: u64| start <= end && end - start <= DEBUG_MAX_BYTES;
-        (is_range(debug.pcs, debug.pcs_end)
-            && is_range(debug.scopes, debug.scopes_end)
-            && is_range(debug.metadata, debug.metadata_end))
-        .then_some(debug)
-    }
-
-    /// The scope of a return address.
-    fn called(&self, o: &Offsets, memory: &Memory, offset: u32) -> Option<u32> {
-        let index = self.first_from(o, memory, offset)?;
-        (self.pc(o, memory, index)? == offset).then(|| self.scope(o, memory, index))?
-    }
-
-    /// The scope of an interrupted pc: that of the record that execution comes to.
-    fn interrupted(&self, o: &Offsets, memory: &Memory, begin: u64, offset: u32) -> Option<Place> {
-        self.followed(o, memory, begin, offset).or_else(|| {
-            // The first by its address that ends behind it.
-            let index = self.first_from(o, memory, offset.checked_add(1)?)?;
-            Some(Place::of(self.scope(o, memory, index)?, offset))
-        })
-    }
-
-    /// The same, if the code can be followed.
-    fn followed(&self, o: &Offsets, memory: &Memory, begin: u64, offset: u32) -> Option<Place> {
-        let (mut at, mut offsets) = (offset, None);
-        let mut met = [None; HOPS_MAX];
-        for hop in 0..HOPS_MAX {
-            let mut index = self.first_from(o, memory, at)?;
-            let (mut run, mut end) = self.run(o, memory, begin, index, at)?;
-            let is_behind_last = Some(run.start) == self.before(o, memory, index);
-            let pc = self.pc(o, memory, index)?;
-            if pc == at && end == (course::End::Record { is_call: true }) {
-                index += 1;
-                (run, end) = self.run(o, memory, begin, index, at)?;
-                run = run.start..run.end.min(at.checked_add(1)?);
-            } else if pc == at {
-                run = at..at.checked_add(1)?;
-            } else if run.start < at && is_behind_last {
-                // That one may be the former record's own.
-                run.start += 1;
-            }
-            let offsets = offsets.get_or_insert(run);
-            match end {
-                course::End::Record { .. } => {
-                    let scope = Some(self.scope(o, memory, index)?);
-                    return Some(Place { scope, offsets: offsets.clone(), is_outermost: false });
-                }
-                course::End::Return => {
-                    // It belongs to the method that all is inlined in. Its line is that of the record
-                    // before, or of what stands behind.
-                    let last = index.checked_sub(1).filter(|_| is_behind_last);
-                    let scope = last.and_then(|last| self.scope(o, memory, last));
-                    let scope = scope.or_else(|| self.scope(o, memory, index));
-                    return Some(Place { scope, offsets: offsets.clone(), is_outermost: true });
-                }
-                course::End::Jump(to) => at = to,
-                course::End::Branch { to, next } => {
-                    at = if met.contains(&Some(to)) { next } else { to };
-                    *met.get_mut(hop)? = Some(to);
-                }
-                course::End::Unknown => return None,
-            }
-        }
-        None
-    }
-
-    /// The run of instructions that `at` lies in, which is not behind a record nor before the one before.
-    fn run(
-        &self,
-        o: &Offsets,
-        memory: &Memory,
-        begin: u64,
-        index: u64,
-        at: u32,
-    ) -> Option<(Range<u32>, course::End)> {
-        let start = self.before(o, memory, index).unwrap_or(0);
-        let len = self.pc(o, memory, index)?.checked_sub(start)?;
-        let code = memory.bytes(begin.checked_add(start.into())?, len.into(), RUN_MAX_BYTES)?;
-        Some(course::run(&code, start, at))
-    }
-
-    /// The first record at or behind an offset.
-    fn first_from(&self, o: &Offsets, memory: &Memory, offset: u32) -> Option<u64> {
-        let n = (self.pcs_end - self.pcs) / o.pc_desc_bytes;
-        let (mut low, mut high) = (0, n);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            // The first one's offset is -1.
-            if (self.pc(o, memory, middle)? as i32) < offset as i32 {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        (low < n).then_some(low)
-    }
-
-    /// The offset of the record before one; `None`: it is the first that has one.
-    fn before(&self, o: &Offsets, memory: &Memory, index: u64) -> Option<u32> {
-        self.pc(o, memory, index.checked_sub(1)?).filter(|&pc| pc as i32 >= 0)
-    }
-
-    fn pc(&self, o: &Offsets, memory: &Memory, index: u64) -> Option<u32> {
-        self.word(o, memory, index, o.pc_desc_pc)
-    }
-
-    fn scope(&self, o: &Offsets, memory: &Memory, index: u64) -> Option<u32> {
-        self.word(o, memory, index, o.pc_desc_scope).filter(|&scope| scope != 0)
-    }
-
-    fn word(&self, o: &Offsets, memory: &Memory, index: u64, field: u64) -> Option<u32> {
-        let at = self.pcs.checked_add(index.checked_mul(o.pc_desc_bytes)?)?.checked_add(field)?;
-        memory.u32(at).filter(|_| at < self.pcs_end)
-    }
-
-    /// Methods and bytecode indices of a scope and those that it is inlined in, innermost first; with
-    /// `is_outermost` the last of them alone. `None`: the chain does not end, or not where it should.
-    fn methods(
-        &self,
-        o: &Offsets,
-        memory: &Memory,
-        mut scope: u32,
-        is_outermost: bool,
-    ) -> Option<Vec<(u64, u32)>> {
-        let mut methods = Vec::new();
-        for _ in 0..SCOPES_MAX {
-            let record = self.record(memory, scope)?;
-            let mut reader = Reader::new(&record, o.excludes_zero);
-            let sender = reader.unsigned()?;
-            let index = reader.unsigned()?;
-            let bci = reader.unsigned()?.wrapping_sub(1);
-            if !is_outermost || sender == 0 {
-                let slot = self.metadata.checked_add(u64::from(index.checked_sub(1)?) * 8)?;
-                methods.push((memory.u64(slot).filter(|_| slot < self.metadata_end)?, bci));
-            }
-            if sender == 0 {
-                return Some(methods);
-            }
-            if sender >= scope {
-                return None;
-            }
-            scope = sender;
-        }
-        None
-    }
-
-    /// Addresses on the pages that a search for a scope reads: of small tables all, of others where it
-    /// begins.
-    fn pages(&self, to: &mut Vec<u64>) {
-        const SMALL_BYTES: u64 = 2 * PAGE_BYTES;
-        to.push(self.metadata);
-        for (start, end) in [(self.pcs, self.pcs_end), (self.scopes, self.scopes_end)] {
-            if start == end {
-            } else if end - start <= SMALL_BYTES {
-                to.extend([start, start + (end - start) / 2, end - 1]);
-            } else if start == self.pcs {
-                to.push(start + (end - start) / 2);
-            }
-        }
-    }
-
-    /// The head of a scope's record.
-    fn record(&self, memory: &Memory, scope: u32) -> Option<Vec<u8>> {
-        let start = self.scopes.checked_add(u64::from(scope))?;
-        let len = self.scopes_end.checked_sub(start)?.min(SCOPE_BYTES as u64);
-        memory.bytes(start, len, SCOPE_BYTES)
-    }
-}
-
-impl Lines {
-    /// The line of a bytecode index; 0: unknown.
-    fn line(&self, memory: &Memory, bci: u32, excludes_zero: bool) -> u32 {
-        let Some(start) = self.0 else { return 0 };
-        if bci >= abi::HF_HOTSPOT_BCI_NONE {
-            return 0;
-        }
-        // How long the table is says only its end; most are short.
-        let mut bytes = Vec::new();
-        let mut piece_bytes = LINES_FIRST_BYTES;
-        while bytes.len() < LINES_MAX_BYTES {
-            let at = start.wrapping_add(bytes.len() as u64);
-            // What lies behind a page's end may not be there.
-            let n = piece_bytes.min(PAGE_BYTES - at % PAGE_BYTES);
-            let Some(piece) = memory.bytes(at, n, PAGE_BYTES as usize) else { break };
-            bytes.extend(piece);
-            if let Some(line) = line(&bytes, bci, excludes_zero) {
-                return line;
-            }
-            piece_bytes = (piece_bytes * 4).min(PAGE_BYTES);
-        }
-        0
-    }
-}
-
-/// The line of a bytecode index in a table; `None` if the table does not end in `bytes`.
-fn line(bytes: &[u8], wanted: u32, excludes_zero: bool) -> Option<u32> {
-    let mut reader = Reader::new(bytes, excludes_zero);
-    let (mut bci, mut line) = (0i32, 0i32);
-    let mut best = (-1, 0);
-    loop {
-        match reader.byte()? {
-            0 => return Some(u32::try_from(best.1).unwrap_or(0)),
-            0xff => {
-                bci = bci.wrapping_add(reader.signed()?);
-                line = line.wrapping_add(reader.signed()?);
-            }
-            byte => {
-                bci = bci.wrapping_add(i32::from(byte >> 3));
-                line = line.wrapping_add(i32::from(byte & 7));
-            }
-        }
-        if bci == wanted as i32 {
-            return Some(u32::try_from(line).unwrap_or(0));
-        }
-        if bci < wanted as i32 && bci >= best.0 {
-            best = (bci, line);
-        }
-    }
-}
-
 /// FNV-1a (Fowler, Noll, Vo), folded.
 fn hash(bytes: &[u8]) -> u32 {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
@@ -1047,21 +737,6 @@ mod tests {
     use crate::layout::ClassMethods;
     use crate::layout::tests::jdk17;
     use hotframe_core::testing::Random;
-
-    /// Lines apply from their bytecode index up; entries need not be sorted.
-    #[test]
-    fn lines_of_a_table() {
-        // bci 0 line 5; bci 3 line 6; escape: bci -1 (2), line +10 (16); end
-        let table = [5, 3 << 3 | 1, 0xff, 1, 20, 0];
-        let check = |bci, expect| assert_eq!(line(&table, bci, false), Some(expect), "{bci}");
-        check(0, 5);
-        check(1, 5);
-        check(2, 16);
-        check(3, 6);
-        check(100, 6);
-        assert_eq!(line(&table[..5], 100, false), None, "it does not end");
-        assert_eq!(line(&[0], 0, false), Some(0));
-    }
 
     /// A process with one method, whose class has this name: as crate::layout::tests::jdk17 says, the
     /// method, its constant part, pool, class, names.
