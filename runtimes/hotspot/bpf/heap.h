@@ -9,6 +9,7 @@
 #ifndef HF_HOTSPOT_HEAP_H
 #define HF_HOTSPOT_HEAP_H
 
+#include "hotspot/bpf/blob.h"
 #include "hotspot/bpf/frame.h"
 
 /* Chunks of a continuation that are looked at for one with frames. */
@@ -126,7 +127,7 @@ HF_STEP_FN int hf_hotspot_barrier(struct hf_walk *w)
 		return HF_STEP_ENDED;
 	s = HF_HOTSPOT_SCRATCH(w);
 	/* A thread that has gone on may have put there what this walk has found on the stack. */
-	if (w->late || !proc->chunks.return_pc)
+	if (w->late)
 		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
 	chunk = w->runtime_state[HF_HOTSPOT_CHUNK];
 	is_first = !chunk;
@@ -171,6 +172,29 @@ HF_STEP_FN int hf_hotspot_barrier(struct hf_walk *w)
 	w->runtime_state[HF_HOTSPOT_CHUNK] = chunk;
 	w->runtime_state[HF_HOTSPOT_CHUNK_END] = chunk + proc->chunks.stack + 8ULL * s->n;
 	return hf_to_caller(w, s->cfa, s->ra, s->fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
+}
+
+/* The same, where it is not known how frames lie in the heap: the barrier, which is where the frame
+ * returns to, stands for them, and the carrier's follow. */
+HF_STEP_FN int hf_hotspot_past_heap(struct hf_walk *w)
+{
+	struct hf_hotspot_scratch *s;
+	__u64 at;
+
+	if (!w)
+		return HF_STEP_ENDED;
+	s = HF_HOTSPOT_SCRATCH(w);
+	/* Its first instruction. */
+	w->pc_is_return = 0;
+	if (hf_hotspot_push_blob(w, HF_HOTSPOT_STUB, w->pc))
+		return hf_hotspot_cut(w, HF_CUT_TOO_DEEP);
+	at = hf_hotspot_entered(w, w->sp);
+	if (at == HF_HOTSPOT_NOWHERE || hf_hotspot_stack(w, at - 8))
+		return hf_hotspot_cut(w, HF_CUT_NO_UNWIND_INFO);
+	s->fp = s->value;
+	if (hf_hotspot_stack(w, at))
+		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
+	return hf_to_caller(w, at + 8, s->value, s->fp) ? HF_STEP_ENDED : HF_STEP_MOVED;
 }
 
 #endif /* HF_HOTSPOT_HEAP_H */

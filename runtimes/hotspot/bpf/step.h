@@ -54,6 +54,7 @@ static __always_inline int hf_hotspot_without_step(struct hf_walk *w)
 HF_STEP_FN int hf_step_hotspot(struct hf_walk *w)
 {
 	const struct hf_hotspot_proc *proc;
+	int is_barrier;
 	__u64 lookup;
 
 	/* A global function's argument may be anything to the verifier. */
@@ -67,12 +68,15 @@ HF_STEP_FN int hf_step_hotspot(struct hf_walk *w)
 	lookup = w->pc - w->pc_is_return;
 	if (lookup >= proc->interpreter_start && lookup < proc->interpreter_end)
 		return hf_hotspot_interpreted(w);
-	if (w->pc_is_return && w->pc >= proc->continuation_start &&
-	    w->pc < proc->continuation_end && hf_hotspot_is_behind_method(w))
+	is_barrier = w->pc_is_return && w->pc >= proc->continuation_start &&
+		     w->pc < proc->continuation_end && hf_hotspot_is_behind_method(w);
+	if (is_barrier && proc->chunks.return_pc)
 		return hf_hotspot_barrier(w);
 	/* A deoptimised frame returns to where no call stands before. */
 	if (hf_hotspot_find_blob(w, lookup))
 		return hf_hotspot_cut(w, HF_CUT_BAD_UNWIND_INFO);
+	if (is_barrier)
+		return hf_hotspot_past_heap(w);
 	switch (hf_hotspot_kind(w, proc)) {
 	case HF_HOTSPOT_BLOB_METHOD:
 		return hf_hotspot_compiled(w);

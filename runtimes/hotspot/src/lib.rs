@@ -36,7 +36,7 @@
 //! believed of it alone: those who say the same share one copy.
 //!
 //! # Not handled
-//! Frames of virtual threads in the heap with ZGC, Shenandoah or a libjvm without symbols: such a stack is cut there ([`continuations`]). While a
+//! Frames of virtual threads in the heap with ZGC, Shenandoah or a libjvm without symbols, where a frame of the barrier stands for them ([`continuations`]). While a
 //! thread gives up its carrier its frames are in both places: they are shown twice where the leaf is doYield itself or where
 //! the interpreter runs the method that called it, and the stack is cut otherwise.
 //! arm64: the step leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled.

@@ -574,6 +574,39 @@ fn callers_in_the_heap() {
     }
 }
 
+/// Where callers in the heap cannot be read a frame stands for them, and the carrier's follow.
+#[test]
+fn callers_that_are_not_known() {
+    const BARRIER: &str = "StubRoutines::cont_returnBarrier";
+    live!(beside);
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let Some(home) = homes().into_iter().find(|home| feature_release(home) >= 21) else {
+        return skipped("needs JDK 21");
+    };
+    let jvm = Jvm::start(&home, &scratch, &["-XX:+UseZGC", "Waiting"]);
+    let recording = jvm.record(3);
+    let mut stands = 0;
+    for stack in &recording.folded.stacks {
+        let Some(first) = stack.frames.iter().position(|name| name.starts_with("Waiting.")) else {
+            continue;
+        };
+        let (before, all) = (&stack.frames[..first], stack.frames.join("\n"));
+        if !before.iter().any(|name| name == "java.lang.VirtualThread.runContinuation") {
+            continue;
+        }
+        let is_known = stack.frames[first] == "Waiting.run";
+        assert!(is_known || before.last().is_some_and(|name| name == BARRIER), "{all}");
+        stands += if is_known { 0 } else { stack.count };
+    }
+    let stats = recording.stats();
+    let (whole, all) = (stats.count("stacks_whole"), stats.count("samples_emitted"));
+    assert!(stands >= 20, "{stands} of {all}");
+    assert!(is_share(whole, all, 950), "{whole} of {all} stacks are whole");
+}
+
 /// Objects' headers as they are from 25 on, if one asks for it.
 #[test]
 fn compact_object_headers() {
