@@ -485,7 +485,7 @@ impl Recorder {
     fn measure(&mut self) -> u64 {
         let tables = self.sampler.session.tables.stats();
         self.sampler.session.files.cool(self.ledger.learnt_bytes());
-        self.sampler.session.runtimes.cool(self.ledger.learnt_bytes() as u64);
+        let kept = self.sampler.session.runtimes.cool(self.ledger.learnt_bytes() as u64);
         let (ring, sideband) =
             (self.sampler.ring.bytes() as u64, self.sampler.kernel.sideband_bytes());
         let maps = self.sampler.kernel.map_bytes(tables.touched_bytes);
@@ -508,10 +508,9 @@ impl Recorder {
             (session.jit.heap_bytes() + session.registered.heap_bytes()) as u64,
             Counts::default(),
         );
-        for (name, kept) in [
-            ("runtimes.told", session.runtimes.kept_told()),
-            ("runtimes.kept", session.runtimes.kept()),
-        ] {
+        for (name, kept) in
+            [("runtimes.told", session.runtimes.kept_told()), ("runtimes.kept", kept)]
+        {
             let Kept { entries, bytes, evictions } = kept;
             ledger.measure(name, bytes, Counts { entries, evictions, refused: 0 });
         }

@@ -12,16 +12,17 @@
 //! the others are known by it (`places.rs`), for as long as the code is of the same compilation.
 //!
 //! # Whether it is still what it was
-//! A blob is believed if it is in use and has the compile id that was sent after it was read: the sample
-//! is older than what was read, and no other compilation has the number. A `Method*` is believed if it has the `ConstMethod*` that was sent and no class was
-//! unloaded since the sample (the epoch); if one was, only if its class was seen at the same place
-//! before the sample, too, or lies in the archive of classes that is mapped at start (CDS), whose
-//! memory is never anything else's. What is not believed is named by what the step told of that very
-//! method in that very epoch, if it did. A walk that was finished late, while classes are being
-//! unloaded, has the epoch of its sample; if that stands no more, those are named whose class was seen
-//! before, and the archive's. One that has not even the epoch (of the first samples) has names of the
-//! archive's alone, without lines. While classes are being unloaded the kernel half wakes the reader
-//! for each sample, so that little time passes in between.
+//! A blob is believed if it is in use and has the compile id that was sent after it was read: the
+//! sample is older than what was read, and no other compilation has the number. A `Method*` is believed
+//! if it has the `ConstMethod*` that was sent and no class was unloaded since the sample (the epoch);
+//! if one was, only if its class was seen at the same place before the sample, too, or lies in the
+//! archive of classes that is mapped at start (CDS), whose memory is never anything else's. What is not
+//! believed is named by what the step told of that very method in that very epoch, if it did. A walk
+//! that was finished late, while classes are being unloaded, has the epoch of its sample; if that
+//! stands no more, those are named whose class was seen before, and the archive's. One that has not
+//! even the epoch (of the first samples) has names of the archive's alone, without lines. While classes
+//! are being unloaded the kernel half wakes the reader for each sample, so that little time passes in
+//! between.
 //!
 //! # Cost
 //! What the frames of one asking begin with is read in two system calls for all of them, and the methods
