@@ -35,6 +35,14 @@ struct Chunk {
     data: Vec<u8>,
 }
 
+impl Chunk {
+    /// What it has from a position of the section on; empty: that is not in it.
+    fn from(&self, at: u64) -> &[u8] {
+        let offset = usize::try_from(at.wrapping_sub(self.start)).unwrap_or(usize::MAX);
+        self.data.get(offset..).unwrap_or_default()
+    }
+}
+
 impl Section {
     fn chunk(&self, at: u64) -> Result<Rc<Chunk>> {
         let start = at - at % CHUNK_BYTES;
@@ -78,15 +86,12 @@ impl Reader {
 
     /// What the chunk at the reader's position has from there on; loads it when needed.
     fn window(&mut self) -> Result<&[u8]> {
-        let here = |chunk: &Chunk, at: u64| {
-            at.checked_sub(chunk.start).filter(|&o| o < chunk.data.len() as u64)
-        };
-        if here(&self.chunk, self.at).is_none() {
+        if self.chunk.from(self.at).is_empty() {
             self.chunk = self.section.chunk(self.at)?;
         }
-        match here(&self.chunk, self.at) {
-            Some(offset) => Ok(&self.chunk.data[offset as usize..]),
-            None => Err(Error::UnexpectedEof(self.id())),
+        match self.chunk.from(self.at) {
+            [] => Err(Error::UnexpectedEof(self.id())),
+            window => Ok(window),
         }
     }
 
@@ -178,6 +183,22 @@ impl gimli::Reader for Reader {
 
     fn to_string_lossy(&self) -> Result<Cow<'_, str>> {
         Ok(Cow::Owned(String::from_utf8_lossy(&self.to_slice()?).into_owned()))
+    }
+
+    /// Every number is read by this, a byte at a time where its length varies: nearly all are in the chunk
+    /// that is there.
+    #[inline]
+    fn read_u8_array<A: Sized + Default + AsMut<[u8]>>(&mut self) -> Result<A> {
+        let mut value = A::default();
+        let bytes = value.as_mut();
+        match self.chunk.from(self.at).get(..bytes.len()) {
+            Some(here) if bytes.len() <= self.len() => {
+                bytes.copy_from_slice(here);
+                self.at += bytes.len() as u64;
+            }
+            _ => self.read_slice(bytes)?,
+        }
+        Ok(value)
     }
 
     fn read_slice(&mut self, buffer: &mut [u8]) -> Result<()> {
