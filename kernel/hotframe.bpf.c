@@ -656,6 +656,20 @@ int hf_walk_tail(struct bpf_perf_event_data *ctx)
 	} while (0)
 #endif
 
+#if defined(__TARGET_ARCH_x86)
+/* Does the syscall instruction end at pc? It leaves its end in rcx, unless the CPU delivers events
+ * by FRED (Intel FRED specification 7.3); int $0x80 never does. */
+static __always_inline __u8 hf_behind_syscall(__u64 pc, __u64 rcx)
+{
+	__u16 code = 0;
+
+	if (rcx == pc)
+		return 1;
+	return !bpf_probe_read_user(&code, sizeof(code), (const void *)(pc - sizeof(code))) &&
+	       (code == 0x050f || code == 0x80cd);
+}
+#endif
+
 /* Of the ticks that a late one passed over those that say nothing but that the CPU stood idle, when
  * it may have none until it wakes: the idle task has ended a run since the last tick, and they were
  * due before the task arrived that runs now. Its time since then is known to the scheduler's last
@@ -836,8 +850,10 @@ int hf_sample(struct bpf_perf_event_data *ctx)
 
 		compat = regs->cs;
 		/* After a call into the kernel the pc is behind the syscall
-		 * instruction, as a return address is behind a call. */
-		w->pc_is_return = call >= 0;
+		 * instruction, as a return address is behind a call. Not so where the
+		 * kernel leads the task on to a signal's handler: its first instruction may
+		 * follow another function's last. */
+		w->pc_is_return = call >= 0 && hf_behind_syscall(regs->ip, regs->cx);
 		if (call == HF_NR_EXECVE || call == HF_NR_EXECVEAT)
 			w->sample.flags |= HF_SAMPLE_IN_EXEC;
 		HF_COPY_REGS(w, regs);

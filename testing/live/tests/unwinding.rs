@@ -287,6 +287,20 @@ fn signal_handler() {
     }
 }
 
+/// Where the kernel leads a task on to a signal's handler, the handler's first instruction is not behind
+/// a system call's: what ends before it never ran.
+#[test]
+fn the_kernel_leads_on_to_a_handler() {
+    live!(beside);
+    let workload = Workload::start(&program!("handed"), [""; 0]);
+    let recording = record_until(&["-F", "997", "-p", &workload.pid().to_string()], |recording| {
+        recording.folded.samples(|stack| stack.has("handles")) >= 50
+    });
+    assert_eq!(recording.folded.samples(|stack| stack.has("never_runs")), 0);
+    recording.folded.assert_path("handed", |stack| stack.has("handles"), &["main", "sends"]);
+    recording.stats().of("handed").assert_whole();
+}
+
 /// A coroutine's stack ends where it was made to begin, whether a context follows on it or none. What
 /// was made to be returned to, as a signal's handler was, has its own name and not what lies before it.
 #[test]
