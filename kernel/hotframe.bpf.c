@@ -323,22 +323,21 @@ static __always_inline __u64 hf_first_page(__u64 from)
 	return from;
 }
 
-/* Sends so many pages of a stack from one up, as far as they can be read and `end` is not reached;
- * 0: there was no room. */
+/* Sends so many pages of a stack from one up, up to `end`, and says which of them cannot be read;
+ * 0: there was no room. A frame may have pages amid it that nobody has touched. */
 static __always_inline int hf_send_pages(__u64 seq, __u64 from, __u64 end, const __u32 pages)
 {
 	struct hf_stack *stack;
+	__u32 holes = 0, n_bytes = 0, i;
 	__u8 *bytes;
-	__u32 i;
 
 	stack = bpf_ringbuf_reserve(&hf_ring, sizeof(*stack) + pages * HF_STACK_PAGE_BYTES, 0);
 	if (!stack)
 		return 0;
 	bytes = (__u8 *)stack + sizeof(*stack);
 	stack->type = HF_RECORD_STACK;
-	stack->reserved[0] = stack->reserved[1] = stack->reserved[2] = 0;
+	stack->reserved = 0;
 	stack->addr = from;
-	stack->n_bytes = 0;
 	stack->seq = seq;
 #pragma unroll
 	for (i = 0; i < HF_STACK_MAX_PAGES; i++) {
@@ -346,9 +345,12 @@ static __always_inline int hf_send_pages(__u64 seq, __u64 from, __u64 end, const
 			break;
 		if (bpf_probe_read_user(bytes + i * HF_STACK_PAGE_BYTES, HF_STACK_PAGE_BYTES,
 					(const void *)(from + i * HF_STACK_PAGE_BYTES)))
-			break;
-		stack->n_bytes += HF_STACK_PAGE_BYTES;
+			holes |= 1U << i;
+		else
+			n_bytes = (i + 1) * HF_STACK_PAGE_BYTES;
 	}
+	stack->holes = holes;
+	stack->n_bytes = n_bytes;
 	bpf_ringbuf_submit(stack, BPF_RB_NO_WAKEUP);
 	return 1;
 }

@@ -557,7 +557,8 @@ const _: () = {
 )]
 pub struct hf_stack {
     pub type_: __u8,
-    pub reserved: [__u8; 3usize],
+    pub reserved: __u8,
+    pub holes: __u16,
     pub n_bytes: __u32,
     pub seq: __u64,
     pub addr: __u64,
@@ -570,6 +571,7 @@ const _: () = {
     ["Offset of field: hf_stack::reserved"][::core::mem::offset_of!(hf_stack, reserved) - 1usize];
     ["Offset of field: hf_stack::n_bytes"][::core::mem::offset_of!(hf_stack, n_bytes) - 4usize];
     ["Offset of field: hf_stack::seq"][::core::mem::offset_of!(hf_stack, seq) - 8usize];
+    ["Offset of field: hf_stack::holes"][::core::mem::offset_of!(hf_stack, holes) - 2usize];
     ["Offset of field: hf_stack::addr"][::core::mem::offset_of!(hf_stack, addr) - 16usize];
 };
 #[repr(C)]

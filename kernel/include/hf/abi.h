@@ -441,11 +441,14 @@ struct hf_told {
  * on another stack (a signal's, a coroutine's), and what called it is there. */
 #define HF_STACK_OUTER_PAGES 16
 /* A stack pointer further below a stack's end is on another one. */
+_Static_assert(HF_STACK_MAX_PAGES <= 16 && HF_STACK_OUTER_PAGES <= 16, "a bit of holes each");
 #define HF_STACK_MAX_BYTES (64ULL << 20)
 struct hf_stack {
 	__u8 type; /* HF_RECORD_STACK */
-	__u8 reserved[3];
-	__u32 n_bytes; /* readable bytes that follow */
+	__u8 reserved;
+	/* Bit n: page n of them could not be read (nobody has touched it so far) and is zeros. */
+	__u16 holes;
+	__u32 n_bytes; /* that follow, up to the last page that could be read */
 	__u64 seq;
 	__u64 addr; /* process address of the first byte */
 	HF_TAIL(__u8, bytes)

@@ -66,6 +66,20 @@ fn a_stack_that_is_not_touched_so_far() {
     expect(&program!("hollow"), &[], &["main", "large"]);
 }
 
+/// Amid a frame are pages that nobody has touched, and what lies beyond them is copied as well: by the time
+/// that tables are loaded, others have written there, and the memory below them still vouches for it.
+#[test]
+fn a_frame_with_pages_that_are_not_touched() {
+    live!(beside);
+    let program = program!("chasm");
+    let recording =
+        record(["-F", "997", "--"].map(OsStr::new).into_iter().chain([program.as_os_str()]));
+    let seen = |stack: &Stack| stack.has("chasm");
+    recording.folded.assert_path("chasm", seen, &["main", "enters", "chasm"]);
+    assert_eq!(recording.folded.samples(|stack| seen(stack) && stack.has("others")), 0);
+    recording.stats().of("chasm").assert_whole();
+}
+
 /// A frame that is larger than the copy of a stack, of which the outer end is copied as well: its callers
 /// are there for the first samples of each function, though they have returned by the time that its
 /// tables are loaded.

@@ -4,6 +4,7 @@
 use crate::files::{Files, Reader};
 use crate::processes::{Mapping, Memory};
 use crate::walk::ReadUser;
+use hotframe_abi as abi;
 use hotframe_objects::ReadAt as _;
 
 /// What the kernel half copied of a stack.
@@ -17,6 +18,8 @@ pub(super) struct Stack {
 pub(super) struct Piece {
     pub(super) addr: u64,
     pub(super) bytes: Vec<u8>,
+    /// Bit n: page n of it could not be read.
+    holes: u16,
 }
 
 impl Stack {
@@ -33,12 +36,26 @@ impl Stack {
 
 impl Piece {
     pub(super) fn of(addr: u64, bytes: &[u8]) -> Piece {
-        Piece { addr, bytes: bytes.to_vec() }
+        Piece { addr, bytes: bytes.to_vec(), holes: 0 }
+    }
+
+    /// The same of whole pages, some of which could not be read.
+    pub(super) fn with_holes(self, holes: u16) -> Piece {
+        let mut piece = self;
+        piece.holes = holes;
+        piece
     }
 
     pub(super) fn at(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
         let at = usize::try_from(addr.checked_sub(self.addr)?).ok()?;
-        self.bytes.get(at..)?.get(..bytes)
+        let found = self.bytes.get(at..)?.get(..bytes)?;
+        let pages = at >> abi::HF_STACK_PAGE_SHIFT
+            ..=(at + bytes.saturating_sub(1)) >> abi::HF_STACK_PAGE_SHIFT;
+        let is_hole = |page| {
+            u32::try_from(page)
+                .is_ok_and(|page| self.holes.checked_shr(page).is_some_and(|holes| holes & 1 != 0))
+        };
+        (self.holes == 0 || !pages.into_iter().any(is_hole)).then_some(found)
     }
 }
 

@@ -74,7 +74,7 @@ impl Taking {
     pub(super) fn stack(&mut self, bytes: &[u8]) -> Option<()> {
         let (head, rest) = abi::hf_stack::read_from_prefix(bytes).ok()?;
         let bytes = rest.get(..head.n_bytes as usize)?;
-        let piece = Piece::of(head.addr, bytes);
+        let piece = Piece::of(head.addr, bytes).with_holes(head.holes);
         match self.stacks.entry(head.seq) {
             Entry::Occupied(mut stack) => stack.get_mut().outer = Some(piece),
             Entry::Vacant(none) => {
@@ -189,6 +189,24 @@ mod tests {
         let none = [(3, 0x1010), (3, 0x100c), (3, 0xff8), (3, 0x9010), (4, 0x9000), (3, u64::MAX)];
         assert!(none.iter().all(|&(seq, addr)| at(seq, addr).is_none()));
         assert_eq!(taking.stacks[&3].len(), 32);
+    }
+
+    /// What could not be read of a piece is not there, nor what reaches into it; what lies beyond it is.
+    #[test]
+    fn holes_of_a_piece() {
+        let mut taking = Taking::default();
+        let page = abi::HF_STACK_PAGE_BYTES as usize;
+        let mut head = abi::hf_stack::new_zeroed();
+        (head.type_, head.seq, head.addr) = (abi::HF_RECORD_STACK as u8, 3, 0x10_0000);
+        (head.n_bytes, head.holes) = (4 * page as u32, 0b0110);
+        let bytes: Vec<u8> = [1, 0, 0, 4].iter().flat_map(|&byte| vec![byte; page]).collect();
+        taking.stack(&[head.as_bytes(), &bytes].concat()).expect("a stack");
+        let at = |off: usize, bytes| {
+            taking.stacks[&3].at(head.addr + off as u64, bytes).map(|bytes| bytes[0])
+        };
+        assert_eq!((at(page - 8, 8), at(3 * page, page)), (Some(1), Some(4)));
+        let none = [(page - 4, 8), (page, 8), (2 * page, 8), (3 * page - 8, 8), (0, 4 * page)];
+        assert!(none.iter().all(|&(off, bytes)| at(off, bytes).is_none()));
     }
 
     /// No number of parts makes a stack longer than any that is walked.
