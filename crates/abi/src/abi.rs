@@ -66,6 +66,7 @@ pub const HF_KSYMS: u32 = 256;
 pub const HF_KSYM_BYTES: u32 = 192;
 pub type __s8 = ::core::ffi::c_schar;
 pub type __u8 = ::core::ffi::c_uchar;
+pub type __s16 = ::core::ffi::c_short;
 pub type __u16 = ::core::ffi::c_ushort;
 pub type __s32 = ::core::ffi::c_int;
 pub type __u32 = ::core::ffi::c_uint;
@@ -347,6 +348,7 @@ pub const HF_OP_CFA_DEREF: hf_op = 4;
 pub const HF_OP_CFA: hf_op = 5;
 pub const HF_OP_BARE: hf_op = 6;
 pub const HF_OP_GREW: hf_op = 7;
+pub const HF_OP_DEREF_TWICE: hf_op = 8;
 pub type hf_op = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(
@@ -365,7 +367,7 @@ pub struct hf_rule {
     pub fp_reg: __u8,
     pub ra_op: __u8,
     pub ra_reg: __u8,
-    pub reserved: __u16,
+    pub cfa_mid: __s16,
     pub cfa_off: __s32,
     pub cfa_off2: __s32,
     pub fp_off: __s32,
@@ -383,7 +385,7 @@ const _: () = {
     ["Offset of field: hf_rule::fp_reg"][::core::mem::offset_of!(hf_rule, fp_reg) - 3usize];
     ["Offset of field: hf_rule::ra_op"][::core::mem::offset_of!(hf_rule, ra_op) - 4usize];
     ["Offset of field: hf_rule::ra_reg"][::core::mem::offset_of!(hf_rule, ra_reg) - 5usize];
-    ["Offset of field: hf_rule::reserved"][::core::mem::offset_of!(hf_rule, reserved) - 6usize];
+    ["Offset of field: hf_rule::cfa_mid"][::core::mem::offset_of!(hf_rule, cfa_mid) - 6usize];
     ["Offset of field: hf_rule::cfa_off"][::core::mem::offset_of!(hf_rule, cfa_off) - 8usize];
     ["Offset of field: hf_rule::cfa_off2"][::core::mem::offset_of!(hf_rule, cfa_off2) - 12usize];
     ["Offset of field: hf_rule::fp_off"][::core::mem::offset_of!(hf_rule, fp_off) - 16usize];
@@ -569,9 +571,9 @@ const _: () = {
     ["Alignment of hf_stack"][::core::mem::align_of::<hf_stack>() - 8usize];
     ["Offset of field: hf_stack::type_"][::core::mem::offset_of!(hf_stack, type_) - 0usize];
     ["Offset of field: hf_stack::reserved"][::core::mem::offset_of!(hf_stack, reserved) - 1usize];
+    ["Offset of field: hf_stack::holes"][::core::mem::offset_of!(hf_stack, holes) - 2usize];
     ["Offset of field: hf_stack::n_bytes"][::core::mem::offset_of!(hf_stack, n_bytes) - 4usize];
     ["Offset of field: hf_stack::seq"][::core::mem::offset_of!(hf_stack, seq) - 8usize];
-    ["Offset of field: hf_stack::holes"][::core::mem::offset_of!(hf_stack, holes) - 2usize];
     ["Offset of field: hf_stack::addr"][::core::mem::offset_of!(hf_stack, addr) - 16usize];
 };
 #[repr(C)]

@@ -4,7 +4,8 @@
 //! rule changes, the CFA, the caller's frame pointer and the return address, as [`Unwind`].
 //!
 //! # How it works
-//! Only three columns are followed: the walk restores no other registers. Expressions are brought
+//! Only three columns are followed: the walk restores no other registers. The stack pointer's, which is
+//! the CFA almost always, counts where it is another register. Expressions are brought
 //! to a linear form as they are met (`expr.rs`). The initial instructions of a CIE run once; the
 //! resulting state is kept with it.
 //!
@@ -231,7 +232,7 @@ impl Cie {
         if flavour == Flavour::Eh && !matches!(cie.fde_encoding & 0xf0, 0x00 | 0x10) {
             return None;
         }
-        let mut vm = Vm { arch, cie: &cie, state: cie.initial, remembered: Vec::new() };
+        let mut vm = Vm { arch, cie: &cie, state: cie.initial, sp: None, remembered: Vec::new() };
         vm.run(cursor.rest(), 0, 0, u64::MAX, &mut |_, _, _| {})?;
         cie.initial = vm.state;
         Some(cie)
@@ -277,7 +278,7 @@ impl<'a> Fde<'a> {
         arch: Arch,
         rule: &mut impl FnMut(u64, u64, &Unwind),
     ) -> Option<()> {
-        let mut vm = Vm { arch, cie, state: cie.initial, remembered: Vec::new() };
+        let mut vm = Vm { arch, cie, state: cie.initial, sp: None, remembered: Vec::new() };
         vm.run(self.instructions, self.instructions_at, self.start, self.end, rule)
     }
 }
@@ -286,7 +287,9 @@ struct Vm<'a> {
     arch: Arch,
     cie: &'a Cie,
     state: Unwind,
-    remembered: Vec<Unwind>,
+    /// The register that holds the caller's sp, where that is not the CFA.
+    sp: Option<u8>,
+    remembered: Vec<(Unwind, Option<u8>)>,
 }
 
 impl Vm<'_> {
@@ -323,14 +326,27 @@ impl Vm<'_> {
                 break;
             }
             if to > from {
-                rule(from, to, &self.state);
+                rule(from, to, &self.row());
                 from = to;
             }
         }
         if from < end {
-            rule(from, end, &self.state);
+            rule(from, end, &self.row());
         }
         Some(())
+    }
+
+    /// The rules of now. Where the caller's sp is in a register (glibc's `__longjmp`, about to go on
+    /// elsewhere) that is what the walk needs of the CFA; what else is found by the CFA cannot be said
+    /// then.
+    fn row(&self) -> Unwind {
+        let by_cfa = |saved| matches!(saved, Saved::At(_) | Saved::Cfa(_));
+        match self.sp {
+            Some(reg) if !by_cfa(self.state.ra) && !by_cfa(self.state.fp) => {
+                Unwind { cfa: Cfa::Reg { reg, off: 0 }, ..self.state }
+            }
+            _ => self.state,
+        }
     }
 
     fn advance(&self, from: u64, delta: u64) -> u64 {
@@ -375,9 +391,9 @@ impl Vm<'_> {
                 if self.remembered.len() >= MAX_REMEMBERED {
                     return None;
                 }
-                self.remembered.push(self.state);
+                self.remembered.push((self.state, self.sp));
             }
-            0x0b => self.state = self.remembered.pop()?,
+            0x0b => (self.state, self.sp) = self.remembered.pop()?,
             0x0c => {
                 let (reg, off) = (cursor.uleb()?, cursor.uleb()?);
                 self.state.cfa = self.cfa(reg, plain(off));
@@ -465,6 +481,11 @@ impl Vm<'_> {
             self.state.ra = saved;
         } else if reg == u64::from(self.arch.fp) {
             self.state.fp = saved;
+        } else if reg == u64::from(self.arch.sp) {
+            self.sp = match saved {
+                Saved::Reg(reg) => Some(reg),
+                _ => None,
+            };
         }
     }
 
@@ -473,6 +494,8 @@ impl Vm<'_> {
             self.state.ra = self.cie.initial.ra;
         } else if reg == u64::from(self.arch.fp) {
             self.state.fp = self.cie.initial.fp;
+        } else if reg == u64::from(self.arch.sp) {
+            self.sp = None;
         }
     }
 }

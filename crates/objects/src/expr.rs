@@ -5,14 +5,15 @@
 //!
 //! # How it works
 //! The expression runs on symbolic values: a register plus a constant, what stands at such an
-//! address plus a constant, and the steps of the one idiom that depends on the pc, that of lazy
+//! address plus a constant, once or twice, and the steps of the one idiom that depends on the pc, that of lazy
 //! PLT stubs: `rsp + 8 + ((rip & 15) >= T) << 3`. Its literals are evaluated, not skipped: the
 //! linkers emit T = 11 for plain stubs, other values for IBT and BND stubs.
 //!
 //! # Sources
 //! DWARF 5 §2.5; `elf_x86_64_*_plt_eh_frame` in bfd/elfxx-x86.c @ binutils 2.43;
 //! crypto/perlasm/x86_64-xlate.pl @ OpenSSL 3.0 (`.cfi_cfa_expression`);
-//! `ix86_expand_prologue` in config/i386/i386.cc @ gcc 14 (DRAP).
+//! `ix86_expand_prologue` in config/i386/i386.cc @ gcc 14 (DRAP); `SWITCH_OCAML_TO_C` and
+//! `caml_runstack` in runtime/amd64.S @ OCaml 5.
 //!
 //! # Not handled
 //! Two registers in one address (three places in libcrypto: `*(rsp + 8 + 8 * r9) + 8`).
@@ -26,6 +27,8 @@ pub(crate) enum Expr {
     Reg { reg: u8, off: i32 },
     /// *(reg + off) + off2
     Deref { reg: u8, off: i32, off2: i32 },
+    /// *(*(reg + off) + mid) + off2
+    DerefTwice { reg: u8, off: i32, mid: i16, off2: i32 },
     /// sp + 8 + ((pc & 15) >= threshold ? 8 : 0)
     Plt { threshold: i32 },
 }
@@ -35,6 +38,7 @@ enum Value {
     Const(i64),
     Reg(u8, i64),
     Deref(u8, i64, i64),
+    DerefTwice(u8, i64, i64, i64),
     /// pc & 15
     PcLow,
     /// (pc & 15) >= T
@@ -56,6 +60,7 @@ pub(crate) fn evaluate(bytes: &[u8], sp: u8, pc: u8) -> Option<Expr> {
         let value = match cursor.u8()? {
             0x06 => match stack.pop()? {
                 Value::Reg(reg, off) => Value::Deref(reg, off, 0),
+                Value::Deref(reg, off, mid) => Value::DerefTwice(reg, off, mid, 0),
                 _ => return None,
             },
             0x08 => Value::Const(i64::from(cursor.u8()?)),
@@ -97,6 +102,10 @@ pub(crate) fn evaluate(bytes: &[u8], sp: u8, pc: u8) -> Option<Expr> {
         Value::Deref(reg, off, off2) if reg < pc => {
             Some(Expr::Deref { reg, off: int(off)?, off2: int(off2)? })
         }
+        Value::DerefTwice(reg, off, mid, off2) if reg < pc => {
+            let mid = i16::try_from(mid).ok()?;
+            Some(Expr::DerefTwice { reg, off: int(off)?, mid, off2: int(off2)? })
+        }
         Value::Plt(reg, 8, threshold) if reg == sp && (0..=16).contains(&threshold) => {
             Some(Expr::Plt { threshold: int(threshold)? })
         }
@@ -105,7 +114,7 @@ pub(crate) fn evaluate(bytes: &[u8], sp: u8, pc: u8) -> Option<Expr> {
 }
 
 fn binary(op: u8, left: Value, right: Value, pc: u8) -> Option<Value> {
-    use Value::{Const, Deref, PcLow, PcLowGe, PcLowGe8, Plt, Reg};
+    use Value::{Const, Deref, DerefTwice, PcLow, PcLowGe, PcLowGe8, Plt, Reg};
     Some(match (op, left, right) {
         (0x22, Const(a), Const(b)) => Const(a.checked_add(b)?),
         (0x22, Reg(reg, off), Const(c)) | (0x22, Const(c), Reg(reg, off)) => {
@@ -113,6 +122,9 @@ fn binary(op: u8, left: Value, right: Value, pc: u8) -> Option<Value> {
         }
         (0x22, Deref(reg, off, off2), Const(c)) | (0x22, Const(c), Deref(reg, off, off2)) => {
             Deref(reg, off, off2.checked_add(c)?)
+        }
+        (0x22, DerefTwice(reg, off, mid, off2), Const(c)) => {
+            DerefTwice(reg, off, mid, off2.checked_add(c)?)
         }
         (0x1c, Const(a), Const(b)) => Const(a.checked_sub(b)?),
         (0x1c, Reg(reg, off), Const(c)) => Reg(reg, off.checked_sub(c)?),

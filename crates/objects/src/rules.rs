@@ -108,6 +108,11 @@ impl Rule {
         Self { kind: self.kind | HEURISTIC, ..self }
     }
 
+    /// The same, where the caller's frame is above on the same stack.
+    pub(crate) fn on_one_stack(self) -> Self {
+        Self { kind: self.kind & !NEW_STACK, ..self }
+    }
+
     /// The same, where the caller of a Go function of that kind may be on another stack; sp is `delta`
     /// bytes below its value at entry.
     ///
@@ -262,9 +267,10 @@ pub(crate) struct SideRules {
 impl SideRules {
     /// The index of a rule, `None` if there are too many (a row each is the most there can be).
     fn index(&mut self, rule: abi::hf_rule) -> Option<i32> {
+        let mid = rule.cfa_mid.to_le_bytes();
         let key = [
             i32::from_le_bytes([rule.cfa_op, rule.cfa_reg, rule.fp_op, rule.fp_reg]),
-            i32::from_le_bytes([rule.ra_op, rule.ra_reg, 0, 0]),
+            i32::from_le_bytes([rule.ra_op, rule.ra_reg, mid[0], mid[1]]),
             rule.cfa_off,
             rule.cfa_off2,
             rule.fp_off,
@@ -293,7 +299,7 @@ impl SideRules {
             fp_reg: 0,
             ra_op: abi::HF_OP_SAME as u8,
             ra_reg: 0,
-            reserved: 0,
+            cfa_mid: 0,
             cfa_off: growth.g,
             cfa_off2: growth.curg,
             fp_off: growth.fp,
@@ -320,7 +326,15 @@ impl SideRules {
             return rule;
         }
         let side = side_rule(unwind, arch).and_then(|rule| self.index(rule));
-        side.map_or(Rule::BAD, |index| Rule { kind: SIDE, fp: 0, cfa: index })
+        // Where sp leads to what says where the CFA is, or a register that callees save, sp itself
+        // may be on another stack (OCaml 5 calls C on the thread's, from fibers that lie below it).
+        let leaves = match unwind.cfa {
+            Cfa::Expr(Expr::Deref { reg, .. } | Expr::DerefTwice { reg, .. }) => reg == arch.sp,
+            Cfa::Reg { reg, .. } => arch.keeps(reg),
+            _ => false,
+        };
+        let kind = if leaves { SIDE | NEW_STACK } else { SIDE };
+        side.map_or(Rule::BAD, |index| Rule { kind, fp: 0, cfa: index })
     }
 }
 
@@ -370,9 +384,14 @@ fn plain_rule(unwind: &Unwind, arch: Arch) -> Option<Rule> {
 }
 
 fn side_rule(unwind: &Unwind, arch: Arch) -> Option<abi::hf_rule> {
-    let (cfa_op, cfa_reg, cfa_off, cfa_off2) = match unwind.cfa {
-        Cfa::Reg { reg, off } | Cfa::Expr(Expr::Reg { reg, off }) => (abi::HF_OP_REG, reg, off, 0),
-        Cfa::Expr(Expr::Deref { reg, off, off2 }) => (abi::HF_OP_DEREF, reg, off, off2),
+    let (cfa_op, cfa_reg, cfa_off, cfa_mid, cfa_off2) = match unwind.cfa {
+        Cfa::Reg { reg, off } | Cfa::Expr(Expr::Reg { reg, off }) => {
+            (abi::HF_OP_REG, reg, off, 0, 0)
+        }
+        Cfa::Expr(Expr::Deref { reg, off, off2 }) => (abi::HF_OP_DEREF, reg, off, 0, off2),
+        Cfa::Expr(Expr::DerefTwice { reg, off, mid, off2 }) => {
+            (abi::HF_OP_DEREF_TWICE, reg, off, mid, off2)
+        }
         Cfa::None | Cfa::Expr(Expr::Plt { .. }) | Cfa::Unsupported => return None,
     };
     let saved = |saved| {
@@ -406,7 +425,7 @@ fn side_rule(unwind: &Unwind, arch: Arch) -> Option<abi::hf_rule> {
         fp_reg,
         ra_op: ra_op as u8,
         ra_reg,
-        reserved: 0,
+        cfa_mid,
         cfa_off,
         cfa_off2,
         fp_off,

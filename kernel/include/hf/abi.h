@@ -290,15 +290,16 @@ enum hf_op {
 	 * is the caller, and has noted where; the frame pointer is at fp_off of it. Else the stack
 	 * ends. */
 	HF_OP_GREW = 7,
+	HF_OP_DEREF_TWICE = 8, /* *(*(reg + off) + cfa_mid) + off2, of the CFA alone */
 };
 struct hf_rule {
-	__u8 cfa_op; /* HF_OP_REG, HF_OP_DEREF */
+	__u8 cfa_op; /* HF_OP_REG, HF_OP_DEREF, HF_OP_DEREF_TWICE */
 	__u8 cfa_reg;
 	__u8 fp_op;
 	__u8 fp_reg;
 	__u8 ra_op;
 	__u8 ra_reg;
-	__u16 reserved;
+	__s16 cfa_mid; /* HF_OP_DEREF_TWICE */
 	__s32 cfa_off;
 	__s32 cfa_off2;
 	__s32 fp_off;
@@ -440,8 +441,8 @@ struct hf_told {
  * start. They lie below the thread's local variables, of which rustc has 26 KiB. Or the program is
  * on another stack (a signal's, a coroutine's), and what called it is there. */
 #define HF_STACK_OUTER_PAGES 16
-/* A stack pointer further below a stack's end is on another one. */
 _Static_assert(HF_STACK_MAX_PAGES <= 16 && HF_STACK_OUTER_PAGES <= 16, "a bit of holes each");
+/* A stack pointer further below a stack's end is on another one. */
 #define HF_STACK_MAX_BYTES (64ULL << 20)
 struct hf_stack {
 	__u8 type; /* HF_RECORD_STACK */

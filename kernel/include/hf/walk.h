@@ -446,6 +446,7 @@ HF_RARE int hf_find_row(struct hf_walk *w, __u32 addr)
 		w->rule.ra_reg = rule->ra_reg;
 		w->rule.cfa_off = rule->cfa_off;
 		w->rule.cfa_off2 = rule->cfa_off2;
+		w->rule.cfa_mid = rule->cfa_mid;
 		w->rule.fp_off = rule->fp_off;
 		w->rule.fp_off2 = rule->fp_off2;
 		w->rule.ra_off = rule->ra_off;
@@ -594,6 +595,38 @@ HF_RARE int hf_grown(struct hf_walk *w)
 	return 0;
 }
 
+/* Does a call end at ra, and could it have called the current function? Looks
+ * at the eight bytes before ra. Sets w->last to ra's mapping. */
+static __always_inline int hf_behind_call(struct hf_walk *w, __u64 ra);
+
+/* The stack that was left for another (by Go and OCaml to call C, by C to align its own) is found
+ * by a register that callees save, of which only the leaf's values are known: mostly the leaf, if
+ * it was called from here, has no need of that register. 0: a call ends where it leads to, as
+ * nothing does that the leaf would have there, and guess_cfa is its value. */
+HF_RARE int hf_left_alone(struct hf_walk *w)
+{
+	__u64 value, ra;
+	__u32 reg;
+
+	if (!w)
+		return 1;
+	reg = w->rule.cfa_reg;
+	if (!(w->row.kind & HF_RULE_NEW_STACK) || !w->called_leaf || w->rule.cfa_op != HF_OP_REG)
+		return 1;
+	hf_barrier(reg);
+	if (reg >= HF_NREGS)
+		return 1;
+	value = w->regs[reg];
+	if ((value & 7) || hf_stack_u64(w, value + (__s64)w->rule.cfa_off - 8, &ra))
+		return 1;
+	if (!hf_behind_call(w, ra) && !w->code_is_direct)
+		return 1;
+	w->guess_cfa = value;
+	w->heuristic_next = 1;
+	w->sample.flags |= HF_SAMPLE_HEURISTIC;
+	return 0;
+}
+
 HF_RARE int hf_apply_side(struct hf_walk *w)
 {
 	__u64 cfa, ra, fp;
@@ -603,12 +636,20 @@ HF_RARE int hf_apply_side(struct hf_walk *w)
 	if (w->rule.cfa_op == HF_OP_GREW)
 		return hf_grown(w);
 	fp = w->fp;
-	if (hf_reg(w, w->rule.cfa_reg, &cfa))
-		return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
+	if (hf_reg(w, w->rule.cfa_reg, &cfa)) {
+		if (hf_left_alone(w))
+			return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
+		cfa = w->guess_cfa;
+	}
 	cfa += (__s64)w->rule.cfa_off;
-	if (w->rule.cfa_op == HF_OP_DEREF) {
+	if (w->rule.cfa_op != HF_OP_REG) {
 		if (hf_stack_u64(w, cfa, &cfa))
 			return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+		if (w->rule.cfa_op == HF_OP_DEREF_TWICE) {
+			cfa += (__s64)w->rule.cfa_mid;
+			if (hf_stack_u64(w, cfa, &cfa))
+				return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+		}
 		cfa += (__s64)w->rule.cfa_off2;
 	}
 	switch (w->rule.ra_op) {

@@ -231,6 +231,27 @@ fn frames_by_other_registers() {
     expect(&program, &["rbx"], &["main", "call_by", "by_rbx", "resolve", "look_up"]);
 }
 
+/// C that is called on another stack than its caller's, above or below, as OCaml 5 does: where that one is,
+/// only what the stack pointer leads to says, or a register that the leaf leaves alone.
+#[test]
+fn c_called_on_another_stack() {
+    live!(beside);
+    let workload = Workload::start(&program!("twostacks"), [""; 0]);
+    let recording = record_pid(workload.pid());
+    for (leaf, path) in [
+        ("deeper", &["main", "run_on_fiber", "on_fiber", "call_c", "in_c", "deeper"][..]),
+        ("leaf", &["main", "run_on_fiber", "on_fiber", "call_leaf", "leaf"][..]),
+        ("on_fiber", &["main", "run_on_fiber", "on_fiber"][..]),
+    ] {
+        let led_on = |stack: &Stack| stack.has(leaf) && stack.has("main");
+        recording.folded.assert_path("twostacks", led_on, path);
+    }
+    // A walk that is finished from a copy knows no registers of the leaf's.
+    let process = recording.stats().of("twostacks");
+    let excused = recording.stats().count("stacks_from_slice");
+    assert!(process.cut_samples() <= excused, "{:?}", process.cut);
+}
+
 /// A library loaded while the recording runs.
 #[test]
 fn dlopen_after_start() {
@@ -299,6 +320,18 @@ fn signal_handler() {
             );
         }
     }
+}
+
+/// A longjmp about to go on has the caller that it goes on to; it was cut there.
+#[test]
+fn longjmp_goes_on_elsewhere() {
+    live!(beside);
+    let workload = Workload::start(&program!("leaps"), [""; 0]);
+    let recording = record_until(&["-F", "997", "-p", &workload.pid().to_string()], |recording| {
+        recording.folded.samples(|stack| stack.has("__longjmp")) >= 20
+    });
+    recording.folded.assert_path("leaps", |stack| stack.has("__longjmp"), &["main", "sets"]);
+    recording.stats().of("leaps").assert_whole();
 }
 
 /// Where the kernel leads a task on to a signal's handler, the handler's first instruction is not behind

@@ -198,8 +198,9 @@ impl Builder {
                 let Some(slot) = entries.saved_at(reader, target, at.reg)? else { continue };
                 let cfa = Cfa::Expr(Expr::Deref { reg: arch.sp, off: slot, off2: at.off });
                 let before = self.side.rule(&at.unwind, false, arch);
+                // That slot may not be written yet: what leads to another stack is not believed.
                 let rule = self.side.rule(&Unwind { cfa, ..at.unwind }, false, arch);
-                self.rules.push((behind - 1, rule));
+                self.rules.push((behind - 1, rule.on_one_stack()));
                 if behind < at.to {
                     self.rules.push((behind, before));
                 }

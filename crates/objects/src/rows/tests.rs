@@ -271,6 +271,84 @@ fn an_entry_that_the_code_contradicts() {
     assert_eq!(image.block().stats.corrected, 0);
 }
 
+/// glibc's `__longjmp` says where it goes on: in registers, its own stack pointer among them. What else depends on the
+/// CFA cannot be said at once with that, and the CFA counts.
+#[test]
+fn a_stack_pointer_in_a_register() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    // CFA = rdi; rsp in r8, rbp in r9, rip in rdx; then as at entry.
+    let leap = [0x0a, 0x44, 0x0c, 5, 0, 0x09, 7, 8, 0x09, 6, 9, 0x09, 16, 1, 0x44, 0x0b];
+    image.fde(cie, 0x1000, 0x10, &leap);
+    // rsp in r8, and the return address beside the CFA; rsp as ever again.
+    image.fde(cie, 0x1010, 0x10, &[0x09, 7, 8, 0x44, 0x09, 16, 1, 0x44, 0xc7]);
+    let block = image.block();
+    let kinds: Vec<(u16, u32, i8, i32)> =
+        block.rows.iter().skip(1).map(|r| (r.pc, u32::from(r.kind), r.fp, r.cfa)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (0x1000, abi::HF_RULE_SP, 0, 8),
+            (0x1004, abi::HF_RULE_SIDE, 0, 0),
+            (0x1008, abi::HF_RULE_SP, 0, 8),
+            (0x1014, abi::HF_RULE_SIDE, 0, 1),
+            (0x1018, abi::HF_RULE_SIDE, 0, 2),
+            (0x1020, abi::HF_RULE_NONE, 0, 0),
+        ]
+    );
+    let reg = abi::HF_OP_REG as u8;
+    let [leap, by_register, plain] = &block.rules[..] else { panic!("{:?}", block.rules) };
+    assert_eq!((leap.cfa_op, leap.cfa_reg, leap.cfa_off), (reg, 8, 0));
+    assert_eq!((leap.fp_op, leap.fp_reg, leap.ra_op, leap.ra_reg), (reg, 9, reg, 1));
+    assert_eq!((by_register.cfa_reg, by_register.ra_op, by_register.ra_reg), (8, reg, 1));
+    assert_eq!((plain.cfa_reg, plain.cfa_off), (7, 8));
+}
+
+/// OCaml 5 calls C on the thread's stack, from fibers that may lie above or below it: by what sp leads to, once or twice,
+/// or by a register that callees save.
+#[test]
+fn a_cfa_on_another_stack() {
+    let mut image = Image::new(X86);
+    let cie = image.cie(b"zR", &[0], X86_INITIAL);
+    // caml_c_call: *(rsp + 8) + 8; caml_runstack: *(*(rsp + 56) + 0) + 8
+    image.fde(cie, 0x1000, 0x10, &[0x0f, 5, 0x77, 8, 0x06, 0x23, 8]);
+    image.fde(cie, 0x1010, 0x10, &[0x0f, 8, 0x77, 56, 0x06, 0x23, 0, 0x06, 0x23, 8]);
+    // rbx + 24; that leads elsewhere, and the other offsets alike; r10 + 24: gcc's, on one stack.
+    image.fde(cie, 0x1020, 0x10, &[0x0c, 3, 24]);
+    image.fde(cie, 0x1030, 0x10, &[0x0f, 8, 0x77, 56, 0x06, 0x23, 16, 0x06, 0x23, 8]);
+    image.fde(cie, 0x1040, 0x10, &[0x0c, 10, 24]);
+    const SIDE: u32 = abi::HF_RULE_SIDE;
+    const NEW: u32 = abi::HF_RULE_NEW_STACK;
+    let block = image.block();
+    let kinds: Vec<(u16, u32, i32)> =
+        block.rows.iter().skip(1).map(|r| (r.pc, u32::from(r.kind), r.cfa)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (0x1000, SIDE | NEW, 0),
+            (0x1010, SIDE | NEW, 1),
+            (0x1020, SIDE | NEW, 2),
+            (0x1030, SIDE | NEW, 3),
+            (0x1040, SIDE, 4),
+            (0x1050, abi::HF_RULE_NONE, 0),
+        ]
+    );
+    let (once, twice) = (abi::HF_OP_DEREF as u8, abi::HF_OP_DEREF_TWICE as u8);
+    let cfa: Vec<_> = block.rules[..4]
+        .iter()
+        .map(|r| (r.cfa_op, r.cfa_reg, r.cfa_off, r.cfa_mid, r.cfa_off2))
+        .collect();
+    assert_eq!(
+        cfa,
+        [
+            (once, 7, 8, 0, 8),
+            (twice, 7, 56, 0, 8),
+            (abi::HF_OP_REG as u8, 3, 24, 0, 0),
+            (twice, 7, 56, 16, 8),
+        ]
+    );
+}
+
 #[test]
 fn rules_that_do_not_fit_a_row() {
     let mut image = Image::new(X86);
@@ -573,8 +651,11 @@ fn a_cfa_in_a_register_that_the_callee_saves() {
     let block = image.block();
     let row_at = |pc: u16| {
         let row = block.rows.iter().rev().find(|row| row.pc <= pc).unwrap();
-        assert_eq!(u32::from(row.kind), abi::HF_RULE_SIDE, "{pc:#x}");
         let rule = &block.rules[row.cfa as usize];
+        let is_kept = u32::from(rule.cfa_op) == abi::HF_OP_REG;
+        // The slot may not be written yet, and leads to no other stack.
+        let kind = abi::HF_RULE_SIDE | if is_kept { abi::HF_RULE_NEW_STACK } else { 0 };
+        assert_eq!(u32::from(row.kind), kind, "{pc:#x}");
         (u32::from(rule.cfa_op), rule.cfa_reg, rule.cfa_off, rule.cfa_off2, rule.ra_off)
     };
     let own = (abi::HF_OP_REG, 3, 56, 0, -8);
