@@ -310,6 +310,12 @@ impl SideRules {
         self.index(rule).map_or(Rule::END, |index| Rule { kind: SIDE, fp: 0, cfa: index })
     }
 
+    /// That of a function that has left for another stack and keeps its sp at entry in a register.
+    pub(crate) fn kept_sp(&mut self, reg: u8, arch: Arch) -> Rule {
+        let cfa = Cfa::Reg { reg, off: 8 };
+        self.rule(&Unwind { cfa, fp: Saved::Same, ra: Saved::At(-8) }, false, arch)
+    }
+
     pub(crate) fn into_rules(self) -> Vec<abi::hf_rule> {
         self.rules
     }

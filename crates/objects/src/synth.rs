@@ -190,6 +190,11 @@ fn general(register: Register) -> Option<usize> {
     register.is_gpr64().then(|| register.number())
 }
 
+/// The DWARF number of a 64-bit general register.
+pub(crate) fn dwarf(register: Register) -> Option<u8> {
+    DWARF.get(general(register)?).copied()
+}
+
 /// Where the CFA is not known: not to be guessed at, since rbp may be the caller's.
 const LOST: Unwind = Unwind { cfa: Cfa::Unsupported, fp: Saved::Undefined, ra: Saved::Unsupported };
 

@@ -129,7 +129,7 @@ pub fn hotframe() -> PathBuf {
 /// Builds one of `testing/workloads`. `None` where the language's compiler is not installed.
 pub fn build(name: &str) -> Option<PathBuf> {
     let compiler = match name {
-        "gostacks" | "gocalls" => "go",
+        "gostacks" | "gocalls" | "gorace" => "go",
         "rusty" => "rustc",
         "overloads" => "g++",
         _ => "gcc",

@@ -541,6 +541,31 @@ fn go_stack_that_grows() {
     assert!(whole + excused >= all && whole * 2 > all, "{whole} of {all}, {excused} from slices");
 }
 
+/// The race detector is C on the thread's own stack: who is told of is on the goroutine's. Where the
+/// detector's leaf does not say any more where that is, the stack is cut.
+#[test]
+fn go_race_detector() {
+    live!(beside);
+    let workload = Workload::start(&program!("gorace"), [""; 0]);
+    let recording = record_until(&["-p", &workload.pid().to_string()], |recording| {
+        recording.folded.samples(|stack| stack.has("racecall")) >= 100
+    });
+    let detecting = |stack: &Stack| {
+        stack.frames.iter().position(|name| name == "racecall").is_some_and(|at| at > 0)
+    };
+    for stack in recording.folded.stacks.iter().filter(|stack| detecting(stack)) {
+        let at = stack.frames.iter().position(|name| name == "racecall").unwrap_or(0);
+        assert!(
+            stack.frames[..at].iter().any(|name| name.starts_with("main.")),
+            "{:?}",
+            stack.frames
+        );
+    }
+    let all = recording.folded.samples(|stack| stack.has("racecall"));
+    let led_on = recording.folded.samples(detecting);
+    assert!(led_on * 4 >= all * 3, "{led_on} of {all}");
+}
+
 /// Go that C calls back: C's frames stand between it and the Go that called C, also where the goroutine's
 /// stack was moved meanwhile, and alone where a thread of C's called.
 #[test]

@@ -56,6 +56,20 @@ impl Builder {
                     };
                     self.rules.push((pc, rule));
                 }
+                if function.kind == Kind::SetsSp
+                    && arch.machine == Machine::X86_64
+                    && function.deltas.iter().all(|&(_, delta)| delta == 0)
+                {
+                    let len = usize::try_from(function.end - start).unwrap_or(usize::MAX);
+                    let code = code_at(file, &mut text, start, len.min(KEEPS_SP_MAX_BYTES))?;
+                    if let Some(kept) = keeps_sp(code, arch) {
+                        self.rules.truncate(first);
+                        self.rules.push((start, Rule::plain_sp(8)));
+                        let rule = self.side.kept_sp(kept.reg, arch);
+                        self.rules.push((start.saturating_add(kept.from), rule));
+                        self.rules.push((start.saturating_add(kept.to), Rule::plain_sp(8)));
+                    }
+                }
             }
             let n = self.rules.len() - first;
             spans.push(Span { start, end: function.end, first, n });
@@ -98,6 +112,50 @@ fn saves_frame_pointer<R: ReadAt>(
     Ok(stored_at == delta - 8)
 }
 
+/// Bytes of a function that is asked where it keeps sp: `racecall` has 43.
+const KEEPS_SP_MAX_BYTES: usize = 128;
+
+/// Where a function has its caller's sp in a register, as offsets of its code.
+struct KeptSp {
+    reg: u8,
+    from: u64,
+    to: u64,
+}
+
+/// x86-64 assembly without a frame that calls C on the thread's stack keeps its sp in a register
+/// that callees save, and nowhere else: `mov %rsp, %r12` … `mov %r12, %rsp` (`racecall`, by which
+/// programs that are built with `-race` call the race detector: runtime/race_amd64.s @ go1.19,
+/// go1.26).
+fn keeps_sp(code: &[u8], arch: Arch) -> Option<KeptSp> {
+    use iced_x86::{Decoder, DecoderOptions, Mnemonic, OpKind, Register};
+    let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+    let mut kept: Option<(Register, u8, u64)> = None;
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        let moves = instruction.mnemonic() == Mnemonic::Mov
+            && instruction.op0_kind() == OpKind::Register
+            && instruction.op1_kind() == OpKind::Register;
+        if !moves {
+            continue;
+        }
+        let (to, from) = (instruction.op0_register(), instruction.op1_register());
+        let at = decoder.position() as u64;
+        match kept {
+            None if from == Register::RSP => {
+                let reg = crate::synth::dwarf(to).filter(|&reg| arch.keeps(reg))?;
+                kept = Some((to, reg, at));
+            }
+            Some((register, reg, begin)) if to == Register::RSP && from == register => {
+                return Some(KeptSp { reg, from: begin, to: at });
+            }
+            // It holds something else by now.
+            Some((register, ..)) if to == register => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The rules of a Go function where sp is `delta` bytes below its value at entry.
 fn go_unwind(arch: Arch, delta: i32, saves_fp: bool, kind: Kind) -> Unwind {
     if arch.machine == Machine::Arm64 {
@@ -120,4 +178,42 @@ fn go_unwind(arch: Arch, delta: i32, saves_fp: bool, kind: Kind) -> Unwind {
         _ => Cfa::Reg { reg: arch.sp, off: delta.saturating_add(8) },
     };
     Unwind { cfa, fp: if framed { Saved::At(-16) } else { Saved::Same }, ra: Saved::At(-8) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `racecall` as Go 1.26 has it keeps sp from the one move to the other; what keeps it elsewhere, loses it or does
+    /// not take it back says nothing, cut anywhere.
+    #[test]
+    fn sp_is_kept_where_the_code_says() {
+        let arch = Arch::of(Machine::X86_64).unwrap();
+        let code = [
+            0x4d, 0x8b, 0x6e, 0x30, // mov 0x30(%r14),%r13
+            0x49, 0x89, 0xe4, // mov %rsp,%r12
+            0x4d, 0x8b, 0x55, 0x00, // mov 0x0(%r13),%r10
+            0x4d, 0x39, 0xf2, // cmp %r14,%r10
+            0x74, 0x04, // je
+            0x49, 0x8b, 0x62, 0x38, // mov 0x38(%r10),%rsp
+            0x48, 0x83, 0xe4, 0xf0, // and $-16,%rsp
+            0xff, 0xd0, // call *%rax
+            0x4c, 0x89, 0xe4, // mov %r12,%rsp
+            0x0f, 0x57, 0xc0, 0xc3, // xorps; ret
+        ];
+        let kept = |code: &[u8]| keeps_sp(code, arch).map(|kept| (kept.reg, kept.from, kept.to));
+        assert_eq!(kept(&code), Some((12, 7, 29)));
+        for len in 0..29 {
+            assert_eq!(kept(&code[..len]), None, "{len} bytes");
+        }
+        let changed = |at: usize, by: &[u8]| {
+            let mut code = code;
+            code[at..at + by.len()].copy_from_slice(by);
+            kept(&code)
+        };
+        // In r11, which callees need not save; taken from rbx; r12 is overwritten.
+        assert_eq!(changed(4, &[0x49, 0x89, 0xe3]), None);
+        assert_eq!(changed(26, &[0x48, 0x89, 0xdc]), None);
+        assert_eq!(changed(11, &[0x4d, 0x89, 0xf4]), None);
+    }
 }

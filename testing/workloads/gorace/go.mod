@@ -1,0 +1,3 @@
+module hotframe/workloads/gorace
+
+go 1.20
