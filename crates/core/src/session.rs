@@ -915,7 +915,7 @@ impl Session {
         let process = self.processes.get(head.tgid)?;
         let case = AuditCase {
             regs: &slice.regs,
-            stack: (stack.inner.addr, &stack.inner.bytes),
+            stack: (stack.inner.addr, stack.inner.unbroken()),
             words: words.get(usize::from(head.n_kernel)..)?,
             mappings: &process.mappings,
             files: &self.files,

@@ -17,7 +17,7 @@ pub(super) struct Stack {
 
 pub(super) struct Piece {
     pub(super) addr: u64,
-    pub(super) bytes: Vec<u8>,
+    bytes: Vec<u8>,
     /// Bit n: page n of it could not be read.
     holes: u16,
 }
@@ -40,22 +40,27 @@ impl Piece {
     }
 
     /// The same of whole pages, some of which could not be read.
-    pub(super) fn with_holes(self, holes: u16) -> Piece {
-        let mut piece = self;
-        piece.holes = holes;
-        piece
+    pub(super) fn with_holes(mut self, holes: u16) -> Piece {
+        self.holes = holes;
+        self
     }
 
     pub(super) fn at(&self, addr: u64, bytes: usize) -> Option<&[u8]> {
         let at = usize::try_from(addr.checked_sub(self.addr)?).ok()?;
         let found = self.bytes.get(at..)?.get(..bytes)?;
-        let pages = at >> abi::HF_STACK_PAGE_SHIFT
-            ..=(at + bytes.saturating_sub(1)) >> abi::HF_STACK_PAGE_SHIFT;
-        let is_hole = |page| {
-            u32::try_from(page)
-                .is_ok_and(|page| self.holes.checked_shr(page).is_some_and(|holes| holes & 1 != 0))
-        };
-        (self.holes == 0 || !pages.into_iter().any(is_hole)).then_some(found)
+        let page = |at: usize| at >> abi::HF_STACK_PAGE_SHIFT;
+        let mut pages = page(at)..=page(at + bytes.saturating_sub(1));
+        let is_hole = |page: usize| page < 16 && self.holes >> page & 1 != 0;
+        (self.holes == 0 || !pages.any(is_hole)).then_some(found)
+    }
+
+    /// What lies before the first page that could not be read.
+    pub(super) fn unbroken(&self) -> &[u8] {
+        if self.holes == 0 {
+            return &self.bytes;
+        }
+        let end = (self.holes.trailing_zeros() as usize) << abi::HF_STACK_PAGE_SHIFT;
+        &self.bytes[..end.min(self.bytes.len())]
     }
 }
 

@@ -191,7 +191,8 @@ mod tests {
         assert_eq!(taking.stacks[&3].len(), 32);
     }
 
-    /// What could not be read of a piece is not there, nor what reaches into it; what lies beyond it is.
+    /// What could not be read of a piece is not there, nor what reaches into it; what lies beyond it is. Who wants
+    /// it in one piece gets what lies before.
     #[test]
     fn holes_of_a_piece() {
         let mut taking = Taking::default();
@@ -207,6 +208,7 @@ mod tests {
         assert_eq!((at(page - 8, 8), at(3 * page, page)), (Some(1), Some(4)));
         let none = [(page - 4, 8), (page, 8), (2 * page, 8), (3 * page - 8, 8), (0, 4 * page)];
         assert!(none.iter().all(|&(off, bytes)| at(off, bytes).is_none()));
+        assert_eq!(taking.stacks[&3].inner.unbroken(), vec![1; page]);
     }
 
     /// No number of parts makes a stack longer than any that is walked.
