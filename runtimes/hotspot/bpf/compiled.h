@@ -25,6 +25,9 @@
 #define HF_HOTSPOT_MAX_SAVED_WORDS 40
 /* Instructions that take up what was pushed around a call. */
 #define HF_HOTSPOT_MAX_PUSHED 10
+/* Bytes that a search for a string keeps below its method's frame. */
+#define HF_HOTSPOT_MAX_SEARCH_BYTES 64
+#define HF_HOTSPOT_RCX 2
 
 /* Where the frame stands while a method's prologue runs. */
 enum hf_hotspot_state {
@@ -368,6 +371,58 @@ HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read)
 	return *bytes >> 31 ? 0 : *bytes;
 }
 
+/* push rax; push rsi; push rdi; push rcx: is one of the last three next? */
+static __always_inline int hf_hotspot_is_search(const __u8 *b)
+{
+	return (b[-1] == 0x50 && b[0] == 0x56 && b[1] == 0x57 && b[2] == 0x51) ||
+	       (b[-1] == 0x56 && b[0] == 0x57 && b[1] == 0x51) ||
+	       (b[-2] == 0x56 && b[-1] == 0x57 && b[0] == 0x51);
+}
+
+/* How many bytes C2's search for a string in another keeps below the frame at a leaf; 0: none is
+ * running. It has the frame's stack pointer in rcx while it copies strings of less than 16 bytes to
+ * the stack, which it does near the end of a page, and then at the stack pointer:
+ *   [16 bytes] [16 bytes] [length, substring, string,] the frame's stack pointer
+ * without the three if the substring is a constant. Something else may have left all that where a
+ * frame now stands, but then a return address, not a length, is the fourth word. Copies, which are
+ * rare, are believed where nothing stands in the return address's place as it is without them.
+ * The code around the pc has been read (hf_hotspot_epilogue).
+ * (string_indexof in c2_MacroAssembler_x86.cpp @ jdk-17+35; macroAssembler_x86.cpp @ jdk8u,
+ * the same @ jdk-25+36.) */
+HF_STEP_FN __u32 hf_hotspot_search_bytes(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u64 bytes, frame;
+	int is_sure;
+
+	if (!w)
+		return 0;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	frame = s->frame_bytes;
+	if (hf_hotspot_stack(w, w->sp))
+		return 0;
+	bytes = s->value - w->sp;
+	is_sure = bytes == 8 || bytes == 24;
+	if (bytes == 32 && !hf_hotspot_stack(w, w->sp + 24))
+		is_sure = !(s->value >> 31);
+	if (hf_hotspot_is_search(s->code + 8)) {
+		bytes = w->regs[HF_HOTSPOT_RCX] - w->sp;
+	} else if (!is_sure) {
+		if (hf_hotspot_stack(w, w->sp + frame - 8) || hf_hotspot_is_code(proc, s->value))
+			return 0;
+		if (bytes > HF_HOTSPOT_MAX_SEARCH_BYTES)
+			bytes = w->regs[HF_HOTSPOT_RCX] - w->sp;
+	}
+	if (!bytes || bytes > HF_HOTSPOT_MAX_SEARCH_BYTES || (bytes & 7) ||
+	    hf_hotspot_stack(w, w->sp + bytes + frame - 8) || !hf_hotspot_is_code(proc, s->value))
+		return 0;
+	return bytes;
+}
+
 /* Is an address of code at the stack pointer? */
 HF_STEP_FN int hf_hotspot_is_top_code(struct hf_walk *w)
 {
@@ -512,8 +567,11 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 			if (state == HF_HOTSPOT_STANDS && is_graal && frame == 16 &&
 			    hf_hotspot_is_none(w))
 				state = HF_HOTSPOT_BARE;
-			if (state == HF_HOTSPOT_STANDS)
-				pushed = hf_hotspot_pushed(w, pc, 1);
+			if (state == HF_HOTSPOT_STANDS) {
+				pushed = hf_hotspot_search_bytes(w);
+				if (!pushed)
+					pushed = hf_hotspot_pushed(w, pc, 1);
+			}
 		}
 	}
 	/* All of the frame below the return address: Graal's end of it, without `pop rbp`. */

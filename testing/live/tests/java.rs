@@ -36,7 +36,7 @@ const LASTING: [&str; 12] = [
 ];
 
 /// The workloads.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "Truth.java",
     "Between.java",
     "Gen0000.java",
@@ -50,6 +50,7 @@ const SOURCES: [&str; 13] = [
     "Brief.java",
     "Unsaved.java",
     "Waiting.java",
+    "Searches.java",
 ];
 
 /// Where a JVM's library is; in 8 and before in a folder for the machine.
@@ -971,6 +972,58 @@ fn frames_that_do_not_stand() {
                 wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n")
             );
         }
+    }
+}
+
+/// While C2's code looks for a string in another, its method's callers are its own, although what it keeps
+/// of its strings lies below the frame. What had been called before stood in their place, in half of these
+/// samples.
+#[test]
+fn searches_for_strings() {
+    live!(beside);
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let callees = ["finds", "constants", "shorts", "wide"];
+    for home in homes() {
+        let args = ["-XX:-TieredCompilation", "-XX:-Inline", "Searches"];
+        let jvm = Jvm::start(&home, &scratch, &args);
+        let what = home.display();
+        let profile = scratch.path("profile.firefox.json");
+        jvm.record_with(8, &["-o", &profile.to_string_lossy()]);
+        let (mut n, mut wrong) = (0, Vec::new());
+        for stack in firefox_stacks(&profile) {
+            let names: Vec<&str> = stack.iter().map(|frame| frame.name.as_str()).collect();
+            let Some(first) = names.iter().position(|name| name.starts_with("Searches.")) else {
+                continue;
+            };
+            let ours: Vec<&str> =
+                names[first..].iter().map_while(|name| name.strip_prefix("Searches.")).collect();
+            let beyond = &names[first + ours.len()..];
+            let has_more = beyond.iter().any(|name| name.starts_with("Searches."));
+            let searches = beyond.iter().any(|name| name.starts_with("java.lang.String"));
+            let is_right = match ours[..] {
+                ["main", "round", callee] if callees.contains(&callee) => true,
+                ["main"] => !searches,
+                ["main", "round", ref deeper @ ..] => {
+                    !searches && deeper.iter().all(|name| *name == "deep")
+                }
+                _ => false,
+            };
+            n += 1;
+            if !is_right || has_more {
+                wrong.push(names.join("\n"));
+            }
+        }
+        println!("{what}: {} of {n} wrong", wrong.len());
+        assert!(n >= 100, "{what}: {n} stacks");
+        assert!(
+            wrong.len() as u64 * 200 <= n,
+            "{what}: {} of {n} stacks are wrong:\n{}",
+            wrong.len(),
+            wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n")
+        );
     }
 }
 
