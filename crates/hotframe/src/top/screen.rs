@@ -81,7 +81,9 @@ fn status(model: &Model, hz: u32) -> Line<'static> {
     let busy =
         if span_s > 0.0 { model.samples as f64 / f64::from(hz) / span_s * 100.0 } else { 0.0 };
     let batches = model.window().count().max(1);
-    let own = 100.0 * model.window().map(|batch| batch.own_cpu_share).sum::<f64>() / batches as f64;
+    // The sum of nothing is -0.0, and shown with its sign.
+    let own = model.window().fold(0.0, |sum, batch| sum + batch.own_cpu_share);
+    let own = 100.0 * own / batches as f64;
     let mut spans = Vec::new();
     if model.is_frozen {
         spans.push(Span::styled("FROZEN  ", Style::default().add_modifier(Modifier::BOLD)));
@@ -237,6 +239,13 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(columns, lines)).expect("a backend");
         terminal.draw(|frame| draw(frame, model, modes, 99)).expect("drawn");
         terminal.backend().to_string()
+    }
+
+    /// Before the first second nothing is known, and no figure has a sign.
+    #[test]
+    fn nothing_yet() {
+        let text = screen(&mut Model::new(10), &Modes::default(), 80, 24);
+        assert!(text.contains("0.0 % whole  hotframe 0.0 %"), "{text}");
     }
 
     /// What 80 by 24 shows: shares, names, keys; then a stack with its lines.
