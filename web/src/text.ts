@@ -32,7 +32,7 @@ export function duration(ns: number): string {
 
 /** Bytes with a binary unit. */
 export function bytes(n: number): string {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let unit = 0;
   for (; n >= 1024 && unit < units.length - 1; unit++) n /= 1024;
   return `${Number(n.toPrecision(3))}\u202f${units[unit]}`;
@@ -46,8 +46,10 @@ export interface ValueType {
 
 /** A weight where what it is stands beside it. */
 export function figureOf(n: number, { value_unit }: ValueType): string {
-  return value_unit === "bytes" ? bytes(n) : value_unit === "nanoseconds" ? duration(n)
-    : value_unit === "" || value_unit === "count" ? count(n) : `${count(n)} ${shown(value_unit)}`;
+  const time = ["nanoseconds", "microseconds", "milliseconds", "seconds"].indexOf(value_unit);
+  if (time >= 0) return duration(n * 1000 ** time);
+  const memory = ["bytes", "kilobytes", "megabytes", "gigabytes"].indexOf(value_unit);
+  return memory >= 0 ? bytes(n * 1024 ** memory) : value_unit === "" || value_unit === "count" ? count(n) : `${count(n)} ${shown(value_unit)}`;
 }
 
 /** A weight and what it is. */

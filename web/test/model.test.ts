@@ -273,6 +273,8 @@ test("numbers and names as they are shown", () => {
   assert.equal(amount(1, { value_type: "", value_unit: "" }), "1 sample");
   assert.equal(amount(1024, { value_type: "inuse_space", value_unit: "bytes" }), "1\u202fKiB inuse_space");
   assert.equal(amount(5e6, { value_type: "delay", value_unit: "nanoseconds" }), "5\u202fms delay");
+  assert.equal(amount(5e6, { value_type: "delay", value_unit: "microseconds" }), "5\u202fs delay");
+  assert.equal(amount(3, { value_type: "alloc_space", value_unit: "gigabytes" }), "3\u202fGiB alloc_space");
   assert.equal(amount(7, { value_type: "goroutine", value_unit: "count" }), "7 goroutine");
   assert.equal(duration(1234e9), "1\u202f234\u202fs");
   assert.equal(bytes(1536), "1.5\u202fKiB");

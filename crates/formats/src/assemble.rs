@@ -6,14 +6,16 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use hotframe_core::profile::{Frame, Function, Module, Process, Profile, StackNode, Thread};
 
-use crate::{Error, Limits};
+use crate::{Error, Limits, units};
 
 /// A map of small keys. Its hash is cheap, and seeded so that no file can choose collisions.
 pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// The heaviest sample: 2^44, as bytes 16 TiB, in 4,096 rows. A file of a few bytes would take
-/// gigabytes else.
-const WEIGHT_MAX: u64 = 1 << 44;
+/// The most that all samples together weigh before a coarser unit is taken, and the heaviest one
+/// where there is none: in 65,536 rows, as a file of a few bytes would take gigabytes else. As
+/// nanoseconds it is 3 days, as bytes 256 TiB, and less than a server's delays and allocations
+/// since its start; what rounding takes of them is 2^-38 a sample.
+const WEIGHT_MAX: u64 = 1 << 48;
 
 /// A profile in the making.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ pub struct Assembler {
     frames: Map<Frame, u32>,
     stacks: Map<(u32, u32), u32>,
     threads: Map<(u32, u32, u32), u32>,
+    /// Weight of all rows.
+    sum: u64,
+    /// How many of the file's units are one of `profile.meta`'s.
+    per_unit: u64,
     /// Frames and nodes of the stack that was put together last, outermost first.
     last_stack: Vec<(u32, u32)>,
 }
@@ -68,6 +74,8 @@ impl Assembler {
             frames: Map::default(),
             stacks: Map::default(),
             threads: Map::default(),
+            sum: 0,
+            per_unit: 1,
             last_stack: Vec::new(),
         }
     }
@@ -169,15 +177,24 @@ impl Assembler {
         })
     }
 
-    /// Adds a sample; one heavier than a row can say becomes several rows, up to [`WEIGHT_MAX`].
+    /// Adds a sample; one heavier than a row can say becomes several rows. Where all together weigh
+    /// more than [`WEIGHT_MAX`], the unit in `profile.meta` becomes the next coarser one.
     ///
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn sample(&mut self, row: Row) -> Result<(), Error> {
-        let mut left = row.weight;
-        if left > WEIGHT_MAX {
-            return Err(self.too_large("the weight of one sample", WEIGHT_MAX));
+        let mut left = units::rounded(row.weight, self.per_unit);
+        while left > WEIGHT_MAX.saturating_sub(self.sum)
+            && let Some(per_unit) = units::take_coarser(&mut self.profile)
+        {
+            self.per_unit *= per_unit;
+            self.sum = self.profile.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
+            left = units::rounded(row.weight, self.per_unit);
         }
+        if left > WEIGHT_MAX {
+            return Err(self.too_large("of what is counted in one sample", WEIGHT_MAX));
+        }
+        self.sum = self.sum.saturating_add(left);
         loop {
             let weight = u32::try_from(left).unwrap_or(u32::MAX);
             let samples = &mut self.profile.samples;
@@ -199,35 +216,39 @@ impl Assembler {
 
     /// Counts every process's samples, for files that do not say them.
     pub fn count_processes(&mut self) {
-        let profile = &mut self.profile;
-        for process in &mut profile.processes {
-            process.samples = 0;
-            process.whole = 0;
-            process.cut = Default::default();
-        }
-        let samples = &profile.samples;
-        for (i, &thread) in samples.thread.iter().enumerate() {
-            let Some(thread) = profile.threads.get(thread as usize) else {
-                continue;
-            };
-            let Some(process) = profile.processes.get_mut(thread.process as usize) else {
-                continue;
-            };
-            let weight = u64::from(samples.weight[i]);
-            process.samples += weight;
-            match samples.cut[i] {
-                0 => process.whole += weight,
-                cut => {
-                    if let Some(count) = process.cut.get_mut(cut as usize) {
-                        *count += weight;
-                    }
-                }
-            }
-        }
+        count_processes(&mut self.profile);
     }
 
     fn too_large(&self, what: &'static str, limit: u64) -> Error {
         Error::TooLarge { format: self.format, what, limit }
+    }
+}
+
+/// Counts every process's samples.
+pub(crate) fn count_processes(profile: &mut Profile) {
+    for process in &mut profile.processes {
+        process.samples = 0;
+        process.whole = 0;
+        process.cut = Default::default();
+    }
+    let samples = &profile.samples;
+    for (i, &thread) in samples.thread.iter().enumerate() {
+        let Some(thread) = profile.threads.get(thread as usize) else {
+            continue;
+        };
+        let Some(process) = profile.processes.get_mut(thread.process as usize) else {
+            continue;
+        };
+        let weight = u64::from(samples.weight[i]);
+        process.samples += weight;
+        match samples.cut[i] {
+            0 => process.whole += weight,
+            cut => {
+                if let Some(count) = process.cut.get_mut(cut as usize) {
+                    *count += weight;
+                }
+            }
+        }
     }
 }
 

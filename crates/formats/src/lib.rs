@@ -37,6 +37,7 @@ pub mod pprof;
 pub mod speedscope;
 pub mod svg;
 pub mod synthetic;
+pub mod units;
 
 pub use assemble::{Assembler, Row};
 pub use canonical::canonical;

@@ -179,6 +179,75 @@ fn values_that_are_no_samples() {
     assert!(error.contains("inuse_objects, inuse_space"), "{error}");
 }
 
+/// A server's delays and allocations since its start, of which one stack has more than 2^48: a
+/// coarser unit says them, little ones are still there, and two files of one value can be compared.
+#[test]
+fn values_beyond_three_days_and_256_tebibytes() {
+    use hotframe_formats::{Format, units};
+    let value = |kind: &str, unit: &str, weights: [u64; 4]| {
+        let mut file = Vec::new();
+        let message = |file: &mut Vec<u8>, number: u8, content: &[u8]| {
+            file.extend([number << 3 | 2, content.len() as u8]);
+            file.extend(content);
+        };
+        message(&mut file, 1, &[8, 1, 16, 2]);
+        for mut weight in weights {
+            let mut varint = Vec::new();
+            while weight >= 0x80 {
+                varint.push(weight as u8 | 0x80);
+                weight >>= 7;
+            }
+            varint.push(weight as u8);
+            let values = [&[10, 1, 1, 18, varint.len() as u8], &varint[..]].concat();
+            message(&mut file, 2, &values);
+        }
+        message(&mut file, 4, &[8, 1, 24, 0x10]);
+        for text in ["", kind, unit] {
+            message(&mut file, 6, text.as_bytes());
+        }
+        pprof::read(&file)
+    };
+    // 5.75 hours of 20,000 goroutines that waited a second; a week; 300 years; 2 PiB.
+    let hours = 20_700_000_000_000;
+    let week = 604_800_000_000_000;
+    let (age, pebi) = (9_000_000_000_000_000_000, 2 << 50);
+    let little = [7, 1, 1];
+    let of = |heavy| [heavy, little[0], little[1], little[2]];
+    for (kind, given, weights, unit, wanted) in [
+        ("delay", "nanoseconds", of(hours), "nanoseconds", hours + 9),
+        ("delay", "nanoseconds", of(week), "microseconds", week / 1000 + 3),
+        ("delay", "nanoseconds", of(age), "milliseconds", age / 1_000_000 + 3),
+        ("alloc_space", "bytes", of(pebi), "kilobytes", pebi / 1024 + 3),
+        // What came before the heavy one is said in its unit, too.
+        ("delay", "nanoseconds", [1499, 1500, 1501, week], "microseconds", week / 1000 + 4),
+    ] {
+        let profile = value(kind, given, weights).unwrap();
+        let counted: u64 = profile.processes.iter().map(|process| process.samples).sum();
+        assert_eq!((&*profile.meta.value_unit, sum(&profile), counted), (unit, wanted, wanted));
+        for format in [Format::Html, Format::Otlp, Format::Pprof] {
+            let mut bytes = Vec::new();
+            format.write(&profile, &mut bytes).unwrap();
+            let read = format.read(&bytes).unwrap();
+            assert_eq!((&*read.meta.value_unit, sum(&read)), (unit, wanted), "{format:?}");
+        }
+    }
+    // Counts have no coarser unit.
+    let error = value("objects", "count", of(1 << 50)).unwrap_err().to_string();
+    assert!(error.contains("more than 281474976710656"), "{error}");
+
+    let mut before = value("delay", "nanoseconds", of(hours)).unwrap();
+    let mut after = value("delay", "nanoseconds", of(week)).unwrap();
+    units::unify(&mut before, &mut after);
+    assert_eq!(
+        (&*before.meta.value_unit, &*after.meta.value_unit),
+        ("microseconds", "microseconds")
+    );
+    assert_eq!((sum(&before), before.processes[0].samples), (hours / 1000, hours / 1000));
+    let mut other = value("contentions", "nanoseconds", of(hours)).unwrap();
+    units::unify(&mut after, &mut other);
+    assert_eq!(&*other.meta.value_unit, "nanoseconds");
+}
+
 /// Of an OTLP file that has samples and their time, as a converted pprof, one is counted; any type may be
 /// asked for.
 #[test]
@@ -251,7 +320,7 @@ fn folded_fractions() {
     let error = folded::read(b"x;a 0.0001\n").unwrap_err().to_string();
     assert!(error.contains("above 0"), "{error}");
     let error = folded::read(b"x;a 200000000000000000\n").unwrap_err().to_string();
-    assert!(error.contains("the weight of one sample"), "{error}");
+    assert!(error.contains("counted in one sample"), "{error}");
     for bad in ["x;a -1", "x;a 1e3", "x;a 1.", "x;a .5", "x;a 1.x", "x;a NaN"] {
         let error = folded::read(bad.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("line 1"), "{bad}: {error}");

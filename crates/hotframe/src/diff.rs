@@ -16,7 +16,7 @@ use crate::{Exit, cli, input, output, view};
 use anyhow::Context as _;
 use hotframe_core::profile::Profile;
 use hotframe_formats::comparison::Side;
-use hotframe_formats::{Comparison, Format, html};
+use hotframe_formats::{Comparison, Format, html, units};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -50,7 +50,8 @@ pub fn run(options: &cli::Diff) -> anyhow::Result<ExitCode> {
         }
     };
     let comparison = {
-        let (before, after) = (read(&options.before)?, read(&options.after)?);
+        let (mut before, mut after) = (read(&options.before)?, read(&options.after)?);
+        units::unify(&mut before, &mut after);
         let (a, b) = (input::shown(&options.before), input::shown(&options.after));
         let (a_is, b_is) = (unit(&before.meta), unit(&after.meta));
         if a_is != b_is {

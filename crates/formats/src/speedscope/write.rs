@@ -55,7 +55,8 @@ fn write_json(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
 
     let period_ns = profile.meta.period_ns;
     let (unit, scale) = match &*profile.meta.value_unit {
-        unit @ ("bytes" | "nanoseconds" | "microseconds" | "milliseconds" | "seconds") => (unit, 1),
+        unit @ ("microseconds" | "milliseconds" | "seconds") => (unit, 1),
+        unit if let Some(base) = crate::units::base(unit) => base,
         _ if period_ns > 0 => ("nanoseconds", period_ns),
         _ => ("none", 1),
     };
