@@ -312,7 +312,7 @@ class Page {
       const none = this.profile.samples.n === 0;
       shows(el("div", { class: "empty" },
         el("p", {}, none
-          ? "The recording has no samples: nothing that it was to look at ran on a CPU in that time."
+          ? "The recording has no samples: nothing that it was to look at was running when it looked."
           : "No sample is in this selection."),
         none ? null : el("button", { class: "small", click: () => this.set({ process: "", thread: "", range: null, filters: [], path: [] }) },
           "Show all samples")));

@@ -318,7 +318,11 @@ fn gather(
 
 fn say(profile: &Profile, books: &serde_json::Value, written: &[String]) {
     if profile.samples.time_ns.is_empty() {
-        crate::messages::line(format_args!("no samples: nothing that was to be recorded ran"));
+        // Not that nothing ran: a command of some milliseconds is over before its first tick.
+        let hz = 1_000_000_000 / profile.meta.period_ns.max(1);
+        crate::messages::line(format_args!(
+            "no samples: nothing that was to be recorded was running at any of {hz} ticks a second"
+        ));
     } else {
         crate::messages::part(format_args!("{}", summary::summary(profile, books)));
     }
