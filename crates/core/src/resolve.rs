@@ -516,7 +516,8 @@ fn starts(reader: Reader, by_addr: &[(u64, abi::FrameWord)]) -> Vec<Option<u64>>
     ElfFile::open(reader).and_then(|elf| function_starts(&elf, &addrs)).unwrap_or_default()
 }
 
-fn heuristic(word: abi::FrameWord) -> u8 {
+/// The mark of a frame that a heuristic found.
+pub(crate) fn heuristic(word: abi::FrameWord) -> u8 {
     if word.flags() & abi::HF_FRAME_HEURISTIC != 0 { FRAME_HEURISTIC } else { 0 }
 }
 

@@ -1215,8 +1215,10 @@ static __always_inline int hf_step(struct hf_walk *w, struct hf_cache *cache)
 		return hf_cut(w, HF_CUT_TOO_DEEP);
 	w->n_frames++;
 	w->heuristic_next = 0;
-	if (w->row.kind & HF_RULE_HEURISTIC)
+	if (w->row.kind & HF_RULE_HEURISTIC) {
+		w->heuristic_next = 1;
 		w->sample.flags |= HF_SAMPLE_HEURISTIC;
+	}
 
 	switch (w->row.kind & HF_RULE_KIND_MASK) {
 	case HF_RULE_SP:

@@ -696,10 +696,11 @@ impl Resolver {
 fn compiled_place(raw: &RawFrame<'_>) -> Option<(Code, u32)> {
     let own = raw.own();
     let is_compiled = (own >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 == abi::HF_HOTSPOT_COMPILED;
-    let is_return = raw.head.flags() & shared::HF_FRAME_RETURN_ADDR != 0;
+    // The answer of one that was guessed has a mark that others' have not.
+    let is_other = shared::HF_FRAME_RETURN_ADDR | shared::HF_FRAME_HEURISTIC;
     let delta = (own >> abi::HF_HOTSPOT_DELTA_SHIFT) as u32 & abi::HF_HOTSPOT_DELTA_MASK;
     let code = Code { place: raw.word(0), id: own as u32 & 0xfff };
-    (is_compiled && !is_return).then_some((code, delta))
+    (is_compiled && raw.head.flags() & is_other == 0).then_some((code, delta))
 }
 
 /// Bytes of a table: it is at most seven eighths full, and has a byte for each entry beside it.

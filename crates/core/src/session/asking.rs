@@ -2,6 +2,7 @@
 
 use crate::profile::{FRAME_INLINED, Kind};
 use crate::recording::{Question, Recording};
+use crate::resolve::heuristic;
 use crate::runtimes::Asker;
 use hotframe_abi as abi;
 use hotframe_frames::{FrameInfo, FunctionInfo};
@@ -64,7 +65,7 @@ fn infos<'a>(words: &[u64], frames: &'a [Frame]) -> Vec<FrameInfo<'a>> {
                 module_build_id: &[],
             },
             line: frame.line,
-            flags: if frame.inlined { FRAME_INLINED } else { 0 },
+            flags: heuristic(head) | if frame.inlined { FRAME_INLINED } else { 0 },
         })
         .collect()
 }
@@ -75,5 +76,24 @@ fn unnamed(why: Why) -> hotframe_frames::Why {
         Why::StalePointer => hotframe_frames::Why::StalePointer,
         Why::Unloaded => hotframe_frames::Why::Unloaded,
         _ => hotframe_frames::Why::Unsupported,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::FRAME_HEURISTIC;
+
+    /// What a heuristic found is marked in all functions that stand there, and nothing else is.
+    #[test]
+    fn guessed_frames_are_marked() {
+        let inlined = Frame { inlined: true, ..Frame::default() };
+        let frames = [inlined, Frame::default()];
+        let head = u64::from(abi::HF_FRAME_DYNAMIC) << abi::HF_FRAME_KIND_SHIFT;
+        let guessed = head | u64::from(abi::HF_FRAME_HEURISTIC) << abi::HF_FRAME_FLAGS_SHIFT;
+        let flags =
+            |head| infos(&[head, 0], &frames).iter().map(|info| info.flags).collect::<Vec<_>>();
+        assert_eq!(flags(head), [FRAME_INLINED, 0]);
+        assert_eq!(flags(guessed), [FRAME_INLINED | FRAME_HEURISTIC, FRAME_HEURISTIC]);
     }
 }
