@@ -4,6 +4,7 @@
 mod common;
 
 use common::{assert_same, dump};
+use hotframe_core::profile::{Meta, Profile};
 use hotframe_formats::{canonical, folded, otlp, perfscript, pprof, synthetic};
 
 /// The one numbering is reached in one step, whatever the numbering before.
@@ -33,7 +34,6 @@ fn canonical_is_one() {
 #[test]
 fn recordings_are_built_canonical() {
     use hotframe_abi as abi;
-    use hotframe_core::profile::Meta;
     use hotframe_core::recording::{Recording, Sample};
     use hotframe_core::resolve::{self, Sources};
     use hotframe_frames::{FrameInfo, FunctionInfo};
@@ -177,6 +177,27 @@ fn values_that_are_no_samples() {
     assert_eq!((&*objects.meta.value_type, sum(&objects)), ("inuse_objects", 2));
     let error = pprof::read_value(&file, &limits, Some("x")).unwrap_err().to_string();
     assert!(error.contains("inuse_objects, inuse_space"), "{error}");
+}
+
+/// Host, kernel and command of a recording come back from a pprof's comments; those of others are for people.
+#[test]
+fn pprof_says_of_which_recording_it_is() {
+    let mut profile = synthetic::small();
+    profile.meta.command = "hotframe record -p 7".into();
+    profile.meta.arch.clear();
+    let read = |profile: &Profile| {
+        let mut bytes = Vec::new();
+        pprof::write(profile, pprof::Options::default(), &mut bytes).unwrap();
+        pprof::read(&bytes).unwrap().meta
+    };
+    let said = |meta: &Meta| {
+        let Meta { producer, command, host, kernel, arch, .. } = meta.clone();
+        [producer, command, host, kernel, arch]
+    };
+    assert!(!profile.meta.host.is_empty() && !profile.meta.kernel.is_empty());
+    assert_eq!(said(&read(&profile)), said(&profile.meta));
+    profile.meta.producer = "another profiler 1.0".into();
+    assert_eq!(said(&read(&profile)), [""; 5].map(String::from));
 }
 
 /// A server's delays and allocations since its start, of which one stack has more than 2^48: a

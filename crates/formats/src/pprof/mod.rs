@@ -4,7 +4,7 @@
 //! period is known, `cpu/nanoseconds` (the default) = count × period. Labels of a sample: `pid`,
 //! `tid`, `comm` (the thread's name) and `kind` (of the leaf), all texts, as a number without a
 //! unit would be shown with its key as the unit. Mapping 1 is the executable with the most
-//! samples, as the tool shows that one as "File". A mapping spans all addresses, which is pprof's
+//! samples, as the tool shows that one as "File". Host, kernel and command stand in comments, and are read from there. A mapping spans all addresses, which is pprof's
 //! own sign that addresses are ELF virtual addresses, so `-symbolize=local` finds them in any
 //! file, whatever its segments' offsets.
 //!
@@ -34,7 +34,20 @@
 mod read;
 mod write;
 
+use hotframe_core::profile::Meta;
+
 pub use read::{read, read_value, read_within};
 pub use write::{Options, write};
 
 pub(crate) const NAME: &str = "pprof";
+
+/// Comments of a file, of what pprof has no fields for: how each begins, and where it stands.
+fn comments(meta: &mut Meta) -> [(&'static str, &mut String); 5] {
+    [
+        ("", &mut meta.producer),
+        ("command: ", &mut meta.command),
+        ("host: ", &mut meta.host),
+        ("kernel: ", &mut meta.kernel),
+        ("arch: ", &mut meta.arch),
+    ]
+}

@@ -56,6 +56,7 @@ pub fn read_value(bytes: &[u8], limits: &Limits, value: Option<&str>) -> Result<
     // Fields come in any order and refer to each other: strings first, then what refers to them.
     let mut head = Head::default();
     file.each(|field| tables.head(&mut head, field))?;
+    tables.comments(&head);
     let value = head.value(&file, &tables, value)?;
     let meta = &mut tables.a.profile.meta;
     (meta.value_type, meta.value_unit) = value.what.clone();
@@ -87,6 +88,8 @@ struct Head {
     period_type: (u64, u64),
     period: i64,
     default_type: u64,
+    /// Indices of strings.
+    comments: Vec<u64>,
 }
 
 /// Which value of a sample counts, and by what it is divided.
@@ -228,10 +231,33 @@ impl<'a> Tables<'a> {
             12 => {
                 head.period = field.int()?;
             }
+            13 => field.uints(|id| {
+                self.room(head.comments.len(), "comments")?;
+                head.comments.push(id);
+                Ok(())
+            })?,
             14 => head.default_type = field.uint()?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// What comments say of the recording, where hotframe wrote them. Whatever else stands there is for people.
+    fn comments(&mut self, head: &Head) {
+        let mut texts: Vec<String> = Vec::new();
+        for &id in &head.comments {
+            texts.extend(self.text(id).map(Cow::into_owned));
+        }
+        let Some(producer) = texts.iter().find(|text| text.starts_with("hotframe ")) else {
+            return;
+        };
+        for (key, value) in super::comments(&mut self.a.profile.meta) {
+            let said = match key {
+                "" => Some(producer.as_str()),
+                _ => texts.iter().find_map(|text| text.strip_prefix(key)),
+            };
+            said.unwrap_or_default().clone_into(value);
+        }
     }
 
     fn mapping(&mut self, field: Field<'a>) -> Result<(), Error> {

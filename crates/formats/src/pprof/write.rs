@@ -53,13 +53,7 @@ fn write_message(profile: &Profile, options: Options, out: &mut impl Write) -> i
     let default = if meta.period_ns > 0 { "cpu" } else { value };
     let default = file.string(default);
     let mut comments = Vec::new();
-    for (key, value) in [
-        ("", &meta.producer),
-        ("command: ", &meta.command),
-        ("host: ", &meta.host),
-        ("kernel: ", &meta.kernel),
-        ("arch: ", &meta.arch),
-    ] {
+    for (key, value) in super::comments(&mut meta.clone()) {
         if !value.is_empty() {
             comments.push(file.string(&format!("{key}{value}")));
         }
