@@ -280,6 +280,27 @@ static __always_inline __u64 hf_cpython_position(struct hf_walk *w,
 	return position < HF_CPYTHON_NO_POSITION ? position : HF_CPYTHON_NO_POSITION;
 }
 
+/*
+ * Is what the frame runs, whose code object is in scratch, the interpreter's own? Where the
+ * call of a class is specialised into one of its __init__, a frame stands between the caller's and
+ * that one's, in which the interpreter looks at what __init__ returns; Python's own tracebacks
+ * leave it out. Its code has one object for its name and its file, and begins on no line
+ * (_Py_MakeShimCode, Objects/codeobject.c @ v3.12.1; _Py_InitCleanup, Python/specialize.c @
+ * v3.13.0, v3.14.0).
+ */
+static __always_inline int hf_cpython_is_interpreters_own(struct hf_walk *w,
+							  const struct hf_cpython_proc *proc)
+{
+	__u64 name = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->name_off), line;
+
+	if (name == 0 || name != hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->file_off))
+		return 0;
+	line = hf_cpython_word(w, HF_CPYTHON_CODE_AT, proc->first_line_off);
+	if (proc->first_line_off & 4)
+		line >>= 32;
+	return (__s32)line <= 0;
+}
+
 /* A code object is told again after this time, for its memory may be another's with the same
  * cookie: 1.07 s. */
 #define HF_CPYTHON_TOLD_AGAIN_SHIFT 30
@@ -806,14 +827,18 @@ HF_STEP_FN int hf_step_cpython(struct hf_walk *w)
 			hf_lose(w, HF_RUNTIME_CPYTHON, HF_CPYTHON_LOST_NO_CODE);
 			cookie = 0;
 		}
-		position = hf_cpython_position(w, proc, code);
-		if (hf_push_dynamic(w, HF_RUNTIME_CPYTHON, 0, cookie, 1,
-				    code >> 3 << HF_CPYTHON_POSITION_BITS | position, 0, 0)) {
-			hf_cut(w, HF_CUT_TOO_DEEP);
-			return HF_STEP_ENDED;
+		if (proc->activation != HF_CPYTHON_SHIM || !cookie ||
+		    !hf_cpython_is_interpreters_own(w, proc)) {
+			position = hf_cpython_position(w, proc, code);
+			if (hf_push_dynamic(w, HF_RUNTIME_CPYTHON, 0, cookie, 1,
+					    code >> 3 << HF_CPYTHON_POSITION_BITS | position, 0,
+					    0)) {
+				hf_cut(w, HF_CUT_TOO_DEEP);
+				return HF_STEP_ENDED;
+			}
+			if (proc->tells && cookie)
+				hf_cpython_tell(w, code, cookie);
 		}
-		if (proc->tells && cookie)
-			hf_cpython_tell(w, code, cookie);
 	}
 	if (previous & HF_CPYTHON_NO_MORE)
 		return hf_cpython_done(w, previous);

@@ -84,6 +84,7 @@ fn proc(activation: u32) -> hf_cpython_proc {
     proc.mark_off = 24;
     proc.mark = if activation == HF_CPYTHON_SHIM { 3 } else { 1 };
     proc.bytecode_off = BYTECODE as u16;
+    (proc.name_off, proc.file_off, proc.first_line_off) = (48, 56, 44);
     proc.cookie_offs = [16, 24, 32, 40];
     proc
 }
@@ -223,6 +224,31 @@ fn frames_up_to_the_entry() {
     let frames =
         [Python(1, 0, 0), Python(2, 1, 1), Python(3, 2, 0), Python(4, 3, 0), Python(5, 4, 1)];
     check(HF_CPYTHON_ENTRY, &frames, "c 1:1 2:2 loop c 3:3 4:4 5:5 loop c start");
+}
+
+/// From 3.12 on a call of a class may have a frame of the interpreter's own before that of __init__,
+/// whose code has one object for its name and its file and begins on line 0, or on -1: it is left out.
+/// A function that is named as its file is, and one without a line, are not.
+#[test]
+fn what_is_the_interpreters_own_is_left_out() {
+    const NAME: u64 = 0x5300_0000;
+    let shim = Python(0, 0, 3);
+    let frames = [Python(1, 4, 0), Python(2, 1, 0), Python(3, 7, 0), shim, Python(4, 2, 0), shim];
+    let line = |line: i32| u64::from(line as u32) << 32;
+    for (file, first_line, is_own) in
+        [(NAME, 0, true), (NAME, -1, true), (NAME, 1, false), (NAME + 64, 0, false), (0, 0, false)]
+    {
+        let mut process = process(&frames);
+        let code = CODES + 2 * 256;
+        process.put(code + 48, NAME);
+        process.put(code + 56, file);
+        process.put(code + 40, line(first_line));
+        let (walk, stop) = walk(&mut process, &proc(HF_CPYTHON_SHIM), &NESTED, false);
+        let within = if is_own { "c 1:5 3:8" } else { "c 1:5 2:2 3:8" };
+        assert_eq!(text(&walk), format!("{within} loop c 4:3 loop c start"));
+        assert_eq!(stop, Stop::Ended { cut: 0, cut_pc: START + 1 });
+        assert_eq!(walk.lost(), (0, 0));
+    }
 }
 
 /// Where the loop is the leaf its rows are missed when its frames are there already: they are not

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// What runs in turn; `recursion`, which is cut before 3.11, and `executed`, whose code is gone
 /// before it can be named, have tests of their own.
-const SCENARIOS: [&str; 15] = [
+const SCENARIOS: [&str; 16] = [
     "paths",
     "multiline",
     "sorting",
@@ -29,6 +29,7 @@ const SCENARIOS: [&str; 15] = [
     "coroutines",
     "comprehensions",
     "methods",
+    "making",
     "widths",
     "threads",
     "callbacks",
@@ -49,7 +50,8 @@ trait InPython {
 
 impl InPython for Frame {
     fn is_python(&self) -> bool {
-        self.file.ends_with(".py") || self.file.starts_with('<')
+        // Code of the interpreter's own, which no program says of itself, has this for its file.
+        self.file.ends_with(".py") || self.file.starts_with('<') || self.file == "__init__"
     }
 
     fn is_loop(&self) -> bool {

@@ -253,6 +253,17 @@ def methods():
     max(one, one)
 
 
+# Classes called: from 3.12 on the interpreter puts a frame of its own before that of __init__.
+class Made:
+    def __init__(self, n):
+        self.value = spin(n)
+
+
+def making():
+    for _ in range(20):
+        Made(200)
+
+
 # Code made at run time, with names in every width of text, and collected again.
 SOURCE = """
 def f_{n}(depth):
