@@ -10,6 +10,7 @@
 
 #include "hotspot/bpf/frame.h"
 #include "hotspot/bpf/blob.h"
+#include "hotspot/bpf/instructions.h"
 
 /* Words above the stated size at which a return address is looked for. */
 #define HF_HOTSPOT_MAX_EXTRA 6
@@ -23,8 +24,6 @@
 #define HF_HOTSPOT_MIN_INTERPRETED_BYTES 96
 /* Words of a method's frame among which the caller's frame pointer is looked for. */
 #define HF_HOTSPOT_MAX_SAVED_WORDS 40
-/* Instructions that take up what was pushed around a call. */
-#define HF_HOTSPOT_MAX_PUSHED 10
 /* Bytes that a search for a string keeps below its method's frame. */
 #define HF_HOTSPOT_MAX_SEARCH_BYTES 64
 #define HF_HOTSPOT_RCX 2
@@ -299,76 +298,6 @@ static __always_inline int hf_hotspot_push_blob(struct hf_walk *w, __u64 kind, _
 			       cookie << HF_HOTSPOT_COOKIE_SHIFT |
 				   ((s->blob >> 3) & ((1ULL << HF_HOTSPOT_COOKIE_SHIFT) - 1)),
 			       0, 0);
-}
-
-/* How many bytes are pushed at a place: what the instructions from there on take up again. Those
- * around a leaf's pc have been read (hf_hotspot_epilogue).
- *   pop reg; mov reg, [rsp + d]; mov reg, reg; vzeroupper; add rsp, n
- * and before the call: push reg; mov [rsp + d], reg; call.
- * `add rsp, n` with `pop rbp` behind it takes the whole frame down.
- * (emit_typecheck_helper in c1_LIRAssembler_x86.cpp, SaveLiveRegisters in
- * gc/shared/barrierSetAssembler_x86.cpp @ jdk-25+36.) */
-HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read)
-{
-	struct hf_hotspot_scratch *s;
-	volatile __u32 *at, *bytes;
-	__u32 i, n, from, up;
-	__u8 *b;
-
-	if (!w)
-		return 0;
-	s = HF_HOTSPOT_SCRATCH(w);
-	if (!is_read && hf_read_lasting(w, s->code, sizeof(s->code), pc) &&
-	    hf_read_lasting(w, s->code, 32, pc))
-		return 0;
-	/* In memory, of whose numbers the verifier knows nothing. */
-	at = &s->n;
-	bytes = &s->base;
-	*at = is_read ? 8 : 0;
-	*bytes = 0;
-	for (i = 0; i < HF_HOTSPOT_MAX_PUSHED; i++) {
-		from = *at;
-		hf_barrier(from);
-		if (from >= sizeof(s->code) - 8)
-			break;
-		b = s->code + from;
-		up = 0;
-		n = 0;
-		if ((b[0] & 0xf8) == 0x50) {
-			up = -8;
-			n = 1;
-		} else if (b[0] == 0x41 && (b[1] & 0xf8) == 0x50) {
-			up = -8;
-			n = 2;
-		} else if (b[0] == 0xe8 && !w->pc_is_return) {
-			n = 5;
-		} else if ((b[0] & 0xf8) == 0x58 && b[0] != 0x5d) {
-			up = 8;
-			n = 1;
-		} else if (b[0] == 0x41 && (b[1] & 0xf8) == 0x58) {
-			up = 8;
-			n = 2;
-		} else if ((b[0] & 0xfb) == 0x48 && (b[1] & 0xfd) == 0x89 && (b[2] & 7) == 4 &&
-			   b[3] == 0x24 && b[2] < 0xc0) {
-			n = b[2] < 0x40 ? 4 : b[2] < 0x80 ? 5 : 8;
-		} else if ((b[0] & 0xf8) == 0x48 && b[1] == 0x8b && b[2] >= 0xc0 &&
-			   (b[2] & 0x38) != 0x20) {
-			n = 3;
-		} else if (b[0] == 0xc5 && b[1] == 0xf8 && b[2] == 0x77) {
-			n = 3;
-		} else if (b[0] == 0x48 && b[1] == 0x83 && b[2] == 0xc4 && b[4] != 0x5d) {
-			up = b[3] & 0x7f;
-			n = 4;
-		} else if (b[0] == 0x48 && b[1] == 0x81 && b[2] == 0xc4 && b[7] != 0x5d) {
-			up = *(__u32 *)(b + 3);
-			n = 7;
-		}
-		if (!n)
-			break;
-		*bytes += up;
-		*at = from + n;
-	}
-	return *bytes >> 31 ? 0 : *bytes;
 }
 
 /* push rax; push rsi; push rdi; push rcx: is one of the last three next? */

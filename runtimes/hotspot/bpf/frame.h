@@ -46,7 +46,10 @@ struct hf_hotspot_scratch {
 	__u32 compile_id;
 	__u32 base, n; /* of a search */
 	__u32 is_found;
-	__u32 reserved;
+	/* Of instructions: instructions.h. */
+	__s32 up, sum, most;
+	__u32 kind, apart;
+	__u64 code_from; /* what code[] was read from */
 };
 _Static_assert(sizeof(struct hf_hotspot_scratch) <= HF_SCRATCH_BYTES, "it fits the scratch");
 _Static_assert(sizeof(struct hf_hotspot_name) <= HF_HOTSPOT_MAX_BLOB_BYTES + 64,

@@ -8,6 +8,7 @@
 #define HF_HOTSPOT_INTERPRETED_H
 
 #include "hotspot/bpf/frame.h"
+#include "hotspot/bpf/instructions.h"
 #include "hotspot/bpf/tell.h"
 
 /* Emits a frame of the interpreter. method 0, bcp 0: not known. 0 if it had room. */
@@ -133,6 +134,8 @@ HF_STEP_FN int hf_hotspot_no_frame(struct hf_walk *w, __u32 n)
 		fp = s->value;
 		sp += 8;
 	}
+	if (range->kind == HF_HOTSPOT_ENTRY && !range->at)
+		sp += hf_hotspot_entry_bytes(w);
 	if (hf_hotspot_stack(w, sp))
 		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
 	ra = s->value;

@@ -30,8 +30,8 @@
  * one, besides the stack; at a leaf one or two more.
  *
  * Parts: interpreted.h; blob.h, which finds what else a pc lies in, compiled.h and
- * stub.h; heap.h (frames of virtual threads); tell.h (names that cannot wait); frame.h, which
- * all share.
+ * stub.h; instructions.h (what is pushed below a frame); heap.h (frames of virtual threads);
+ * tell.h (names that cannot wait); frame.h, which all share.
  *
  * User half: ../src/resolve.rs (names), ../src/process.rs (the table).
  */

@@ -581,6 +581,8 @@ HF_STEP_FN int hf_hotspot_stub_leaf(struct hf_walk *w)
 	/* What its prologue or epilogue says is exact. */
 	if (s->frame_bytes >= 16 && hf_hotspot_stub_end(w))
 		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
+	if (s->frame_bytes < 16 && adapter == 1 && !hf_hotspot_returns(w))
+		return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
 	s->is_found = 0;
 	if (adapter == 1) {
 		if (s->frame_bytes >= 16 && s->frame_bytes < 65536)
@@ -634,6 +636,8 @@ HF_STEP_FN int hf_hotspot_stub(struct hf_walk *w)
 			return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
 		if (adapter == 2)
 			return hf_hotspot_cut(w, HF_CUT_NO_UNWIND_INFO);
+		if (!hf_hotspot_is_behind_method(w) && !hf_hotspot_returns(w))
+			return hf_hotspot_move(w, s->cfa, s->ra, s->fp);
 	}
 	/* It called something, so that its frame stands. */
 	sp = w->sp;

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * How far below its frame generated code has its stack pointer at a place: what the instructions
+ * from there on take up again. Compilers have one depth at a place, however it is reached, so that
+ * the code is followed in a straight line, and through jumps that are always taken.
+ */
+#ifndef HF_HOTSPOT_INSTRUCTIONS_H
+#define HF_HOTSPOT_INSTRUCTIONS_H
+
+#include "hotspot/bpf/frame.h"
+
+/* The longest piece that has to be followed saves all registers around a call, and restores them.
+ */
+#define HF_HOTSPOT_MAX_FOLLOWED 96
+/* Instructions in a row that have nothing to do with what was pushed. The exponent of pow is put
+ * together in twelve. */
+#define HF_HOTSPOT_MAX_APART 14
+#define HF_HOTSPOT_MAX_INSTRUCTION 15
+
+enum hf_hotspot_instruction_kind {
+	HF_HOTSPOT_OTHER = 0,
+	HF_HOTSPOT_NEAR = 1, /* moves the stack pointer, or is the x87's */
+	HF_HOTSPOT_AT_SP = 2, /* has an operand on the stack */
+	HF_HOTSPOT_JUMP = 3, /* always taken, to s->up bytes behind it */
+	HF_HOTSPOT_CALL = 4,
+	/* Here it ends. */
+	HF_HOTSPOT_UNKNOWN = 5,
+	HF_HOTSPOT_RETURNS = 6,
+	HF_HOTSPOT_SETS_SP = 7, /* mov rsp, r13: from a method's entry without a frame */
+};
+
+static __always_inline __u32 hf_hotspot_byte(struct hf_hotspot_scratch *s, __u32 at)
+{
+	hf_barrier(at);
+	return s->code[at & (sizeof(s->code) - 1)];
+}
+
+static __always_inline __u32 hf_hotspot_word(struct hf_hotspot_scratch *s, __u32 at)
+{
+	return hf_hotspot_byte(s, at) | hf_hotspot_byte(s, at + 1) << 8 |
+	       hf_hotspot_byte(s, at + 2) << 16 | hf_hotspot_byte(s, at + 3) << 24;
+}
+
+/* Bytes of an instruction's immediate operand; 16: it has no ModRM byte; 32: it ends what is
+ * followed. (Intel SDM vol. 2, appendix A: one-byte opcodes.) */
+static __always_inline __u32 hf_hotspot_operands(__u32 op, __u32 reg, __u32 is_wide)
+{
+	if (op < 0x40)
+		return (op & 7) < 4 ? 0 : (op & 7) == 4 ? 17 : (op & 7) == 5 ? 20 : 32;
+	if (op < 0x60)
+		return 16;
+	if (op < 0x80)
+		return op >= 0x70 || op == 0x6a ? 17
+		       : op == 0x68             ? 20
+		       : op == 0x69             ? 4
+		       : op == 0x6b             ? 1
+		       : op == 0x63             ? 0
+						: 32;
+	if (op < 0x90)
+		return op == 0x81 ? 4 : op == 0x80 || op == 0x83 ? 1 : 0;
+	if (op < 0xa0)
+		return op == 0x9a ? 32 : 16;
+	if (op < 0xb0)
+		return op < 0xa4 ? 32 : op == 0xa8 ? 17 : op == 0xa9 ? 20 : 16;
+	if (op < 0xc0)
+		return op < 0xb8 ? 17 : is_wide ? 24 : 20;
+	if (op < 0xd0)
+		return op < 0xc2 || op == 0xc6 ? 1 : op == 0xc7 ? 4 : 32;
+	if (op < 0xe0)
+		return (op & 0xf) < 4 || op >= 0xd8 ? 0 : 32;
+	if (op < 0xf0)
+		return op == 0xe8 || op == 0xe9 ? 20 : op == 0xeb ? 17 : 32;
+	if (op == 0xf6)
+		return reg < 2 ? 1 : 0;
+	if (op == 0xf7)
+		return reg < 2 ? 4 : 0;
+	return op >= 0xfe ? 0 : op == 0xf5 || (op >= 0xf8 && op <= 0xfd) ? 16 : 32;
+}
+
+/* The same of the opcodes behind 0f. */
+static __always_inline __u32 hf_hotspot_operands_0f(__u32 op)
+{
+	if ((op & 0xf0) == 0x80)
+		return 20;
+	if (op == 0x05 || op == 0x31 || op == 0x77 || op == 0xa2 || (op >= 0xc8 && op <= 0xcf))
+		return 16;
+	if (op == 0x0b || op == 0xb9 || op == 0xff)
+		return 32;
+	return (op >= 0x70 && op <= 0x73) || op == 0xa4 || op == 0xac || op == 0xba || op == 0xc2 ||
+	       (op >= 0xc4 && op <= 0xc6);
+}
+
+/* The instruction at s->code + s->n: its length; into s->kind what it is and into s->up by how much
+ * it moves the stack pointer up. */
+HF_STEP_FN __u32 hf_hotspot_instruction(struct hf_walk *w)
+{
+	__u32 p, op, i, rex, map, is_short, is_vex, m, reg, operands, value;
+	struct hf_hotspot_scratch *s;
+
+	if (!w)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	s->kind = HF_HOTSPOT_UNKNOWN;
+	s->up = 0;
+	p = s->n;
+	is_short = 0;
+	op = hf_hotspot_byte(s, p);
+	for (i = 0; i < 3; i++) {
+		if (op != 0x66 && op != 0xf2 && op != 0xf3)
+			break;
+		is_short |= op == 0x66;
+		op = hf_hotspot_byte(s, ++p);
+	}
+	rex = 0;
+	if ((op & 0xf0) == 0x40) {
+		rex = op;
+		op = hf_hotspot_byte(s, ++p);
+	}
+	map = 0;
+	is_vex = 0;
+	if (op == 0xc5) {
+		is_vex = 2;
+		map = 1;
+	} else if (op == 0xc4) {
+		is_vex = 3;
+		map = hf_hotspot_byte(s, p + 1) & 31;
+	} else if (op == 0x62) {
+		is_vex = 4;
+		map = hf_hotspot_byte(s, p + 1) & 7;
+	} else if (op == 0x0f) {
+		op = hf_hotspot_byte(s, ++p);
+		map = op == 0x38 ? 2 : op == 0x3a ? 3 : 1;
+		if (map > 1)
+			op = hf_hotspot_byte(s, ++p);
+	}
+	if (is_vex) {
+		if (map < 1 || map > 3)
+			return 0;
+		p += is_vex;
+		op = hf_hotspot_byte(s, p);
+	}
+	p++;
+	m = hf_hotspot_byte(s, p);
+	reg = m >> 3 & 7;
+	operands = map == 0   ? hf_hotspot_operands(op, reg, rex & 8)
+		   : map == 1 ? hf_hotspot_operands_0f(op)
+			      : map == 3;
+	if (map == 0 && op == 0xc3)
+		s->kind = HF_HOTSPOT_RETURNS;
+	if (operands & 32)
+		return 0;
+	s->kind = HF_HOTSPOT_OTHER;
+	if (!(operands & 16)) {
+		p++;
+		if (m < 0xc0) {
+			i = m & 7;
+			if (i == 4) {
+				i = hf_hotspot_byte(s, p) & 7;
+				p++;
+				if (i == 4 && !(rex & 1))
+					s->kind = HF_HOTSPOT_AT_SP;
+				if (i == 5 && m < 0x40)
+					p += 4;
+			} else if (i == 5 && m < 0x40) {
+				p += 4;
+			}
+			p += m < 0x40 ? 0 : m < 0x80 ? 1 : 4;
+		}
+	}
+	i = operands & 15;
+	/* Those of jumps and moves to a register of 64 bits are what they are. */
+	if (is_short && i == 4 && map == 0)
+		i = 2;
+	value = hf_hotspot_word(s, p);
+	if (i == 1)
+		value = (__u32)(__s32)(__s8)value;
+	p += i;
+	if (map)
+		return p - s->n;
+	if (op >= 0x50 && op < 0x58) {
+		s->up = -8;
+	} else if (op >= 0x58 && op < 0x60) {
+		/* pop rsp; pop rbp, of an epilogue */
+		if (!(rex & 1) && (op == 0x5c || op == 0x5d))
+			s->kind = HF_HOTSPOT_UNKNOWN;
+		s->up = 8;
+	} else if (op == 0x68 || op == 0x6a || op == 0x9c || (op == 0xff && reg == 6)) {
+		s->up = -8;
+	} else if (op == 0x9d || (op == 0x8f && !reg)) {
+		s->up = 8;
+	} else if ((op == 0x81 || op == 0x83) && (m & 0xc7) == 0xc4 && !(rex & 1)) {
+		s->up = reg == 0 ? (__s32)value : reg == 5 ? -(__s32)value : 0;
+		/* `add rsp, n` with `pop rbp` behind it takes the whole frame down. */
+		if ((reg != 0 && reg != 5 && reg != 7) ||
+		    (s->up > 0 && hf_hotspot_byte(s, p) == 0x5d))
+			s->kind = HF_HOTSPOT_UNKNOWN;
+	} else if ((op == 0x89 && (m & 0xc7) == 0xc4 && !(rex & 1)) ||
+		   ((op == 0x8b || op == 0x8d) && reg == 4 && !(rex & 4))) {
+		s->kind = (op == 0x89 && m == 0xec && rex == 0x4c) ||
+				  (op == 0x8b && m == 0xe5 && rex == 0x49)
+			      ? HF_HOTSPOT_SETS_SP
+			      : HF_HOTSPOT_UNKNOWN;
+	} else if (op == 0xff && (reg == 4 || reg == 5)) {
+		s->kind = HF_HOTSPOT_UNKNOWN;
+	} else if (op == 0xe9 || op == 0xeb) {
+		s->kind = HF_HOTSPOT_JUMP;
+		s->up = (__s32)value;
+	} else if (op == 0xe8 || (op == 0xff && reg == 2)) {
+		s->kind = HF_HOTSPOT_CALL;
+	} else if (op >= 0xd8 && op < 0xe0) {
+		s->kind = HF_HOTSPOT_NEAR;
+	}
+	if (s->up && s->kind < HF_HOTSPOT_JUMP)
+		s->kind = HF_HOTSPOT_NEAR;
+	return p - s->n;
+}
+
+/* Follows the code from pc on. How many bytes are pushed there: the highest that the stack pointer
+ * comes, since nothing but the end of a frame goes above it. s->kind says where it ended, s->sum
+ * how much the stack pointer had moved up. Those around a leaf's pc have been read
+ * (hf_hotspot_epilogue). (emit_typecheck_helper in c1_LIRAssembler_x86.cpp, SaveLiveRegisters in
+ * gc/shared/barrierSetAssembler_x86.cpp @ jdk-25+36; pow_exp_core_encoding, trigfunc,
+ * fp_runtime_fallback in macroAssembler_x86.cpp @ jdk8u.) */
+HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read)
+{
+	struct hf_hotspot_scratch *s;
+	__u32 i, bytes;
+
+	if (!w)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	s->kind = HF_HOTSPOT_UNKNOWN;
+	s->sum = 0;
+	s->most = 0;
+	s->apart = 0;
+	s->n = is_read ? 8 : sizeof(s->code);
+	s->code_from = is_read ? pc - 8 : pc - sizeof(s->code);
+	for (i = 0; i < HF_HOTSPOT_MAX_FOLLOWED; i++) {
+		if (s->n > sizeof(s->code) - HF_HOTSPOT_MAX_INSTRUCTION - 1) {
+			s->code_from += s->n;
+			s->n = 0;
+			if (hf_read_lasting(w, s->code, sizeof(s->code), s->code_from)) {
+				if (hf_read_lasting(w, s->code, 32, s->code_from))
+					break;
+				s->code[32] = 0x06; /* no instruction */
+			}
+		}
+		bytes = hf_hotspot_instruction(w);
+		if (!bytes || s->kind >= HF_HOTSPOT_UNKNOWN)
+			break;
+		if (s->kind == HF_HOTSPOT_JUMP) {
+			/* To where it leads, which is read next. */
+			s->code_from += (__s64)s->up + s->n + bytes - sizeof(s->code);
+			s->n = sizeof(s->code);
+			if (s->code_from + sizeof(s->code) - s->blob >= (__u64)s->size_bytes) {
+				s->kind = HF_HOTSPOT_UNKNOWN;
+				break;
+			}
+			continue;
+		}
+		if (s->kind == HF_HOTSPOT_CALL && w->pc_is_return)
+			break;
+		s->apart =
+		    s->kind == HF_HOTSPOT_NEAR ? 0 : s->apart + (s->kind == HF_HOTSPOT_OTHER);
+		if (s->apart > HF_HOTSPOT_MAX_APART)
+			break;
+		s->sum += s->up;
+		if (s->sum > s->most)
+			s->most = s->sum;
+		s->n += bytes;
+	}
+	return s->most;
+}
+
+/* Code without a frame: what it has pushed is all there is below the return address, to which it
+ * returns. 0 with the caller in scratch. */
+HF_STEP_FN int hf_hotspot_returns(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	hf_hotspot_pushed(w, w->pc, 0);
+	if (s->kind != HF_HOTSPOT_RETURNS || s->sum < 0)
+		return 1;
+	s->cfa = w->sp + s->sum + 8;
+	s->fp = w->fp;
+	if (hf_hotspot_stack(w, s->cfa - 8))
+		return 1;
+	s->ra = s->value;
+	return !hf_hotspot_is_code(proc, s->ra);
+}
+
+/* At a leaf in a method entry that builds no frame: what is pushed below the return address, which
+ * it pops before it sets the stack pointer. */
+HF_STEP_FN __u32 hf_hotspot_entry_bytes(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+
+	if (!w)
+		return 0;
+	proc = hf_hotspot_table(w);
+	if (!proc)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	s->blob = proc->interpreter_start;
+	s->size_bytes = proc->interpreter_end - proc->interpreter_start;
+	hf_hotspot_pushed(w, w->pc, 0);
+	return s->kind == HF_HOTSPOT_SETS_SP && s->sum > 8 ? s->sum - 8 : 0;
+}
+
+#endif /* HF_HOTSPOT_INSTRUCTIONS_H */
