@@ -147,8 +147,8 @@ static __always_inline int hf_hotspot_cut(struct hf_walk *w, __u8 why)
 	return HF_STEP_ENDED;
 }
 
-/* Was the last frame that was sent a method's? */
-static __always_inline int hf_hotspot_is_behind_method(struct hf_walk *w)
+/* The kind of the last frame that was sent; 0: it is none of this runtime. */
+static __always_inline __u64 hf_hotspot_last_kind(struct hf_walk *w)
 {
 	const __u64 frame = (__u64)HF_FRAME_DYNAMIC << HF_FRAME_KIND_SHIFT |
 			    (__u64)HF_RUNTIME_HOTSPOT << HF_FRAME_RUNTIME_SHIFT |
@@ -160,8 +160,22 @@ static __always_inline int hf_hotspot_is_behind_method(struct hf_walk *w)
 	if (at >= HF_MAX_WORDS)
 		return 0;
 	word = w->words[at] & ~(0xfULL << HF_FRAME_FLAGS_SHIFT);
-	return word >> HF_FRAME_N_DATA_SHIFT == frame >> HF_FRAME_N_DATA_SHIFT &&
-	       (word >> HF_HOTSPOT_KIND_SHIFT & 0xf) != HF_HOTSPOT_STUB;
+	if (word >> HF_FRAME_N_DATA_SHIFT != frame >> HF_FRAME_N_DATA_SHIFT)
+		return 0;
+	return word >> HF_HOTSPOT_KIND_SHIFT & 0xf;
+}
+
+/* Was it a method's? */
+static __always_inline int hf_hotspot_is_behind_method(struct hf_walk *w)
+{
+	__u64 kind = hf_hotspot_last_kind(w);
+
+	return kind && kind != HF_HOTSPOT_STUB;
+}
+
+static __always_inline int hf_hotspot_is_behind_stub(struct hf_walk *w)
+{
+	return hf_hotspot_last_kind(w) == HF_HOTSPOT_STUB;
 }
 
 #endif /* HF_HOTSPOT_FRAME_H */

@@ -304,15 +304,15 @@ HF_STEP_FN __u32 hf_hotspot_entry_bytes(struct hf_walk *w)
 	struct hf_hotspot_scratch *s;
 
 	if (!w)
-		return 0;
+		return ~0U;
 	proc = hf_hotspot_table(w);
 	if (!proc)
-		return 0;
+		return ~0U;
 	s = HF_HOTSPOT_SCRATCH(w);
 	s->blob = proc->interpreter_start;
 	s->size_bytes = proc->interpreter_end - proc->interpreter_start;
 	hf_hotspot_pushed(w, w->pc, 0);
-	return s->kind == HF_HOTSPOT_SETS_SP && s->sum > 8 ? s->sum - 8 : 0;
+	return s->kind == HF_HOTSPOT_SETS_SP && s->sum >= 8 ? s->sum - 8 : ~0U;
 }
 
 #endif /* HF_HOTSPOT_INSTRUCTIONS_H */

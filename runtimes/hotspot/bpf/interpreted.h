@@ -114,7 +114,7 @@ HF_STEP_FN int hf_hotspot_no_frame(struct hf_walk *w, __u32 n)
 	const struct hf_hotspot_range *range;
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
-	__u32 at, ra_reg, sp_reg;
+	__u32 at, ra_reg, sp_reg, pushed;
 	__u64 sp, fp, cfa, ra;
 
 	if (!w)
@@ -134,8 +134,10 @@ HF_STEP_FN int hf_hotspot_no_frame(struct hf_walk *w, __u32 n)
 		fp = s->value;
 		sp += 8;
 	}
-	if (range->kind == HF_HOTSPOT_ENTRY && !range->at)
-		sp += hf_hotspot_entry_bytes(w);
+	if (range->kind == HF_HOTSPOT_ENTRY && !range->at) {
+		pushed = hf_hotspot_entry_bytes(w);
+		sp += pushed == ~0U ? 0 : pushed;
+	}
 	if (hf_hotspot_stack(w, sp))
 		return hf_hotspot_cut(w, HF_CUT_STACK_UNREADABLE);
 	ra = s->value;
@@ -171,6 +173,39 @@ HF_STEP_FN int hf_hotspot_no_frame(struct hf_walk *w, __u32 n)
 	if (cfa == w->sp)
 		w->sp -= 8;
 	return hf_hotspot_move(w, cfa, ra, fp);
+}
+
+/* Bytes of arguments, and of what aligns them, that an adapter puts below its caller's frame for a
+ * method of the C library's kind. */
+#define HF_HOTSPOT_MAX_ADAPTED_BYTES 64
+
+/* A method entry that builds no frame and calls a stub, which is the leaf (those of Math): 0 with
+ * the caller in scratch. The entry needs r13 when the stub returns, so that none of them changes
+ * it. What method it is, was in a register. (generate_math_entry in
+ * cpu/x86/templateInterpreterGenerator_x86_64.cpp @ jdk-17+35.) */
+HF_STEP_FN int hf_hotspot_calls_stub(struct hf_walk *w)
+{
+	const struct hf_hotspot_proc *proc;
+	struct hf_hotspot_scratch *s;
+	__u32 pushed;
+	__u64 sp;
+
+	if (!w)
+		return 1;
+	proc = hf_hotspot_table(w);
+	if (!proc || !w->called_leaf || !hf_hotspot_is_behind_stub(w))
+		return 1;
+	s = HF_HOTSPOT_SCRATCH(w);
+	pushed = hf_hotspot_entry_bytes(w);
+	if (pushed == ~0U)
+		return 1;
+	sp = w->sp + pushed;
+	s->cfa = w->regs[HF_HOTSPOT_R13];
+	if ((s->cfa & 7) || s->cfa < sp + 8 || s->cfa - sp > HF_HOTSPOT_MAX_ADAPTED_BYTES ||
+	    hf_hotspot_stack(w, sp))
+		return 1;
+	s->ra = s->value;
+	return !hf_hotspot_is_code(proc, s->ra);
 }
 
 /* Where the interpreter hands an exception on to the caller of a method whose frame is gone: the
@@ -219,6 +254,10 @@ HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 		hf_barrier(n);
 		if (n < HF_HOTSPOT_MAX_RANGES && proc->ranges[n].kind == HF_HOTSPOT_HANDS_ON)
 			return hf_hotspot_handed_on(w, at < proc->ranges[n].at);
+		if (!is_leaf && n < HF_HOTSPOT_MAX_RANGES &&
+		    proc->ranges[n].kind == HF_HOTSPOT_ENTRY && !proc->ranges[n].at &&
+		    !hf_hotspot_calls_stub(w))
+			return hf_hotspot_move(w, s->cfa, s->ra, w->fp);
 		/* push rax, push rbp, mov rbp, rsp: five bytes */
 		if (is_leaf && n < HF_HOTSPOT_MAX_RANGES &&
 		    (proc->ranges[n].kind == HF_HOTSPOT_EXIT || !proc->ranges[n].at ||

@@ -1039,10 +1039,10 @@ fn pushed_operands() {
         return;
     }
     let callees = ["pows", "exps", "logs", "sines", "tans", "fars", "rests", "shorts"];
-    for home in homes() {
-        let args = ["-XX:-TieredCompilation", "-XX:-Inline", "Maths"];
-        let jvm = Jvm::start(&home, &scratch, &args);
-        let what = home.display();
+    let compilers = ["-XX:-TieredCompilation", "-XX:TieredStopAtLevel=1"];
+    for (home, compiler) in homes().iter().flat_map(|home| compilers.map(|c| (home, c))) {
+        let jvm = Jvm::start(home, &scratch, &[compiler, "-XX:-Inline", "Maths"]);
+        let what = format!("{} {compiler}", home.display());
         let profile = scratch.path("profile.firefox.json");
         let recording = jvm.record_with(8, &["-o", &profile.to_string_lossy()]);
         let (mut n, mut wrong) = (0, Vec::new());
@@ -1053,10 +1053,13 @@ fn pushed_operands() {
             };
             let ours: Vec<&str> =
                 names[first..].iter().map_while(|name| name.strip_prefix("Maths.")).collect();
+            // C1 does not put them in place of a call without inlining: the interpreter's entry calls a
+            // stub, from which the walk went on in `main`.
+            let beyond = names.get(first + ours.len()).copied().unwrap_or_default();
             let is_right = match ours[..] {
                 ["main", "round", callee] if callees.contains(&callee) => true,
                 ["main", "round", ref deeper @ ..] => deeper.iter().all(|name| *name == "deep"),
-                ["main"] => true,
+                ["main"] => !beyond.starts_with("StubRoutines"),
                 _ => false,
             };
             n += 1;
@@ -1075,7 +1078,7 @@ fn pushed_operands() {
             wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n")
         );
         assert!(heuristic * 50 <= n, "{what}: {heuristic} of {n} stacks are guessed");
-        assert!(cut * 50 <= n, "{what}: {cut} of {n} stacks are cut");
+        assert!(cut * 20 <= n, "{what}: {cut} of {n} stacks are cut");
     }
 }
 
