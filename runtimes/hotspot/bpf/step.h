@@ -27,7 +27,8 @@
  * Not handled: arm64, whose frames are left to the native rules.
  *
  * Cost: two reads of user memory for a compiled frame, one for an interpreted
- * one, besides the stack; at a leaf one or two more.
+ * one, besides the stack; at a leaf one or two more, and one for each 48 bytes of code that are
+ * followed to what takes up pushed words.
  *
  * Parts: interpreted.h; blob.h, which finds what else a pc lies in, compiled.h and
  * stub.h; instructions.h (what is pushed below a frame); heap.h (frames of virtual threads);
