@@ -96,6 +96,8 @@ struct hf_hotspot_range {
 #define HF_HOTSPOT_JVMCI 64
 /* References in objects are 64 bits wide. */
 #define HF_HOTSPOT_WIDE_OOPS 128
+/* Compiled code computes pow, exp, log, sin and tan on the x87 (JDK 8), operands on the stack. */
+#define HF_HOTSPOT_X87 256
 
 #define HF_HOTSPOT_MAX_BLOB_BYTES 512
 #define HF_HOTSPOT_NO_FIELD 0xffffU

@@ -443,7 +443,7 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 	const struct hf_hotspot_proc *proc;
 	int state = HF_HOTSPOT_STANDS, i;
 	struct hf_hotspot_scratch *s;
-	__u32 head, frame, pushed, is_graal;
+	__u32 head, frame, pushed, is_graal, apart;
 
 	if (!w)
 		return HF_STEP_ENDED;
@@ -455,6 +455,7 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 	head = proc->block_bytes;
 	frame = s->frame_bytes;
 	is_graal = proc->flags & HF_HOTSPOT_JVMCI;
+	apart = proc->flags & HF_HOTSPOT_X87 ? HF_HOTSPOT_MAX_APART_X87 : HF_HOTSPOT_MAX_APART;
 	sp = w->sp;
 	deopt_mh = ~0ULL;
 	if (proc->flags & HF_HOTSPOT_CODE_ADDRESS) {
@@ -477,7 +478,7 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 	/* Methods call each other with nothing pushed. */
 	pushed = 0;
 	if (w->pc_is_return && !hf_hotspot_is_behind_method(w))
-		pushed = hf_hotspot_pushed(w, pc, 0);
+		pushed = hf_hotspot_pushed(w, pc, 0, apart);
 	if (hf_hotspot_push_blob(w, HF_HOTSPOT_COMPILED, pc))
 		return hf_hotspot_cut(w, HF_CUT_TOO_DEEP);
 	if (frame < 16)
@@ -498,8 +499,9 @@ HF_STEP_FN int hf_hotspot_compiled(struct hf_walk *w)
 				state = HF_HOTSPOT_BARE;
 			if (state == HF_HOTSPOT_STANDS) {
 				pushed = hf_hotspot_search_bytes(w);
-				if (!pushed)
-					pushed = hf_hotspot_pushed(w, pc, 1);
+				if (!pushed && (apart > HF_HOTSPOT_MAX_APART ||
+						hf_hotspot_may_push(s->code + 8)))
+					pushed = hf_hotspot_pushed(w, pc, 1, apart);
 			}
 		}
 	}

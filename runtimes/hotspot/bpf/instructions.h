@@ -12,9 +12,11 @@
 /* The longest piece that has to be followed saves all registers around a call, and restores them.
  */
 #define HF_HOTSPOT_MAX_FOLLOWED 96
-/* Instructions in a row that have nothing to do with what was pushed. The exponent of pow is put
- * together in twelve. */
-#define HF_HOTSPOT_MAX_APART 14
+/* Instructions in a row that have nothing to do with what was pushed. Around a call two at most
+ * stand among those that save and restore; the exponent of pow is put together in twelve. Each
+ * costs all leaves of compiled code, in which nothing is pushed mostly. */
+#define HF_HOTSPOT_MAX_APART 2
+#define HF_HOTSPOT_MAX_APART_X87 14
 #define HF_HOTSPOT_MAX_INSTRUCTION 15
 
 enum hf_hotspot_instruction_kind {
@@ -215,13 +217,33 @@ HF_STEP_FN __u32 hf_hotspot_instruction(struct hf_walk *w)
 	return p - s->n;
 }
 
+/* May an instruction stand among those that push something around a call and take it up again?
+ *   push, pop; mov [rsp + d], reg; mov reg, [rsp + d]; mov reg, reg; lea; mov reg, imm; add rsp, n;
+ *   call; vzeroupper
+ * Most leaves of compiled code are at another, and their code need not be followed. */
+static __always_inline int hf_hotspot_may_push(const __u8 *b)
+{
+	__u32 op;
+
+	if ((b[0] & 0xf0) == 0x50 || b[0] == 0xe8 || (b[0] == 0xc5 && b[1] == 0xf8 && b[2] == 0x77))
+		return 1;
+	if ((b[0] & 0xf0) != 0x40)
+		return 0;
+	op = b[1];
+	if ((op & 0xf0) == 0x50 || (op & 0xf8) == 0xb8 || op == 0x8d)
+		return 1;
+	if ((op & 0xfd) == 0x89)
+		return b[2] >= 0xc0 || ((b[2] & 7) == 4 && b[3] == 0x24);
+	return (op & 0xfd) == 0x81 && b[2] == 0xc4;
+}
+
 /* Follows the code from pc on. How many bytes are pushed there: the highest that the stack pointer
  * comes, since nothing but the end of a frame goes above it. s->kind says where it ended, s->sum
  * how much the stack pointer had moved up. Those around a leaf's pc have been read
  * (hf_hotspot_epilogue). (emit_typecheck_helper in c1_LIRAssembler_x86.cpp, SaveLiveRegisters in
  * gc/shared/barrierSetAssembler_x86.cpp @ jdk-25+36; pow_exp_core_encoding, trigfunc,
  * fp_runtime_fallback in macroAssembler_x86.cpp @ jdk8u.) */
-HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read)
+HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read, __u32 max_apart)
 {
 	struct hf_hotspot_scratch *s;
 	__u32 i, bytes;
@@ -262,7 +284,7 @@ HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read)
 			break;
 		s->apart =
 		    s->kind == HF_HOTSPOT_NEAR ? 0 : s->apart + (s->kind == HF_HOTSPOT_OTHER);
-		if (s->apart > HF_HOTSPOT_MAX_APART)
+		if (s->apart > max_apart)
 			break;
 		s->sum += s->up;
 		if (s->sum > s->most)
@@ -285,7 +307,7 @@ HF_STEP_FN int hf_hotspot_returns(struct hf_walk *w)
 	if (!proc)
 		return 1;
 	s = HF_HOTSPOT_SCRATCH(w);
-	hf_hotspot_pushed(w, w->pc, 0);
+	hf_hotspot_pushed(w, w->pc, 0, HF_HOTSPOT_MAX_APART_X87);
 	if (s->kind != HF_HOTSPOT_RETURNS || s->sum < 0)
 		return 1;
 	s->cfa = w->sp + s->sum + 8;
@@ -311,7 +333,7 @@ HF_STEP_FN __u32 hf_hotspot_entry_bytes(struct hf_walk *w)
 	s = HF_HOTSPOT_SCRATCH(w);
 	s->blob = proc->interpreter_start;
 	s->size_bytes = proc->interpreter_end - proc->interpreter_start;
-	hf_hotspot_pushed(w, w->pc, 0);
+	hf_hotspot_pushed(w, w->pc, 0, HF_HOTSPOT_MAX_APART_X87);
 	return s->kind == HF_HOTSPOT_SETS_SP && s->sum >= 8 ? s->sum - 8 : ~0U;
 }
 

@@ -18,6 +18,7 @@ pub const HF_HOTSPOT_QUIET: u32 = 16;
 pub const HF_HOTSPOT_REDEFINES: u32 = 32;
 pub const HF_HOTSPOT_JVMCI: u32 = 64;
 pub const HF_HOTSPOT_WIDE_OOPS: u32 = 128;
+pub const HF_HOTSPOT_X87: u32 = 256;
 pub const HF_HOTSPOT_MAX_BLOB_BYTES: u32 = 512;
 pub const HF_HOTSPOT_NO_FIELD: u32 = 65535;
 pub const HF_HOTSPOT_CLASS_BYTES: u32 = 192;

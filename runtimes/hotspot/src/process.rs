@@ -441,6 +441,10 @@ fn base_table(o: &Offsets, heaps: &[Heap]) -> Result<abi::hf_hotspot_proc, Unusa
     if o.frame_complete_is_short {
         table.flags |= abi::HF_HOTSPOT_COMPLETE_I16;
     }
+    // From 9 on stubs that use no x87 compute these (stubGenerator_x86_64_*.cpp).
+    if o.major < 9 {
+        table.flags |= abi::HF_HOTSPOT_X87;
+    }
     let fields = [
         table.blob_name,
         table.blob_size,
