@@ -85,8 +85,10 @@ live() { # what to say, arguments of cargo test, -- and names of tests
 # The fallbacks differ in the walk and its tables: that is what is run again for each, and one test of
 # each way in which runtimes' steps go.
 all=()
-for file in testing/live/tests/*.rs; do
-	all+=(--test "$(basename "$file" .rs)")
+for file in testing/live/tests/*.rs testing/live/tests/*/main.rs; do
+	name=${file#testing/live/tests/}
+	name=${name%/main.rs}
+	all+=(--test "${name%.rs}")
 done
 HOTFRAME_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/debug/hotframe")
 export HOTFRAME_BIN
