@@ -313,8 +313,10 @@ static __always_inline int hf_hotspot_is_search(const __u8 *b)
  * the stack, which it does near the end of a page, and then at the stack pointer:
  *   [16 bytes] [16 bytes] [length, substring, string,] the frame's stack pointer
  * without the three if the substring is a constant. Something else may have left all that where a
- * frame now stands, but then a return address, not a length, is the fourth word. Copies, which are
- * rare, are believed where nothing stands in the return address's place as it is without them.
+ * frame now stands, but then a return address, not a length, is the fourth word. Where one stands
+ * in its own place, as if nothing was kept, it may be the caller's or what an earlier call left:
+ * the other is believed if a call of this very code is before it. Copies, which are rare, are
+ * believed where none stands.
  * The code around the pc has been read (hf_hotspot_epilogue).
  * (string_indexof in c2_MacroAssembler_x86.cpp @ jdk-17+35; macroAssembler_x86.cpp @ jdk8u,
  * the same @ jdk-25+36.) */
@@ -322,8 +324,8 @@ HF_STEP_FN __u32 hf_hotspot_search_bytes(struct hf_walk *w)
 {
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
-	__u64 bytes, frame;
-	int is_sure;
+	int is_kept, is_search, stands;
+	__u64 bytes, frame, ra;
 
 	if (!w)
 		return 0;
@@ -335,20 +337,26 @@ HF_STEP_FN __u32 hf_hotspot_search_bytes(struct hf_walk *w)
 	if (hf_hotspot_stack(w, w->sp))
 		return 0;
 	bytes = s->value - w->sp;
-	is_sure = bytes == 8 || bytes == 24;
+	is_kept = bytes == 8 || bytes == 24;
 	if (bytes == 32 && !hf_hotspot_stack(w, w->sp + 24))
-		is_sure = !(s->value >> 31);
-	if (hf_hotspot_is_search(s->code + 8)) {
+		is_kept = !(s->value >> 31);
+	is_search = hf_hotspot_is_search(s->code + 8);
+	/* Is a return address where it would stand without a search? */
+	stands = !is_search &&
+		 (hf_hotspot_stack(w, w->sp + frame - 8) || hf_hotspot_is_code(proc, s->value));
+	if (stands && !is_kept)
+		return 0;
+	if (is_search || (!is_kept && bytes > HF_HOTSPOT_MAX_SEARCH_BYTES))
 		bytes = w->regs[HF_HOTSPOT_RCX] - w->sp;
-	} else if (!is_sure) {
-		if (hf_hotspot_stack(w, w->sp + frame - 8) || hf_hotspot_is_code(proc, s->value))
-			return 0;
-		if (bytes > HF_HOTSPOT_MAX_SEARCH_BYTES)
-			bytes = w->regs[HF_HOTSPOT_RCX] - w->sp;
-	}
 	if (!bytes || bytes > HF_HOTSPOT_MAX_SEARCH_BYTES || (bytes & 7) ||
 	    hf_hotspot_stack(w, w->sp + bytes + frame - 8) || !hf_hotspot_is_code(proc, s->value))
 		return 0;
+	if (stands) {
+		ra = s->value;
+		if (hf_read_lasting(w, &s->value, 8, ra - 8) || (s->value >> 24 & 0xff) != 0xe8 ||
+		    ra + (__s64)(__s32)(s->value >> 32) - s->blob >= (__u64)s->size_bytes)
+			return 0;
+	}
 	return bytes;
 }
 
