@@ -44,7 +44,7 @@ fn gone_in_the_middle() {
         let changing = start_with(&interpreter, &["paths", "sorting"], |command| {
             command.env("LD_PRELOAD", &later).env("EXEC_LATER", &next).env("EXEC_WHEN", &sign);
         });
-        let mut args = vec!["-F".to_owned(), "499".into(), "-d".into(), "5".into()];
+        let mut args = vec!["-F".to_owned(), "499".into(), "-d".into(), "3".into()];
         for running in [&other, &dying, &changing] {
             args.extend(["-p".to_owned(), running.workload.pid().to_string()]);
         }
