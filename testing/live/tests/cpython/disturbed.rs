@@ -139,15 +139,14 @@ fn held_by_a_debugger() {
     let scratch = Scratch::new();
     let profile = scratch.path("profile.firefox.json");
     let output = profile.to_string_lossy().into_owned();
-    let mut first = hold("3");
+    let mut first = hold("2");
     let (a, b) = (pid.to_string(), other_pid.to_string());
-    let mut recorder =
-        Recorder::start(["-F", "199", "-p", &a, "-p", &b, "-d", "12", "-o", &output]);
+    let mut recorder = Recorder::start(["-F", "199", "-p", &a, "-p", &b, "-d", "9", "-o", &output]);
     recorder.wait_until_sampling();
     assert!(is_held(), "it is held while it is first looked at");
     first.wait().expect("gdb ends");
     std::thread::sleep(Duration::from_secs(2));
-    hold("3").wait().expect("gdb ends");
+    hold("2").wait().expect("gdb ends");
     let recording = recorder.finish();
     assert_eq!(recording.code(), 0, "{}", recording.stderr);
     recording.assert_books();

@@ -409,14 +409,14 @@ fn held_by_a_debugger() {
             wait_for("gdb to hold it", || state(&held).then_some(()));
             debugger
         };
-        let mut first = hold("3");
+        let mut first = hold("2");
         let (a, b) = (held.pid().to_string(), other.pid().to_string());
-        let mut recorder = Recorder::start(["-p", &a, "-p", &b, "-d", "12"]);
+        let mut recorder = Recorder::start(["-p", &a, "-p", &b, "-d", "9"]);
         recorder.wait_until_sampling();
         assert!(state(&held), "it is held while it is first looked at");
         first.wait().expect("gdb ends");
         std::thread::sleep(Duration::from_secs(2));
-        hold("3").wait().expect("gdb ends");
+        hold("2").wait().expect("gdb ends");
         let recording = recorder.finish();
         assert_eq!(recording.code(), 0, "{}", recording.stderr);
         recording.assert_books();

@@ -286,7 +286,7 @@ fn frames_that_do_not_stand() {
             let jvm = Jvm::start(&home, &scratch, &[level, "-XX:-Inline", exclude, "Between"]);
             let what = format!("{} {level}", home.display());
             let profile = scratch.path("profile.firefox.json");
-            jvm.record_with(6, &["-o", &profile.to_string_lossy()]);
+            jvm.record_with(4, &["-o", &profile.to_string_lossy()]);
             let (mut n, mut wrong) = (0, Vec::new());
             for stack in firefox_stacks(&profile) {
                 let names: Vec<&str> = stack.iter().map(|frame| frame.name.as_str()).collect();
