@@ -7,22 +7,11 @@
  */
 #include <stdint.h>
 #include <sys/mman.h>
-#include "spin.h"
 
 #define TURNS 1500000UL /* 0.7 ms or so */
-#define PAGE 4096UL
-#define WORK(n)                                                                                    \
-	__attribute__((noinline, noclone, aligned(65536))) static void work_##n(void)              \
-	{                                                                                          \
-		SPIN(TURNS);                                                                       \
-	}
-#define EIGHT(of, n) of(n##0) of(n##1) of(n##2) of(n##3) of(n##4) of(n##5) of(n##6) of(n##7)
-#define ALL(of)                                                                                    \
-	EIGHT(of, 0)                                                                               \
-	EIGHT(of, 1) EIGHT(of, 2) EIGHT(of, 3) EIGHT(of, 4) EIGHT(of, 5) EIGHT(of, 6) EIGHT(of, 7)
-#define NAME(n) work_##n,
+#include "works.h"
 
-ALL(WORK)
+#define PAGE 4096UL
 
 NOINLINE static void chasm(void (*work)(void))
 {

@@ -318,8 +318,8 @@ HF_STEP_FN int hf_hotspot_returns(struct hf_walk *w)
 	return !hf_hotspot_is_code(proc, s->ra);
 }
 
-/* At a leaf in a method entry that builds no frame: what is pushed below the return address, which
- * it pops before it sets the stack pointer. */
+/* In a method entry that builds no frame: what is pushed below the return address, which it pops
+ * before it sets the stack pointer; ~0: it does not from here. */
 HF_STEP_FN __u32 hf_hotspot_entry_bytes(struct hf_walk *w)
 {
 	const struct hf_hotspot_proc *proc;

@@ -201,6 +201,26 @@ pub fn send(signal: &str, pid: i64) {
     run("kill", ["-s", signal, "--", &pid.to_string()]);
 }
 
+/// Does a debugger hold a process?
+pub fn is_held(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its state");
+    status.contains("(tracing stop)")
+}
+
+/// Has a debugger hold a process for so long; it does when this returns.
+pub fn hold(pid: u32, seconds: u32) -> Child {
+    let debugger = Command::new("gdb")
+        .args(["-q", "-nx", "-batch", "-iex", "set auto-solib-add off"])
+        .args(["-iex", "set debuginfod enabled off", "-p", &pid.to_string()])
+        .args(["-ex", &format!("shell sleep {seconds}"), "-ex", "detach"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("gdb starts");
+    wait_for("gdb to hold it", || is_held(pid).then_some(()));
+    debugger
+}
+
 /// Waits until `ready` gives something.
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

@@ -50,7 +50,7 @@ impl Piece {
         let found = self.bytes.get(at..)?.get(..bytes)?;
         let page = |at: usize| at >> abi::HF_STACK_PAGE_SHIFT;
         let mut pages = page(at)..=page(at + bytes.saturating_sub(1));
-        let is_hole = |page: usize| page < 16 && self.holes >> page & 1 != 0;
+        let is_hole = |page: usize| page < u16::BITS as usize && self.holes >> page & 1 != 0;
         (self.holes == 0 || !pages.any(is_hole)).then_some(found)
     }
 

@@ -2,12 +2,12 @@
 
 use crate::truth::*;
 use hotframe_live::{
-    Frame, Recorder, Recording, Scratch, Workload, firefox_stacks, has_program, live, program,
-    send, skipped, wait_for,
+    Frame, Recorder, Recording, Scratch, Workload, firefox_stacks, has_program, hold, is_held,
+    live, program, send, skipped,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// What goes wrong in another process does not show in this one: its stacks are whole.
@@ -120,33 +120,17 @@ fn held_by_a_debugger() {
     let (held, other) =
         (start(&interpreter, &["paths"], None), start(&interpreter, &["paths"], None));
     let (pid, other_pid) = (held.workload.pid(), other.workload.pid());
-    let is_held = || {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its state");
-        status.contains("(tracing stop)")
-    };
-    let hold = |seconds: &str| {
-        let debugger = Command::new("gdb")
-            .args(["-q", "-nx", "-batch", "-iex", "set auto-solib-add off"])
-            .args(["-iex", "set debuginfod enabled off", "-p", &pid.to_string()])
-            .args(["-ex", &format!("shell sleep {seconds}"), "-ex", "detach"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("gdb starts");
-        wait_for("gdb to hold it", || is_held().then_some(()));
-        debugger
-    };
     let scratch = Scratch::new();
     let profile = scratch.path("profile.firefox.json");
     let output = profile.to_string_lossy().into_owned();
-    let mut first = hold("2");
+    let mut first = hold(pid, 2);
     let (a, b) = (pid.to_string(), other_pid.to_string());
     let mut recorder = Recorder::start(["-F", "199", "-p", &a, "-p", &b, "-d", "9", "-o", &output]);
     recorder.wait_until_sampling();
-    assert!(is_held(), "it is held while it is first looked at");
+    assert!(is_held(pid), "it is held while it is first looked at");
     first.wait().expect("gdb ends");
     std::thread::sleep(Duration::from_secs(2));
-    hold("2").wait().expect("gdb ends");
+    hold(pid, 2).wait().expect("gdb ends");
     let recording = recorder.finish();
     assert_eq!(recording.code(), 0, "{}", recording.stderr);
     recording.assert_books();

@@ -2,13 +2,12 @@
 
 use crate::jvm::*;
 use hotframe_live::{
-    Folded, Recorder, Recording, Scratch, Stack, has_program, live, program, record, run, send,
-    skipped, wait_for,
+    Folded, Recorder, Recording, Scratch, Stack, has_program, hold, is_held, live, program, record,
+    run, send, skipped,
 };
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A JDK that is another one but for its libjvm, a copy without `.symtab`, in which `change` changes
@@ -387,36 +386,20 @@ fn held_by_a_debugger() {
     if !has_program("gdb") {
         return skipped("needs gdb");
     }
-    let state = |jvm: &Jvm| {
-        let status = fs::read_to_string(format!("/proc/{}/status", jvm.pid())).expect("its state");
-        status.contains("(tracing stop)")
-    };
     for home in homes() {
         let other = Jvm::start(&home, &scratch, &["Truth", "osr"]);
         let sections = ["Truth", "inline", "lambdas", "megamorphic", "exceptions"];
         let held = Jvm::start(&home, &scratch, &sections);
         let truth = Truth::parse(&held.said);
         // Once over the start of the recording, once in its middle.
-        let hold = |seconds: &str| {
-            let debugger = Command::new("gdb")
-                .args(["-q", "-nx", "-batch", "-iex", "set auto-solib-add off"])
-                .args(["-iex", "set debuginfod enabled off", "-p", &held.pid().to_string()])
-                .args(["-ex", &format!("shell sleep {seconds}"), "-ex", "detach"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("gdb starts");
-            wait_for("gdb to hold it", || state(&held).then_some(()));
-            debugger
-        };
-        let mut first = hold("2");
+        let mut first = hold(held.pid(), 2);
         let (a, b) = (held.pid().to_string(), other.pid().to_string());
         let mut recorder = Recorder::start(["-p", &a, "-p", &b, "-d", "9"]);
         recorder.wait_until_sampling();
-        assert!(state(&held), "it is held while it is first looked at");
+        assert!(is_held(held.pid()), "it is held while it is first looked at");
         first.wait().expect("gdb ends");
         std::thread::sleep(Duration::from_secs(2));
-        hold("2").wait().expect("gdb ends");
+        hold(held.pid(), 2).wait().expect("gdb ends");
         let recording = recorder.finish();
         assert_eq!(recording.code(), 0, "{}", recording.stderr);
         recording.assert_books();
