@@ -327,9 +327,10 @@ static __always_inline __u64 hf_first_page(__u64 from)
  * 0: there was no room. A frame may have pages amid it that nobody has touched. */
 static __always_inline int hf_send_pages(__u64 seq, __u64 from, __u64 end, const __u32 pages)
 {
+	__u32 holes = 0, read = 0, i;
 	struct hf_stack *stack;
-	__u32 holes = 0, n_bytes = 0, i;
 	__u8 *bytes;
+	__u64 failed;
 
 	stack = bpf_ringbuf_reserve(&hf_ring, sizeof(*stack) + pages * HF_STACK_PAGE_BYTES, 0);
 	if (!stack)
@@ -343,14 +344,22 @@ static __always_inline int hf_send_pages(__u64 seq, __u64 from, __u64 end, const
 	for (i = 0; i < HF_STACK_MAX_PAGES; i++) {
 		if (i >= pages || from + i * HF_STACK_PAGE_BYTES >= end)
 			break;
-		if (bpf_probe_read_user(bytes + i * HF_STACK_PAGE_BYTES, HF_STACK_PAGE_BYTES,
-					(const void *)(from + i * HF_STACK_PAGE_BYTES)))
-			holes |= 1U << i;
-		else
-			n_bytes = (i + 1) * HF_STACK_PAGE_BYTES;
+		/* No branch, of which the verifier would follow both ways, each with the next
+		 * page's: failures are negative. */
+		failed = bpf_probe_read_user(bytes + i * HF_STACK_PAGE_BYTES, HF_STACK_PAGE_BYTES,
+					     (const void *)(from + i * HF_STACK_PAGE_BYTES));
+		failed >>= 63;
+		hf_barrier(failed);
+		holes |= failed << i;
+		read |= (1 - failed) << i;
 	}
-	stack->holes = holes;
-	stack->n_bytes = n_bytes;
+	/* With those below the last that was read. */
+	read |= read >> 1;
+	read |= read >> 2;
+	read |= read >> 4;
+	read |= read >> 8;
+	stack->holes = holes & read;
+	stack->n_bytes = __builtin_popcount(read) * HF_STACK_PAGE_BYTES;
 	bpf_ringbuf_submit(stack, BPF_RB_NO_WAKEUP);
 	return 1;
 }
@@ -393,13 +402,17 @@ static __always_inline __u64 hf_own_stack(const struct hf_walk *w)
 
 /* Sends the stack from sp up, and the end of the thread's own; returns its number, 0 if it
  * was not sent. */
-static __noinline __u64 hf_send_stack(struct hf_walk *w, struct hf_counters *counters, __u64 sp)
+__noinline __u64 hf_send_stack(struct hf_walk *w, __u64 sp)
 {
-	__u64 now = w->sample.time_ns, own = hf_own_stack(w), outer = 0, top, want, seq;
-	__u64 waiting, ring;
-	__u64 from = hf_first_page(sp & ~((__u64)HF_STACK_PAGE_BYTES - 1));
+	struct hf_counters *counters = hf_my_counters();
+	__u64 now, own, from, outer = 0, top, want, seq, waiting, ring;
 	int sent;
 
+	if (!w || !counters)
+		return 0;
+	now = w->sample.time_ns;
+	from = hf_first_page(sp & ~((__u64)HF_STACK_PAGE_BYTES - 1));
+	own = hf_own_stack(w);
 	top = own;
 	if (own <= sp || own - sp > HF_STACK_MAX_BYTES)
 		top = hf_goroutine_top(w, sp);
@@ -455,7 +468,7 @@ static __always_inline int hf_send_slice(struct hf_walk *w, struct hf_counters *
 {
 	struct hf_slice *slice;
 	__u64 sp = audit ? w->audit_regs[HF_REG_SP(w)] : w->sp;
-	__u64 seq = hf_send_stack(w, counters, sp);
+	__u64 seq = hf_send_stack(w, sp);
 	int i;
 
 	if (seq && !audit)

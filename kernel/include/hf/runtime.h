@@ -45,7 +45,9 @@ enum hf_step_result {
 	HF_STEP_ENDED = 3,
 };
 
-/* A step's functions: global in BPF, where only they are verified on their own. */
+/* A step's functions: global in BPF, where only they are verified on their own. Eight may have
+ * called each other, the program and its loop's callback included: more is refused with E2BIG
+ * (MAX_CALL_FRAMES in the kernel's include/linux/bpf_verifier.h). */
 #if defined(__BPF__)
 #define HF_STEP_FN __noinline
 #else

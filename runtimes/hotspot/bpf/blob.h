@@ -11,6 +11,41 @@
 /* Hops through the segment map. A byte leads back 254 segments of 128 bytes at
  * most: 48 hops are 1.5 MB, several times the largest method. */
 #define HF_HOTSPOT_MAX_HOPS 48
+/* So many by one call of a function: the verifier goes through that once. */
+#define HF_HOTSPOT_HOPS 8
+_Static_assert(HF_HOTSPOT_MAX_HOPS % HF_HOTSPOT_HOPS == 0, "whole calls");
+
+/* Goes on to hop, for HF_HOTSPOT_HOPS at most, from s->segment on. 0: it ended. */
+HF_STEP_FN int hf_hotspot_hop(struct hf_walk *w, __u64 segmap)
+{
+	struct hf_hotspot_scratch *s;
+	__u32 i, at;
+	__u8 hop;
+
+	if (!w)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	for (i = 0; i < HF_HOTSPOT_HOPS; i++) {
+		if (s->segment - s->segmap_from >= sizeof(s->code)) {
+			s->segmap_from = s->segment < sizeof(s->code) - 1
+					     ? 0
+					     : s->segment - (sizeof(s->code) - 1);
+			if (hf_read_lasting(w, s->code, sizeof(s->code), segmap + s->segmap_from))
+				return 0;
+		}
+		at = (__u32)(s->segment - s->segmap_from) & (sizeof(s->code) - 1);
+		hf_barrier(at);
+		hop = s->code[at & (sizeof(s->code) - 1)];
+		if (hop == 0) {
+			s->is_found = 1;
+			return 0;
+		}
+		if (hop == 0xff || hop > s->segment)
+			return 0;
+		s->segment -= hop;
+	}
+	return 1;
+}
 
 /* Finds the block of a pc through the segment map: its address into
  * scratch->blob. 0 if there is one. */
@@ -19,8 +54,7 @@ HF_STEP_FN int hf_hotspot_find_block(struct hf_walk *w, __u64 pc)
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
 	__u64 low, segmap;
-	__u32 shift, i, at;
-	__u8 hop;
+	__u32 shift, i;
 
 	if (!w)
 		return 1;
@@ -44,25 +78,9 @@ HF_STEP_FN int hf_hotspot_find_block(struct hf_walk *w, __u64 pc)
 	/* One read for a method of up to 8 KB: each costs more than what it copies. The
 	 * map begins with a page, so that the first bytes are there when any is. */
 	s->segmap_from = s->segment + 1;
-	for (i = 0; i < HF_HOTSPOT_MAX_HOPS; i++) {
-		if (s->segment - s->segmap_from >= sizeof(s->code)) {
-			s->segmap_from = s->segment < sizeof(s->code) - 1
-					     ? 0
-					     : s->segment - (sizeof(s->code) - 1);
-			if (hf_read_lasting(w, s->code, sizeof(s->code), segmap + s->segmap_from))
-				break;
-		}
-		at = (__u32)(s->segment - s->segmap_from) & (sizeof(s->code) - 1);
-		hf_barrier(at);
-		hop = s->code[at & (sizeof(s->code) - 1)];
-		if (hop == 0) {
-			s->is_found = 1;
+	for (i = 0; i < HF_HOTSPOT_MAX_HOPS; i += HF_HOTSPOT_HOPS)
+		if (!hf_hotspot_hop(w, segmap))
 			break;
-		}
-		if (hop == 0xff || hop > s->segment)
-			break;
-		s->segment -= hop;
-	}
 	s->blob = low + (s->segment << shift);
 	return !s->is_found;
 }

@@ -60,8 +60,16 @@ static __always_inline int hf_hotspot_is_jump(const __u8 *b)
  *                                        of a class whose initialiser may run
  * (generate_stack_overflow_check in assembler.cpp, clinit_barrier in macroAssembler_x86.cpp
  * @ jdk-17+35; the same @ jdk-25+36.) */
-static __always_inline __u32 hf_hotspot_lead_bytes(const __u8 *b)
+HF_STEP_FN __u32 hf_hotspot_lead_bytes(struct hf_walk *w, __u32 at)
 {
+	struct hf_hotspot_scratch *s;
+	const __u8 *b;
+
+	hf_barrier(at);
+	if (!w || at >= sizeof(s->code) - 12)
+		return 0;
+	s = HF_HOTSPOT_SCRATCH(w);
+	b = s->code + at;
 	if (b[0] == 0x89 && b[1] == 0x84 && b[2] == 0x24)
 		return 7;
 	if (b[0] == 0x49 && b[1] == 0xba)
@@ -91,8 +99,8 @@ static __always_inline int hf_hotspot_hands_on(const __u8 *b)
 HF_STEP_FN int hf_hotspot_prologue(struct hf_walk *w)
 {
 	struct hf_hotspot_scratch *s;
-	__u32 at, i, from, lead, push, sub, done;
-	volatile __u32 *push_at, *sub_at;
+	__u32 at, i, from, push, sub, done;
+	volatile __u32 *push_at, *sub_at, *lead;
 	__u8 *b;
 
 	if (!w)
@@ -107,22 +115,17 @@ HF_STEP_FN int hf_hotspot_prologue(struct hf_walk *w)
 	/* In memory, of whose numbers the verifier knows nothing. */
 	push_at = &s->base;
 	sub_at = &s->n;
-	*push_at = 0;
-	for (i = 0; i < HF_HOTSPOT_MAX_LEAD; i++) {
-		lead = *push_at;
-		hf_barrier(lead);
-		if (lead >= sizeof(s->code) - 12)
-			break;
-		*push_at = lead + hf_hotspot_lead_bytes(s->code + lead);
-	}
-	lead = *push_at;
-	if (lead >= sizeof(s->code) - 12)
-		lead = 0;
+	lead = &s->apart;
+	*lead = 0;
+	for (i = 0; i < HF_HOTSPOT_MAX_LEAD; i++)
+		*lead += hf_hotspot_lead_bytes(w, *lead);
+	if (*lead >= sizeof(s->code) - 12)
+		*lead = 0;
 	/* From the last to the first, so that the first one is kept. */
 	*push_at = ~0U;
 	*sub_at = ~0U;
 	for (i = HF_HOTSPOT_PROLOGUE_BYTES; i-- > 0;) {
-		from = lead + i;
+		from = *lead + i;
 		hf_barrier(from);
 		if (from >= sizeof(s->code) - 4)
 			continue;

@@ -49,6 +49,7 @@ struct hf_hotspot_scratch {
 	/* Of instructions: instructions.h. */
 	__s32 up, sum, most;
 	__u32 kind, apart;
+	__u32 op, map, rex, is_short, bytes;
 	__u64 code_from; /* what code[] was read from */
 };
 _Static_assert(sizeof(struct hf_hotspot_scratch) <= HF_SCRATCH_BYTES, "it fits the scratch");

@@ -103,7 +103,7 @@ HF_STEP_FN __u64 hf_hotspot_entered(struct hf_walk *w, __u64 cfa)
 	s = HF_HOTSPOT_SCRATCH(w);
 	s->cfa = cfa + HF_HOTSPOT_ENTRY_BYTES + 8;
 	for (i = 0; i < HF_HOTSPOT_MAX_ENTRY_WORDS; i++) {
-		if (hf_stack_u64(w, s->cfa, &s->value))
+		if (hf_hotspot_stack(w, s->cfa))
 			return HF_HOTSPOT_NOWHERE;
 		if (hf_hotspot_is_code(proc, s->value))
 			return s->cfa;
