@@ -755,6 +755,20 @@ impl Session {
         }
     }
 
+    /// Gets ready for processes that are going to be sampled, as many as there is time for: what runs in
+    /// them is known, and runtimes are attached to, before their first sample. A walk that has to wait for
+    /// that is finished late, when a class that ran may be gone.
+    pub fn expect(&mut self, pids: &[u32], now_ns: u64, until: Instant) {
+        for &pid in pids {
+            if Instant::now() >= until {
+                break;
+            }
+            self.processes.refresh(pid, now_ns, &mut self.files);
+            self.publish(pid, now_ns);
+        }
+        self.load_ahead(until);
+    }
+
     /// Publishes a process's mappings if they changed. False if there is nothing to publish or no
     /// room.
     fn publish(&mut self, pid: u32, now_ns: u64) -> bool {

@@ -101,7 +101,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     config.settings.audits = options.audit;
     let priority = Priority::raise();
     let started = start(&config, options, &cgroups, &mut target);
-    let (kernel, memory, ring, targets) = match started {
+    let Started { kernel, memory, ring, targets, expected } = match started {
         Ok(parts) => parts,
         Err(cause) => {
             if let Some(target) = &mut target {
@@ -141,6 +141,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         exit_code: None,
         is_interrupted: false,
     };
+    recorder.sampler.expect(&expected);
     let start_ns = now_ns();
     let start_unix_ns = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -238,7 +239,15 @@ fn abort_at_a_second_signal(signals: Arc<SignalFd>, command: Option<Arc<Handle>>
     }
 }
 
-type Started = (Kernel, Memory, Ring, BTreeSet<u32>);
+struct Started {
+    kernel: Kernel,
+    memory: Memory,
+    ring: Ring,
+    /// The recording ends with the last of them.
+    targets: BTreeSet<u32>,
+    /// Processes that run already and are going to be sampled.
+    expected: Vec<u32>,
+}
 
 fn start(
     config: &Config,
@@ -255,14 +264,15 @@ fn start(
         kernel.add_pid(target.pid)?;
         targets.insert(target.pid);
     }
+    let mut expected = Vec::new();
     if !options.sampled.pid.is_empty() {
-        filter::add_with_descendants(&kernel, &options.sampled.pid)?;
+        expected.extend(filter::add_with_descendants(&kernel, &options.sampled.pid)?);
         // A command tells how long others are looked at: `-p SERVER -- LOAD`, `-p SERVER -- sleep 10`.
         if target.is_none() {
             targets.extend(&options.sampled.pid);
         }
     }
-    Ok((kernel, memory, ring, targets))
+    Ok(Started { kernel, memory, ring, targets, expected })
 }
 
 /// What to do about a failure to start.

@@ -10,7 +10,7 @@ use hotframe_core::processes::goes_on;
 use hotframe_core::session::Session;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two passes when nothing wakes the reader: side-band records and slices do.
 pub const PASS: Duration = Duration::from_millis(100);
@@ -19,6 +19,8 @@ pub const PASS: Duration = Duration::from_millis(100);
 const IDLE_PASS: Duration = Duration::from_millis(500);
 /// The next pass after mappings changed.
 const SETTLING: Duration = Duration::from_millis(2);
+/// What sampling waits for at most while [`Sampler::expect`] attaches to what it will meet.
+const EXPECTING: Duration = Duration::from_millis(200);
 /// A pass that takes longer is worth a line for whoever looks: meanwhile the ring fills.
 const LONG_PASS_NS: u64 = 50_000_000;
 
@@ -34,6 +36,12 @@ pub struct Sampler {
 impl Sampler {
     pub fn new(kernel: Kernel, ring: Ring, session: Session) -> Sampler {
         Sampler { kernel, ring, session, is_idle: false }
+    }
+
+    /// Before sampling begins: gets ready for processes that are to be sampled.
+    pub fn expect(&mut self, pids: &[u32]) {
+        self.session.expect(pids, now_ns(), Instant::now() + EXPECTING);
+        enable_runtimes(&mut self.kernel, &mut self.session);
     }
 
     /// Time to the next pass, if nothing calls for it before.

@@ -210,20 +210,23 @@ impl Recorder {
         limit_bytes: u64,
         naming: Naming,
     ) -> Result<Recorder, hotframe_bpf::Error> {
-        let (mut kernel, memory, ring) = Kernel::load(config)?;
+        let (kernel, memory, ring) = Kernel::load(config)?;
         for cgroup in cgroups {
             kernel.add_cgroup(cgroup.inode)?;
         }
-        if !pids.is_empty() {
-            filter::add_with_descendants(&kernel, pids)?;
-        }
-        kernel.start(now_ns())?;
+        let expected = match pids {
+            [] => Vec::new(),
+            _ => filter::add_with_descendants(&kernel, pids)?.into_iter().collect(),
+        };
         let mut session = Session::new(Tables::new(Box::new(memory)), None);
         let budget = Budget::new(limit_bytes);
         session.recording = Recording::new(&budget);
         session.runtimes = Runtimes::new(&hotframe_registry::RUNTIMES).naming(naming);
+        let mut sampler = Sampler::new(kernel, ring, session);
+        sampler.expect(&expected);
+        sampler.kernel.start(now_ns())?;
         Ok(Recorder {
-            sampler: Sampler::new(kernel, ring, session),
+            sampler,
             limit_bytes,
             budget,
             is_reset: false,

@@ -54,6 +54,32 @@ fn started_by_record() {
     }
 }
 
+/// One that is asked for by its pid is attached to before sampling begins: no walk waits for the steps of
+/// its frames, to be finished when a class that ran may be gone.
+#[test]
+fn attached_to_before_the_first_sample() {
+    live!(beside);
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    for home in homes() {
+        let jvm = Jvm::start(&home, &scratch, &["-Xint", "Truth", "inline", "lambdas"]);
+        let pid = jvm.child.id().to_string();
+        let recorder = Recorder::with(["-p", &pid, "-d", "1", "-F", "499"], |command| {
+            command.env("HOTFRAME_LOG", "hotframe_core=trace");
+        });
+        let recording = recorder.finish();
+        let stats = recording.stats();
+        let (what, emitted) = (home.display(), stats.count("samples_emitted"));
+        assert!(emitted >= 100, "{what}: {emitted} samples");
+        let late = |missing: &str| recording.stderr.matches(missing).count();
+        assert!(late("a slice") > 0, "{what}: not even its address space was met by a sample");
+        let waited = late("missing=\"step\"");
+        assert_eq!(waited, 0, "{what}: so many of {emitted} walks had to wait");
+    }
+}
+
 /// JVMs that live for a tenth of a second, one after the other: each is attached to while it starts, and
 /// named before it ends.
 #[test]
