@@ -341,8 +341,8 @@ HF_STEP_FN int hf_hotspot_follow(struct hf_walk *w, __u32 max_apart)
  * (hf_hotspot_epilogue). (emit_typecheck_helper in c1_LIRAssembler_x86.cpp, SaveLiveRegisters in
  * gc/shared/barrierSetAssembler_x86.cpp @ jdk-25+36; pow_exp_core_encoding, trigfunc,
  * fp_runtime_fallback in macroAssembler_x86.cpp @ jdk8u.) */
-static __always_inline __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read,
-					       __u32 max_apart)
+static __always_inline __u32 hf_hotspot_follow_from(struct hf_walk *w, __u64 pc, __u32 is_read,
+						    __u32 max_apart)
 {
 	struct hf_hotspot_scratch *s = HF_HOTSPOT_SCRATCH(w);
 	__u32 i;
@@ -359,6 +359,12 @@ static __always_inline __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u3
 	return s->most;
 }
 
+/* The same, out of the way of who rarely asks. */
+HF_STEP_FN __u32 hf_hotspot_pushed(struct hf_walk *w, __u64 pc, __u32 is_read, __u32 max_apart)
+{
+	return w ? hf_hotspot_follow_from(w, pc, is_read, max_apart) : 0;
+}
+
 /* Code without a frame: what it has pushed is all there is below the return address, to which it
  * returns. 0 with the caller in scratch. */
 HF_STEP_FN int hf_hotspot_returns(struct hf_walk *w)
@@ -372,7 +378,7 @@ HF_STEP_FN int hf_hotspot_returns(struct hf_walk *w)
 	if (!proc)
 		return 1;
 	s = HF_HOTSPOT_SCRATCH(w);
-	hf_hotspot_pushed(w, w->pc, 0, HF_HOTSPOT_MAX_APART_X87);
+	hf_hotspot_follow_from(w, w->pc, 0, HF_HOTSPOT_MAX_APART_X87);
 	if (s->kind != HF_HOTSPOT_RETURNS || s->sum < 0)
 		return 1;
 	s->cfa = w->sp + s->sum + 8;
@@ -398,7 +404,7 @@ HF_STEP_FN __u32 hf_hotspot_entry_bytes(struct hf_walk *w)
 	s = HF_HOTSPOT_SCRATCH(w);
 	s->blob = proc->interpreter_start;
 	s->size_bytes = proc->interpreter_end - proc->interpreter_start;
-	hf_hotspot_pushed(w, w->pc, 0, HF_HOTSPOT_MAX_APART_X87);
+	hf_hotspot_follow_from(w, w->pc, 0, HF_HOTSPOT_MAX_APART_X87);
 	return s->kind == HF_HOTSPOT_SETS_SP && s->sum >= 8 ? (__u32)s->sum - 8 : ~0U;
 }
 
