@@ -47,7 +47,7 @@ struct hf_hotspot_scratch {
 	__u32 base, n; /* of a search */
 	__u32 is_found;
 	/* Of instructions: instructions.h. */
-	__s32 up, sum, most;
+	__s32 up, sum, most, r13_at;
 	__u32 kind, apart;
 	__u32 op, map, rex, is_short, bytes;
 	__u64 code_from; /* what code[] was read from */

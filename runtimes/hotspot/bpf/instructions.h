@@ -210,6 +210,8 @@ HF_STEP_FN int hf_hotspot_effect(struct hf_walk *w, __u32 m)
 		/* pop rsp; pop rbp, of an epilogue */
 		if (!(rex & 1) && (op == 0x5c || op == 0x5d))
 			s->kind = HF_HOTSPOT_UNKNOWN;
+		else if (op == 0x5d)
+			s->r13_at = s->sum;
 		s->up = 8;
 	} else if (op == 0x68 || op == 0x6a || op == 0x9c || (op == 0xff && reg == 6)) {
 		s->up = -8;
@@ -227,6 +229,9 @@ HF_STEP_FN int hf_hotspot_effect(struct hf_walk *w, __u32 m)
 				  (op == 0x8b && m == 0xe5 && rex == 0x49)
 			      ? HF_HOTSPOT_SETS_SP
 			      : HF_HOTSPOT_UNKNOWN;
+	} else if (op == 0x8b && rex == 0x4c && m == 0x6c && s->kind == HF_HOTSPOT_AT_SP) {
+		/* mov r13, [rsp + d] */
+		s->r13_at = s->sum + (__s8)hf_hotspot_byte(s, s->n + s->bytes - 1);
 	} else if (op == 0xff && (reg == 4 || reg == 5)) {
 		s->kind = HF_HOTSPOT_UNKNOWN;
 	} else if (op == 0xe9 || op == 0xeb) {
@@ -243,7 +248,8 @@ HF_STEP_FN int hf_hotspot_effect(struct hf_walk *w, __u32 m)
 }
 
 /* The instruction at s->code + s->n: its length; into s->kind what it is and into s->up by how much
- * it moves the stack pointer up. In parts, so that what the verifier has seen of one does not
+ * it moves the stack pointer up. Where it takes r13 from the stack, into s->r13_at how far above
+ * the stack pointer of the pc that is. In parts, so that what the verifier has seen of one does not
  * multiply what it sees of the next. */
 static __always_inline __u32 hf_hotspot_instruction(struct hf_walk *w)
 {
@@ -351,6 +357,7 @@ static __always_inline __u32 hf_hotspot_follow_from(struct hf_walk *w, __u64 pc,
 	s->sum = 0;
 	s->most = 0;
 	s->apart = 0;
+	s->r13_at = -1;
 	s->n = is_read ? 8 : sizeof(s->code);
 	s->code_from = is_read ? pc - 8 : pc - sizeof(s->code);
 	for (i = 0; i < HF_HOTSPOT_MAX_FOLLOWED; i += HF_HOTSPOT_STRETCH)

@@ -179,11 +179,14 @@ HF_STEP_FN int hf_hotspot_no_frame(struct hf_walk *w, __u32 n)
  * method of the C library's kind. */
 #define HF_HOTSPOT_MAX_ADAPTED_BYTES 64
 
-/* A method entry that builds no frame and calls a stub, which is the leaf (those of Math): 0 with
- * the caller in scratch. The entry needs r13 when the stub returns, so that none of them changes
- * it. What method it is, was in a register. (generate_math_entry in
- * cpu/x86/templateInterpreterGenerator_x86_64.cpp @ jdk-17+35.) */
-HF_STEP_FN int hf_hotspot_calls_stub(struct hf_walk *w)
+/* A method entry that builds no frame and calls a stub or native code: 0 with the caller in
+ * scratch, 1 if it is none, 2 if it was not found. The entry needs r13, its caller's stack pointer,
+ * when what it called returns: no stub that is a leaf changes it; else the entry has kept it on the
+ * stack if it says from where it takes it. Where neither is so, an interpreted caller does not need
+ * it. What method it is, was in a register. (generate_math_entry, generate_Reference_get_entry in
+ * cpu/x86/templateInterpreterGenerator_x86_64.cpp @ jdk-17+35; templateInterpreter_x86_64.cpp,
+ * fp_runtime_fallback in macroAssembler_x86.cpp @ jdk8u.) */
+HF_STEP_FN int hf_hotspot_entry_calls(struct hf_walk *w)
 {
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
@@ -193,19 +196,26 @@ HF_STEP_FN int hf_hotspot_calls_stub(struct hf_walk *w)
 	if (!w)
 		return 1;
 	proc = hf_hotspot_table(w);
-	if (!proc || !w->called_leaf || !hf_hotspot_is_behind_stub(w))
+	if (!proc)
 		return 1;
 	s = HF_HOTSPOT_SCRATCH(w);
 	pushed = hf_hotspot_entry_bytes(w);
 	if (pushed == ~0U)
 		return 1;
 	sp = w->sp + pushed;
-	s->cfa = w->regs[HF_HOTSPOT_R13];
-	if ((s->cfa & 7) || s->cfa < sp + 8 || s->cfa - sp > HF_HOTSPOT_MAX_ADAPTED_BYTES ||
-	    hf_hotspot_stack(w, sp))
-		return 1;
+	if (hf_hotspot_stack(w, sp))
+		return 2;
 	s->ra = s->value;
-	return !hf_hotspot_is_code(proc, s->ra);
+	s->cfa = sp + 8;
+	if (w->called_leaf && hf_hotspot_is_behind_stub(w))
+		s->cfa = w->regs[HF_HOTSPOT_R13];
+	else if (s->r13_at >= 0 && !hf_hotspot_stack(w, w->sp + s->r13_at))
+		s->cfa = s->value;
+	else if (!hf_hotspot_is_interpreter(proc, s->ra))
+		return 2;
+	if ((s->cfa & 7) || s->cfa < sp + 8 || s->cfa - sp > HF_HOTSPOT_MAX_ADAPTED_BYTES)
+		return 2;
+	return hf_hotspot_is_code(proc, s->ra) ? 0 : 2;
 }
 
 /* Where the interpreter hands an exception on to the caller of a method whose frame is gone: the
@@ -237,8 +247,8 @@ HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 	__u64 sp, fp, slots, method, bcp, bcp_slot, cfa, ra;
 	const struct hf_hotspot_proc *proc;
 	struct hf_hotspot_scratch *s;
+	int is_leaf, found;
 	__u32 n, at;
-	int is_leaf;
 
 	if (!w)
 		return HF_STEP_ENDED;
@@ -255,9 +265,13 @@ HF_STEP_FN int hf_hotspot_interpreted(struct hf_walk *w)
 		if (n < HF_HOTSPOT_MAX_RANGES && proc->ranges[n].kind == HF_HOTSPOT_HANDS_ON)
 			return hf_hotspot_handed_on(w, at < proc->ranges[n].at);
 		if (!is_leaf && n < HF_HOTSPOT_MAX_RANGES &&
-		    proc->ranges[n].kind == HF_HOTSPOT_ENTRY && !proc->ranges[n].at &&
-		    !hf_hotspot_calls_stub(w))
-			return hf_hotspot_move(w, s->cfa, s->ra, w->fp);
+		    proc->ranges[n].kind == HF_HOTSPOT_ENTRY && !proc->ranges[n].at) {
+			found = hf_hotspot_entry_calls(w);
+			if (!found)
+				return hf_hotspot_move(w, s->cfa, s->ra, w->fp);
+			if (found == 2)
+				return hf_hotspot_cut(w, HF_CUT_NO_UNWIND_INFO);
+		}
 		/* push rax, push rbp, mov rbp, rsp: five bytes */
 		if (is_leaf && n < HF_HOTSPOT_MAX_RANGES &&
 		    (proc->ranges[n].kind == HF_HOTSPOT_EXIT || !proc->ranges[n].at ||

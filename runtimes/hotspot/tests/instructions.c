@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What bpf/instructions.h makes of instructions, natively: reads 16 bytes of code for each, says how
- * long it is, what, and by how much it moves the stack pointer.
+ * long it is, what, by how much it moves the stack pointer, and from where it takes r13 (-1: it does not).
  */
 #include <stdio.h>
 #include "../../../kernel/native/walk.c"
@@ -17,8 +17,10 @@ int main(void)
 		memset(s->code, 0, sizeof(s->code));
 		memcpy(s->code, code, sizeof(code));
 		s->n = 0;
+		s->sum = 0;
+		s->r13_at = -1;
 		bytes = hf_hotspot_instruction(w);
-		if (printf("%u %u %d\n", bytes, s->kind, s->up) < 0)
+		if (printf("%u %u %d %d\n", bytes, s->kind, s->up, s->r13_at) < 0)
 			return 1;
 	}
 	return 0;

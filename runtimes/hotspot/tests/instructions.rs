@@ -19,8 +19,9 @@ const UNKNOWN: u32 = 5;
 /// Longest instruction of the architecture, and one byte.
 type Bytes = [u8; 16];
 
-/// What the kernel half says: length, kind, and by how many bytes it moves the stack pointer up.
-fn followed(all: &[Bytes]) -> Vec<(usize, u32, i32)> {
+/// What the kernel half says: length, kind, by how many bytes it moves the stack pointer up, and how far above
+/// it lies what it takes r13 from (-1: it does not).
+fn followed(all: &[Bytes]) -> Vec<(usize, u32, i32, i32)> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("instructions");
     let built = Command::new("cc")
@@ -42,7 +43,7 @@ fn followed(all: &[Bytes]) -> Vec<(usize, u32, i32)> {
     let said = |line: &str| {
         let mut numbers = line.split(' ').map(|number| number.parse::<i64>().unwrap());
         let mut next = || numbers.next().unwrap();
-        (next() as usize, next() as u32, next() as i32)
+        (next() as usize, next() as u32, next() as i32, next() as i32)
     };
     let said: Vec<_> = text.lines().map(said).collect();
     assert_eq!(said.len(), all.len());
@@ -81,10 +82,25 @@ fn moves(instruction: &Instruction) -> Option<i32> {
     }
 }
 
+/// From where on the stack r13 is taken, by `pop` or by a move with a displacement of a byte.
+fn takes_r13(instruction: &Instruction) -> i32 {
+    if instruction.op_count() == 0 || instruction.op0_register() != Register::R13 {
+        return -1;
+    }
+    let is_stack = instruction.memory_base() == Register::RSP
+        && instruction.memory_index() == Register::None
+        && instruction.memory_displ_size() == 1;
+    match instruction.code() {
+        Code::Pop_r64 => 0,
+        Code::Mov_r64_rm64 if is_stack => instruction.memory_displacement64() as i32,
+        _ => -1,
+    }
+}
+
 /// Compares, and returns how many are followed.
 fn compare(all: &[Bytes]) -> usize {
     let mut n_followed = 0;
-    for (bytes, (len, kind, up)) in all.iter().zip(followed(all)) {
+    for (bytes, (len, kind, up, r13_at)) in all.iter().zip(followed(all)) {
         if len == 0 || kind >= UNKNOWN {
             continue;
         }
@@ -96,6 +112,7 @@ fn compare(all: &[Bytes]) -> usize {
         n_followed += 1;
         let what = format!("{:02x?} {:?}", &bytes[..instruction.len()], instruction.code());
         assert_eq!(len, instruction.len(), "{what}");
+        assert_eq!(r13_at, takes_r13(&instruction), "{what}");
         match kind {
             JUMP => {
                 let by = instruction.near_branch_target().wrapping_sub(len as u64);
