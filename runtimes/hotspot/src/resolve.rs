@@ -544,7 +544,7 @@ impl Resolver {
             return None;
         }
         let place = match is_return {
-            true => Place::of(debug.called(&o, memory, offset)?, offset),
+            true => Place::of(debug.called(&o, memory, begin, offset)?, offset),
             false => debug.interrupted(&o, memory, begin, offset)?,
         };
         let delta = |offset: u32| u32::try_from(begin - blob).ok()?.checked_add(offset);
