@@ -27,11 +27,6 @@ const DEBUG_MAX_BYTES: u64 = 64 << 20;
 const HOPS_MAX: usize = 8;
 /// Code between two records that is followed; unrolled loops have some hundred bytes.
 const RUN_MAX_BYTES: usize = 4096;
-/// `nop [rax + rax + d]`, by whose operand a JVM finds the blob of a return address (`MacroAssembler::post_call_nop`
-/// @ jdk-25+36), and `vzeroupper`.
-const CALL_ENDS: [(&[u8], usize); 2] = [(&[0x0f, 0x1f, 0x84, 0x00], 8), (&[0xc5, 0xf8, 0x77], 3)];
-/// Both of them.
-const CALL_END_BYTES: usize = 11;
 
 /// What a record of debug information says of a pc.
 pub(crate) struct Place {
@@ -41,17 +36,6 @@ pub(crate) struct Place {
     pub is_outermost: bool,
     /// The offsets that the same is so for, if they are of no return addresses.
     pub offsets: Range<u32>,
-}
-
-/// How many bytes behind a call belong to it.
-fn call_end(code: &[u8]) -> u32 {
-    let mut at = 0;
-    for (begin, bytes) in CALL_ENDS {
-        if code.get(at..).is_some_and(|code| code.starts_with(begin)) {
-            at += bytes;
-        }
-    }
-    at as u32
 }
 
 impl Place {
@@ -121,25 +105,20 @@ impl Debug {
         .then_some(debug)
     }
 
-    /// The scope of a return address. Of a call that is no safepoint (an intrinsic's stub) there is a record
-    /// only where each instruction has one, and that one is behind what belongs to the call.
+    /// The scope of a return address. A call that is no safepoint (of an intrinsic's stub) has a record only if
+    /// all that is not one has (`of_all`, as with DebugNonSafepoints): the first one behind it, which is
+    /// where the scope ends that it has with what follows (`NonSafepointEmitter` in share/opto/output.cpp @
+    /// jdk-17+35).
     pub(crate) fn called(
         &self,
         o: &Offsets,
         memory: &Memory,
-        begin: u64,
+        of_all: bool,
         offset: u32,
     ) -> Option<u32> {
-        let scope_at = |offset| {
-            let index = self.first_from(o, memory, offset)?;
-            (self.pc(o, memory, index)? == offset).then(|| self.scope(o, memory, index))?
-        };
-        scope_at(offset).or_else(|| {
-            let at = begin.checked_add(offset.into())?;
-            let code = memory.bytes(at, CALL_END_BYTES as u64, CALL_END_BYTES)?;
-            let behind = offset.checked_add(call_end(&code))?;
-            (behind > offset).then(|| scope_at(behind))?
-        })
+        let index = self.first_from(o, memory, offset)?;
+        let is_its_own = of_all || self.pc(o, memory, index)? == offset;
+        is_its_own.then(|| self.scope(o, memory, index))?
     }
 
     /// The scope of an interrupted pc: that of the record that execution comes to.
@@ -301,23 +280,5 @@ impl Debug {
         let start = self.scopes.checked_add(u64::from(scope))?;
         let len = self.scopes_end.checked_sub(start)?.min(SCOPE_BYTES as u64);
         memory.bytes(start, len, SCOPE_BYTES)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What belongs to a call is skipped, and no more.
-    #[test]
-    fn ends_of_calls() {
-        let nop = [0x0f, 0x1f, 0x84, 0x00, 0x12, 0x34, 0x56, 0x78];
-        let vzeroupper = [0xc5, 0xf8, 0x77];
-        let ends = [&nop[..], &vzeroupper, &nop, &[0x90]].concat();
-        assert_eq!(call_end(&ends), 11);
-        assert_eq!(call_end(&ends[8..]), 3);
-        assert_eq!(call_end(&ends[11..]), 8);
-        assert_eq!(call_end(&[0x0f, 0x1f, 0x40, 0x00]), 0);
-        assert_eq!(call_end(&[]), 0);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! # Sources
 //! `JVMFlag` in runtime/flags/jvmFlag.hpp and its fields in runtime/vmStructs.cpp @ jdk-17+35 and jdk-25+36;
-//! before JDK 11 it is `Flag` (runtime/globals.hpp @ jdk8u), and has no flag that is asked for.
+//! before JDK 11 it is `Flag` (runtime/globals.hpp @ jdk8u).
 
 use hotframe_runtime::Memory;
 

@@ -296,12 +296,16 @@ impl Fields<'_> {
     }
 
     fn flags(&self) -> Option<Flags> {
-        Some(Flags {
-            first: self.fixed("JVMFlag.flags")?,
-            n: self.fixed("JVMFlag.numFlags")?,
-            bytes: self.bytes("JVMFlag").ok()?,
-            name: self.maybe(&["JVMFlag._name"])?,
-            address: self.maybe(&["JVMFlag._addr"])?,
+        // In 8 to 10 the type is Flag.
+        ["JVMFlag", "Flag"].into_iter().find_map(|of| {
+            let field = |name| format!("{of}.{name}");
+            Some(Flags {
+                first: self.fixed(&field("flags"))?,
+                n: self.fixed(&field("numFlags"))?,
+                bytes: self.bytes(of).ok()?,
+                name: self.maybe(&[&field("_name")])?,
+                address: self.maybe(&[&field("_addr")])?,
+            })
         })
     }
 

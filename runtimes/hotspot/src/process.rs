@@ -18,7 +18,6 @@
 //! interp_masm_x86.cpp); `PerfDataEntry` (share/runtime/perfMemory.hpp), all @ jdk-17+35.
 
 use crate::abi;
-use crate::flags::Flags;
 use crate::layout::{CodeBegin, Entry, Heaps, Offsets, SourceFile, SymbolLength};
 use crate::resolve::Resolver;
 use hotframe_abi as shared;
@@ -102,10 +101,15 @@ impl Jvm {
         jvm.look(process.memory)?;
         jvm.resolver.try_names(process.memory)?;
         // Last, since a VM that begins is tried again and again. It has its options before any code.
-        let is_on = |flags: Flags| flags.is_on("UseJVMCICompiler", process.memory, process.bias);
-        if jvm.offsets.flags.and_then(is_on) == Some(true) {
+        let is_on = |name| {
+            let flags = jvm.offsets.flags;
+            flags.and_then(|flags| flags.is_on(name, process.memory, process.bias)) == Some(true)
+        };
+        let (has_jvmci, debugs_all) = (is_on("UseJVMCICompiler"), is_on("DebugNonSafepoints"));
+        if has_jvmci {
             jvm.table.flags |= abi::HF_HOTSPOT_JVMCI;
         }
+        jvm.resolver.debugs_all = debugs_all;
         Ok(jvm)
     }
 

@@ -62,6 +62,8 @@ pub(crate) struct Resolver {
     pub epoch_addr: u64,
     /// Classes were redefined.
     pub redefines: bool,
+    /// Compiled code has debug information not only of safepoints.
+    pub debugs_all: bool,
     /// The archive of classes; empty: none.
     pub archive: Range<u64>,
     /// By `Klass*`: which class it was, and in which epoch it was met.
@@ -132,6 +134,7 @@ impl Resolver {
             naming: Naming::default(),
             epoch_addr: 0,
             redefines: false,
+            debugs_all: false,
             archive: 0..0,
             seen: HashMap::new(),
             n_forgotten: 0,
@@ -544,7 +547,7 @@ impl Resolver {
             return None;
         }
         let place = match is_return {
-            true => Place::of(debug.called(&o, memory, begin, offset)?, offset),
+            true => Place::of(debug.called(&o, memory, self.debugs_all, offset)?, offset),
             false => debug.interrupted(&o, memory, begin, offset)?,
         };
         let delta = |offset: u32| u32::try_from(begin - blob).ok()?.checked_add(offset);

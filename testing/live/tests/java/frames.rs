@@ -1,7 +1,7 @@
 //! Frames that stand elsewhere than their size says, and callers that are not on the stack.
 
 use crate::jvm::*;
-use hotframe_live::{Scratch, firefox_stacks, live, skipped};
+use hotframe_live::{Scratch, Stack, firefox_stacks, live, skipped};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -447,6 +447,41 @@ fn deoptimised_callers() {
                 assert_eq!(callers, expected, "{} {mode:?}", home.display());
             }
             assert!(n > 0, "{} {mode:?}: no sample of it", home.display());
+        }
+    }
+}
+
+/// An intrinsic's stub is called where no safepoint is. With debug information of all instructions what is
+/// inlined above it is there; it is never another one's.
+#[test]
+fn inlined_above_an_intrinsic() {
+    live!(beside);
+    let scratch = Scratch::new();
+    if classes(&scratch).is_none() {
+        return;
+    }
+    let all = ["-XX:+UnlockDiagnosticVMOptions", "-XX:+DebugNonSafepoints"];
+    // In 8 a blob of many stubs has one name.
+    for home in homes().into_iter().filter(|home| home.join(LIBJVM[0]).is_file()) {
+        for (flags, least_percent) in [(&all[..], 80), (&[][..], 0)] {
+            let args = [flags, &["Truth", "intrinsics"]].concat();
+            let jvm = Jvm::start(&home, &scratch, &args);
+            // Until all is compiled.
+            std::thread::sleep(Duration::from_secs(3));
+            let recording = jvm.record_with(2, &["-F", "499"]);
+            let stub = |stack: &Stack| stack.has("StubRoutines::updateBytesCRC32");
+            let within = |method: &str| {
+                let method = format!("Truth$Intrinsics.{method}");
+                recording.folded.samples(|stack| stub(stack) && stack.has(&method))
+            };
+            let own = within("crc");
+            let others = ["copying", "hashing", "digest"].map(within);
+            let stub = recording.folded.samples(stub);
+            let what = format!("{} {flags:?}", home.display());
+            println!("{what}: {own} of {stub} in the method that calls it, {others:?} in others");
+            assert!(stub >= 30, "{what}: {stub} samples:\n{}", recording.folded.summary());
+            assert_eq!(others, [0; 3], "{what}: of {stub}, in methods that do not call it");
+            assert!(own * 100 >= stub * least_percent, "{what}: {own} of {stub}");
         }
     }
 }
