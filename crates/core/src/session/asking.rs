@@ -1,5 +1,10 @@
-//! Questions of one process to its runtimes, and where the answers go: the frame store.
+//! Questions to runtimes about dynamic frames that were not met before, and where the answers go: the frame
+//! store.
+//!
+//! In: the store's questions. Out: frames, or why there are none; what there was no time for is
+//! asked first in the next pass. Questions of one process are asked together: what is read of it once serves all.
 
+use super::Session;
 use crate::profile::{FRAME_INLINED, Kind};
 use crate::recording::{Question, Recording};
 use crate::resolve::heuristic;
@@ -7,12 +12,63 @@ use crate::runtimes::Asker;
 use hotframe_abi as abi;
 use hotframe_frames::{FrameInfo, FunctionInfo};
 use hotframe_runtime::{Frame, Why};
+use std::time::Instant;
+
+/// Questions to runtimes that are under way: the rest waits in the store.
+const MAX_ASKED: usize = 4096;
+
+impl Session {
+    /// Asks runtimes for the names of dynamic frames that were not met before, until there are no
+    /// more or time is up: what is left is asked first the next time. Returns how many are left.
+    pub fn answer_questions(&mut self, until: Instant) -> usize {
+        let mut asked = std::mem::take(&mut self.recording.asked);
+        asked.extend(self.recording.take_questions(MAX_ASKED.saturating_sub(asked.len())));
+        let now_ns = self.now_ns;
+        // By process: what is read of it once serves all.
+        asked.sort_by_key(|question| question.incarnation.pid);
+        let mut rest = asked.as_slice();
+        while let Some(first) = rest.first() {
+            let incarnation = first.incarnation;
+            // A fork inherited its parent's regions; and the parent, which may have slept ever since
+            // and so not been met, can be read when its children are gone.
+            let parent = self.processes.parent(incarnation.pid);
+            for pid in [Some(incarnation.pid), parent].into_iter().flatten() {
+                if self.runtimes.serves(pid) {
+                    continue;
+                }
+                if self.processes.get(pid).is_some_and(|process| !process.is_complete) {
+                    self.processes.refresh(pid, now_ns, &mut self.files);
+                }
+                self.publish(pid, now_ns);
+            }
+            let n = rest.iter().take_while(|asked| asked.incarnation == incarnation).count();
+            let batch = rest.get(..n).unwrap_or_default();
+            let words: Vec<&[u64]> = batch.iter().map(|asked| &*asked.words).collect();
+            let recording = &mut self.recording;
+            let of = recording.store.incarnation(incarnation.into());
+            let done = self.runtimes.resolve(
+                incarnation,
+                &words,
+                self.processes.get(incarnation.pid),
+                &self.files,
+                until,
+                &mut Asking { recording, of, batch },
+            );
+            rest = rest.get(done..).unwrap_or_default();
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.recording.asked = rest.to_vec();
+        self.recording.store.n_pending()
+    }
+}
 
 /// Questions of one process, and where the answers go.
-pub(super) struct Asking<'a> {
-    pub(super) recording: &'a mut Recording,
-    pub(super) of: hotframe_frames::Incarnation,
-    pub(super) batch: &'a [Question],
+struct Asking<'a> {
+    recording: &'a mut Recording,
+    of: hotframe_frames::Incarnation,
+    batch: &'a [Question],
 }
 
 impl Asker for Asking<'_> {
