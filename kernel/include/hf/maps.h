@@ -71,4 +71,18 @@ struct {
 	__type(value, __u32);
 } hf_progs SEC(".maps");
 
+static __always_inline struct hf_cache *hf_my_cache(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&hf_caches, &zero);
+}
+
+static __always_inline struct hf_counters *hf_my_counters(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&hf_counters, &zero);
+}
+
 #endif /* HF_MAPS_H */
