@@ -20,9 +20,24 @@
 //! Units without any range; functions nested in a function that does not hold the address.
 //!
 //! # Bounds
-//! Abbreviations of a unit [`ABBREV_MAX_BYTES`], its line header [`LINE_HEADER_MAX_BYTES`], chains
-//! [`CHAIN_MAX`], references [`HOPS_MAX`], and the batch's deadline, looked at every few thousand
-//! steps.
+//! Abbreviations of a unit, its line header, chains ([`CHAIN_MAX`]), references from function to function, and the
+//! batch's deadline, looked at every few thousand steps.
+//!
+//! # Where
+//! Sections are loaded in `load.rs`, units read in `unit.rs`, functions named in `functions.rs`, lines found in
+//! `lines.rs`; here is the way through all of them.
+
+mod functions;
+mod lines;
+mod load;
+mod unit;
+
+pub(crate) use load::{load, load_package};
+
+use functions::{Foreign, Known, small};
+use lines::{PATH_MAX_BYTES, file_name, line_program};
+use load::load_split;
+use unit::{Extent, Unit, read_abbreviations, root, starts};
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -34,19 +49,10 @@ use gimli::{AttributeValue, Reader as _, UnitOffset, constants as dw};
 
 use crate::Error;
 use crate::bytes::Bytes;
-use crate::demangle::SYMBOL_MAX_BYTES;
 use crate::elf::Elf;
 use crate::reader::Reader;
 
-/// Chromium's largest abbreviation table has 20 KiB.
-const ABBREV_MAX_BYTES: usize = 256 << 10;
-/// A unit of 10,000 files with their MD5 needs 220 KiB.
-const LINE_HEADER_MAX_BYTES: u64 = 512 << 10;
 const CHAIN_MAX: usize = 256;
-const HOPS_MAX: usize = 16;
-const PATH_MAX_BYTES: usize = 4096;
-/// Units of other places that stay parsed while a unit is named.
-const FOREIGN_UNITS_MAX: usize = 16;
 
 type Dwarf = gimli::Dwarf<Reader>;
 type Result<T> = std::result::Result<T, Error>;
@@ -92,13 +98,6 @@ pub(crate) struct Debug<'a> {
     open_split: &'a mut OpenSplit<'a>,
 }
 
-struct Unit {
-    unit: gimli::Unit<Reader>,
-    rust: bool,
-    line_program: Option<gimli::DebugLineOffset<usize>>,
-    ranges: Vec<(u64, u64)>,
-}
-
 #[derive(Default)]
 struct Chain {
     nodes: Vec<Node>,
@@ -110,80 +109,6 @@ struct Node {
     call_file: u64,
     call_line: u32,
     call_column: u32,
-}
-
-/// Names of functions of one unit, by entry.
-type Known = HashMap<usize, Function>;
-
-/// Loads the DWARF sections of `elf` by `debug_section`.
-pub(crate) fn load(elf: &Elf, scratch: &Path, max_bytes: u64) -> Result<Dwarf> {
-    let mut id = 0;
-    let mut failed = None;
-    let dwarf = Dwarf::load(|section| {
-        id += 1;
-        if !needed(section) {
-            return Ok(Reader::new(Bytes::empty(), id));
-        }
-        match elf.debug_section(section.name(), scratch, max_bytes) {
-            Ok(bytes) => Ok(Reader::new(bytes, id)),
-            Err(error) => {
-                failed = Some(error);
-                Err(gimli::Error::Io)
-            }
-        }
-    });
-    dwarf.map_err(|error| failed.unwrap_or(Error::Dwarf(error)))
-}
-
-fn needed(section: gimli::SectionId) -> bool {
-    use gimli::SectionId as S;
-    matches!(
-        section,
-        S::DebugAbbrev
-            | S::DebugAddr
-            | S::DebugInfo
-            | S::DebugLine
-            | S::DebugLineStr
-            | S::DebugRanges
-            | S::DebugRngLists
-            | S::DebugStr
-            | S::DebugStrOffsets
-    )
-}
-
-/// Loads a package of split units (`.dwp`).
-pub(crate) fn load_package(
-    elf: &Elf,
-    scratch: &Path,
-    max_bytes: u64,
-) -> Result<gimli::DwarfPackage<Reader>> {
-    let empty = Reader::new(Bytes::empty(), 0);
-    let mut id = 64;
-    gimli::DwarfPackage::load(
-        |section| -> Result<Reader> {
-            id += 1;
-            let bytes = match section.dwo_name() {
-                Some(name) => elf.debug_section(name, scratch, max_bytes)?,
-                None => Bytes::empty(),
-            };
-            Ok(Reader::new(bytes, id))
-        },
-        empty,
-    )
-}
-
-fn load_split(elf: &Elf, scratch: &Path, max_bytes: u64, parent: &Dwarf) -> Result<Dwarf> {
-    let mut id = 128;
-    let mut dwarf = Dwarf::load(|section| -> Result<Reader> {
-        id += 1;
-        let bytes = match section.dwo_name() {
-            Some(name) => elf.debug_section(name, scratch, max_bytes)?,
-            None => Bytes::empty(),
-        };
-        Ok(Reader::new(bytes, id))
-    })?;
-    dwarf.make_dwo(parent);
-    Ok(dwarf)
 }
 
 impl<'a> Debug<'a> {
@@ -471,402 +396,6 @@ impl<'a> Debug<'a> {
         }
         Ok(())
     }
-
-    /// Runs the line program and notes the row that holds each address.
-    fn lines(&mut self, unit: &Unit, at: &[u64], positions: &mut [Position]) -> Result<()> {
-        let Some(program) = unit.unit.line_program.clone() else {
-            return Ok(());
-        };
-        let mut hits: HashMap<usize, (u64, u32, u32)> = HashMap::new();
-        let mut rows = program.rows();
-        let mut before: Option<(u64, u64, u32, u32)> = None;
-        let mut dead = false;
-        while let Some((_, row)) = rows.next_row()? {
-            self.tick()?;
-            let address = row.address();
-            if before.is_none() {
-                // Code that the linker dropped keeps its lines, at address 0 or at the top.
-                dead = address == 0;
-            }
-            if let Some((begin, file, line, column)) = before
-                && !dead
-                && begin < address
-            {
-                let first = at.partition_point(|&a| a < begin);
-                for (index, _) in
-                    at.iter().enumerate().skip(first).take_while(|(_, a)| **a < address)
-                {
-                    hits.entry(index).or_insert((file, line, column));
-                }
-            }
-            before = if row.end_sequence() {
-                None
-            } else {
-                let line = row.line().map_or(0, |l| u32::try_from(l.get()).unwrap_or(0));
-                let column = match row.column() {
-                    gimli::ColumnType::LeftEdge => 0,
-                    gimli::ColumnType::Column(c) => u32::try_from(c.get()).unwrap_or(0),
-                };
-                Some((address, row.file_index(), line, column))
-            };
-        }
-        let mut files: HashMap<u64, Option<Rc<str>>> = HashMap::new();
-        for (index, (file, line, column)) in hits {
-            let file =
-                files.entry(file).or_insert_with(|| file_name(&self.dwarf, unit, file)).clone();
-            if let Some(position) = positions.get_mut(index) {
-                *position = Position { file, line, column };
-            }
-        }
-        Ok(())
-    }
-
-    /// Names of the function whose entry is `entry`, through its abstract origin and declaration.
-    fn function(
-        &self,
-        dwarf: &Dwarf,
-        unit: &Unit,
-        entry: UnitOffset<usize>,
-        known: &mut Known,
-        foreign: &mut Foreign,
-    ) -> Function {
-        if let Some(function) = known.get(&entry.0) {
-            return function.clone();
-        }
-        let mut function = Function { rust: unit.rust, ..Function::default() };
-        // What cannot be read stays unknown; the rest is still worth having.
-        let _ = self.fill(dwarf, unit, entry, &mut function, foreign);
-        known.insert(entry.0, function.clone());
-        function
-    }
-
-    fn fill(
-        &self,
-        dwarf: &Dwarf,
-        unit: &Unit,
-        entry: UnitOffset<usize>,
-        function: &mut Function,
-        foreign: &mut Foreign,
-    ) -> Result<()> {
-        let mut next = facts(dwarf, unit, entry, function)?;
-        // The unit that the next reference is relative to: None is the unit we began in.
-        let mut holder: Option<(bool, Rc<Unit>)> = None;
-        let split = dwarf.file_type == gimli::DwarfFileType::Dwo;
-        for _ in 0..HOPS_MAX {
-            let Some(reference) = next else { break };
-            if function.linkage_name.is_some() && function.start_line != 0 {
-                break;
-            }
-            let (in_sup, offset) = match reference {
-                AttributeValue::UnitRef(offset) => {
-                    next = match &holder {
-                        None => facts(dwarf, unit, offset, function)?,
-                        Some((sup, unit)) => {
-                            let Some(dwarf) = side(dwarf, *sup) else {
-                                break;
-                            };
-                            facts(dwarf, unit, offset, function)?
-                        }
-                    };
-                    continue;
-                }
-                AttributeValue::DebugInfoRef(offset) => {
-                    (holder.as_ref().is_some_and(|(sup, _)| *sup), offset.0)
-                }
-                AttributeValue::DebugInfoRefSup(offset) => (true, offset.0),
-                _ => break,
-            };
-            if split {
-                break;
-            }
-            let starts = if in_sup { &self.sup_starts } else { &self.unit_starts };
-            let Some(dwarf) = side(dwarf, in_sup) else {
-                break;
-            };
-            let other = foreign.unit(dwarf, in_sup, starts, offset, self.deadline)?;
-            let start = other.unit.header.offset().0;
-            let inner = UnitOffset(offset.saturating_sub(start));
-            next = facts(dwarf, &other, inner, function)?;
-            holder = Some((in_sup, other));
-        }
-        Ok(())
-    }
-}
-
-fn side(dwarf: &Dwarf, sup: bool) -> Option<&Dwarf> {
-    if sup { dwarf.sup() } else { Some(dwarf) }
-}
-
-/// Units that functions of other units refer to (link-time optimisation, dwz).
-#[derive(Default)]
-struct Foreign {
-    units: HashMap<(bool, usize), Rc<Unit>>,
-}
-
-impl Foreign {
-    /// The unit that holds `offset` of `.debug_info`.
-    fn unit(
-        &mut self,
-        dwarf: &Dwarf,
-        in_sup: bool,
-        starts: &[usize],
-        offset: usize,
-        deadline: Instant,
-    ) -> Result<Rc<Unit>> {
-        let next = starts.partition_point(|&s| s <= offset);
-        let Some(&start) = next.checked_sub(1).and_then(|i| starts.get(i)) else {
-            return Err(Error::Dwarf(gimli::Error::NoEntryAtGivenOffset(offset as u64)));
-        };
-        if let Some(unit) = self.units.get(&(in_sup, start)) {
-            return Ok(Rc::clone(unit));
-        }
-        if self.units.len() >= FOREIGN_UNITS_MAX {
-            self.units.clear();
-        }
-        let header = dwarf.unit_header(gimli::DebugInfoOffset(start))?;
-        let abbreviations = Arc::new(read_abbreviations(dwarf, &header)?);
-        let unit = Rc::new(root(dwarf, header, abbreviations, deadline)?);
-        self.units.insert((in_sup, start), Rc::clone(&unit));
-        Ok(unit)
-    }
-}
-
-/// Where each unit begins; stops at the first header that makes no sense.
-fn starts(dwarf: &Dwarf, error: &mut Option<Error>) -> Vec<usize> {
-    let mut starts = Vec::new();
-    let mut units = dwarf.units();
-    loop {
-        match units.next() {
-            Ok(Some(header)) => starts.push(header.offset().0),
-            Ok(None) => return starts,
-            Err(cause) => {
-                error.get_or_insert(Error::Dwarf(cause));
-                return starts;
-            }
-        }
-    }
-}
-
-fn read_abbreviations(
-    dwarf: &Dwarf,
-    header: &gimli::UnitHeader<Reader>,
-) -> Result<gimli::Abbreviations> {
-    use gimli::Section as _;
-    let mut table = dwarf.debug_abbrev.reader().clone();
-    table.skip(header.debug_abbrev_offset().0)?;
-    table.truncate(table.len().min(ABBREV_MAX_BYTES))?;
-    Ok(gimli::DebugAbbrev::from(table).abbreviations(gimli::DebugAbbrevOffset(0))?)
-}
-
-/// Reads the root entry of a unit: its bases, its ranges (sorted), its language. The line program's
-/// header is left for units that matter.
-fn root(
-    dwarf: &Dwarf,
-    header: gimli::UnitHeader<Reader>,
-    abbreviations: Arc<gimli::Abbreviations>,
-    deadline: Instant,
-) -> Result<Unit> {
-    let (encoding, file_type) = (header.encoding(), dwarf.file_type);
-    let mut unit = gimli::Unit {
-        abbreviations,
-        name: None,
-        comp_dir: None,
-        low_pc: 0,
-        str_offsets_base: gimli::DebugStrOffsetsBase::default_for_encoding_and_file(
-            encoding, file_type,
-        ),
-        addr_base: gimli::DebugAddrBase(0),
-        loclists_base: gimli::DebugLocListsBase::default_for_encoding_and_file(encoding, file_type),
-        rnglists_base: gimli::DebugRngListsBase::default_for_encoding_and_file(encoding, file_type),
-        line_program: None,
-        dwo_id: match header.type_() {
-            gimli::UnitType::Skeleton(id) | gimli::UnitType::SplitCompilation(id) => Some(id),
-            _ => None,
-        },
-        header,
-    };
-    let mut entry = gimli::DebuggingInformationEntry::null();
-    unit.header.entries_raw(&unit.abbreviations, None)?.read_entry(&mut entry)?;
-    let mut rust = false;
-    let mut line_program = None;
-    for attribute in entry.attrs() {
-        match (attribute.name(), attribute.value()) {
-            (dw::DW_AT_stmt_list, AttributeValue::DebugLineRef(at)) => line_program = Some(at),
-            (dw::DW_AT_str_offsets_base, AttributeValue::DebugStrOffsetsBase(base)) => {
-                unit.str_offsets_base = base;
-            }
-            (
-                dw::DW_AT_addr_base | dw::DW_AT_GNU_addr_base,
-                AttributeValue::DebugAddrBase(base),
-            ) => unit.addr_base = base,
-            (
-                dw::DW_AT_rnglists_base | dw::DW_AT_GNU_ranges_base,
-                AttributeValue::DebugRngListsBase(base),
-            ) => unit.rnglists_base = base,
-            (dw::DW_AT_GNU_dwo_id, AttributeValue::DwoId(id)) if unit.dwo_id.is_none() => {
-                unit.dwo_id = Some(id);
-            }
-            (dw::DW_AT_language, AttributeValue::Language(language)) => {
-                rust = language == dw::DW_LANG_Rust;
-            }
-            _ => {}
-        }
-    }
-    // Only now the bases are known that names and addresses need.
-    let mut extent = Extent::default();
-    for attribute in entry.attrs() {
-        let value = attribute.value();
-        match attribute.name() {
-            dw::DW_AT_name => unit.name = dwarf.attr_string(&unit, value).ok(),
-            dw::DW_AT_comp_dir => unit.comp_dir = dwarf.attr_string(&unit, value).ok(),
-            dw::DW_AT_low_pc => {
-                unit.low_pc = dwarf.attr_address(&unit, value.clone())?.unwrap_or(0);
-                extent.take(dwarf, &unit, dw::DW_AT_low_pc, value)?;
-            }
-            dw::DW_AT_high_pc => extent.take(dwarf, &unit, dw::DW_AT_high_pc, value)?,
-            _ => {}
-        }
-    }
-    if let Some(value) = entry.attr_value(dw::DW_AT_ranges) {
-        extent.take(dwarf, &unit, dw::DW_AT_ranges, value)?;
-    }
-    let mut ranges = Vec::new();
-    extent.ranges(dwarf, &unit, deadline, &mut ranges)?;
-    ranges.sort_unstable();
-    // Overlaps merged, so that one binary search finds the range that holds an address.
-    ranges.dedup_by(|later, kept| {
-        let joined = later.0 <= kept.1;
-        if joined {
-            kept.1 = kept.1.max(later.1);
-        }
-        joined
-    });
-    Ok(Unit { unit, rust, line_program, ranges })
-}
-
-/// The unit's line program, if its header is of a size that a compiler writes.
-fn line_program(
-    dwarf: &Dwarf,
-    unit: &Unit,
-) -> Result<Option<gimli::IncompleteLineProgram<Reader>>> {
-    use gimli::Section as _;
-    let Some(at) = unit.line_program else {
-        return Ok(None);
-    };
-    let mut start = dwarf.debug_line.reader().clone();
-    start.skip(at.0)?;
-    let (_, format) = start.read_initial_length()?;
-    let version = start.read_u16()?;
-    if version >= 5 {
-        start.skip(2)?;
-    }
-    let header_bytes = start.read_length(format)? as u64;
-    if header_bytes > LINE_HEADER_MAX_BYTES {
-        return Err(Error::TooLarge {
-            what: "line program header".to_owned(),
-            max_bytes: LINE_HEADER_MAX_BYTES,
-        });
-    }
-    let (directory, name) = (unit.unit.comp_dir.clone(), unit.unit.name.clone());
-    let address_size = unit.unit.header.address_size();
-    Ok(Some(dwarf.debug_line.program(at, address_size, directory, name)?))
-}
-
-/// `DW_AT_low_pc`, `DW_AT_high_pc`, `DW_AT_ranges` of an entry.
-#[derive(Default)]
-struct Extent {
-    low: Option<u64>,
-    high: Option<u64>,
-    size: Option<u64>,
-    list: Option<gimli::RangeListsOffset<usize>>,
-}
-
-impl Extent {
-    fn take(
-        &mut self,
-        dwarf: &Dwarf,
-        unit: &gimli::Unit<Reader>,
-        name: gimli::DwAt,
-        value: AttributeValue<Reader>,
-    ) -> Result<()> {
-        match (name, value) {
-            (dw::DW_AT_low_pc, value) => self.low = dwarf.attr_address(unit, value)?,
-            (dw::DW_AT_high_pc, AttributeValue::Udata(size)) => self.size = Some(size),
-            (dw::DW_AT_high_pc, value) => self.high = dwarf.attr_address(unit, value)?,
-            (_, value) => self.list = dwarf.attr_ranges_offset(unit, value)?,
-        }
-        Ok(())
-    }
-
-    /// The ranges; those at 0 and at the top of the address space stand for code that the linker
-    /// dropped.
-    fn ranges(
-        self,
-        dwarf: &Dwarf,
-        unit: &gimli::Unit<Reader>,
-        deadline: Instant,
-        out: &mut Vec<(u64, u64)>,
-    ) -> Result<()> {
-        out.clear();
-        if let Some(list) = self.list {
-            let mut ranges = dwarf.ranges(unit, list)?;
-            let mut n = 0u32;
-            while let Some(range) = ranges.next()? {
-                if range.begin != 0 && range.begin < range.end {
-                    out.push((range.begin, range.end));
-                }
-                n = n.wrapping_add(1);
-                if n.is_multiple_of(4096) && Instant::now() > deadline {
-                    return Err(Error::OutOfTime);
-                }
-            }
-        } else if let Some(low) = self.low
-            && low != 0
-        {
-            let end = self.size.map_or(self.high, |size| low.checked_add(size));
-            if let Some(end) = end.filter(|&end| end > low) {
-                out.push((low, end));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Adds what an entry says of a function to what is known already; returns the entry it refers to.
-fn facts(
-    dwarf: &Dwarf,
-    unit: &Unit,
-    at: UnitOffset<usize>,
-    function: &mut Function,
-) -> Result<Option<AttributeValue<Reader>>> {
-    let mut entries = unit.unit.entries_raw(Some(at))?;
-    let Some(abbreviation) = entries.read_abbreviation()? else {
-        return Ok(None);
-    };
-    let mut next = None;
-    function.rust |= unit.rust;
-    for spec in abbreviation.attributes() {
-        let attribute = entries.read_attribute(*spec)?;
-        let value = attribute.value();
-        match attribute.name() {
-            dw::DW_AT_name if function.name.is_none() => {
-                function.name = attr_text(dwarf, &unit.unit, value, SYMBOL_MAX_BYTES);
-            }
-            dw::DW_AT_linkage_name | dw::DW_AT_MIPS_linkage_name
-                if function.linkage_name.is_none() =>
-            {
-                function.linkage_name = attr_text(dwarf, &unit.unit, value, SYMBOL_MAX_BYTES);
-            }
-            dw::DW_AT_decl_line if function.start_line == 0 => function.start_line = small(value),
-            dw::DW_AT_abstract_origin | dw::DW_AT_specification => next = Some(value),
-            _ => {}
-        }
-    }
-    Ok(next)
-}
-
-fn small(value: AttributeValue<Reader>) -> u32 {
-    value.udata_value().and_then(|v| u32::try_from(v).ok()).unwrap_or(0)
 }
 
 fn file_index(value: AttributeValue<Reader>) -> u64 {
@@ -890,39 +419,4 @@ fn attr_text(
     max_bytes: usize,
 ) -> Option<Rc<str>> {
     text(&dwarf.attr_string(unit, value).ok()?, max_bytes)
-}
-
-/// Path of file `index` of the unit's line program.
-fn file_name(dwarf: &Dwarf, unit: &Unit, index: u64) -> Option<Rc<str>> {
-    let program = unit.unit.line_program.as_ref()?;
-    let header = program.header();
-    if index == 0 && header.version() < 5 {
-        return None;
-    }
-    let file = header.file(index)?;
-    let name = attr_text(dwarf, &unit.unit, file.path_name(), PATH_MAX_BYTES)?;
-    let mut path = String::new();
-    if !name.starts_with('/') {
-        let directory = file
-            .directory(header)
-            .and_then(|value| attr_text(dwarf, &unit.unit, value, PATH_MAX_BYTES));
-        if directory.as_ref().is_none_or(|d| !d.starts_with('/'))
-            && let Some(base) = unit.unit.comp_dir.as_ref().and_then(|d| text(d, PATH_MAX_BYTES))
-            && directory.as_ref() != Some(&base)
-        {
-            push(&mut path, &base);
-        }
-        if let Some(directory) = directory {
-            push(&mut path, &directory);
-        }
-    }
-    push(&mut path, &name);
-    Some(path.into())
-}
-
-fn push(path: &mut String, part: &str) {
-    if !path.is_empty() && !path.ends_with('/') && !part.is_empty() {
-        path.push('/');
-    }
-    path.push_str(part);
 }

@@ -11,6 +11,7 @@ use super::Session;
 use super::sample::hash_of;
 use super::slice::{Beyond, SliceReader, Stack};
 use crate::processes;
+use crate::recording::Sample;
 use crate::walk::{Stop, Walk};
 use hotframe_abi as abi;
 
@@ -54,7 +55,55 @@ impl Session {
             is_dirty = self.processes.get(pid).map(|process| process.is_dirty),
             "a slice"
         );
-        let mut cut = (abi::HF_CUT_BUDGET, slice.missing_pc);
+        let cut = self.walk_on(pid, &mut walk, stack, slice.missing_pc, now_ns);
+        self.count_lost(walk.lost(), head.weight);
+        let heuristic = walk.is_heuristic();
+        if cut.0 != abi::HF_CUT_NONE {
+            tracing::debug!(
+                pid,
+                reason = abi::CUT_NAMES[cut.0 as usize],
+                pc = format_args!("{:#x}", cut.1),
+                sp = format_args!("{:#x}", slice.regs[abi::HF_X86_RSP as usize]),
+                missing = abi::MISSING_NAMES[usize::from(slice.missing) % abi::MISSING_NAMES.len()],
+                stack_bytes = stack.len(),
+                mappings = self.processes.get(pid).map(|process| process.mappings.len()),
+                "a walk ended here"
+            );
+        }
+        let mut words = walk.words().to_vec();
+        let n_kernel = usize::from(head.n_kernel);
+        if u32::from(head.flags) & abi::HF_SAMPLE_IN_EXEC != 0
+            && cut.0 != abi::HF_CUT_NONE
+            && words.len() <= n_kernel + 1
+        {
+            // The new image has no frame yet and the old one none any more: the kernel's are all.
+            words.truncate(n_kernel);
+            let hash = hash_of(abi::HF_SAMPLE_IN_EXEC.into(), &words);
+            let cut = abi::HF_CUT_NONE as u8;
+            self.finish(Sample { head, words: &words, hash, cut, cut_pc: 0 }, false);
+            return;
+        }
+        // The kernel half hashes alike, so that the same stack is one, however it was walked. A
+        // reason that was found here is mixed in.
+        let hash =
+            walk.stack_hash() ^ if cut.0 == abi::HF_CUT_NONE { 0 } else { u64::from(cut.0) << 56 };
+        self.finish(
+            Sample { head, words: &words, hash, cut: cut.0 as u8, cut_pc: cut.1 },
+            heuristic,
+        );
+    }
+
+    /// Goes on with a walk from where it lacked a table, until it ends or what it lacks cannot be had: why it
+    /// is cut (`HF_CUT_*`), and at which pc.
+    fn walk_on(
+        &mut self,
+        pid: u32,
+        walk: &mut Walk,
+        stack: &Stack,
+        missing_pc: u64,
+        now_ns: u64,
+    ) -> (u32, u64) {
+        let mut cut = (abi::HF_CUT_BUDGET, missing_pc);
         if self.processes.get(pid).is_none_or(|process| !process.is_complete) {
             self.processes.refresh(pid, now_ns, &mut self.files);
         }
@@ -103,37 +152,7 @@ impl Session {
                 }
             }
         }
-        self.count_lost(walk.lost(), head.weight);
-        let heuristic = walk.is_heuristic();
-        if cut.0 != abi::HF_CUT_NONE {
-            tracing::debug!(
-                pid,
-                reason = abi::CUT_NAMES[cut.0 as usize],
-                pc = format_args!("{:#x}", cut.1),
-                sp = format_args!("{:#x}", slice.regs[abi::HF_X86_RSP as usize]),
-                missing = abi::MISSING_NAMES[usize::from(slice.missing) % abi::MISSING_NAMES.len()],
-                stack_bytes = stack.len(),
-                mappings = self.processes.get(pid).map(|process| process.mappings.len()),
-                "a walk ended here"
-            );
-        }
-        let mut words = walk.words().to_vec();
-        let n_kernel = usize::from(head.n_kernel);
-        if u32::from(head.flags) & abi::HF_SAMPLE_IN_EXEC != 0
-            && cut.0 != abi::HF_CUT_NONE
-            && words.len() <= n_kernel + 1
-        {
-            // The new image has no frame yet and the old one none any more: the kernel's are all.
-            words.truncate(n_kernel);
-            let hash = hash_of(abi::HF_SAMPLE_IN_EXEC.into(), &words);
-            self.finish(head, &words, hash, abi::HF_CUT_NONE as u8, 0, false);
-            return;
-        }
-        // The kernel half hashes alike, so that the same stack is one, however it was walked. A
-        // reason that was found here is mixed in.
-        let hash =
-            walk.stack_hash() ^ if cut.0 == abi::HF_CUT_NONE { 0 } else { u64::from(cut.0) << 56 };
-        self.finish(head, &words, hash, cut.0 as u8, cut.1, heuristic);
+        cut
     }
 }
 

@@ -28,14 +28,11 @@ impl Session {
         if flags & abi::HF_SAMPLE_SLICED != 0 {
             match slice.as_deref() {
                 Some((slice, stack)) => self.finish_slice(head, words, slice, stack, now_ns),
-                None => self.finish(
-                    head,
-                    words,
-                    head.stack_hash ^ u64::from(abi::HF_CUT_BUDGET) << 56,
-                    abi::HF_CUT_BUDGET as u8,
-                    0,
-                    false,
-                ),
+                None => {
+                    let hash = head.stack_hash ^ u64::from(abi::HF_CUT_BUDGET) << 56;
+                    let cut = abi::HF_CUT_BUDGET as u8;
+                    self.finish(Sample { head, words, hash, cut, cut_pc: 0 }, false);
+                }
             }
             return;
         }
@@ -61,7 +58,7 @@ impl Session {
         let heuristic = flags & abi::HF_SAMPLE_HEURISTIC != 0;
         self.count_lost((head.lost_runtime, head.lost_why), head.weight);
         let hash = if cut == head.cut { head.stack_hash } else { head.stack_hash ^ u64::from(cut) };
-        self.finish(head, words, hash, cut, head.cut_pc, heuristic);
+        self.finish(Sample { head, words, hash, cut, cut_pc: head.cut_pc }, heuristic);
     }
 
     /// A sample says in which address space its process runs.
@@ -129,15 +126,9 @@ impl Session {
         changed
     }
 
-    pub(super) fn finish(
-        &mut self,
-        head: &abi::hf_sample,
-        words: &[u64],
-        hash: u64,
-        cut: u8,
-        cut_pc: u64,
-        heuristic: bool,
-    ) {
+    /// The end of every sample: what its frames lie in is noted, and it is counted and stored.
+    pub(super) fn finish(&mut self, sample: Sample<'_>, heuristic: bool) {
+        let Sample { head, words, hash, cut, cut_pc } = sample;
         let disbelieved = self.disbelieved(head, words);
         let (words, hash, cut) = match &disbelieved {
             None => (words, hash, cut),
@@ -147,29 +138,7 @@ impl Session {
             }
         };
         let weight = u64::from(head.weight);
-        let pressed = self.tables.is_pressed();
-        for frame in hotframe_frames::frames(words) {
-            match frame {
-                hotframe_frames::Raw::Own(word) => {
-                    self.registered.want(head.tgid);
-                    self.jit.saw(head, abi::FrameWord(word), self.now_ns);
-                }
-                hotframe_frames::Raw::Static(word) => {
-                    let word = abi::FrameWord(word);
-                    if word.kind() != abi::HF_FRAME_NATIVE {
-                        continue;
-                    }
-                    if pressed {
-                        let block = word.image_offset() >> abi::HF_BLOCK_SHIFT;
-                        self.used.insert((word.file_id(), block));
-                    }
-                    if let Some(file) = self.files.get_mut(word.file_id()) {
-                        file.is_sampled = true;
-                    }
-                }
-                hotframe_frames::Raw::Dynamic(_) => {}
-            }
-        }
+        self.note_code(head, words);
         let (processes, files) = (&self.processes, &self.files);
         // Without room the sample stays, and says why it has no stack.
         let cut = self.recording.add(&Sample { head, words, hash, cut, cut_pc }, || {
@@ -204,6 +173,34 @@ impl Session {
         }
         if heuristic {
             self.counts.heuristic += weight;
+        }
+    }
+
+    /// Notes what code a stack's frames lie in: blocks of rows that are in use while room is short, files whose
+    /// names will be wanted, and code in no file, for which registered images are looked for.
+    fn note_code(&mut self, head: &abi::hf_sample, words: &[u64]) {
+        let pressed = self.tables.is_pressed();
+        for frame in hotframe_frames::frames(words) {
+            match frame {
+                hotframe_frames::Raw::Own(word) => {
+                    self.registered.want(head.tgid);
+                    self.jit.saw(head, abi::FrameWord(word), self.now_ns);
+                }
+                hotframe_frames::Raw::Static(word) => {
+                    let word = abi::FrameWord(word);
+                    if word.kind() != abi::HF_FRAME_NATIVE {
+                        continue;
+                    }
+                    if pressed {
+                        let block = word.image_offset() >> abi::HF_BLOCK_SHIFT;
+                        self.used.insert((word.file_id(), block));
+                    }
+                    if let Some(file) = self.files.get_mut(word.file_id()) {
+                        file.is_sampled = true;
+                    }
+                }
+                hotframe_frames::Raw::Dynamic(_) => {}
+            }
         }
     }
 
