@@ -4,9 +4,10 @@
 //! method of a compiled frame's scopes, innermost first.
 //!
 //! # How it works
-//! A method's names are symbols that its constant pool points at; its lines a compressed table
+//! A method's names are symbols that its constant pool points at (`resolve/method.rs`); its lines a compressed table
 //! behind its bytecode (`lines.rs`). Compiled code has debug information (`debug.rs`), which is emitted
-//! at the end of the instructions that it describes.
+//! at the end of the instructions that it describes. Code that is no method has the names that HotSpot gives it
+//! (`resolve/stub.rs`).
 //!
 //! So all interrupted pcs of a run of instructions have the same names: the first of them is read, and
 //! the others are known by it (`places.rs`), for as long as the code is of the same compilation.
@@ -32,22 +33,25 @@
 //! # Sources
 //! Those of `layout.rs`, `debug.rs` and `lines.rs`.
 
+mod method;
+mod stub;
+
 use crate::abi;
 use crate::debug::{Debug, Place};
-use crate::layout::{CodeBegin, Offsets, SourceFile, SymbolLength};
-use crate::lines::{self, Lines};
+use crate::layout::{CodeBegin, Offsets};
+use crate::lines;
 use crate::names;
 use crate::places::{Code, Places};
 use crate::process::Heap;
-use crate::stubs::{self, Stub};
 use hotframe_abi as shared;
-use hotframe_objects::ElfFile;
 use hotframe_runtime::{
     Frame, KNOWN_WORDS, Kept, Memory, Naming, Outcome, Process, RawFrame, Unusable, Why,
 };
+use method::{Head, Names, slot, symbol};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use stub::Stubs;
 use zerocopy::FromBytes as _;
 
 /// Classes that are known by address: 16 bytes each and as much for the table.
@@ -79,32 +83,6 @@ struct Seen {
     /// Of its name and of where its constants are.
     hash: u32,
     epoch: u32,
-}
-
-#[derive(Default)]
-struct Stubs {
-    /// ELF address of the list; `None`: not looked for so far.
-    list: Option<Option<u64>>,
-    all: Vec<Stub>,
-    /// Blobs that were there when the list was read.
-    blobs: Vec<u64>,
-}
-
-/// What is read of a method.
-struct Names {
-    /// Its class, and a hash of that (see [`Seen`]).
-    holder: u64,
-    holder_hash: u32,
-    name: Vec<u8>,
-    file: Vec<u8>,
-}
-
-/// Where a method's names are: its `ConstMethod` and constants, and which of them is its name.
-struct Head {
-    constant: u64,
-    pool: u64,
-    name: u16,
-    lines: Lines,
 }
 
 /// Functions of compiled code, as they are named.
@@ -571,127 +549,6 @@ impl Resolver {
         }
         Some(deltas)
     }
-
-    /// Reads where a method's names and lines are.
-    fn head(&self, memory: &Memory, address: u64) -> Option<Head> {
-        /// `ConstMethod::_has_linenumber_table`, in all versions.
-        const HAS_LINES: u64 = 1;
-        let o = &*self.offsets;
-        if address == 0 || !address.is_multiple_of(8) {
-            return None;
-        }
-        let constant = memory.u64(address.wrapping_add(o.method_const.into()))?;
-        let field = |at: u16| memory.u16(constant.wrapping_add(at.into())).map(u64::from);
-        let pool = memory.u64(constant.wrapping_add(o.const_constants.into()))?;
-        let lines = (field(o.const_flags)? & HAS_LINES != 0)
-            .then_some(constant.wrapping_add(u64::from(o.const_bytes) + field(o.const_code_size)?));
-        let name = memory.u16(constant.wrapping_add(o.const_name.into()))?;
-        Some(Head { constant, pool, name, lines: Lines(lines) })
-    }
-
-    /// Reads a method's names.
-    fn names(&self, memory: &Memory, head: &Head) -> Option<Names> {
-        let o = &*self.offsets;
-        let &Head { constant, pool, .. } = head;
-        let field = |at: u16| memory.u16(constant.wrapping_add(at.into())).map(u64::from);
-        let symbol_at = |index: u64| {
-            // Low bits of old versions' slots are flags.
-            symbol(o, memory, memory.u64(slot(o, pool, index))? & !3)
-        };
-        let at_name = slot(o, pool, head.name.into());
-        let at_holder = pool.wrapping_add(o.pool_holder.into());
-        memory.prefetch(&[at_name, at_holder]);
-        let holder = memory.u64(at_holder)?;
-        memory.prefetch(&[memory.u64(at_name)? & !3, holder.wrapping_add(o.klass_name.into())]);
-        let own = symbol_at(head.name.into())?;
-        let class = symbol(o, memory, memory.u64(holder.wrapping_add(o.klass_name.into()))?)?;
-        if own.is_empty() || class.is_empty() {
-            return None;
-        }
-        let source = match o.source_file {
-            SourceFile::Pool(at) => memory.u16(pool.wrapping_add(at.into())),
-            SourceFile::Klass(at) => memory.u16(holder.wrapping_add(at.into())),
-            SourceFile::Unknown => None,
-        };
-        let file = source
-            .filter(|&index| index != 0)
-            .and_then(|index| symbol_at(index.into()))
-            .unwrap_or_default();
-        let holder_hash = hash(&class) ^ hash(&pool.to_le_bytes());
-        let signature = o.const_signature.filter(|_| self.naming.java_signatures);
-        let signature = signature.and_then(|at| symbol_at(field(at)?));
-        let name = names::method(&class, &own, signature.as_deref(), self.naming);
-        Some(Names { holder, holder_hash, name, file })
-    }
-
-    fn stub(
-        &mut self,
-        raw: &RawFrame<'_>,
-        process: &Process<'_>,
-        frames: &mut Vec<Frame>,
-    ) -> Result<(), Why> {
-        let memory = process.memory;
-        let own = raw.own();
-        let blob = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
-        let cookie = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32;
-        let pc =
-            blob + (own >> abi::HF_HOTSPOT_DELTA_SHIFT & u64::from(abi::HF_HOTSPOT_DELTA_MASK));
-        let address = memory.u64(blob + u64::from(self.offsets.blob_name)).ok_or(
-            if self.epoch(memory).is_none() { Why::ProcessGone } else { Why::StalePointer },
-        )?;
-        if address as u32 & abi::HF_HOTSPOT_COOKIE_MASK != cookie {
-            return Err(Why::StalePointer);
-        }
-        let text = memory.c_string(address, 128).ok_or(Why::StalePointer)?;
-        if text.is_empty() || !text.iter().all(|byte| (b' '..0x7f).contains(byte)) {
-            return Err(Why::StalePointer);
-        }
-        let lookup = pc.wrapping_sub(raw.head.call_offset());
-        let name = if text.starts_with(b"StubRoutines") {
-            self.routine(process, blob, lookup).unwrap_or(text)
-        } else {
-            match text.as_slice() {
-                b"vtable chunks" => b"vtable stub".to_vec(),
-                _ => text,
-            }
-        };
-        // What could not be read meanwhile made the name a coarser one.
-        let mut still = [0; 8];
-        if !memory.read_fresh(blob + u64::from(self.offsets.blob_name), &mut still) {
-            return Err(Why::ProcessGone);
-        }
-        if u64::from_le_bytes(still) != address {
-            return Err(Why::StalePointer);
-        }
-        frames.push(Frame { name, is_internal: true, ..Frame::default() });
-        Ok(())
-    }
-
-    /// The name of the stub at a pc.
-    fn routine(&mut self, process: &Process<'_>, blob: u64, pc: u64) -> Option<Vec<u8>> {
-        let bias = self.bias;
-        // The one that is in every stack is published: the list takes a search of the symbols.
-        if let Some(at) = self.offsets.call_stub_return
-            && process.memory.u64(at.wrapping_add(bias)) == pc.checked_add(1)
-        {
-            return Some(b"StubRoutines::call_stub".to_vec());
-        }
-        let list = *self.stubs.list.get_or_insert_with(|| {
-            process.mappings.iter().filter(|mapping| mapping.start >= bias).find_map(|mapping| {
-                let file = (process.open)(mapping)?;
-                let elf = ElfFile::open(&*file).ok()?;
-                let image = elf.map_bias(mapping.start, mapping.pgoff)?;
-                (image.wrapping_sub(elf.image_base()) == bias).then(|| stubs::find_list(&elf))?
-            })
-        });
-        if let Some(list) = list
-            && !self.stubs.blobs.contains(&blob)
-        {
-            self.stubs.all = stubs::read_list(process.memory, list.wrapping_add(bias));
-            self.stubs.blobs.push(blob);
-        }
-        stubs::find(&self.stubs.all, pc).map(|stub| stub.name.clone())
-    }
 }
 
 /// The compilation of an interrupted pc in compiled code, and the pc's distance from its blob; `None`: it
@@ -709,31 +566,6 @@ fn compiled_place(raw: &RawFrame<'_>) -> Option<(Code, u32)> {
 /// Bytes of a table: it is at most seven eighths full, and has a byte for each entry beside it.
 pub(crate) fn table_bytes<K, V>(table: &HashMap<K, V>) -> u64 {
     (table.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)) as u64
-}
-
-/// Where a pool of constants has one of them.
-fn slot(o: &Offsets, pool: u64, index: u64) -> u64 {
-    pool.wrapping_add(u64::from(o.pool_bytes) + index * 8)
-}
-
-/// Reads a symbol's text.
-fn symbol(o: &Offsets, memory: &Memory, address: u64) -> Option<Vec<u8>> {
-    if address == 0 || !address.is_multiple_of(8) {
-        return None;
-    }
-    let len = match o.symbol_length {
-        SymbolLength::U16(at) => memory.u16(address.wrapping_add(at.into()))?,
-        SymbolLength::Upper(at) => (memory.u32(address.wrapping_add(at.into()))? >> 16) as u16,
-    };
-    memory.bytes(address.wrapping_add(o.symbol_body.into()), len.into(), 1 << 16)
-}
-
-/// FNV-1a (Fowler, Noll, Vo), folded.
-fn hash(bytes: &[u8]) -> u32 {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    (hash ^ hash >> 32) as u32
 }
 
 #[cfg(test)]
