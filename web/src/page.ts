@@ -1,11 +1,10 @@
 // The page: opens the payload, keeps the state, and lets the views show it.
 
-import { books, REASONS } from "./books";
-import type { Changes } from "./change";
-import { Chooser, type Choice } from "./chooser";
+import { books } from "./books";
+import { functionChoices, processChoices, processLabel, threadChoices, threadLabel } from "./choices";
+import { Chooser } from "./chooser";
 import { el, place, swatch } from "./dom";
 import { download, folded, svg } from "./export";
-import { nodeFacts } from "./facts";
 import { Flame } from "./flame";
 import { lacks, lacksText, type Lacks } from "./lacks";
 import { readPayload, unpack, type Profile } from "./payload";
@@ -15,6 +14,7 @@ import { Strip } from "./strip";
 import { Table } from "./table";
 import { changeFill } from "./colour";
 import { amount, base, count, duration, figureOf, matcher, share, shown } from "./text";
+import { tipContent } from "./tip";
 import { CallTree, Symbols, ViewTree, Weighed, type ViewNode } from "./tree";
 
 const TITLES: Record<View, string> = {
@@ -95,10 +95,10 @@ class Page {
         event.stopPropagation();
       },
     });
-    this.processes = new Chooser("process", () => this.processChoices(), (process) =>
+    this.processes = new Chooser("process", () => processChoices(profile, this.state.range), (process) =>
       this.set({ process, thread: "", path: [] }));
-    this.threads = new Chooser("thread", () => this.threadChoices(), (thread) => this.set({ thread, path: [] }));
-    this.functions = new Chooser("function", () => this.functionChoices(), (symbol) =>
+    this.threads = new Chooser("thread", () => threadChoices(profile, this.state.process, this.state.range), (thread) => this.set({ thread, path: [] }));
+    this.functions = new Chooser("function", () => functionChoices(profile, this.symbols, this.weighed!), (symbol) =>
       this.set({ view: "sandwich", symbol: Number(symbol), path: [] }));
     this.strip = new Strip(profile, (range) => this.set({ range, path: [] }), (strip) => this.set({ strip }));
     this.table = new Table(this.lacks.places, {
@@ -296,8 +296,8 @@ class Page {
     document.documentElement.dataset["view"] = state.view;
     for (const [view, button] of this.tabs) button.setAttribute("aria-selected", String(view === state.view));
     for (const [key, button] of this.options) button.setAttribute("aria-pressed", String(state[key]));
-    this.processes.show(state.process, this.processLabel());
-    this.threads.show(state.thread, this.threadLabel());
+    this.processes.show(state.process, processLabel(this.profile, state.process));
+    this.threads.show(state.thread, threadLabel(this.profile, state.thread));
     this.strip.show(state.strip, state.range, chosenThreads(this.profile, state.process, state.thread));
     this.showTotals(weighed);
     this.showChips();
@@ -477,108 +477,6 @@ class Page {
   }
 
   // -------------------------------------------------------------------------------------------
-  // Choosers
-
-  private weightsByThread(): Float64Array {
-    const { samples, threads } = this.profile;
-    const weights = new Float64Array(threads.n);
-    const chosen = chosenSamples(this.profile, { process: "", thread: "", range: this.state.range });
-    const { comparison } = this.profile;
-    const scale = comparison === null ? [1, 1]
-      : [comparison.before, comparison.after].map((side) => 1 / Math.max(1, side.samples));
-    for (let i = 0; i < samples.n; i++) {
-      if (chosen === null || chosen[i] === 1) {
-        weights[samples.thread[i]!]! += samples.weight[i]! * scale[comparison === null ? 0 : comparison.side[i]!]!;
-      }
-    }
-    return weights;
-  }
-
-  private processChoices(): { choices: Choice[]; whole: number } {
-    const { processes, threads, strings } = this.profile;
-    const weights = new Float64Array(processes.n);
-    let whole = 0;
-    this.weightsByThread().forEach((weight, t) => {
-      weights[threads.process[t]!]! += weight;
-      whole += weight;
-    });
-    const items = Array.from(weights, (weight, p) => ({
-      weight, comm: processes.comm[p]!, key: `p${p}`,
-      detail: [String(processes.pid[p]), base(strings.get(processes.exe[p]!))].filter((part) => part !== "").join(" · "),
-    }));
-    return { choices: [{ key: "", name: "all processes", detail: "", weight: whole, indent: false }, ...this.grouped(items, "processes")], whole };
-  }
-
-  private threadChoices(): { choices: Choice[]; whole: number } {
-    const { threads } = this.profile;
-    const inProcess = chosenThreads(this.profile, this.state.process, "");
-    let whole = 0;
-    const items: { weight: number; comm: number; key: string; detail: string }[] = [];
-    this.weightsByThread().forEach((weight, t) => {
-      if (inProcess !== null && inProcess[t] === 0) return;
-      whole += weight;
-      items.push({ weight, comm: threads.comm[t]!, key: `t${t}`, detail: String(threads.tid[t]) });
-    });
-    return { choices: [{ key: "", name: "all threads", detail: "", weight: whole, indent: false }, ...this.grouped(items, "threads")], whole };
-  }
-
-  /** Items heaviest first, those of one name below an entry for all of them. */
-  private grouped(items: { weight: number; comm: number; key: string; detail: string }[], noun: string): Choice[] {
-    const { strings } = this.profile;
-    const groups = new Map<number, typeof items>();
-    for (const item of items) {
-      const group = groups.get(item.comm);
-      if (group === undefined) groups.set(item.comm, [item]);
-      else group.push(item);
-    }
-    return [...groups].map(([comm, group]) => ({
-      comm, group: group.sort((a, b) => b.weight - a.weight), weight: group.reduce((sum, { weight }) => sum + weight, 0),
-    })).sort((a, b) => b.weight - a.weight).flatMap(({ comm, group, weight }) => {
-      const name = strings.get(comm) || "(no name)";
-      // A single process is of one side only: there is nothing to compare it with.
-      if (this.profile.comparison !== null) return [{ key: `c${comm}`, name, detail: "", weight, indent: false }];
-      const single = group.length === 1;
-      const each = group.map((item) => ({ key: item.key, name, detail: item.detail, weight: item.weight, indent: !single }));
-      return single ? each
-        : [{ key: `c${comm}`, name, detail: `${count(group.length)} ${noun}`, weight, indent: false }, ...each];
-    });
-  }
-
-  /** Functions of the selection, those in most stacks first. */
-  private functionChoices(): { choices: Choice[]; whole: number } {
-    const { symbols } = this;
-    const weighed = this.weighed!;
-    const { functions, modules, strings } = this.profile;
-    const { total } = weighed.bySymbol();
-    const choices: Choice[] = [];
-    for (let s = 0; s < symbols.functions.length; s++) {
-      if (total[s]! === 0) continue;
-      const module = functions.module[symbols.functions[s]!]!;
-      choices.push({ key: String(s), name: symbols.text(s) || "(no name)", weight: total[s]!, indent: false,
-        detail: module < modules.n ? base(strings.get(modules.path[module]!)) : "" });
-    }
-    return { choices: choices.sort((a, b) => b.weight - a.weight), whole: weighed.sum };
-  }
-
-  private processLabel(): string {
-    const { process } = this.state;
-    const { processes, strings } = this.profile;
-    const value = Number(process.slice(1));
-    if (process[0] === "p" && value < processes.n) {
-      return `${shown(strings.get(processes.comm[value]!))} ${processes.pid[value]}`;
-    }
-    return process === "" ? "all" : process[0] === "c" && value < strings.length ? shown(strings.get(value)) : "unknown";
-  }
-
-  private threadLabel(): string {
-    const { thread } = this.state;
-    const { threads, strings } = this.profile;
-    const value = Number(thread.slice(1));
-    if (thread[0] === "t" && value < threads.n) return `${shown(strings.get(threads.comm[value]!))} ${threads.tid[value]}`;
-    return thread === "" ? "all" : thread[0] === "c" && value < strings.length ? shown(strings.get(value)) : "unknown";
-  }
-
-  // -------------------------------------------------------------------------------------------
   // Tooltip, status line, menus
 
   private hover(flame: Flame, node: ViewNode | null, x: number, y: number): void {
@@ -591,7 +489,9 @@ class Page {
       this.tip.hidden = true;
       // Facts of a node may take some milliseconds: only for a pointer that rests.
       this.tipTimer = window.setTimeout(() => {
-        this.tip.replaceChildren(...this.tipContent(flame, node));
+        const { profile, symbols, dark } = this;
+        const down = flame !== this.flames.callers && flame !== this.flames.above;
+        this.tip.replaceChildren(...tipContent({ profile, symbols, weighed: this.weighed!, flame, node, down, dark }));
         this.tip.dataset["for"] = nodeKey(node);
         this.tip.hidden = false;
         place(this.tip, x + 14, y + 18);
@@ -606,80 +506,6 @@ class Page {
     clearTimeout(this.tipTimer);
     this.tip.hidden = true;
     delete this.tip.dataset["for"];
-  }
-
-  private tipContent(flame: Flame, node: ViewNode): HTMLElement[] {
-    const weighed = this.weighed!;
-    const { functions, modules, strings, meta } = this.profile;
-    const time = (weight: number) => (meta.period_ns > 0 ? ` · ${duration(weight * meta.period_ns)}` : "");
-    const line = (name: string, ...value: (Node | string | null)[]) => el("div", { class: "tip-line" },
-      el("span", { class: "quiet" }, name), el("span", {}, ...value));
-    const weight = (name: string, value: number) => line(name,
-      el("b", {}, share(value, weighed.sum)), ` · ${amount(value, meta)}${time(value)}`);
-    if (weighed.changes !== null) return this.changeContent(weighed.changes, flame, node, line);
-    const parent = node.parent !== null && node.parent.parent !== null ? node.parent.value : 0;
-    const ofParent = parent > 0 ? [line("Of caller", share(node.value, parent))] : [];
-    const down = flame !== this.flames.callers && flame !== this.flames.above;
-    const { symbol } = node;
-    if (symbol < 0) {
-      return [el("div", { class: "tip-name" }, "all"), weight("Total", node.value)];
-    }
-    const name = el("div", { class: "tip-name" }, swatch(this.kindOf(symbol), this.dark),
-      el("bdi", {}, shown(this.symbols.text(symbol)) || "(no name)"));
-    const inView = down
-      ? [weight("Total", node.value), weight("Own", flame.own(node)), ...ofParent]
-      : [weight("Here", node.value)];
-    if (this.symbols.isCut(symbol)) {
-      const [meaning, mend] = REASONS[meta.cuts[this.symbols.name[symbol]!]!] ?? ["", ""];
-      return [name, line("Meaning", `what follows lacks its callers: ${meaning}`), line("Mend", mend), ...inView];
-    }
-    if (this.symbols.isLabel(symbol)) return [name, line("Process", ""), ...inView];
-    const facts = nodeFacts(weighed, node);
-    const f = this.symbols.functions[symbol]!;
-    const { self, total } = weighed.bySymbol();
-    const flags = [facts.inlined ? "inlined" : "", facts.heuristic ? "found by a heuristic" : "", facts.unnamed ? "no symbol" : ""]
-      .filter((flag) => flag !== "").join(", ");
-    const file = strings.get(functions.file[f]!);
-    const lines = facts.lines.filter(({ line }) => line > 0);
-    const where = lines.slice(0, 3).map((fact) => {
-      const part = down && lines.length > 1 ? ` (${share(fact.total, node.value)})` : "";
-      return `${fact.line}${part}`;
-    }).join(", ") + (lines.length > 3 ? ", …" : "");
-    const module = facts.modules[0] ?? functions.module[f]!;
-    const buildId = modules.n > module ? strings.get(modules.buildId[module]!) : "";
-    const path = modules.n > module ? strings.get(modules.path[module]!) : "";
-    return [
-      name,
-      ...(file !== "" ? [line("File", el("bdi", { class: "path" }, `${shown(file)}${where === "" ? "" : `:${where}`}`))] : []),
-      ...(path !== "" ? [line("Module", el("bdi", { class: "path" }, shown(path)))] : []),
-      ...(buildId !== "" ? [line("Build id", el("code", {}, shown(buildId)))] : []),
-      line("Kind", this.kindOf(symbol), flags === "" ? "" : `, ${flags}`),
-      ...inView,
-      line("Function", `total ${share(total[symbol]!, weighed.sum)}, own ${share(self[symbol]!, weighed.sum)}`),
-    ];
-  }
-
-  private changeContent(
-    changes: Changes, flame: Flame, node: ViewNode,
-    line: (name: string, ...value: (Node | string | null)[]) => HTMLElement,
-  ): HTMLElement[] {
-    const { functions, modules, strings, meta } = this.profile;
-    const { symbol } = node;
-    const change = changes.of(flame.view!, node);
-    const weight = (name: string, value: number, sum: number) =>
-      line(name, el("b", {}, share(value, sum)), ` · ${figureOf(value, meta)} of ${amount(sum, meta)}`);
-    const whole = symbol < 0;
-    const f = whole || this.symbols.isLabel(symbol) ? null : this.symbols.functions[symbol]!;
-    const path = f === null || functions.module[f]! >= modules.n ? "" : strings.get(modules.path[functions.module[f]!]!);
-    const file = f === null ? "" : strings.get(functions.file[f]!);
-    return [
-      el("div", { class: "tip-name" }, el("bdi", {}, whole ? "all" : shown(this.symbols.text(symbol)) || "(no name)")),
-      ...(file !== "" ? [line("File", el("bdi", { class: "path" }, shown(file)))] : []),
-      ...(path !== "" ? [line("Module", el("bdi", { class: "path" }, shown(path)))] : []),
-      weight("Before", change.before, changes.sums[0]),
-      weight("After", change.after, changes.sums[1]),
-      ...(whole ? [] : [line("Change", el("b", {}, changes.text(change)), ` · ${changes.verdict(change)}`)]),
-    ];
   }
 
   private describe(flame: Flame, node: ViewNode | null): void {
@@ -785,7 +611,8 @@ class Page {
   svg(): string | null {
     const graph = this.graph();
     if (graph === null || graph.view === null) return null;
-    const title = [TITLES[this.state.view], this.processLabel() === "all" ? "" : this.processLabel(),
+    const process = processLabel(this.profile, this.state.process);
+    const title = [TITLES[this.state.view], process === "all" ? "" : process,
       amount(this.weighed!.sum, this.profile.meta)].filter((part) => part !== "").join(" · ");
     return svg(graph, graph.view, graph.canvas.clientWidth, title, this.dark);
   }
