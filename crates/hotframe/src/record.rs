@@ -111,25 +111,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     };
     if !options.quiet {
-        warn_of_missing_capabilities();
-        let limit = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate");
-        let said = limit
-            .ok()
-            .and_then(|limit| throttling(options.sampled.frequency, limit.trim().parse().ok()?));
-        if let Some(text) = said {
-            crate::messages::line(format_args!("hotframe: {text}"));
-        }
+        warn_of_limits(options.sampled.frequency);
     }
-    let mut session = Session::new(
-        Tables::new(Box::new(memory)),
-        (options.audit > 0).then(|| audit::auditor(options.audit)).flatten(),
-    );
     let mut ledger = Ledger::new(budget, profile_bytes);
     ledger.writing_percent =
         outputs.iter().map(|output| output.format.writing_percent()).max().unwrap_or(0);
-    session.recording = Recording::new(&ledger.recording);
-    session.segments = Some(Segments::default());
-    session.runtimes = Runtimes::new(&hotframe_registry::RUNTIMES).naming(options.names.naming());
+    let session = session(memory, &ledger, options);
     let mut recorder = Recorder {
         sampler: Sampler::new(kernel, ring, session),
         ledger,
@@ -168,19 +155,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     recorder.drain_all();
     drop(priority);
 
-    let meta = Meta {
-        start_unix_ns,
-        duration_ns,
-        period_ns: 1_000_000_000 / u64::from(options.sampled.frequency),
-        host: nix::unistd::gethostname()
-            .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
-        kernel: uname(|name| name.release().to_string_lossy().into_owned()),
-        arch: uname(|name| name.machine().to_string_lossy().into_owned()),
-        command: command_line(),
-        producer: format!("hotframe {}", env!("CARGO_PKG_VERSION")),
-        n_cpus: machine.online_cpus as u32,
-        ..Meta::default()
-    };
+    let meta = meta(start_unix_ns, duration_ns, options.sampled.frequency, machine);
     let exit_code = recorder.exit_code;
     let places = Places { outputs, stats, capture };
     let wanted = Wanted { places, meta, start_ns, began_ns, budget_bytes: budget };
@@ -200,6 +175,46 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(code) => ExitCode::from(code),
         None => ExitCode::SUCCESS,
     })
+}
+
+/// Says what this process may not do, and whether the kernel may take fewer samples than are asked for.
+fn warn_of_limits(frequency_hz: u32) {
+    warn_of_missing_capabilities();
+    let limit = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate");
+    let said = limit.ok().and_then(|limit| throttling(frequency_hz, limit.trim().parse().ok()?));
+    if let Some(text) = said {
+        crate::messages::line(format_args!("hotframe: {text}"));
+    }
+}
+
+/// A session that owns the memory that it shares with the kernel half, and whose recording has its place in
+/// the ledger.
+fn session(memory: Memory, ledger: &Ledger, options: &Options) -> Session {
+    let mut session = Session::new(
+        Tables::new(Box::new(memory)),
+        (options.audit > 0).then(|| audit::auditor(options.audit)).flatten(),
+    );
+    session.recording = Recording::new(&ledger.recording);
+    session.segments = Some(Segments::default());
+    session.runtimes = Runtimes::new(&hotframe_registry::RUNTIMES).naming(options.names.naming());
+    session
+}
+
+/// What a recording says of itself.
+fn meta(start_unix_ns: u64, duration_ns: u64, frequency_hz: u32, machine: Machine) -> Meta {
+    Meta {
+        start_unix_ns,
+        duration_ns,
+        period_ns: 1_000_000_000 / u64::from(frequency_hz),
+        host: nix::unistd::gethostname()
+            .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
+        kernel: uname(|name| name.release().to_string_lossy().into_owned()),
+        arch: uname(|name| name.machine().to_string_lossy().into_owned()),
+        command: command_line(),
+        producer: format!("hotframe {}", env!("CARGO_PKG_VERSION")),
+        n_cpus: machine.online_cpus as u32,
+        ..Meta::default()
+    }
 }
 
 fn uname(field: impl Fn(&nix::sys::utsname::UtsName) -> String) -> String {

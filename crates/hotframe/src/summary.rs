@@ -35,14 +35,24 @@ pub(crate) fn clean(text: &str, width: usize) -> String {
 /// The summary of a profile and its books.
 pub fn summary(profile: &Profile, stats: &Value) -> String {
     let mut out = String::new();
-    let total: u64 = profile.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
+    let total = profile.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
+    functions(&mut out, profile, total);
+    processes(&mut out, profile, total);
+    books(&mut out, stats);
+    cost(&mut out, stats);
+    memory(&mut out, stats);
+    out
+}
+
+/// A number of the books; 0: it is not there.
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+/// Where samples end most, with what they call.
+fn functions(out: &mut String, profile: &Profile, total: u64) {
     let mut own: HashMap<u32, u64> = HashMap::new();
     let mut whole: HashMap<u32, u64> = HashMap::new();
-    let mut processes: HashMap<u32, u64> = HashMap::new();
-    for (&thread, &weight) in profile.samples.thread.iter().zip(&profile.samples.weight) {
-        let process = profile.threads[thread as usize].process;
-        *processes.entry(process).or_default() += u64::from(weight);
-    }
     // A copy of two columns rather than a map of stacks, of which nearly every sample may have one.
     let mut stacks: Vec<(u32, u32)> =
         profile.samples.stack.iter().copied().zip(profile.samples.weight.iter().copied()).collect();
@@ -86,6 +96,15 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
             clean(module, 30)
         );
     }
+}
+
+/// Which processes were sampled most, and how much of their stacks is whole.
+fn processes(out: &mut String, profile: &Profile, total: u64) {
+    let mut processes: HashMap<u32, u64> = HashMap::new();
+    for (&thread, &weight) in profile.samples.thread.iter().zip(&profile.samples.weight) {
+        let process = profile.threads[thread as usize].process;
+        *processes.entry(process).or_default() += u64::from(weight);
+    }
     let mut processes: Vec<(u32, u64)> = processes.into_iter().collect();
     processes.sort_by_key(|&(process, weight)| (std::cmp::Reverse(weight), process));
     let _ = writeln!(out, "hottest processes  samples    whole");
@@ -100,7 +119,10 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
             facts.pid
         );
     }
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
+}
+
+/// What became of the samples.
+fn books(out: &mut String, stats: &Value) {
     let emitted = number(&stats["samples_emitted"]);
     let cut: Vec<String> = abi::CUT_NAMES
         .iter()
@@ -141,6 +163,10 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
     if let Some(line) = audit(&stats["audit"]) {
         let _ = writeln!(out, "{line}");
     }
+}
+
+/// What hotframe took itself.
+fn cost(out: &mut String, stats: &Value) {
     let agent = &stats["agent"];
     let float = |value: &Value| value.as_f64().unwrap_or(0.0);
     let _ = writeln!(
@@ -151,6 +177,10 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
         number(&agent["rss_peak_bytes"]) as f64 / f64::from(1 << 20),
         number(&agent["map_bytes"]) as f64 / f64::from(1 << 20),
     );
+}
+
+/// Who held the memory, and what was given up for its limit.
+fn memory(out: &mut String, stats: &Value) {
     let empty = serde_json::Map::new();
     let owners = stats["memory"].as_object().unwrap_or(&empty);
     let peak = |figures: &Value| number(&figures["peak_bytes"]);
@@ -182,12 +212,10 @@ pub fn summary(profile: &Profile, stats: &Value) -> String {
             ),
         },
     );
-    out
 }
 
 /// What an audit found, if one was asked for and had samples: also why it found nothing.
 fn audit(books: &Value) -> Option<String> {
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
     let checked = number(&books["checked"]);
     let reasons = books["not_judged"].as_object().into_iter().flatten();
     let reasons: Vec<(&String, u64)> = reasons.map(|(why, n)| (why, number(n))).collect();

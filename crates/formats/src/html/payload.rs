@@ -445,17 +445,43 @@ fn read_any(bytes: &[u8], limits: &Limits) -> Result<(Profile, Option<Value>), P
     let names = read_meta(open(META), &mut profile.meta)?;
     profile.stats = open(STATS).json_text()?;
     read_strings(open(STRINGS), &mut profile, limits)?;
-    let n_strings = profile.strings.len() as u64;
+    read_modules(open(MODULES), &mut profile, limits)?;
+    read_functions(open(FUNCTIONS), &names, &mut profile, limits)?;
+    read_frames(open(FRAMES), &mut profile, limits)?;
+    read_stacks(open(STACKS), &mut profile, limits)?;
+    read_processes(open(PROCESSES), &names, &mut profile, limits)?;
+    read_threads(open(THREADS), &mut profile, limits)?;
+    read_samples(open(SAMPLES), &names, &mut profile, limits)?;
+    bound_mentions(&profile, limits)?;
+    let sides = match sections.get(COMPARISON as usize) {
+        Some(Some(_)) => Some(open(COMPARISON).json()?),
+        _ => None,
+    };
+    Ok((profile, sides))
+}
 
-    let mut at = open(MODULES);
+fn read_modules(
+    mut at: Reader,
+    profile: &mut Profile,
+    limits: &Limits,
+) -> Result<(), PayloadError> {
+    let n_strings = profile.strings.len() as u64;
     let n = at.count(2, limits.table_entries)?;
     let path = at.below("path", n, n_strings)?;
     let build_id = at.below("build_id", n, n_strings)?;
     at.end()?;
     profile.modules =
         path.into_iter().zip(build_id).map(|(path, build_id)| Module { path, build_id }).collect();
+    Ok(())
+}
 
-    let mut at = open(FUNCTIONS);
+fn read_functions(
+    mut at: Reader,
+    names: &Names,
+    profile: &mut Profile,
+    limits: &Limits,
+) -> Result<(), PayloadError> {
+    let n_strings = profile.strings.len() as u64;
     let n = at.count(6, limits.table_entries)?;
     let name = at.below("name", n, n_strings)?;
     let system_name = at.below("system_name", n, n_strings)?;
@@ -475,8 +501,10 @@ fn read_any(bytes: &[u8], limits: &Limits) -> Result<(Profile, Option<Value>), P
             kind: names.kinds.get(get(&kind, i) as usize).copied().unwrap_or(Kind::Note),
         });
     }
+    Ok(())
+}
 
-    let mut at = open(FRAMES);
+fn read_frames(mut at: Reader, profile: &mut Profile, limits: &Limits) -> Result<(), PayloadError> {
     let n = at.count(5, limits.table_entries)?;
     let function = at.deltas_below("function", n, profile.functions.len() as u64)?;
     let line = at.deltas_below("line", n, NO_BOUND)?;
@@ -493,10 +521,16 @@ fn read_any(bytes: &[u8], limits: &Limits) -> Result<(Profile, Option<Value>), P
             flags: get(&flags, i) as u8,
         });
     }
+    Ok(())
+}
 
-    read_stacks(open(STACKS), &mut profile, limits)?;
-
-    let mut at = open(PROCESSES);
+fn read_processes(
+    mut at: Reader,
+    names: &Names,
+    profile: &mut Profile,
+    limits: &Limits,
+) -> Result<(), PayloadError> {
+    let n_strings = profile.strings.len() as u64;
     let n = at.count(6 + names.cuts.len(), limits.table_entries)?;
     let pid = at.below("pid", n, NO_BOUND)?;
     let comm = at.below("comm", n, n_strings)?;
@@ -527,8 +561,15 @@ fn read_any(bytes: &[u8], limits: &Limits) -> Result<(Profile, Option<Value>), P
         }
     }
     at.end()?;
+    Ok(())
+}
 
-    let mut at = open(THREADS);
+fn read_threads(
+    mut at: Reader,
+    profile: &mut Profile,
+    limits: &Limits,
+) -> Result<(), PayloadError> {
+    let n_strings = profile.strings.len() as u64;
     let n = at.count(3, limits.table_entries)?;
     let tid = at.below("tid", n, NO_BOUND)?;
     let comm = at.below("comm", n, n_strings)?;
@@ -538,8 +579,15 @@ fn read_any(bytes: &[u8], limits: &Limits) -> Result<(Profile, Option<Value>), P
     for (i, tid) in tid.into_iter().enumerate() {
         profile.threads.push(Thread { tid, comm: get(&comm, i), process: get(&process, i) });
     }
+    Ok(())
+}
 
-    let mut at = open(SAMPLES);
+fn read_samples(
+    mut at: Reader,
+    names: &Names,
+    profile: &mut Profile,
+    limits: &Limits,
+) -> Result<(), PayloadError> {
     let n = at.count(6, limits.samples)?;
     let mut time = 0u64;
     profile.samples.time_ns.reserve_exact(n);
@@ -557,12 +605,7 @@ fn read_any(bytes: &[u8], limits: &Limits) -> Result<(Profile, Option<Value>), P
         cut.into_iter().map(|x| names.cuts.get(x as usize).copied().unwrap_or(0)).collect();
     profile.samples.weight = at.below("weight", n, NO_BOUND)?;
     at.end()?;
-    bound_mentions(&profile, limits)?;
-    let sides = match sections.get(COMPARISON as usize) {
-        Some(Some(_)) => Some(open(COMPARISON).json()?),
-        _ => None,
-    };
-    Ok((profile, sides))
+    Ok(())
 }
 
 /// Any `u32` will do.
