@@ -1,4 +1,4 @@
-//! Names what was recorded: from frame words to a [`Profile`].
+//! Names what was recorded: from frame words to a [`Profile`](crate::profile::Profile).
 //!
 //! In: a [`Recording`], the files its frames are in, and the kernel's symbols. Out: names in the
 //! recording's store, and a profile (`build.rs`) in which every frame has its function, its inlined callees, file

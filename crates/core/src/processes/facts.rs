@@ -41,7 +41,7 @@ pub struct Facts {
 }
 
 /// [`Facts`] of a live process; what is known already is not read. Of one that is gone the program is
-/// that of its ancestor ([`Processes::ancestor`]).
+/// that of its ancestor ([`Processes::ancestor`](super::Processes::ancestor)).
 pub fn read_facts(
     pid: u32,
     ancestor: Option<u32>,
