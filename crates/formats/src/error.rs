@@ -207,6 +207,11 @@ impl Error {
         move |cause| Error::Write { format, cause }
     }
 
+    /// Nothing is known to be wrong with the file but that there is too much of it.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Error::TooLarge { .. })
+    }
+
     /// The file was understood, but the value that was asked for is not in it.
     pub fn is_no_value(&self) -> bool {
         matches!(self, Error::Content { fault: Fault::NoValue { .. }, .. })

@@ -64,6 +64,10 @@ pub fn parse(path: &Path, bytes: &[u8], read: &cli::Read) -> anyhow::Result<Prof
             Err(error) => failures.push(error),
         }
     }
+    // What it is read as up to a limit it is, whatever it is not.
+    if let Some(at) = failures.iter().position(hotframe_formats::Error::is_too_large) {
+        return Err(failures.swap_remove(at)).with_context(|| shown(path));
+    }
     let mut failures = failures.into_iter();
     match (failures.next(), failures.next()) {
         (Some(first), Some(second)) => {
@@ -203,6 +207,17 @@ mod tests {
         assert_eq!(said("a.pb.gz", packed), Ok(vec![Format::Pprof]));
         assert!(readable("svg").is_err());
         assert!(readable("perf-script").is_ok());
+    }
+
+    /// Too much of one format is not said to be none of another.
+    #[test]
+    fn too_large() {
+        // As pprof more strings than are taken; an OTLP file has none of its fields there.
+        let bytes = b"\x32\x00".repeat(Limits::default().table_entries + 1);
+        let read = cli::Read { from: None, value: None };
+        let said = parse(Path::new("a.pb"), &bytes, &read).map(|_| ()).unwrap_err();
+        let said = format!("{said:#}");
+        assert!(said.contains("more than") && !said.contains("nor is it"), "{said}");
     }
 
     /// Only what is there can be lost, and the lossless formats lose nothing.

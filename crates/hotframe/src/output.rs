@@ -96,6 +96,10 @@ pub fn choose(paths: &[PathBuf], format: Option<&str>) -> anyhow::Result<Vec<Out
             })?
         } else {
             of_path(path).or(named).ok_or_else(|| {
+                if path.is_dir() {
+                    let path = path.display();
+                    return crate::Exit::usage(format!("{path}: is a directory: name a file"));
+                }
                 let ends = writable(|format| format.extensions().first().copied().unwrap_or(""));
                 crate::Exit::usage(format!(
                     "{}: unknown kind of output: name it {ends}",
@@ -444,6 +448,7 @@ mod tests {
         let ends = ".html, .pb.gz, .folded, .otlp, .firefox.json, .speedscope.json or .svg";
         assert!(said(&["a.txt"], None).ends_with(ends), "{}", said(&["a.txt"], None));
         assert!(said(&["-"], None).contains("--format html, pprof"));
+        assert_eq!(said(&["/"], None), "/: is a directory: name a file");
         assert!(said(&["-"], Some("perf-script")).starts_with("unknown format"));
         assert_eq!(
             said(&["a.html"], Some("folded")),
