@@ -349,6 +349,7 @@ pub const HF_OP_CFA: hf_op = 5;
 pub const HF_OP_BARE: hf_op = 6;
 pub const HF_OP_GREW: hf_op = 7;
 pub const HF_OP_DEREF_TWICE: hf_op = 8;
+pub const HF_OP_KEPT: hf_op = 9;
 pub type hf_op = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(

@@ -433,6 +433,82 @@ mod tests {
         assert_eq!(walked(GO, GOROUTINE, THREAD), [GO, CALLS_BACK, C, CALLS_OUT, GO, START]);
     }
 
+    /// A function calls on another stack and keeps its own in r12. What it calls has saved that, or has not,
+    /// and is found by it; but not by what r12 held when another such call was left before.
+    #[test]
+    fn a_stack_that_is_kept_in_a_saved_register() {
+        const IMAGE: u64 = 0x10_0000;
+        const LEAF: u64 = 0x100;
+        const SAVES: u64 = 0x200;
+        const KEEPS: u64 = 0x300;
+        const BEGIN: u64 = 0x400;
+        const OTHER: u64 = STACK + 0x8000;
+        let row = |pc: u64, kind: u32, cfa: i32| abi::hf_row {
+            pc: pc as u16,
+            kind: kind as u8,
+            fp: 0,
+            cfa,
+        };
+        let rule = |op: u32, reg: u32| abi::hf_rule {
+            cfa_op: op as u8,
+            cfa_reg: reg as u8,
+            ra_op: abi::HF_OP_CFA_DEREF as u8,
+            ra_off: -8,
+            ..abi::hf_rule::new_zeroed()
+        };
+        let saves = abi::hf_rule {
+            cfa_off: 32,
+            cfa_mid: 12,
+            cfa_off2: -16,
+            ..rule(abi::HF_OP_REG, abi::HF_X86_RSP)
+        };
+        let keeps = abi::hf_rule { cfa_off: 8, ..rule(abi::HF_OP_KEPT, 12) };
+        let rows = [
+            row(0, abi::HF_RULE_NONE, 0),
+            row(LEAF, abi::HF_RULE_SP, 16),
+            row(SAVES, abi::HF_RULE_SIDE, 0),
+            row(KEEPS, abi::HF_RULE_SIDE | abi::HF_RULE_NEW_STACK, 1),
+            row(BEGIN, abi::HF_RULE_END, 0),
+        ];
+        // From a leaf through so many functions that save r12.
+        let walked = |n_saves: u64, again: bool, r12: u64| {
+            let (mut tables, blob) = one_file(IMAGE, 1);
+            assert!(tables.add_block(1, 0, &rows, &[saves, keeps]));
+            let mut words = std::collections::HashMap::new();
+            let mut at = OTHER + 8;
+            for n in 0..n_saves {
+                words.insert(at, IMAGE + SAVES + 8);
+                // The outermost has saved it; the others what that put into r12.
+                let kept = if n + 1 == n_saves { STACK + 0x40 } else { 1 };
+                words.insert(at + 24, kept);
+                at += 32;
+            }
+            words.insert(at, IMAGE + KEEPS + 8);
+            let next = if again { KEEPS } else { BEGIN };
+            words.insert(STACK + 0x40, IMAGE + next + 8);
+            // call rax, wherever a return address leads to
+            for pc in [KEEPS, BEGIN] {
+                words.insert(IMAGE + pc, 0xd0ff_0000_0000_0000);
+            }
+            let mut regs = [0; abi::HF_NREGS as usize];
+            regs[abi::HF_X86_PC as usize] = IMAGE + LEAF + 8;
+            regs[abi::HF_X86_RSP as usize] = OTHER;
+            regs[12] = r12;
+            let mut walk = Walk::new(false, &regs, true, false, &[], 0);
+            let stop = walk.run(tables.memory(), blob.off, &mut Words(words));
+            let Stop::Ended { cut, .. } = stop else { panic!("{stop:?}") };
+            let pc = |&word: &u64| abi::FrameWord(word).payload() & 0xfff;
+            let pcs: Vec<u64> = walk.words().iter().map(pc).map(|pc| pc - pc % 0x100).collect();
+            (u32::from(cut), pcs)
+        };
+        let whole = |pcs: &[u64]| (abi::HF_CUT_NONE, pcs.to_vec());
+        assert_eq!(walked(0, false, STACK + 0x40), whole(&[LEAF, KEEPS, BEGIN]));
+        assert_eq!(walked(1, false, 1), whole(&[LEAF, SAVES, KEEPS, BEGIN]));
+        assert_eq!(walked(3, false, 1), whole(&[LEAF, SAVES, SAVES, SAVES, KEEPS, BEGIN]));
+        let (cut, pcs) = walked(1, true, 1);
+        assert_eq!((cut, pcs.len()), (abi::HF_CUT_NO_UNWIND_INFO, 4));
+    }
+
     /// Where the function that a coroutine begins with would return to stands 0. What stands there for
     /// a leaf, or after a guess, is no end.
     #[test]

@@ -4,7 +4,7 @@
 //! rule changes, the CFA, the caller's frame pointer and the return address, as [`Unwind`].
 //!
 //! # How it works
-//! Only three columns are followed: the walk restores no other registers. The stack pointer's, which is
+//! Only three columns are followed: the walk restores no other registers (but [`Arch::kept`]). The stack pointer's, which is
 //! the CFA almost always, counts where it is another register. Expressions are brought
 //! to a linear form as they are met (`expr.rs`). The initial instructions of a CIE run once; the
 //! resulting state is kept with it.
@@ -34,13 +34,16 @@ pub(crate) struct Arch {
     pub(crate) fp: u8,
     /// The column that names the program counter in expressions; also the number of registers.
     pub(crate) pc: u8,
+    /// Of a file with functions that keep their sp in it while they call on another stack: a register
+    /// that callees save, of which the rules say where.
+    pub(crate) kept: Option<u8>,
 }
 
 impl Arch {
     pub(crate) fn of(machine: Machine) -> Option<Self> {
         match machine {
-            Machine::X86_64 => Some(Self { machine, sp: 7, fp: 6, pc: 16 }),
-            Machine::Arm64 => Some(Self { machine, sp: 31, fp: 29, pc: 32 }),
+            Machine::X86_64 => Some(Self { machine, sp: 7, fp: 6, pc: 16, kept: None }),
+            Machine::Arm64 => Some(Self { machine, sp: 31, fp: 29, pc: 32, kept: None }),
             Machine::Other(_) => None,
         }
     }
@@ -92,6 +95,8 @@ pub(crate) struct Unwind {
     pub(crate) cfa: Cfa,
     pub(crate) fp: Saved,
     pub(crate) ra: Saved,
+    /// Where [`Arch::kept`] is saved, relative to the CFA.
+    pub(crate) kept: Option<i32>,
 }
 
 /// How pointers are encoded and entries linked.
@@ -200,7 +205,12 @@ impl Cie {
             fde_encoding: 0,
             has_augmentation: false,
             signal: false,
-            initial: Unwind { cfa: Cfa::None, fp: Saved::Unspecified, ra: Saved::Unspecified },
+            initial: Unwind {
+                cfa: Cfa::None,
+                fp: Saved::Unspecified,
+                ra: Saved::Unspecified,
+                kept: None,
+            },
         };
         if let Some((b'z', letters)) = augmentation.split_first() {
             cie.has_augmentation = true;
@@ -486,6 +496,11 @@ impl Vm<'_> {
                 Saved::Reg(reg) => Some(reg),
                 _ => None,
             };
+        } else if self.arch.kept.is_some_and(|kept| reg == u64::from(kept)) {
+            self.state.kept = match saved {
+                Saved::At(off) => Some(off),
+                _ => None,
+            };
         }
     }
 
@@ -496,6 +511,8 @@ impl Vm<'_> {
             self.state.fp = self.cie.initial.fp;
         } else if reg == u64::from(self.arch.sp) {
             self.sp = None;
+        } else if self.arch.kept.is_some_and(|kept| reg == u64::from(kept)) {
+            self.state.kept = self.cie.initial.kept;
         }
     }
 }

@@ -104,9 +104,9 @@ pub(crate) fn rules(
 ) -> Vec<(u32, Unwind)> {
     let sp = |off| Cfa::Reg { reg: arch.sp, off };
     let (ra, saved) = (Saved::At(-8), Saved::At(-16));
-    let bare = Unwind { cfa: sp(8), fp: Saved::Same, ra };
-    let pushed = Unwind { cfa: sp(16), fp: saved, ra };
-    let framed = Unwind { cfa: Cfa::Reg { reg: arch.fp, off: 16 }, fp: saved, ra };
+    let bare = Unwind { cfa: sp(8), fp: Saved::Same, ra, kept: None };
+    let pushed = Unwind { cfa: sp(16), fp: saved, ra, kept: None };
+    let framed = Unwind { cfa: Cfa::Reg { reg: arch.fp, off: 16 }, ..pushed };
     let mut rules: Vec<(u32, Unwind)> = vec![(0, framed)];
     let mut set = |at: usize, rule: Unwind| {
         // Nothing is executed by the rule of an empty range.

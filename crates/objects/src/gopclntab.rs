@@ -283,6 +283,36 @@ impl GoTable {
         high: u64,
         mut found: impl FnMut(Function) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.each(reader, low, high, |table, start, end, func| {
+            table.function(reader, start, end, func)?.map_or(Ok(()), &mut found)
+        })
+    }
+
+    /// Calls `found` with the extents of functions that set sp to what is not a sum of it.
+    pub(crate) fn that_set_sp(
+        &mut self,
+        reader: &impl ReadAt,
+        mut found: impl FnMut(Range<u64>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.each(reader, 0, u64::MAX, |table, start, end, func| {
+            let at = table.offset.saturating_add(func);
+            let bytes = table.func_window.get(reader, at, 48)?;
+            match FuncInfo::parse(bytes, table.version) {
+                Some(info) if info.flags & FLAG_SP_WRITE != 0 => found(start..end),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Calls `found` with the start and end of each function that overlaps `[low, high)`, ascending, and
+    /// where the table says more of it.
+    fn each<R: ReadAt>(
+        &mut self,
+        reader: &R,
+        low: u64,
+        high: u64,
+        mut found: impl FnMut(&mut Self, u64, u64, u64) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         // The last function that starts at or before `low`.
         let n = self.n_functions;
         let mut milestones = std::mem::take(&mut self.milestones);
@@ -318,11 +348,7 @@ impl GoTable {
             end_before = end;
             if end > low {
                 let base = if self.version == Version::Go12 { 0 } else { self.functab };
-                if let Some(function) =
-                    self.function(reader, start, end, base.saturating_add(func))?
-                {
-                    found(function)?;
-                }
+                found(self, start, end, base.saturating_add(func))?;
             }
         }
         Ok(())

@@ -108,6 +108,8 @@ pub struct RowSource<R> {
     eh_frame: Option<Entries>,
     debug_frame: Option<Entries>,
     go: Option<GoTable>,
+    /// Go's functions were asked for [`Arch::kept`].
+    is_kept_known: bool,
     /// Read when a block first has text that nothing describes.
     functions: Option<Functions>,
     /// Read when a block first has much of it that says nothing of itself.
@@ -154,6 +156,7 @@ impl<R: ReadAt> RowSource<R> {
             eh_frame,
             debug_frame,
             go,
+            is_kept_known: false,
             functions: None,
             signs: None,
             begins_own_stack,
@@ -251,8 +254,17 @@ impl<R: ReadAt> RowSource<R> {
         if n < self.n_blocks {
             builder.is_rewritten = self.file.is_rewritten();
             let reader = self.file.reader();
+            let mut foreign = Vec::new();
             if let Some(go) = &mut self.go {
-                builder.add_go(&self.file, go)?;
+                foreign = builder.add_go(&self.file, go)?;
+                // Text that is not Go's may be what Go calls on another stack.
+                let range = go.range();
+                let has_other = !foreign.is_empty() || low < range.start || range.end < high;
+                if has_other && !self.is_kept_known && self.arch.machine == Machine::X86_64 {
+                    self.is_kept_known = true;
+                    self.arch.kept = go::kept_register(&self.file, go, self.arch)?;
+                    builder.arch.kept = self.arch.kept;
+                }
             }
             if let Some(entries) = &mut self.eh_frame {
                 builder.add_entries(&self.file, reader, entries)?;
@@ -262,6 +274,7 @@ impl<R: ReadAt> RowSource<R> {
             {
                 builder.add_entries(&self.file, reader, entries)?;
             }
+            builder.add_foreign(&self.file, foreign)?;
             builder.end_at_entry_point(&self.file)?;
             if let Some(function) = self.begins_own_stack {
                 builder.end_at(function);

@@ -313,7 +313,14 @@ impl SideRules {
     /// That of a function that has left for another stack and keeps its sp at entry in a register.
     pub(crate) fn kept_sp(&mut self, reg: u8, arch: Arch) -> Rule {
         let cfa = Cfa::Reg { reg, off: 8 };
-        self.rule(&Unwind { cfa, fp: Saved::Same, ra: Saved::At(-8) }, false, arch)
+        let unwind = Unwind { cfa, fp: Saved::Same, ra: Saved::At(-8), kept: None };
+        let rule = side_rule(&unwind, arch)
+            .map(|rule| abi::hf_rule { cfa_op: abi::HF_OP_KEPT as u8, ..rule });
+        rule.and_then(|rule| self.index(rule)).map_or(Rule::BAD, |index| Rule {
+            kind: SIDE | NEW_STACK,
+            fp: 0,
+            cfa: index,
+        })
     }
 
     pub(crate) fn into_rules(self) -> Vec<abi::hf_rule> {
@@ -370,6 +377,9 @@ fn plain_rule(unwind: &Unwind, arch: Arch) -> Option<Rule> {
         }
         _ => return None,
     };
+    if unwind.kept.is_some() {
+        return None;
+    }
     let mut flags = 0;
     match (arch.machine, unwind.ra) {
         (Machine::Arm64, Saved::Unspecified | Saved::Same | Saved::Reg(30)) => flags = RA_IN_LR,
@@ -423,6 +433,10 @@ fn side_rule(unwind: &Unwind, arch: Arch) -> Option<abi::hf_rule> {
         // On x86-64 a return address that "keeps its value" is the pc itself: a loop.
         Saved::Unspecified | Saved::Same => return None,
         ra => saved(ra)?,
+    };
+    let (cfa_mid, cfa_off2) = match (cfa_op, arch.kept, unwind.kept) {
+        (abi::HF_OP_REG, Some(reg), Some(off)) => (i16::from(reg), off),
+        _ => (cfa_mid, cfa_off2),
     };
     Some(abi::hf_rule {
         cfa_op: cfa_op as u8,

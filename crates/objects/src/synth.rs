@@ -51,6 +51,9 @@ struct State {
     saved_rbp: Option<i32>,
     /// rbp is not the caller's any more.
     rbp_changed: bool,
+    /// [`Arch::kept`], by encoding, and where the caller's is, relative to the CFA.
+    kept: Option<usize>,
+    saved_kept: Option<i32>,
     /// A call came before, or this is one.
     called: bool,
     /// The return address was popped into this register; nothing of the frame is left.
@@ -73,6 +76,8 @@ impl State {
             below,
             saved_rbp: None,
             rbp_changed: false,
+            kept: None,
+            saved_kept: None,
             called: false,
             ra_in: None,
             since_pop: None,
@@ -162,7 +167,7 @@ impl State {
             // What the caller will find is on top of the stack, but for what is being put there.
             let off = self.since_pop.filter(|_| !self.made_frame).unwrap_or(0);
             let cfa = Cfa::Reg { reg: arch.sp, off };
-            return Some(Unwind { cfa, fp: same, ra: Saved::Reg(reg) });
+            return Some(Unwind { cfa, fp: same, ra: Saved::Reg(reg), kept: None });
         }
         let by_frame = (self.called || self.is_described) && self.has_frame();
         let order = if by_frame { [RBP, RSP] } else { [RSP, RBP] };
@@ -175,7 +180,7 @@ impl State {
             None => same,
         };
         debug_assert_eq!(arch.sp, 7);
-        Some(Unwind { cfa: Cfa::Reg { reg, off }, fp, ra: Saved::At(-8) })
+        Some(Unwind { cfa: Cfa::Reg { reg, off }, fp, ra: Saved::At(-8), kept: self.saved_kept })
     }
 }
 
@@ -196,7 +201,8 @@ pub(crate) fn dwarf(register: Register) -> Option<u8> {
 }
 
 /// Where the CFA is not known: not to be guessed at, since rbp may be the caller's.
-const LOST: Unwind = Unwind { cfa: Cfa::Unsupported, fp: Saved::Undefined, ra: Saved::Unsupported };
+const LOST: Unwind =
+    Unwind { cfa: Cfa::Unsupported, fp: Saved::Undefined, ra: Saved::Unsupported, kept: None };
 
 /// The rules of a function: (offset, rule), ascending. `None` rules are holes: bytes that no path
 /// reaches.
@@ -320,6 +326,8 @@ fn follow_within(
     changes: &[u32],
     beyond: &mut Option<u64>,
 ) -> Option<Vec<(u32, Option<Unwind>)>> {
+    let kept = arch.kept.and_then(|kept| DWARF.iter().position(|&reg| reg == kept));
+    let begin = State { kept, ..begin };
     // Alignment may have the rule before it.
     let padding = if begin.is_described { 0 } else { 15 };
     let mut states = States::new(code.len());
@@ -591,6 +599,9 @@ fn step(state: &mut State, instruction: &Instruction, info: &mut InstructionInfo
             if source == Some(RBP) && !state.rbp_changed && state.saved_rbp.is_none() {
                 state.saved_rbp = state.get(RSP).map(|below| -below);
             }
+            if source.is_some() && source == state.kept && state.saved_kept.is_none() {
+                state.saved_kept = state.get(RSP).map(|below| -below);
+            }
         }
         (Mnemonic::Pop, Some(to))
             if !matches!(to, RSP | RBP)
@@ -613,6 +624,9 @@ fn step(state: &mut State, instruction: &Instruction, info: &mut InstructionInfo
                 restored(state);
             } else {
                 state.set(to, None);
+            }
+            if Some(to) == state.kept && from == state.saved_kept {
+                state.saved_kept = None;
             }
             state.move_sp(i64::from(instruction.stack_pointer_increment()));
         }
@@ -652,6 +666,17 @@ fn step(state: &mut State, instruction: &Instruction, info: &mut InstructionInfo
                 restored(state);
             } else {
                 state.set(RBP, None);
+            }
+        }
+        (Mnemonic::Mov, Some(to)) if Some(to) == state.kept => {
+            if place(state, 1).is_some_and(|from| state.saved_kept == Some(from)) {
+                state.saved_kept = None;
+            }
+            state.set(to, None);
+        }
+        (Mnemonic::Mov, None) if state.kept.is_some() && register(1) == state.kept => {
+            if let (None, Some(to)) = (state.saved_kept, place(state, 0).filter(|&to| to < -8)) {
+                state.saved_kept = Some(to);
             }
         }
         (Mnemonic::Mov, None) if register(1) == Some(RBP) && !state.rbp_changed => {
@@ -838,7 +863,7 @@ mod tests {
     fn rules(code: &[u8]) -> Option<Vec<(u32, u8, i32, Saved)>> {
         let rules = follow(code, Arch::of(Machine::X86_64).unwrap())?;
         let each = rules.into_iter().map(|(at, unwind)| match unwind {
-            Some(Unwind { cfa: Cfa::Reg { reg: 7, off }, fp, ra: Saved::Reg(reg) }) => {
+            Some(Unwind { cfa: Cfa::Reg { reg: 7, off }, fp, ra: Saved::Reg(reg), .. }) => {
                 (at, IN_REG + off as u8, reg.into(), fp)
             }
             Some(Unwind { cfa: Cfa::Reg { reg, off }, fp, .. }) => (at, reg, off, fp),
@@ -866,6 +891,35 @@ mod tests {
                 (15, 7, 16, Saved::At(-16)),
                 (16, 7, 8, Saved::Same),
             ]
+        );
+    }
+
+    /// Where the caller's r12 is while a function has another value in it, if that is asked for.
+    #[test]
+    fn a_register_that_is_saved() {
+        let arch = Arch::of(Machine::X86_64).unwrap();
+        let kept = |code: &[u8], kept: Option<u8>| -> Vec<(u32, Option<i32>)> {
+            let rules = follow(code, Arch { kept, ..arch }).unwrap();
+            rules.into_iter().map(|(at, unwind)| (at, unwind.unwrap().kept)).collect()
+        };
+        // push rbx; push r12; mov r12, rdi; push r12; call f; pop rax; pop r12; pop rbx; ret
+        let pushed = [
+            0x53, 0x41, 0x54, 0x49, 0x89, 0xfc, 0x41, 0x54, 0xe8, 0, 1, 0, 0, 0x58, 0x41, 0x5c,
+            0x5b, 0xc3,
+        ];
+        let there = Some(-24);
+        let expect =
+            [(0, None), (1, None), (3, there), (8, there), (14, there), (16, None), (17, None)];
+        assert_eq!(kept(&pushed, Some(12)), expect);
+        assert!(kept(&pushed, None).iter().all(|rule| rule.1.is_none()));
+        // sub rsp, 24; mov [rsp+8], r12; mov r12, rdi; call f; mov r12, [rsp+8]; add rsp, 24; ret
+        let stored = [
+            0x48, 0x83, 0xec, 0x18, 0x4c, 0x89, 0x64, 0x24, 0x08, 0x49, 0x89, 0xfc, 0xe8, 0, 1, 0,
+            0, 0x4c, 0x8b, 0x64, 0x24, 0x08, 0x48, 0x83, 0xc4, 0x18, 0xc3,
+        ];
+        assert_eq!(
+            kept(&stored, Some(12)),
+            [(0, None), (4, None), (9, there), (22, None), (26, None)]
         );
     }
 

@@ -291,15 +291,20 @@ enum hf_op {
 	 * ends. */
 	HF_OP_GREW = 7,
 	HF_OP_DEREF_TWICE = 8, /* *(*(reg + off) + cfa_mid) + off2, of the CFA alone */
+	/* Of the CFA: reg + off, as HF_OP_REG, of a function that calls on another stack; what
+	 * its callees in the same file say of reg is where they saved it (cfa_mid). */
+	HF_OP_KEPT = 9,
 };
 struct hf_rule {
-	__u8 cfa_op; /* HF_OP_REG, HF_OP_DEREF, HF_OP_DEREF_TWICE */
+	__u8 cfa_op; /* HF_OP_REG, HF_OP_DEREF, HF_OP_DEREF_TWICE, HF_OP_KEPT */
 	__u8 cfa_reg;
 	__u8 fp_op;
 	__u8 fp_reg;
 	__u8 ra_op;
 	__u8 ra_reg;
-	__s16 cfa_mid; /* HF_OP_DEREF_TWICE */
+	/* HF_OP_DEREF_TWICE. Of HF_OP_REG: a register that callees save, whose value of the
+	 * caller's is at CFA + cfa_off2; 0: none. */
+	__s16 cfa_mid;
 	__s32 cfa_off;
 	__s32 cfa_off2;
 	__s32 fp_off;

@@ -601,7 +601,8 @@ static __always_inline int hf_behind_call(struct hf_walk *w, __u64 ra);
 
 /* The stack that was left for another (by Go and OCaml to call C, by C to align its own) is found
  * by a register that callees save, of which only the leaf's values are known: mostly the leaf, if
- * it was called from here, has no need of that register. 0: a call ends where it leads to, as
+ * it was called from here, has no need of that register. Where the functions between say where
+ * they saved it (HF_OP_KEPT) it is what was found there. 0: a call ends where it leads to, as
  * nothing does that the leaf would have there, and guess_cfa is its value. */
 HF_RARE int hf_left_alone(struct hf_walk *w)
 {
@@ -611,7 +612,8 @@ HF_RARE int hf_left_alone(struct hf_walk *w)
 	if (!w)
 		return 1;
 	reg = w->rule.cfa_reg;
-	if (!(w->row.kind & HF_RULE_NEW_STACK) || !w->called_leaf || w->rule.cfa_op != HF_OP_REG)
+	if (!(w->row.kind & HF_RULE_NEW_STACK) ||
+	    (w->rule.cfa_op != HF_OP_KEPT && (!w->called_leaf || w->rule.cfa_op != HF_OP_REG)))
 		return 1;
 	hf_barrier(reg);
 	if (reg >= HF_NREGS)
@@ -625,6 +627,8 @@ HF_RARE int hf_left_alone(struct hf_walk *w)
 	w->heuristic_next = 1;
 	w->sample.flags |= HF_SAMPLE_HEURISTIC;
 	return 0;
+	/* Of what called on the stack that is left now it says nothing any more. */
+	w->regs[reg] = 0;
 }
 
 HF_RARE int hf_apply_side(struct hf_walk *w)
@@ -633,6 +637,7 @@ HF_RARE int hf_apply_side(struct hf_walk *w)
 
 	if (!w)
 		return 1;
+	__u32 kept;
 	if (w->rule.cfa_op == HF_OP_GREW)
 		return hf_grown(w);
 	fp = w->fp;
@@ -642,7 +647,13 @@ HF_RARE int hf_apply_side(struct hf_walk *w)
 		cfa = w->guess_cfa;
 	}
 	cfa += (__s64)w->rule.cfa_off;
-	if (w->rule.cfa_op != HF_OP_REG) {
+	if (w->rule.cfa_op == HF_OP_REG) {
+		kept = (__u32)w->rule.cfa_mid;
+		hf_barrier(kept);
+		if (kept && kept < HF_NREGS &&
+		    hf_stack_u64(w, cfa + (__s64)w->rule.cfa_off2, &w->regs[kept]))
+			return hf_cut(w, HF_CUT_STACK_UNREADABLE);
+	} else if (w->rule.cfa_op != HF_OP_KEPT) {
 		if (hf_stack_u64(w, cfa, &cfa))
 			return hf_cut(w, HF_CUT_STACK_UNREADABLE);
 		if (w->rule.cfa_op == HF_OP_DEREF_TWICE) {

@@ -563,7 +563,8 @@ fn go_race_detector() {
     }
     let all = recording.folded.samples(|stack| stack.has("racecall"));
     let led_on = recording.folded.samples(detecting);
-    assert!(led_on * 4 >= all * 3, "{led_on} of {all}");
+    // However many of the detector's functions stand between.
+    assert!(led_on * 50 >= all * 49, "{led_on} of {all}");
 }
 
 /// Go that C calls back: C's frames stand between it and the Go that called C, also where the goroutine's

@@ -7,19 +7,23 @@ use crate::elf::{ElfFile, Machine};
 use crate::gopclntab::{GoTable, Kind};
 use crate::read::{ReadAt, Window};
 use crate::rules::{Rule, is_sigreturn};
+use std::ops::Range;
 
 impl Builder {
-    /// Go functions, by their stack deltas.
+    /// Go functions, by their stack deltas. Returns the extents of those that have none: Go's linker puts
+    /// what other compilers made (the race detector, C that `cgo` was given) into its table, too, and
+    /// leaves away their call frame information.
     pub(super) fn add_go<R: ReadAt>(
         &mut self,
         file: &ElfFile<R>,
         go: &mut GoTable,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Range<u64>>, Error> {
         let (low, high) = self.reach();
         let arch = self.arch;
         let mut spans: Vec<Span> = Vec::new();
         let mut text = Window::default();
         let mut grows = None;
+        let mut foreign = Vec::new();
         go.functions(file.reader(), low, high, |function| {
             self.stats.go_functions += 1;
             let first = self.rules.len();
@@ -43,7 +47,8 @@ impl Builder {
             } else if matches!(function.kind, Kind::Top | Kind::Grows) {
                 self.rules.push((start, Rule::END));
             } else if function.deltas.is_empty() {
-                self.rules.push((start, Rule::NONE_FUNCTION));
+                foreign.push(start..function.end);
+                return Ok(());
             } else {
                 let saves_fp = saves_frame_pointer(file, &mut text, arch, &function.deltas)?;
                 for &(pc, delta) in &function.deltas {
@@ -83,7 +88,7 @@ impl Builder {
             behind.1 = self.side.growth(growth);
         }
         self.fill(spans);
-        Ok(())
+        Ok(foreign)
     }
 }
 
@@ -156,6 +161,26 @@ fn keeps_sp(code: &[u8], arch: Arch) -> Option<KeptSp> {
     None
 }
 
+/// The register in which functions of a file keep their sp while they call C ([`keeps_sp`]), if it is one.
+pub(super) fn kept_register<R: ReadAt>(
+    file: &ElfFile<R>,
+    go: &mut GoTable,
+    arch: Arch,
+) -> Result<Option<u8>, Error> {
+    let mut text = Window::default();
+    let mut kept = None;
+    let mut is_one = true;
+    go.that_set_sp(file.reader(), |function| {
+        let len = usize::try_from(function.end - function.start).unwrap_or(usize::MAX);
+        let code = code_at(file, &mut text, function.start, len.min(KEEPS_SP_MAX_BYTES))?;
+        if let Some(found) = keeps_sp(code, arch) {
+            is_one &= *kept.get_or_insert(found.reg) == found.reg;
+        }
+        Ok(())
+    })?;
+    Ok(kept.filter(|_| is_one))
+}
+
 /// The rules of a Go function where sp is `delta` bytes below its value at entry.
 fn go_unwind(arch: Arch, delta: i32, saves_fp: bool, kind: Kind) -> Unwind {
     if arch.machine == Machine::Arm64 {
@@ -167,7 +192,7 @@ fn go_unwind(arch: Arch, delta: i32, saves_fp: bool, kind: Kind) -> Unwind {
                 Saved::At(delta.saturating_neg()),
             ),
         };
-        return Unwind { cfa: Cfa::Reg { reg: arch.sp, off: delta }, fp, ra };
+        return Unwind { cfa: Cfa::Reg { reg: arch.sp, off: delta }, fp, ra, kept: None };
     }
     let framed = saves_fp && delta >= 8;
     let cfa = match kind {
@@ -177,7 +202,8 @@ fn go_unwind(arch: Arch, delta: i32, saves_fp: bool, kind: Kind) -> Unwind {
         }
         _ => Cfa::Reg { reg: arch.sp, off: delta.saturating_add(8) },
     };
-    Unwind { cfa, fp: if framed { Saved::At(-16) } else { Saved::Same }, ra: Saved::At(-8) }
+    let fp = if framed { Saved::At(-16) } else { Saved::Same };
+    Unwind { cfa, fp, ra: Saved::At(-8), kept: None }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::functions::Functions;
 use crate::read::ReadAt;
 use crate::rules::Rule;
 use crate::synth;
+use std::ops::Range;
 
 /// Longest function that is followed when its symbol has no size.
 const UNSIZED_MAX_BYTES: u64 = 16 << 10;
@@ -49,25 +50,8 @@ impl Builder {
                 }
                 size => size,
             };
-            let size = usize::try_from(extent).unwrap_or(usize::MAX);
-            let follow = self.arch.machine == Machine::X86_64
-                && (1..=synth::MAX_CODE_BYTES).contains(&size)
-                && decoded < MAX_DECODED_BYTES;
-            if follow {
-                decoded += size;
-                code.resize(size, 0);
-                let got = file.read_vaddr(&mut code, function.start)?;
-                if let Some(rules) = synth::follow(code.get(..got).unwrap_or_default(), self.arch) {
-                    self.keep_followed(function.start, rules);
-                }
-            }
-            let is_followed = self.rules.len() > first;
-            if !is_followed {
-                self.stats.given_up += 1;
-                self.rules.push((function.start, Rule::NONE_FUNCTION));
-            } else {
-                self.stats.synthesised += 1;
-            }
+            let is_followed =
+                self.follow_function(file, function.start, extent, &mut code, &mut decoded)?;
             let end = if function.size > 0 {
                 end.min(next)
             } else if is_followed {
@@ -81,6 +65,59 @@ impl Builder {
         }
         self.fill(disjoint(spans));
         Ok(())
+    }
+
+    /// Functions of which Go's table says no more than where they are.
+    pub(super) fn add_foreign<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        functions: Vec<Range<u64>>,
+    ) -> Result<(), Error> {
+        let mut spans = Vec::new();
+        let mut code = Vec::new();
+        let mut decoded = 0;
+        for Range { start, end } in functions {
+            if self.covers(start) {
+                continue;
+            }
+            let first = self.rules.len();
+            self.follow_function(file, start, end - start, &mut code, &mut decoded)?;
+            spans.push(Span { start, end, first, n: self.rules.len() - first });
+        }
+        self.fill(disjoint(spans));
+        Ok(())
+    }
+
+    /// Adds the rules of one function; false: its code cannot be followed, and says where it starts alone.
+    fn follow_function<R: ReadAt>(
+        &mut self,
+        file: &ElfFile<R>,
+        start: u64,
+        bytes: u64,
+        code: &mut Vec<u8>,
+        decoded: &mut usize,
+    ) -> Result<bool, Error> {
+        let first = self.rules.len();
+        let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let follow = self.arch.machine == Machine::X86_64
+            && (1..=synth::MAX_CODE_BYTES).contains(&size)
+            && *decoded < MAX_DECODED_BYTES;
+        if follow {
+            *decoded += size;
+            code.resize(size, 0);
+            let got = file.read_vaddr(code, start)?;
+            if let Some(rules) = synth::follow(code.get(..got).unwrap_or_default(), self.arch) {
+                self.keep_followed(start, rules);
+            }
+        }
+        let is_followed = self.rules.len() > first;
+        if is_followed {
+            self.stats.synthesised += 1;
+        } else {
+            self.stats.given_up += 1;
+            self.rules.push((start, Rule::NONE_FUNCTION));
+        }
+        Ok(is_followed)
     }
 
     /// PLT stubs that nothing describes: lld writes no call frame information for them. A stub is
