@@ -556,8 +556,10 @@ mod tests {
         assert_eq!(cut(WORK, BEGIN, false), abi::HF_CUT_NONE);
         assert_eq!(cut(WORK, BY_REGISTER, false), abi::HF_CUT_NONE);
         assert_eq!(cut(WORK, BEGIN, true), abi::HF_CUT_ZERO_RA);
-        assert_eq!(cut(WORK, GUESSED, false), abi::HF_CUT_ZERO_RA);
+        assert_eq!(cut(WORK, GUESSED, false), abi::HF_CUT_NO_UNWIND_INFO);
         // Its own return address is 0.
         assert_eq!(cut(BEGIN, WORK, false), abi::HF_CUT_ZERO_RA);
+        // The same of a function of which nothing is known but its instructions.
+        assert_eq!(cut(GUESSED, WORK, false), abi::HF_CUT_NO_UNWIND_INFO);
     }
 }

@@ -505,11 +505,14 @@ static __always_inline int hf_to_caller(struct hf_walk *w, __u64 cfa, __u64 ra, 
  * itself return to 0 was not called: who makes a coroutine's stack puts 0 there (Ruby, Crystal and
  * D for their fibers), or leaves what fresh memory holds. A leaf says nothing by that: code that
  * changes stacks has rows that do not hold at each of its instructions (glibc's swapcontext). Nor
- * does what a guess led to. */
+ * does what a guess led to. Where the row itself was made of the function's instructions, it was no
+ * function as they are called in C: GHC's has its stack in rbp, and nothing tells of it. */
 static __always_inline int hf_by_row(struct hf_walk *w, __u64 cfa, __u64 ra, __u64 fp)
 {
 	if (ra == 0 && w->pc_is_return && !(w->sample.flags & HF_SAMPLE_HEURISTIC))
 		return hf_cut(w, HF_CUT_NONE);
+	if (ra == 0 && (w->row.kind & HF_RULE_HEURISTIC))
+		return hf_cut(w, HF_CUT_NO_UNWIND_INFO);
 	return hf_to_caller(w, cfa, ra, fp);
 }
 
@@ -624,20 +627,20 @@ HF_RARE int hf_left_alone(struct hf_walk *w)
 	if (!hf_behind_call(w, ra) && !w->code_is_direct)
 		return 1;
 	w->guess_cfa = value;
+	/* Of what called on the stack that is left now it says nothing any more. */
+	w->regs[reg] = 0;
 	w->heuristic_next = 1;
 	w->sample.flags |= HF_SAMPLE_HEURISTIC;
 	return 0;
-	/* Of what called on the stack that is left now it says nothing any more. */
-	w->regs[reg] = 0;
 }
 
 HF_RARE int hf_apply_side(struct hf_walk *w)
 {
 	__u64 cfa, ra, fp;
+	__u32 kept;
 
 	if (!w)
 		return 1;
-	__u32 kept;
 	if (w->rule.cfa_op == HF_OP_GREW)
 		return hf_grown(w);
 	fp = w->fp;
