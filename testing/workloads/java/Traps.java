@@ -2,8 +2,8 @@
 // odd number of words, so that the stack is aligned for the call that lays them out, or not.
 //
 //   java -XX:-Inline -XX:-OmitStackTraceInFastThrow -XX:PerMethodRecompilationCutoff=0
-//        -XX:PerBytecodeRecompilationCutoff=0 -XX:PerMethodTrapLimit=100000
-//        -XX:PerBytecodeTrapLimit=100000 -cp DIR Traps
+//        -XX:PerBytecodeRecompilationCutoff=0 -XX:PerMethodTrapLimit=2000000000
+//        -XX:PerBytecodeTrapLimit=2000000000 -cp DIR Traps
 //
 // Every stack: main, then one and three or two and four.
 
