@@ -467,7 +467,7 @@ fn inlined_above_an_intrinsic() {
             let args = [flags, &["Truth", "intrinsics"]].concat();
             let jvm = Jvm::start(&home, &scratch, &args);
             // Until all is compiled.
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(Duration::from_secs(2));
             let recording = jvm.record_with(2, &["-F", "499"]);
             let stub = |stack: &Stack| stack.has("StubRoutines::updateBytesCRC32");
             let within = |method: &str| {

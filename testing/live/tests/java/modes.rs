@@ -146,7 +146,7 @@ fn compact_object_headers() {
 #[test]
 fn unloaded_classes_have_no_wrong_names() {
     live!(beside);
-    check_modes(&[&[], &["-Xint"]], &["churn", "lambdas"], 10, Some(995));
+    check_modes(&[&[], &["-Xint"]], &["churn", "lambdas"], 7, Some(995));
 }
 
 /// Real code that compiles while it is looked at: javac.
