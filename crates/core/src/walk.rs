@@ -433,6 +433,21 @@ mod tests {
         assert_eq!(walked(GO, GOROUTINE, THREAD), [GO, CALLS_BACK, C, CALLS_OUT, GO, START]);
     }
 
+    fn row(pc: u64, kind: u32, cfa: i32) -> abi::hf_row {
+        abi::hf_row { pc: pc as u16, kind: kind as u8, fp: 0, cfa }
+    }
+
+    /// A rule of what a call led to: the return address is below the CFA.
+    fn called(cfa_op: u32, cfa_reg: u32) -> abi::hf_rule {
+        abi::hf_rule {
+            cfa_op: cfa_op as u8,
+            cfa_reg: cfa_reg as u8,
+            ra_op: abi::HF_OP_CFA_DEREF as u8,
+            ra_off: -8,
+            ..abi::hf_rule::new_zeroed()
+        }
+    }
+
     /// A function calls on another stack and keeps its own in r12. What it calls has saved that, or has not,
     /// and is found by it; but not by what r12 held when another such call was left before.
     #[test]
@@ -443,26 +458,13 @@ mod tests {
         const KEEPS: u64 = 0x300;
         const BEGIN: u64 = 0x400;
         const OTHER: u64 = STACK + 0x8000;
-        let row = |pc: u64, kind: u32, cfa: i32| abi::hf_row {
-            pc: pc as u16,
-            kind: kind as u8,
-            fp: 0,
-            cfa,
-        };
-        let rule = |op: u32, reg: u32| abi::hf_rule {
-            cfa_op: op as u8,
-            cfa_reg: reg as u8,
-            ra_op: abi::HF_OP_CFA_DEREF as u8,
-            ra_off: -8,
-            ..abi::hf_rule::new_zeroed()
-        };
         let saves = abi::hf_rule {
             cfa_off: 32,
             cfa_mid: 12,
             cfa_off2: -16,
-            ..rule(abi::HF_OP_REG, abi::HF_X86_RSP)
+            ..called(abi::HF_OP_REG, abi::HF_X86_RSP)
         };
-        let keeps = abi::hf_rule { cfa_off: 8, ..rule(abi::HF_OP_KEPT, 12) };
+        let keeps = abi::hf_rule { cfa_off: 8, ..called(abi::HF_OP_KEPT, 12) };
         let rows = [
             row(0, abi::HF_RULE_NONE, 0),
             row(LEAF, abi::HF_RULE_SP, 16),
@@ -518,20 +520,7 @@ mod tests {
         const BEGIN: u64 = 0x200;
         const GUESSED: u64 = 0x300;
         const BY_REGISTER: u64 = 0x400;
-        let row = |pc: u64, kind: u32, cfa: i32| abi::hf_row {
-            pc: pc as u16,
-            kind: kind as u8,
-            fp: 0,
-            cfa,
-        };
-        let rule = abi::hf_rule {
-            cfa_op: abi::HF_OP_REG as u8,
-            cfa_reg: abi::HF_X86_RSP as u8,
-            cfa_off: 32,
-            ra_op: abi::HF_OP_CFA_DEREF as u8,
-            ra_off: -8,
-            ..abi::hf_rule::new_zeroed()
-        };
+        let rule = abi::hf_rule { cfa_off: 32, ..called(abi::HF_OP_REG, abi::HF_X86_RSP) };
         let rows = [
             row(0, abi::HF_RULE_NONE, 0),
             row(WORK, abi::HF_RULE_SP, 8),

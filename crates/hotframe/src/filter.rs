@@ -45,6 +45,9 @@ pub fn add_with_descendants(
     pids: &[u32],
 ) -> Result<BTreeSet<u32>, hotframe_bpf::Error> {
     let mut all = BTreeSet::new();
+    if pids.is_empty() {
+        return Ok(all);
+    }
     loop {
         let found: Vec<u32> =
             processes::descendants(pids).into_iter().filter(|&pid| all.insert(pid)).collect();

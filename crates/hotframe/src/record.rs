@@ -261,7 +261,7 @@ struct Started {
     /// The recording ends with the last of them.
     targets: BTreeSet<u32>,
     /// Processes that run already and are going to be sampled.
-    expected: Vec<u32>,
+    expected: BTreeSet<u32>,
 }
 
 fn start(
@@ -279,13 +279,10 @@ fn start(
         kernel.add_pid(target.pid)?;
         targets.insert(target.pid);
     }
-    let mut expected = Vec::new();
-    if !options.sampled.pid.is_empty() {
-        expected.extend(filter::add_with_descendants(&kernel, &options.sampled.pid)?);
-        // A command tells how long others are looked at: `-p SERVER -- LOAD`, `-p SERVER -- sleep 10`.
-        if target.is_none() {
-            targets.extend(&options.sampled.pid);
-        }
+    let expected = filter::add_with_descendants(&kernel, &options.sampled.pid)?;
+    // A command tells how long others are looked at: `-p SERVER -- LOAD`, `-p SERVER -- sleep 10`.
+    if target.is_none() {
+        targets.extend(&options.sampled.pid);
     }
     Ok(Started { kernel, memory, ring, targets, expected })
 }

@@ -9,6 +9,7 @@ use hotframe_bpf::ring::Ring;
 use hotframe_core::processes::goes_on;
 use hotframe_core::session::Session;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ impl Sampler {
     }
 
     /// Before sampling begins: gets ready for processes that are to be sampled.
-    pub fn expect(&mut self, pids: &[u32]) {
+    pub fn expect(&mut self, pids: &BTreeSet<u32>) {
         self.session.expect(pids, now_ns(), Instant::now() + EXPECTING);
         enable_runtimes(&mut self.kernel, &mut self.session);
     }

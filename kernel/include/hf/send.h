@@ -12,19 +12,25 @@
 #ifndef HF_SEND_H
 #define HF_SEND_H
 
-/* Sends the words so far, which are all that there is room for; 0 if they were. */
-static __noinline int hf_send_part(struct hf_walk *w)
+/* Sends the sample with the words so far; 0 if it was. */
+static __always_inline long hf_send_words(struct hf_walk *w, __u64 wake)
 {
-	__u32 n = w->n_words, bytes;
-	long failed;
+	__u32 bytes = sizeof(w->sample) + w->n_words * 8;
 
-	w->sample.type = HF_RECORD_PART;
-	w->sample.n_words = n;
-	bytes = sizeof(w->sample) + n * 8;
+	w->sample.n_words = w->n_words;
 	hf_barrier(bytes);
 	if (bytes > sizeof(w->sample) + sizeof(w->words))
 		bytes = sizeof(w->sample) + sizeof(w->words);
-	failed = bpf_ringbuf_output(&hf_ring, &w->sample, bytes, BPF_RB_NO_WAKEUP);
+	return bpf_ringbuf_output(&hf_ring, &w->sample, bytes, wake);
+}
+
+/* Sends the words so far, which are all that there is room for; 0 if they were. */
+static __noinline int hf_send_part(struct hf_walk *w)
+{
+	long failed;
+
+	w->sample.type = HF_RECORD_PART;
+	failed = hf_send_words(w, BPF_RB_NO_WAKEUP);
 	w->sample.type = HF_RECORD_SAMPLE;
 	return failed != 0;
 }
@@ -281,7 +287,7 @@ __noinline int hf_finish(struct hf_walk *w)
 {
 	struct hf_counters *counters = hf_my_counters();
 	__u64 wake = BPF_RB_NO_WAKEUP, ns;
-	__u32 bytes, n, cost;
+	__u32 cost;
 
 	if (!w || !counters)
 		return 0;
@@ -307,16 +313,10 @@ __noinline int hf_finish(struct hf_walk *w)
 		hf_urgent_ns = w->t0_ns;
 		wake = BPF_RB_FORCE_WAKEUP;
 	}
-	n = w->n_words;
-	w->sample.n_words = n;
 	w->sample.cut = w->cut;
 	w->sample.cut_pc = w->cut_pc;
 	w->sample.stack_hash = hf_mix(w->hash, w->cut);
-	bytes = sizeof(w->sample) + n * 8;
-	hf_barrier(bytes);
-	if (bytes > sizeof(w->sample) + sizeof(w->words))
-		bytes = sizeof(w->sample) + sizeof(w->words);
-	if (bpf_ringbuf_output(&hf_ring, &w->sample, bytes, wake))
+	if (hf_send_words(w, wake))
 		counters->lost[HF_LOST_RING_FULL]++;
 	else
 		counters->emitted++;

@@ -154,7 +154,7 @@ HF_STEP_FN __u32 hf_hotspot_opcode(struct hf_walk *w)
 }
 
 /* What follows the opcode: into s->bytes how long the instruction is, and into s->value its
- * immediate operand. 0: it is unknown. */
+ * immediate operand. */
 HF_STEP_FN int hf_hotspot_length(struct hf_walk *w, __u32 p, __u32 operands)
 {
 	struct hf_hotspot_scratch *s;
@@ -188,7 +188,7 @@ HF_STEP_FN int hf_hotspot_length(struct hf_walk *w, __u32 p, __u32 operands)
 	bytes = hf_hotspot_word(s, p);
 	s->value = operands == 1 ? (__u32)(__s32)(__s8)bytes : bytes;
 	s->bytes = p + operands - s->n;
-	return 1;
+	return 0;
 }
 
 /* What an instruction of one byte's opcode does: see hf_hotspot_instruction. */

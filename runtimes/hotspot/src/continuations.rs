@@ -86,11 +86,12 @@ impl Continuations {
         bias: u64,
     ) -> Option<(abi::hf_hotspot_chunks, bool)> {
         let return_pc = memory.u64(self.return_pc.wrapping_add(bias)).filter(|&pc| pc != 0)?;
-        let is_on = |name| flags.is_on(name, memory, bias);
-        if ["UseZGC", "UseShenandoahGC"].into_iter().any(|name| is_on(name) == Some(true)) {
+        let names = ["UseZGC", "UseShenandoahGC", "UseCompressedOops"];
+        let [zgc, shenandoah, is_compressed] = flags.are_on(names, memory, bias);
+        if [zgc, shenandoah].contains(&Some(true)) {
             return None;
         }
-        let is_wide = !is_on("UseCompressedOops")?;
+        let is_wide = !is_compressed?;
         let mut fields = [0; 7];
         for (to, at) in fields.iter_mut().zip(self.offsets) {
             let offset = memory.u32(at.wrapping_add(bias))?;

@@ -1,6 +1,6 @@
 //! Flags of a VM, by its own table of them.
 //!
-//! In: where the table is, and a process. Out: whether a flag is on. A name is compared in place, so that a
+//! In: where the table is, and a process. Out: whether flags are on. A name is compared in place, so that a
 //! look at all 1,400 costs one reading of libjvm's names (some 20 pages), once a process.
 //!
 //! # Sources
@@ -28,21 +28,37 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Is a flag of two values on? `None`: there is none of this name, or the table cannot be read.
-    pub(crate) fn is_on(&self, name: &str, memory: &Memory, bias: u64) -> Option<bool> {
-        let first = memory.u64(self.first.wrapping_add(bias))?;
-        let n = memory.u64(self.n.wrapping_add(bias))?.min(FLAGS_MAX);
-        let flag = (0..n)
-            .map(|at| first.wrapping_add(at * u64::from(self.bytes)))
-            .find(|flag| self.is_named(*flag, name, memory))?;
-        let value = memory.u64(flag.wrapping_add(self.address.into()))?;
-        Some(memory.u8(value)? != 0)
-    }
-
-    fn is_named(&self, flag: u64, name: &str, memory: &Memory) -> bool {
-        let at = memory.u64(flag.wrapping_add(self.name.into())).filter(|&at| at != 0);
-        at.and_then(|at| memory.c_string(at, name.len() + 1))
-            .is_some_and(|is| is == name.as_bytes())
+    /// Which flags of two values are on, by one pass over all. `None`: there is none of this name, or it cannot
+    /// be read.
+    pub(crate) fn are_on<const N: usize>(
+        &self,
+        names: [&str; N],
+        memory: &Memory,
+        bias: u64,
+    ) -> [Option<bool>; N] {
+        let mut found = [None; N];
+        let (Some(first), Some(n)) =
+            (memory.u64(self.first.wrapping_add(bias)), memory.u64(self.n.wrapping_add(bias)))
+        else {
+            return found;
+        };
+        let longest = names.iter().map(|name| name.len()).max().unwrap_or(0);
+        let field = |flag: u64, at: u16| memory.u64(flag.wrapping_add(at.into()));
+        for flag in (0..n.min(FLAGS_MAX)).map(|at| first.wrapping_add(at * u64::from(self.bytes))) {
+            let name = field(flag, self.name).filter(|&at| at != 0);
+            let Some(name) = name.and_then(|at| memory.c_string(at, longest + 1)) else { continue };
+            let Some(at) = names.iter().position(|wanted| name == wanted.as_bytes()) else {
+                continue;
+            };
+            let value = field(flag, self.address).and_then(|at| memory.u8(at));
+            if let Some(found) = found.get_mut(at) {
+                *found = value.map(|value| value != 0);
+            }
+            if found.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        found
     }
 }
 
@@ -69,9 +85,11 @@ mod tests {
         put(0x200, &[1, 0, 1]);
         let flags = Flags { first: 0, n: 8, bytes: 24, name: 8, address: 0 };
         let memory = Memory::recorded(vec![(0x1000, bytes)]);
-        let is_on = |name| flags.is_on(name, &memory, 0x1000);
-        assert_eq!(["UseIt", "UseItNot", "Use"].map(is_on), [Some(true), Some(false), Some(true)]);
-        assert_eq!(is_on("UseI"), None);
-        assert_eq!(flags.is_on("UseIt", &memory, 0x2000), None);
+        let names = ["UseIt", "UseItNot", "Use"];
+        let on = [Some(true), Some(false), Some(true)];
+        assert_eq!(flags.are_on(names, &memory, 0x1000), on);
+        assert_eq!(names.map(|name| flags.are_on([name], &memory, 0x1000)), on.map(|on| [on]));
+        assert_eq!(flags.are_on(["UseI"], &memory, 0x1000), [None]);
+        assert_eq!(flags.are_on(["UseIt"], &memory, 0x2000), [None]);
     }
 }

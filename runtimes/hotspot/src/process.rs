@@ -101,15 +101,14 @@ impl Jvm {
         jvm.look(process.memory)?;
         jvm.resolver.try_names(process.memory)?;
         // Last, since a VM that begins is tried again and again. It has its options before any code.
-        let is_on = |name| {
-            let flags = jvm.offsets.flags;
-            flags.and_then(|flags| flags.is_on(name, process.memory, process.bias)) == Some(true)
-        };
-        let (has_jvmci, debugs_all) = (is_on("UseJVMCICompiler"), is_on("DebugNonSafepoints"));
-        if has_jvmci {
-            jvm.table.flags |= abi::HF_HOTSPOT_JVMCI;
+        if let Some(flags) = jvm.offsets.flags {
+            let names = ["UseJVMCICompiler", "DebugNonSafepoints"];
+            let [has_jvmci, debugs_all] = flags.are_on(names, process.memory, process.bias);
+            if has_jvmci == Some(true) {
+                jvm.table.flags |= abi::HF_HOTSPOT_JVMCI;
+            }
+            jvm.resolver.debugs_all = debugs_all == Some(true);
         }
-        jvm.resolver.debugs_all = debugs_all;
         Ok(jvm)
     }
 

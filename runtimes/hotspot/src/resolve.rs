@@ -229,7 +229,7 @@ impl Resolver {
         let own = raw.own();
         let bci = (own >> abi::HF_HOTSPOT_BCI_SHIFT) as u32 & abi::HF_HOTSPOT_BCI_NONE;
         let sent_constant = own as u32 & abi::HF_HOTSPOT_COOKIE_MASK;
-        let address = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
+        let address = pointer(raw);
         let epoch = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32;
         let of_method = [address.wrapping_add(self.offsets.method_const.into())];
         let unloaded = self.unloaded(memory, &of_method).ok_or(Why::ProcessGone)?;
@@ -352,10 +352,8 @@ impl Resolver {
         let memory = process.memory;
         let o = self.offsets.clone();
         let own = raw.own();
-        let blob = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
+        let (blob, pc) = blob_and_pc(raw);
         let id = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32 | (own as u32 & 0xfff) << 20;
-        let pc =
-            blob + (own >> abi::HF_HOTSPOT_DELTA_SHIFT & u64::from(abi::HF_HOTSPOT_DELTA_MASK));
         let is_return = raw.head.flags() & shared::HF_FRAME_RETURN_ADDR != 0;
         if !heaps.iter().any(|heap| heap.has(blob)) {
             return Err(Why::StalePointer);
@@ -551,6 +549,22 @@ impl Resolver {
     }
 }
 
+/// The `Method*`, or the blob, that a frame's first word begins with: a multiple of 8.
+fn pointer(raw: &RawFrame<'_>) -> u64 {
+    (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3
+}
+
+/// How far behind its blob's begin a frame's pc is.
+fn delta(raw: &RawFrame<'_>) -> u32 {
+    (raw.own() >> abi::HF_HOTSPOT_DELTA_SHIFT) as u32 & abi::HF_HOTSPOT_DELTA_MASK
+}
+
+/// The blob of a frame in compiled code or a stub, and the pc in it.
+fn blob_and_pc(raw: &RawFrame<'_>) -> (u64, u64) {
+    let blob = pointer(raw);
+    (blob, blob + u64::from(delta(raw)))
+}
+
 /// The compilation of an interrupted pc in compiled code, and the pc's distance from its blob; `None`: it
 /// is something else.
 fn compiled_place(raw: &RawFrame<'_>) -> Option<(Code, u32)> {
@@ -558,9 +572,8 @@ fn compiled_place(raw: &RawFrame<'_>) -> Option<(Code, u32)> {
     let is_compiled = (own >> abi::HF_HOTSPOT_KIND_SHIFT) as u32 == abi::HF_HOTSPOT_COMPILED;
     // The answer of one that was guessed has a mark that others' have not.
     let is_other = shared::HF_FRAME_RETURN_ADDR | shared::HF_FRAME_HEURISTIC;
-    let delta = (own >> abi::HF_HOTSPOT_DELTA_SHIFT) as u32 & abi::HF_HOTSPOT_DELTA_MASK;
     let code = Code { place: raw.word(0), id: own as u32 & 0xfff };
-    (is_compiled && raw.head.flags() & is_other == 0).then_some((code, delta))
+    (is_compiled && raw.head.flags() & is_other == 0).then_some((code, delta(raw)))
 }
 
 /// Bytes of a table: it is at most seven eighths full, and has a byte for each entry beside it.

@@ -13,6 +13,7 @@ use crate::files::State;
 use crate::processes::{self, Mapping};
 use crate::tables::without_file;
 use hotframe_abi as abi;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// How far from a runtime's code text is whose rows are loaded before a walk misses them: an interpreter's
@@ -23,7 +24,7 @@ impl Session {
     /// Gets ready for processes that are going to be sampled, as many as there is time for: what runs in
     /// them is known, and runtimes are attached to, before their first sample. A walk that has to wait for
     /// that is finished late, when a class that ran may be gone.
-    pub fn expect(&mut self, pids: &[u32], now_ns: u64, until: Instant) {
+    pub fn expect(&mut self, pids: &BTreeSet<u32>, now_ns: u64, until: Instant) {
         for &pid in pids {
             if Instant::now() >= until {
                 break;

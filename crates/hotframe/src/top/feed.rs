@@ -214,10 +214,7 @@ impl Recorder {
         for cgroup in cgroups {
             kernel.add_cgroup(cgroup.inode)?;
         }
-        let expected = match pids {
-            [] => Vec::new(),
-            _ => filter::add_with_descendants(&kernel, pids)?.into_iter().collect(),
-        };
+        let expected = filter::add_with_descendants(&kernel, pids)?;
         let mut session = Session::new(Tables::new(Box::new(memory)), None);
         let budget = Budget::new(limit_bytes);
         session.recording = Recording::new(&budget);

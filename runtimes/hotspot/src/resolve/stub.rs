@@ -7,7 +7,7 @@
 //! # Cost
 //! Three reads. The list: one search of libjvm's symbols and one pass over it for each blob that holds such stubs.
 
-use super::Resolver;
+use super::{Resolver, blob_and_pc};
 use crate::abi;
 use crate::stubs::{self, Stub};
 use hotframe_objects::ElfFile;
@@ -30,11 +30,8 @@ impl Resolver {
         frames: &mut Vec<Frame>,
     ) -> Result<(), Why> {
         let memory = process.memory;
-        let own = raw.own();
-        let blob = (raw.word(0) & ((1 << abi::HF_HOTSPOT_COOKIE_SHIFT) - 1)) << 3;
+        let (blob, pc) = blob_and_pc(raw);
         let cookie = (raw.word(0) >> abi::HF_HOTSPOT_COOKIE_SHIFT) as u32;
-        let pc =
-            blob + (own >> abi::HF_HOTSPOT_DELTA_SHIFT & u64::from(abi::HF_HOTSPOT_DELTA_MASK));
         let address = memory.u64(blob + u64::from(self.offsets.blob_name)).ok_or(
             if self.epoch(memory).is_none() { Why::ProcessGone } else { Why::StalePointer },
         )?;
