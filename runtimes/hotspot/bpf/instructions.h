@@ -276,13 +276,18 @@ static __always_inline __u32 hf_hotspot_instruction(struct hf_walk *w)
 
 /* May an instruction stand among those that push something around a call and take it up again?
  *   push, pop; mov [rsp + d], reg; mov reg, [rsp + d]; mov reg, reg; lea; mov reg, imm; add rsp, n;
- *   call; vzeroupper
- * Most leaves of compiled code are at another, and their code need not be followed. */
+ *   call; vzeroupper; any of the x87, fwait, sahf, and `test eax, imm` or what is
+ *   behind it: a remainder (fremr in macroAssembler_x86.cpp @ jdk-11+28, modD_reg in
+ *   x86_64.ad @ jdk-17+35)
+ * b has 8 bytes before it. Most leaves of compiled code are at another, and their code need not be
+ * followed. */
 static __always_inline int hf_hotspot_may_push(const __u8 *b)
 {
 	__u32 op;
 
 	if ((b[0] & 0xf0) == 0x50 || b[0] == 0xe8 || (b[0] == 0xc5 && b[1] == 0xf8 && b[2] == 0x77))
+		return 1;
+	if ((b[0] & 0xf8) == 0xd8 || b[0] == 0x9b || b[0] == 0x9e || b[0] == 0xa9 || b[-5] == 0xa9)
 		return 1;
 	if ((b[0] & 0xf0) != 0x40)
 		return 0;
