@@ -214,7 +214,7 @@ class Page {
           fact(shown(meta.command), "command"), fact(lacksText(this.lacks))]),
         this.totals,
         el("button", { class: "icon", title: "dark or light (d)", "aria-label": "dark or light", click: () => this.theme(!this.dark, true) }, "◐"),
-        el("button", { class: "icon", title: "keys (?)", "aria-label": "keys", click: () => this.showHelp() }, "?")),
+        el("button", { class: "icon", title: "keys (?)", "aria-label": "keys", click: () => this.toggleHelp() }, "?")),
       el("nav", {},
         el("div", { class: "tabs", role: "tablist" }, ...VIEWS.filter((view) => this.has(view)).map(tab)),
         this.processes.button, this.lacks.threads ? "" : this.threads.button,
@@ -632,9 +632,8 @@ class Page {
     this.functions.open();
   }
 
-  private showHelp(): void {
-    this.help.showPopover();
-    place(this.help, innerWidth / 2 - this.help.offsetWidth / 2, 70);
+  private toggleHelp(): void {
+    if (this.help.togglePopover()) place(this.help, innerWidth / 2 - this.help.offsetWidth / 2, 70);
   }
 
   private nextMatch(step: 1 | -1): void {
@@ -665,6 +664,8 @@ class Page {
   private key(event: KeyboardEvent): void {
     const target = event.target as HTMLElement;
     if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, textarea, [popover] *")) return;
+    // The browser closes what is open, and that is all that Esc does then.
+    if (event.key === "Escape" && document.querySelector(":popover-open") !== null) return;
     const { state } = this;
     const onButton = target.matches("button, summary");
     const graph = this.graph();
@@ -680,8 +681,10 @@ class Page {
       r: () => this.set({ collapse: !state.collapse, path: [] }),
       u: () => this.set({ upward: !state.upward }),
       d: () => this.theme(!this.dark, true),
-      "?": () => this.showHelp(),
+      "?": () => this.toggleHelp(),
     };
+    // What a key does is not done behind the list of keys.
+    if (event.key !== "?" && (view !== undefined || Object.hasOwn(actions, event.key))) this.help.hidePopover();
     if (view !== undefined) this.set({ view, path: [] });
     else if (event.key === "Escape") {
       if (state.search !== "") this.set({ search: "" });

@@ -293,13 +293,33 @@ describe("the page in a browser", { skip }, () => {
     await close();
   });
 
+  test("the list of keys is closed by Esc, by its own key and by what another one does", async () => {
+    const { page, close } = await open("real", { fragment: "#search=malloc" });
+    const isOpen = () => page.evaluate(() => document.querySelector(".help:popover-open") !== null);
+    const after = async (key) => {
+      await page.keyboard.press(key);
+      await settle(page);
+      return isOpen();
+    };
+    for (const key of ["Escape", "?", "2", "/"]) {
+      assert.equal(await after("?"), true, "opened");
+      assert.equal(await after(key), false, `closed by ${key}`);
+      assert.equal(await page.locator("nav input").inputValue(), "malloc", "and nothing else");
+    }
+    await close();
+  });
+
   test("a phone shows shares and names", async () => {
     const { page, close } = await open("real", { fragment: "#view=table", width: 400 });
     await settle(page);
     await picture(page, "phone");
     const [cell, screen] = await page.evaluate(() => [document.querySelector(".rows .cell.name").getBoundingClientRect().right, innerWidth]);
     assert.ok(cell <= screen, `${cell} of ${screen}`);
-    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing sticks out");
+    for (let view = 1; view <= 5; view++) {
+      await page.keyboard.press(`${view}`);
+      await settle(page);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `nothing sticks out of view ${view}`);
+    }
     await close();
   });
 
