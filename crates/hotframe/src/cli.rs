@@ -289,8 +289,8 @@ pub struct Sampled {
     /// Samples a second and CPU
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=20000))]
     pub frequency: u32,
-    /// Only this process with its threads and descendants; repeatable
-    #[arg(short, long, value_name = "PID")]
+    /// Only this process with its threads and descendants; repeatable, or several with commas between
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid, allow_negative_numbers = true)]
     pub pid: Vec<u32>,
     /// Only what runs below this cgroup: a path, or the beginning of a container's id; repeatable
     #[arg(long, value_name = "PATH|ID")]
@@ -353,6 +353,10 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+fn pid(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "expected the number of a process, or several with commas between")
+}
+
 /// Parses `64M`, `64MiB`, `1.5g`, `70000000`.
 pub fn size(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -406,6 +410,23 @@ mod tests {
         is("record -q", Some(""));
         is("record --bogus", None);
         is("record -d -1 sleep", None);
+    }
+
+    /// Processes one by one, or as `pgrep -d,` lists them; nothing, as it says where there is none, is none.
+    #[test]
+    fn processes() {
+        let pids = |words: &[&str]| {
+            let words = ["hotframe", "record"].iter().chain(words);
+            let Command::Record(record) = Cli::try_parse_from(words).ok()?.command else {
+                return None;
+            };
+            Some(record.sampled.pid)
+        };
+        assert_eq!(pids(&["-p", "12,13", "-p", "7"]), Some(vec![12, 13, 7]));
+        assert_eq!(pids(&[]), Some(Vec::new()));
+        for bad in ["", "12,", "self", "-1", "12 13"] {
+            assert_eq!(pids(&["-p", bad]), None, "{bad:?}");
+        }
     }
 
     /// Sizes as people write them.
