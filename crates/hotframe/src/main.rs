@@ -50,7 +50,8 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .without_time()
         .init();
-    let result = output::check_invoking_user().and_then(|()| match cli.command {
+    let checked = output::check_invoking_user().and_then(|()| signals::outlast_file_limit());
+    let result = checked.and_then(|()| match cli.command {
         cli::Command::Record(options) => record::run(&options),
         cli::Command::Top(options) => top::run(&options),
         cli::Command::Doctor(options) => doctor::run(&options),

@@ -16,6 +16,12 @@ pub fn block(more: &[Signal]) -> anyhow::Result<SigSet> {
     Ok(set)
 }
 
+/// A limit of the size of files is an error of whoever writes, and not the end of all: what else there is
+/// is written, and nothing is left half. The signal stays blocked, which nothing that we start inherits.
+pub fn outlast_file_limit() -> anyhow::Result<()> {
+    SigSet::from(Signal::SIGXFSZ).thread_block().context("blocking a signal")
+}
+
 /// By `SigIgn` of proc_pid_status(5), a mask whose lowest bit is signal 1.
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

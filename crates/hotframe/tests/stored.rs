@@ -54,6 +54,25 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// A limit of the size of files is said, as a full disk is, and leaves nothing: the signal of it, of which
+/// nobody is told, ended the program with a temporary file left.
+#[test]
+fn a_limit_of_file_sizes() {
+    let scratch = Scratch::new("limit");
+    let profile = scratch.profile("a.otlp", Format::Otlp);
+    let script = "ulimit -f 1; exec \"$0\" convert --quiet \"$1\" \"$2\"";
+    let page = scratch.path("a.html");
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_hotframe")])
+        .args([&profile, &page])
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains("File too large"), "{}", said(&output));
+    let left = std::fs::read_dir(&scratch.0).expect("a directory").count();
+    assert_eq!(left, 1, "the profile alone");
+}
+
 /// A lossless way round gives the page that the recording itself would have given, byte for byte.
 #[test]
 fn convert_is_lossless_where_it_can_be() {

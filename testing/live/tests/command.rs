@@ -84,6 +84,17 @@ fn duration_with_a_command() {
     assert!((1..=110).contains(&samples), "{samples} samples in one second of 99 Hz");
 }
 
+/// The command's own signals are as they were: a file that may grow no further ends it.
+#[test]
+fn a_limit_of_file_sizes_ends_the_command() {
+    live!();
+    let scratch = Scratch::new();
+    let file = scratch.path("file");
+    let script = format!("ulimit -f 1; exec head -c 100000 /dev/zero >'{}'", file.display());
+    let recording = Recorder::start(sh(&script)).finish();
+    assert_eq!(recording.code(), 128 + 25, "{}", recording.stderr);
+}
+
 /// Ctrl-C ends a recording and what was recorded is written.
 #[test]
 fn interrupt_writes_the_result() {
