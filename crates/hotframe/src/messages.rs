@@ -3,8 +3,9 @@
 //! Nobody need listen: a terminal that is closed, `2>&1 | head` and a full disk under `2> log` refuse
 //! what is written. That ends no recording, as `eprintln!` would, which panics.
 
+use std::ffi::OsStr;
 use std::fmt::Arguments;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Goes to the line's beginning and empties it.
@@ -12,6 +13,22 @@ const EMPTY: &str = "\r\x1b[K";
 
 /// A progress line stands on the terminal: what is said next takes its place.
 static HAS_PROGRESS: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`progress`] can be shown: to a terminal, and one that can empty a line.
+pub fn shows_progress() -> bool {
+    can_empty_a_line(std::io::stderr().is_terminal(), std::env::var_os("TERM").as_deref())
+}
+
+/// An editor's shell calls its terminal dumb, or by no name, and shows what [`EMPTY`] is as it stands.
+fn can_empty_a_line(is_terminal: bool, name: Option<&OsStr>) -> bool {
+    is_terminal && name.is_some_and(|name| !name.is_empty() && name != "dumb")
+}
+
+/// Columns of the terminal that is written to, if it is one that says so.
+pub fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
 
 /// Says a line.
 pub fn line(text: Arguments<'_>) {
@@ -41,6 +58,19 @@ fn say(to: &mut impl Write, has_progress: &AtomicBool, text: Arguments<'_>, is_p
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Progress is shown only where the line that it stands on can be emptied.
+    #[test]
+    fn terminals() {
+        let shown =
+            |is_terminal, name: Option<&str>| can_empty_a_line(is_terminal, name.map(OsStr::new));
+        assert!(shown(true, Some("xterm")));
+        for (is_terminal, name) in
+            [(false, Some("xterm")), (true, Some("dumb")), (true, Some("")), (true, None)]
+        {
+            assert!(!shown(is_terminal, name), "{is_terminal} {name:?}");
+        }
+    }
 
     /// A line takes the place of a progress line, and does not stand behind it.
     #[test]

@@ -30,7 +30,6 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io::IsTerminal as _;
 use std::ops::Bound;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -156,25 +155,41 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     drop(priority);
 
     let meta = meta(start_unix_ns, duration_ns, options.sampled.frequency, machine);
-    let exit_code = recorder.exit_code;
+    let (exit_code, is_interrupted) = (recorder.exit_code, recorder.is_interrupted);
     let places = Places { outputs, stats, capture };
     let wanted = Wanted { places, meta, start_ns, began_ns, budget_bytes: budget };
     let failures = recorder.write(options, wanted)?;
-    // With -d the command may still run: its code is ours.
-    let code = match (&mut target, exit_code) {
-        (Some(target), None) => Some(target.wait()),
-        (_, code) => code,
-    };
     // Who reads our output has seen enough, as `| head` has.
     let failures: Vec<_> = failures.iter().filter(|cause| !crate::is_broken_pipe(cause)).collect();
     for failure in &failures {
         crate::messages::line(format_args!("hotframe: {failure:#}"));
     }
+    // With -d the command may still run: its code is ours.
+    let code = match (&mut target, exit_code) {
+        (Some(target), None) => Some(end_of_command(target, options.quiet, is_interrupted)),
+        (_, code) => code,
+    };
     Ok(match code {
         _ if !failures.is_empty() => ExitCode::FAILURE,
         Some(code) => ExitCode::from(code),
         None => ExitCode::SUCCESS,
     })
+}
+
+/// Waits for the command, and says so: it may run for long after its recording, or be stopped.
+fn end_of_command(target: &mut Target, is_quiet: bool, is_interrupted: bool) -> u8 {
+    if let Some(code) = target.poll() {
+        return code;
+    }
+    if !is_quiet {
+        let signals = match is_interrupted {
+            false => "Ctrl-C goes to it, and a second one ends hotframe",
+            true => "Ctrl-C ends hotframe",
+        };
+        let pid = target.pid;
+        crate::messages::line(format_args!("waiting for the command (pid {pid}): {signals}"));
+    }
+    target.wait()
 }
 
 /// Says what this process may not do, and whether the kernel may take fewer samples than are asked for.
@@ -408,7 +423,9 @@ impl Recorder {
         let until_ns =
             options.duration.map_or(u64::MAX, |seconds| start_ns + (seconds * 1e9) as u64);
         let has_targets = !self.targets.is_empty();
-        let shows_progress = !options.quiet && std::io::stderr().is_terminal();
+        // A command has the terminal to itself: it may draw on all of it.
+        let shows_progress =
+            !options.quiet && target.is_none() && crate::messages::shows_progress();
         let mut cpus_ns = start_ns + CPUS_NS;
         let mut shown_ns = 0;
         loop {

@@ -8,6 +8,13 @@ use std::fmt::Write as _;
 
 /// Lines of each table.
 const TOP: usize = 10;
+/// Columns of a table's figures.
+const FIGURES: usize = 19;
+/// Columns at most of a function's name, and of what it is in.
+const NAME: usize = 60;
+const MODULE: usize = 30;
+/// Columns of both on the narrowest terminal: less would tell nothing, and lines are broken there.
+const NAMES_MIN: usize = 20;
 
 fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
@@ -32,11 +39,20 @@ pub(crate) fn clean(text: &str, width: usize) -> String {
     out
 }
 
-/// The summary of a profile and its books.
-pub fn summary(profile: &Profile, stats: &Value) -> String {
+/// A function and what it is in, in so many columns where possible.
+fn function(name: &str, module: &str, columns: usize) -> String {
+    let columns = columns.max(NAMES_MIN);
+    let module = clean(module, MODULE.min(columns / 3));
+    let punctuation = "  ()".len();
+    let name = clean(name, NAME.min(columns - punctuation - module.chars().count()));
+    format!("{name}  ({module})")
+}
+
+/// The summary of a profile and its books, to be read on a terminal of so many columns, if on one.
+pub fn summary(profile: &Profile, stats: &Value, columns: Option<usize>) -> String {
     let mut out = String::new();
     let total = profile.samples.weight.iter().map(|&weight| u64::from(weight)).sum();
-    functions(&mut out, profile, total);
+    functions(&mut out, profile, total, columns.unwrap_or(usize::MAX));
     processes(&mut out, profile, total);
     books(&mut out, stats);
     cost(&mut out, stats);
@@ -50,7 +66,7 @@ fn number(value: &Value) -> u64 {
 }
 
 /// Where samples end most, with what they call.
-fn functions(out: &mut String, profile: &Profile, total: u64) {
+fn functions(out: &mut String, profile: &Profile, total: u64, columns: usize) {
     let mut own: HashMap<u32, u64> = HashMap::new();
     let mut whole: HashMap<u32, u64> = HashMap::new();
     // A copy of two columns rather than a map of stacks, of which nearly every sample may have one.
@@ -74,7 +90,7 @@ fn functions(out: &mut String, profile: &Profile, total: u64) {
     }
     let mut functions: Vec<(u32, u64)> = own.into_iter().collect();
     functions.sort_by_key(|&(function, weight)| (std::cmp::Reverse(weight), function));
-    let _ = writeln!(out, "hottest functions      own    total");
+    let _ = writeln!(out, "     own    total  hottest functions");
     for &(function, weight) in functions.iter().take(TOP) {
         let facts = &profile.functions[function as usize];
         let module = profile.strings.get(profile.modules[facts.module as usize].path);
@@ -89,11 +105,14 @@ fn functions(out: &mut String, profile: &Profile, total: u64) {
         };
         let _ = writeln!(
             out,
-            "                   {:>6.1} % {:>6.1} %  {}  ({})",
+            "{:>6.1} % {:>6.1} %  {}",
             percent(weight, total),
             percent(whole.get(&function).copied().unwrap_or(0), total),
-            clean(profile.strings.get(facts.name), 60),
-            clean(module, 30)
+            self::function(
+                profile.strings.get(facts.name),
+                module,
+                columns.saturating_sub(FIGURES)
+            ),
         );
     }
 }
@@ -107,12 +126,12 @@ fn processes(out: &mut String, profile: &Profile, total: u64) {
     }
     let mut processes: Vec<(u32, u64)> = processes.into_iter().collect();
     processes.sort_by_key(|&(process, weight)| (std::cmp::Reverse(weight), process));
-    let _ = writeln!(out, "hottest processes  samples    whole");
+    let _ = writeln!(out, " samples    whole  hottest processes");
     for &(process, weight) in processes.iter().take(TOP) {
         let facts = &profile.processes[process as usize];
         let _ = writeln!(
             out,
-            "                   {:>6.1} % {:>6.1} %  {} ({})",
+            "{:>6.1} % {:>6.1} %  {} ({})",
             percent(weight, total),
             percent(facts.whole, facts.samples),
             clean(profile.strings.get(facts.comm), 20),
@@ -255,10 +274,22 @@ mod tests {
     /// Children that the filter had no room for are said, and nothing is where it had.
     #[test]
     fn refused_children() {
-        let text = |books| summary(&Profile::default(), &books);
+        let text = |books| summary(&Profile::default(), &books, None);
         let said = "7 children were not recorded, nor theirs: the filter holds 16384 processes";
         assert!(text(serde_json::json!({"pids_refused": 7})).contains(said));
         assert!(!text(serde_json::json!({"pids_refused": 0})).contains("not recorded"));
+    }
+
+    /// A line is no wider than the terminal, and a wide one cuts nothing that need not be.
+    #[test]
+    fn functions_in_columns() {
+        let (name, module) = ("n".repeat(70), "m".repeat(40));
+        for columns in [NAMES_MIN, 21, 61, 93, 94] {
+            assert_eq!(function(&name, &module, columns).chars().count(), columns);
+        }
+        assert_eq!(function(&name, &module, usize::MAX).chars().count(), NAME + MODULE + 4);
+        assert_eq!(function("main", "libc.so.6", 61), "main  (libc.so.6)");
+        assert_eq!(function(&name, "libc.so.6", 0), "nnnnnnnnn…  (libc.…)");
     }
 
     /// Names that would move the cursor are shown as text, and long ones are cut.

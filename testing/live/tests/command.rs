@@ -82,6 +82,37 @@ fn duration_with_a_command() {
     assert!(!recording.stdout.is_empty(), "the command ran to its end");
     let samples = recording.folded.of("split");
     assert!((1..=110).contains(&samples), "{samples} samples in one second of 99 Hz");
+    let waits = "waiting for the command (pid ";
+    assert!(recording.stderr.contains(waits), "{}", recording.stderr);
+    let recording = Recorder::start(sh("true")).finish();
+    assert!(!recording.stderr.contains(waits), "it has ended: {}", recording.stderr);
+}
+
+/// The command has the terminal to itself while it runs, and a terminal that can empty no line has no
+/// progress line; other recordings have one.
+#[test]
+fn progress_on_a_terminal() {
+    live!();
+    if !hotframe_live::has_program("script") {
+        return skipped("script(1) is not installed");
+    }
+    let scratch = Scratch::new();
+    let page = scratch.path("a.html");
+    let shown = |terminal: &str, arguments: &str| {
+        let line = format!(
+            "TERM={terminal} '{}' record -o '{}' {arguments}",
+            hotframe_live::hotframe().display(),
+            page.display()
+        );
+        run("script", ["-qec", &line, "/dev/null"])
+    };
+    let is_progress = |text: &str| text.contains(" samples \r\x1b[K");
+    let screen = shown("xterm", "-d 1.5");
+    assert!(is_progress(&screen), "{screen:?}");
+    let screen = shown("dumb", "-d 1.5");
+    assert!(!screen.contains('\x1b'), "{screen:?}");
+    let screen = shown("xterm", "-- sh -c 'sleep 1.5; echo done'");
+    assert!(screen.starts_with("done"), "{screen:?}");
 }
 
 /// The command's own signals are as they were: a file that may grow no further ends it.

@@ -22,7 +22,6 @@ use hotframe_core::segments::{Losses, Segments};
 use hotframe_core::session::{self, Session};
 use hotframe_core::tables::{OwnMemory, Tables};
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 /// How long the last frames of runtimes may take to be named: the rest says that it was late.
@@ -81,7 +80,9 @@ impl Recorder {
         options: &Options,
         wanted: Wanted,
     ) -> anyhow::Result<Vec<anyhow::Error>> {
-        let shows_progress = !options.quiet && std::io::stderr().is_terminal();
+        // As in the recorder: not over a command that still runs.
+        let command_runs = !options.command.is_empty() && self.exit_code.is_none();
+        let shows_progress = !options.quiet && !command_runs && crate::messages::shows_progress();
         self.name_last_frames(shows_progress);
         let (Ended { counted, mut session, files, of_processes }, mut ledger) = self.end()?;
         let mut progress = |done, all| {
@@ -324,7 +325,10 @@ fn say(profile: &Profile, books: &serde_json::Value, written: &[String]) {
             "no samples: nothing that was to be recorded was running at any of {hz} ticks a second"
         ));
     } else {
-        crate::messages::part(format_args!("{}", summary::summary(profile, books)));
+        crate::messages::part(format_args!(
+            "{}",
+            summary::summary(profile, books, crate::messages::columns())
+        ));
     }
     let files: Vec<&str> = written.iter().map(String::as_str).filter(|path| *path != "-").collect();
     if !files.is_empty() {
