@@ -28,7 +28,9 @@ const LIVING_PART: u64 = 16;
 const LIVING_MIN_NS: u64 = 10_000_000;
 /// How long after a file was met in a process nothing that is found there is final.
 const LOADING_NS: u64 = 5_000_000_000;
-/// A runtime is told of the time at most so often, to look for what changes without a mapping.
+/// A runtime is told of the time at most so often, to look for what changes without a mapping: where samples are
+/// taken. Where none are it is after a part of how long the process has been there, if that is longer: most of the
+/// runtimes of a machine wait, and each look reads their memory.
 const REFRESH_NS: u64 = 100_000_000;
 
 /// Opens the file behind a mapping.
@@ -169,6 +171,8 @@ pub(super) struct Serving {
     pub(super) naming: Naming,
     pub(super) served: Vec<Served>,
     pub(super) refreshed_ns: u64,
+    /// A sample of it was taken since.
+    pub(super) is_sampled: bool,
     /// Tables that the blob published last may still name.
     pub(super) replaced: Vec<Table>,
 }
@@ -176,6 +180,17 @@ pub(super) struct Serving {
 impl Serving {
     pub(super) fn is_attached(&self) -> bool {
         self.served.iter().any(|served| matches!(served.state, State::Attached { .. }))
+    }
+
+    /// How long after the last time its runtimes are told of it again.
+    fn refresh_wait_ns(&self, now_ns: u64) -> u64 {
+        let met_ns = self.served.iter().map(|served| served.met_ns).max();
+        match met_ns {
+            Some(met_ns) if !self.is_sampled => {
+                wait_ns(met_ns, now_ns, LIVING_PART).max(REFRESH_NS)
+            }
+            _ => REFRESH_NS,
+        }
     }
 
     /// Brings a process's runtimes up to date. True if regions or tables changed.
@@ -190,7 +205,8 @@ impl Serving {
         now_ns: u64,
         mappings_changed: bool,
     ) -> bool {
-        let is_due = mappings_changed || now_ns.saturating_sub(self.refreshed_ns) >= REFRESH_NS;
+        let is_due = mappings_changed
+            || now_ns.saturating_sub(self.refreshed_ns) >= self.refresh_wait_ns(now_ns);
         let is_starting = self.served.iter().any(
             |served| matches!(&served.state, State::Starting { due_ns, .. } if *due_ns <= now_ns),
         );
@@ -198,6 +214,7 @@ impl Serving {
             return false;
         }
         self.refreshed_ns = now_ns;
+        self.is_sampled = false;
         self.memory.forget();
         let make = || view_mappings(process, files);
         let mappings = hotframe_runtime::Mappings::new(&make).changed(mappings_changed);
