@@ -469,6 +469,19 @@ mod tests {
         }
     }
 
+    /// Of a file whose processes can be attached to.
+    struct Laid;
+
+    impl Layout for Laid {
+        fn version(&self) -> String {
+            "1".into()
+        }
+
+        fn attach(&self, _: &hotframe_runtime::Process<'_>) -> Result<Box<dyn Attached>, Unusable> {
+            Ok(Box::new(Program::default()))
+        }
+    }
+
     /// A program whose frames are named by a word each; those with a 0 are known by another.
     #[derive(Default)]
     struct Program {
@@ -486,7 +499,7 @@ mod tests {
         }
 
         fn table(&self) -> &[u8] {
-            &[]
+            &[1; 60_000]
         }
 
         fn kept(&self) -> Kept {
@@ -607,6 +620,35 @@ mod tests {
         assert_eq!(looks(60_000, false), 10);
         // A sixteenth of the time each: log(10 s / 1.6 s) / log(17 / 16) after the first 16.
         assert!((40..=48).contains(&looks(0, false)), "{}", looks(0, false));
+    }
+
+    /// A runtime whose table finds no room says so, and gets one when there is room again.
+    #[test]
+    fn a_table_without_room_is_made_later() {
+        const MS: u64 = 1_000_000;
+        let files = Files::default();
+        let mut tables = Tables::new(Box::new(crate::tables::OwnMemory::new(1 << 20)));
+        let mut held = Vec::new();
+        while let Some(table) = tables.add_table(1, &[1; 60_000]) {
+            held.push(table);
+        }
+        let mut processes = crate::processes::Processes::default();
+        processes.entry(7);
+        let mut runtimes = Runtimes::default();
+        let state = State::Attached { attached: Box::new(Program::default()), table: None };
+        let mut waits = serving(state, 0, 100_000 * MS);
+        waits.served[0].layout = Some(Arc::new(Laid));
+        runtimes.serving.insert(7, waits);
+        let mut after = |ms: u64, tables: &mut Tables| {
+            let now_ns = (100_000 + ms) * MS;
+            let changed = runtimes.tick(now_ns, |pid| processes.get(pid), &files, tables);
+            (changed, runtimes.report()[0].problem.clone())
+        };
+        let no_room = "no room for its table within --memory".to_string();
+        assert_eq!(after(100, &mut tables), (Vec::new(), no_room));
+        tables.remove_table(held.remove(0));
+        assert_eq!(after(200, &mut tables), (vec![7], String::new()));
+        assert_eq!(after(300, &mut tables), (Vec::new(), String::new()));
     }
 
     /// The next pass comes when a runtime that starts is due, or after a part of what a process has lived;

@@ -33,6 +33,9 @@ const LOADING_NS: u64 = 5_000_000_000;
 /// runtimes of a machine wait, and each look reads their memory.
 const REFRESH_NS: u64 = 100_000_000;
 
+/// Why a runtime that is attached to has no frames: its step has nothing to go by.
+const NO_ROOM: &str = "no room for its table within --memory";
+
 /// Opens the file behind a mapping.
 pub(super) type OpenMapping<'a> =
     dyn Fn(&hotframe_runtime::Mapping) -> Option<Arc<dyn ReadAt + Send + Sync>> + 'a;
@@ -234,12 +237,14 @@ impl Serving {
             changed |= match &mut served.state {
                 State::Unusable(_) => false,
                 State::Attached { attached, table } => {
-                    let has_changed = attached.refresh(&view);
+                    // One that found no room gets some when others have ended.
+                    let had_table = table.is_some();
+                    let has_changed = attached.refresh(&view) || !had_table;
                     if has_changed {
                         let new = tables.add_table(served.runtime.id(), attached.table());
                         self.replaced.extend(std::mem::replace(table, new));
                     }
-                    has_changed
+                    has_changed && (had_table || table.is_some())
                 }
                 State::Starting { .. } => {
                     // The steps take some time to load: a runtime that starts has it.
@@ -304,6 +309,7 @@ pub(super) fn report(pid: u32, served: &Served) -> Report {
             (_, layout) => layout.as_ref().map_or_else(String::new, |layout| layout.version()),
         },
         problem: match &served.state {
+            State::Attached { table: None, .. } => NO_ROOM.into(),
             State::Attached { .. } => String::new(),
             State::Starting { why, .. } => why.clone(),
             State::Unusable(why) => why.clone(),
