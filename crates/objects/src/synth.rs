@@ -161,6 +161,17 @@ impl State {
         self.ra_in = None;
     }
 
+    /// rbp was loaded from there, relative to the CFA: it is the caller's again, or not known.
+    fn load_rbp(&mut self, from: Option<i32>) {
+        if from.is_some() && from == self.saved_rbp {
+            self.below[RBP] = None;
+            self.rbp_changed = false;
+            self.saved_rbp = None;
+        } else {
+            self.set(RBP, None);
+        }
+    }
+
     fn unwind(&self, arch: Arch) -> Option<Unwind> {
         let same = if self.rbp_changed { Saved::Undefined } else { Saved::Same };
         if let Some(&reg) = self.ra_in.and_then(|register| DWARF.get(register)) {
@@ -207,7 +218,7 @@ const LOST: Unwind =
 /// The rules of a function: (offset, rule), ascending. `None` rules are holes: bytes that no path
 /// reaches.
 pub(crate) fn follow(code: &[u8], arch: Arch) -> Option<Vec<(u32, Option<Unwind>)>> {
-    follow_within(code, arch, State::ENTRY, &[], &mut None)
+    follow_from(State::ENTRY, code, arch, &[], &mut None)
 }
 
 /// The same for code that is described, and not rightly: a function, or, with `is_framed`, a part
@@ -223,7 +234,7 @@ pub(crate) fn follow_described(
 ) -> Option<Vec<(u32, Option<Unwind>)>> {
     let begin = State { is_described: true, ..State::ENTRY };
     let begin = if is_framed { State::FRAMED } else { begin };
-    let mut rules = follow_within(code, arch, begin, changes, &mut None)?;
+    let mut rules = follow_from(begin, code, arch, changes, &mut None)?;
     for (_, rule) in &mut rules {
         *rule = rule.filter(|unwind| *unwind != LOST);
     }
@@ -240,7 +251,7 @@ pub(crate) fn follow_unsized(
     beyond: &mut Option<u64>,
 ) -> Option<Vec<(u32, Option<Unwind>)>> {
     let mut furthest = Some(0);
-    let rules = follow_within(code, arch, State::ENTRY, &[], &mut furthest);
+    let rules = follow_from(State::ENTRY, code, arch, &[], &mut furthest);
     *beyond = furthest.filter(|&to| to > 0);
     rules
 }
@@ -319,172 +330,211 @@ pub(crate) fn padding_bytes(code: &[u8]) -> usize {
     end
 }
 
-fn follow_within(
+/// The rules of code that is entered in a state: see the callers.
+fn follow_from(
+    begin: State,
     code: &[u8],
     arch: Arch,
-    begin: State,
     changes: &[u32],
     beyond: &mut Option<u64>,
 ) -> Option<Vec<(u32, Option<Unwind>)>> {
     let kept = arch.kept.and_then(|kept| DWARF.iter().position(|&reg| reg == kept));
     let begin = State { kept, ..begin };
-    // Alignment may have the rule before it.
-    let padding = if begin.is_described { 0 } else { 15 };
-    let mut states = States::new(code.len());
-    let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
-    let mut work = vec![(0u32, begin)];
-    let mut computed: Option<State> = None;
-    let mut hole = 0;
-    let mut is_lost = false;
-    let mut info = InstructionInfoFactory::new();
-    loop {
-        while let Some((from, mut state)) = work.pop() {
-            if decoder.set_position(from as usize).is_err() {
-                continue;
-            }
-            decoder.set_ip(u64::from(from));
-            while decoder.can_decode() {
-                let at = decoder.position() as u32;
-                if let Some(known) = states.get(at) {
-                    if state.is_described && known.unwind(arch) != state.unwind(arch) {
-                        return None;
-                    }
-                    match known.joined(&state) {
-                        Some(joined) => state = joined,
-                        None => break,
-                    }
-                }
-                let instruction = decoder.decode();
-                if instruction.is_invalid() {
-                    // What looked like its end lies within an instruction.
-                    let is_cut = decoder.last_error() == DecoderError::NoMoreBytes;
-                    let furthest = beyond.as_mut().filter(|_| is_cut)?;
-                    *furthest = (*furthest).max(code.len() as u64);
-                    break;
-                }
-                // A return address is looked up one byte before: the row of its call.
-                let is_call = instruction.is_call_near() || instruction.is_call_near_indirect();
-                state.called |= is_call;
-                states.insert(at, state, decoder.position() as u32);
-                if state.unwind(arch).is_none() {
-                    is_lost = true;
-                    break;
-                }
-                let mut target = |is_certain: bool| {
-                    let target = instruction.near_branch_target();
-                    let is_within = (target as usize) < code.len();
-                    let is_part = is_certain || state.get(RSP) != Some(8);
-                    if let Some(furthest) = beyond.as_mut().filter(|_| !is_within && is_part) {
-                        // A negative one is a jump backwards.
-                        *furthest = (*furthest).max(if target >> 63 == 0 { target } else { 0 });
-                    }
-                    u32::try_from(target).ok().filter(|_| is_within)
-                };
-                match instruction.flow_control() {
-                    FlowControl::Next if instruction.mnemonic() == Mnemonic::Hlt => break,
-                    FlowControl::Next => step(&mut state, &instruction, &mut info),
-                    FlowControl::ConditionalBranch | FlowControl::XbeginXabortXend => {
-                        if let Some(to) = target(true) {
-                            work.push((to, state));
-                        }
-                    }
-                    FlowControl::UnconditionalBranch => {
-                        if let Some(to) = target(false) {
-                            work.push((to, state));
-                        }
-                        break;
-                    }
-                    FlowControl::IndirectBranch => {
-                        if state.ra_in.is_none() && !state.is_described {
-                            computed.get_or_insert(state);
-                        }
-                        break;
-                    }
-                    FlowControl::Call | FlowControl::IndirectCall => {
-                        if instruction.is_call_near()
-                            && instruction.near_branch_target() == decoder.position() as u64
-                        {
-                            // Only to learn the pc: its return address is popped.
-                            state.move_sp(-8);
-                        } else if instruction.mnemonic() == Mnemonic::Syscall {
-                            state.set(1, None);
-                            state.set(11, None);
-                            state.set(0, None);
-                        } else {
-                            let to = instruction.near_branch_target();
-                            let called = usize::try_from(to).ok().and_then(|to| code.get(to..));
-                            if to > 0 && called.is_some_and(replaces_return_address) {
-                                let mut over = State { over_call: true, ..state };
-                                over.move_sp(-8);
-                                work.push((to as u32, over));
-                            }
-                            if changes.binary_search(&(decoder.position() as u32)).is_ok() {
-                                break;
-                            }
-                            let next = code.get(decoder.position()..).unwrap_or_default();
-                            if beyond.is_some() && padding_bytes(next) > 0 {
-                                break;
-                            }
-                            for (register, kept) in CALLEE_SAVED.iter().enumerate() {
-                                if !kept {
-                                    state.set(register, None);
-                                }
-                            }
-                        }
-                    }
-                    // To where a data word says: not a function's way out.
-                    FlowControl::Return if state.ra_in.is_some() => return None,
-                    // Nor is what is pushed a return address: the code of another function followed a
-                    // call that does not return.
-                    FlowControl::Return
-                        if beyond.is_some()
-                            && !state.over_call
-                            && state.get(RSP).is_some_and(|below| below != 8) =>
-                    {
-                        return None;
-                    }
-                    FlowControl::Return | FlowControl::Interrupt | FlowControl::Exception => break,
-                }
-                // What looked like its end is the last byte of an instruction behind which it goes on.
-                // A call there may be one that does not return.
-                if let Some(furthest) =
-                    beyond.as_mut().filter(|_| !decoder.can_decode() && !is_call)
-                {
-                    *furthest = (*furthest).max(code.len() as u64);
-                }
-            }
-        }
-        // A jump table's targets: whatever nothing else reached.
-        let Some(state) = computed else { break };
-        let Some(at) = states.hole(hole, code, &mut decoder) else { break };
-        work.push((at, state));
-        // Up to there all is covered now.
-        hole = at;
-    }
+    let mut follower = Follower {
+        code,
+        arch,
+        changes,
+        beyond,
+        decoder: Decoder::new(64, code, DecoderOptions::NONE),
+        info: InstructionInfoFactory::new(),
+        states: States::new(code.len()),
+        work: vec![(0, begin)],
+        computed: None,
+        is_lost: false,
+    };
+    follower.follow_all()?;
+    let Follower { states, is_lost, .. } = follower;
     if is_lost && !states.rows.iter().any(|row| row.state.has_frame()) {
         return None;
     }
-    let mut rules: Vec<(u32, Option<Unwind>)> = Vec::new();
-    let mut end = 0;
-    let makes_frame = states.rows.iter().any(|row| row.state.made_frame);
-    for (at, row) in states.in_order() {
-        if at > end + padding {
-            rules.push((end, None));
+    // Alignment may have the rule before it.
+    let padding = if begin.is_described { 0 } else { 15 };
+    Some(states.rules(arch, code.len() as u32, padding))
+}
+
+/// Goes along all paths through a function's code.
+struct Follower<'a> {
+    code: &'a [u8],
+    arch: Arch,
+    /// Where described rules begin: see [`follow_described`].
+    changes: &'a [u32],
+    /// How far behind `code` it goes on, if that is asked for: see [`follow_unsized`].
+    beyond: &'a mut Option<u64>,
+    decoder: Decoder<'a>,
+    info: InstructionInfoFactory,
+    states: States,
+    /// Where paths begin that were not followed yet.
+    work: Vec<(u32, State)>,
+    /// Before the first computed jump.
+    computed: Option<State>,
+    /// On some path the CFA was lost.
+    is_lost: bool,
+}
+
+impl Follower<'_> {
+    /// `None`: the code cannot be followed.
+    fn follow_all(&mut self) -> Option<()> {
+        let mut hole = 0;
+        loop {
+            while let Some((from, state)) = self.work.pop() {
+                self.follow_path(from, state)?;
+            }
+            // A jump table's targets: whatever nothing else reached.
+            let Some(state) = self.computed else { break };
+            let Some(at) = self.states.hole(hole, self.code, &mut self.decoder) else { break };
+            self.work.push((at, state));
+            // Up to there all is covered now.
+            hole = at;
         }
-        let mut unwind = row.state.unwind(arch).unwrap_or(LOST);
-        if makes_frame && !row.state.made_frame && unwind.fp == Saved::Same {
-            unwind.fp = Saved::Bare;
-        }
-        let unwind = Some(unwind);
-        if rules.last().is_none_or(|(_, last)| *last != unwind) {
-            rules.push((at, unwind));
-        }
-        end = end.max(row.next);
+        Some(())
     }
-    if code.len() as u32 > end + padding {
-        rules.push((end, None));
+
+    /// Goes on until the path ends, or meets one that was followed and knows nothing less of the state.
+    fn follow_path(&mut self, from: u32, mut state: State) -> Option<()> {
+        if self.decoder.set_position(from as usize).is_err() {
+            return Some(());
+        }
+        self.decoder.set_ip(u64::from(from));
+        while self.decoder.can_decode() {
+            let at = self.decoder.position() as u32;
+            if let Some(known) = self.states.get(at) {
+                if state.is_described && known.unwind(self.arch) != state.unwind(self.arch) {
+                    return None;
+                }
+                match known.joined(&state) {
+                    Some(joined) => state = joined,
+                    None => break,
+                }
+            }
+            let instruction = self.decoder.decode();
+            if instruction.is_invalid() {
+                // What looked like its end lies within an instruction.
+                let is_cut = self.decoder.last_error() == DecoderError::NoMoreBytes;
+                let furthest = self.beyond.as_mut().filter(|_| is_cut)?;
+                *furthest = (*furthest).max(self.code.len() as u64);
+                break;
+            }
+            // A return address is looked up one byte before: the row of its call.
+            let is_call = instruction.is_call_near() || instruction.is_call_near_indirect();
+            state.called |= is_call;
+            self.states.insert(at, state, self.decoder.position() as u32);
+            if state.unwind(self.arch).is_none() {
+                self.is_lost = true;
+                break;
+            }
+            if !self.pass(&mut state, &instruction)? {
+                break;
+            }
+            // What looked like its end is the last byte of an instruction behind which it goes on.
+            // A call there may be one that does not return.
+            if let Some(furthest) =
+                self.beyond.as_mut().filter(|_| !self.decoder.can_decode() && !is_call)
+            {
+                *furthest = (*furthest).max(self.code.len() as u64);
+            }
+        }
+        Some(())
     }
-    Some(rules)
+
+    /// The effect of an instruction, which has just been decoded. Says whether the path goes on behind
+    /// it; `None`: the code cannot be followed.
+    fn pass(&mut self, state: &mut State, instruction: &Instruction) -> Option<bool> {
+        Some(match instruction.flow_control() {
+            FlowControl::Next if instruction.mnemonic() == Mnemonic::Hlt => false,
+            FlowControl::Next => {
+                step(state, instruction, &mut self.info);
+                true
+            }
+            FlowControl::ConditionalBranch | FlowControl::XbeginXabortXend => {
+                self.branch(state, instruction, true);
+                true
+            }
+            FlowControl::UnconditionalBranch => {
+                // Without anything on the stack it may be to another function.
+                self.branch(state, instruction, state.get(RSP) != Some(8));
+                false
+            }
+            FlowControl::IndirectBranch => {
+                if state.ra_in.is_none() && !state.is_described {
+                    self.computed.get_or_insert(*state);
+                }
+                false
+            }
+            FlowControl::Call | FlowControl::IndirectCall => self.call(state, instruction),
+            // To where a data word says: not a function's way out.
+            FlowControl::Return if state.ra_in.is_some() => return None,
+            // Nor is what is pushed a return address: the code of another function followed a
+            // call that does not return.
+            FlowControl::Return
+                if self.beyond.is_some()
+                    && !state.over_call
+                    && state.get(RSP).is_some_and(|below| below != 8) =>
+            {
+                return None;
+            }
+            FlowControl::Return | FlowControl::Interrupt | FlowControl::Exception => false,
+        })
+    }
+
+    /// Takes note of a branch's target: one within the code begins a path, and behind its end there is
+    /// more of the function if the branch is sure to stay in it.
+    fn branch(&mut self, state: &State, instruction: &Instruction, stays: bool) {
+        let target = instruction.near_branch_target();
+        let is_within = (target as usize) < self.code.len();
+        if let Some(furthest) = self.beyond.as_mut().filter(|_| !is_within && stays) {
+            // A negative one is a jump backwards.
+            *furthest = (*furthest).max(if target >> 63 == 0 { target } else { 0 });
+        }
+        if let Some(to) = u32::try_from(target).ok().filter(|_| is_within) {
+            self.work.push((to, *state));
+        }
+    }
+
+    /// The effect of a call; says whether it returns.
+    fn call(&mut self, state: &mut State, instruction: &Instruction) -> bool {
+        let behind = self.decoder.position();
+        if instruction.is_call_near() && instruction.near_branch_target() == behind as u64 {
+            // Only to learn the pc: its return address is popped.
+            state.move_sp(-8);
+            return true;
+        }
+        if instruction.mnemonic() == Mnemonic::Syscall {
+            state.set(1, None);
+            state.set(11, None);
+            state.set(0, None);
+            return true;
+        }
+        let to = instruction.near_branch_target();
+        let called = usize::try_from(to).ok().and_then(|to| self.code.get(to..));
+        if to > 0 && called.is_some_and(replaces_return_address) {
+            let mut over = State { over_call: true, ..*state };
+            over.move_sp(-8);
+            self.work.push((to as u32, over));
+        }
+        if self.changes.binary_search(&(behind as u32)).is_ok() {
+            return false;
+        }
+        let next = self.code.get(behind..).unwrap_or_default();
+        if self.beyond.is_some() && padding_bytes(next) > 0 {
+            return false;
+        }
+        for (register, kept) in CALLEE_SAVED.iter().enumerate() {
+            if !kept {
+                state.set(register, None);
+            }
+        }
+        true
+    }
 }
 
 /// What is known of each instruction that was met, by where it begins.
@@ -537,6 +587,32 @@ impl States {
         (0..self.row_at.len() as u32).filter_map(|at| Some((at, self.rows.get(self.row(at)?)?)))
     }
 
+    /// The rules of a function of so many bytes. Up to `padding` bytes that no instruction covers go on
+    /// with the rule before them.
+    fn rules(&self, arch: Arch, code_bytes: u32, padding: u32) -> Vec<(u32, Option<Unwind>)> {
+        let mut rules: Vec<(u32, Option<Unwind>)> = Vec::new();
+        let mut end = 0;
+        let makes_frame = self.rows.iter().any(|row| row.state.made_frame);
+        for (at, row) in self.in_order() {
+            if at > end + padding {
+                rules.push((end, None));
+            }
+            let mut unwind = row.state.unwind(arch).unwrap_or(LOST);
+            if makes_frame && !row.state.made_frame && unwind.fp == Saved::Same {
+                unwind.fp = Saved::Bare;
+            }
+            let unwind = Some(unwind);
+            if rules.last().is_none_or(|(_, last)| *last != unwind) {
+                rules.push((at, unwind));
+            }
+            end = end.max(row.next);
+        }
+        if code_bytes > end + padding {
+            rules.push((end, None));
+        }
+        rules
+    }
+
     /// The first byte from `from` on that no instruction covers and that is not padding.
     fn hole(&self, from: u32, code: &[u8], decoder: &mut Decoder) -> Option<u32> {
         let mut at = from as usize;
@@ -557,149 +633,184 @@ impl States {
     }
 }
 
+/// Operands of an instruction, as far as they can lead to the frame.
+#[derive(Clone, Copy)]
+struct Operands<'a>(&'a Instruction);
+
+impl Operands<'_> {
+    fn kind(self, n: u32) -> Option<OpKind> {
+        (self.0.op_count() > n).then(|| self.0.op_kind(n))
+    }
+
+    /// A general register, by encoding.
+    fn register(self, n: u32) -> Option<usize> {
+        match self.kind(n) {
+            Some(OpKind::Register) => general(self.0.op_register(n)),
+            _ => None,
+        }
+    }
+
+    /// Where [register + constant] is, relative to the CFA.
+    fn place(self, n: u32, state: &State) -> Option<i32> {
+        let is_plain =
+            self.kind(n) == Some(OpKind::Memory) && self.0.memory_index() == Register::None;
+        let base = general(self.0.memory_base()).filter(|_| is_plain)?;
+        let off = self.0.memory_displacement64().cast_signed();
+        i32::try_from(off.checked_sub(i64::from(state.get(base)?))?).ok()
+    }
+
+    fn constant(self, n: u32) -> Option<i64> {
+        match self.kind(n) {
+            Some(
+                OpKind::Immediate8to64
+                | OpKind::Immediate32to64
+                | OpKind::Immediate64
+                | OpKind::Immediate8
+                | OpKind::Immediate32,
+            ) => Some(self.0.immediate(n).cast_signed()),
+            _ => None,
+        }
+    }
+}
+
 /// The effect of an instruction that falls through.
 fn step(state: &mut State, instruction: &Instruction, info: &mut InstructionInfoFactory) {
-    let op = |n: u32| (instruction.op_count() > n).then(|| instruction.op_kind(n));
-    let register = |n: u32| match op(n) {
-        Some(OpKind::Register) => general(instruction.op_register(n)),
-        _ => None,
-    };
-    // [register + constant] → (register, constant)
-    let memory = |n: u32| {
-        let plain = op(n) == Some(OpKind::Memory) && instruction.memory_index() == Register::None;
-        let base = general(instruction.memory_base()).filter(|_| plain)?;
-        Some((base, instruction.memory_displacement64().cast_signed()))
-    };
-    // Where [register + constant] is, relative to the CFA.
-    let place = |state: &State, n: u32| {
-        let (base, off) = memory(n)?;
-        i32::try_from(off.checked_sub(i64::from(state.get(base)?))?).ok()
-    };
-    let constant = |n: u32| match op(n) {
-        Some(
-            OpKind::Immediate8to64
-            | OpKind::Immediate32to64
-            | OpKind::Immediate64
-            | OpKind::Immediate8
-            | OpKind::Immediate32,
-        ) => Some(instruction.immediate(n).cast_signed()),
-        _ => None,
-    };
-    let restored = |state: &mut State| {
-        state.below[RBP] = None;
-        state.rbp_changed = false;
-        state.saved_rbp = None;
-    };
-    match (instruction.mnemonic(), register(0)) {
-        (Mnemonic::Push, Some(source)) if state.ra_in == Some(source) => {
-            state.push_return_address();
-        }
+    let operands = Operands(instruction);
+    let is_known = match (instruction.mnemonic(), operands.register(0)) {
         (Mnemonic::Push, source) => {
-            state.move_sp(i64::from(instruction.stack_pointer_increment()));
-            if source == Some(RBP) && !state.rbp_changed && state.saved_rbp.is_none() {
-                state.saved_rbp = state.get(RSP).map(|below| -below);
-            }
-            if source.is_some() && source == state.kept && state.saved_kept.is_none() {
-                state.saved_kept = state.get(RSP).map(|below| -below);
-            }
+            push(state, source, instruction.stack_pointer_increment());
+            true
         }
-        (Mnemonic::Pop, Some(to))
-            if !matches!(to, RSP | RBP)
-                && state.get(RSP) == Some(8)
-                && state.saved_rbp.is_none() =>
-        {
-            state.pop_return_address(to);
-        }
-        (Mnemonic::Pop, None) => {
-            state.move_sp(i64::from(instruction.stack_pointer_increment()));
-        }
-        (Mnemonic::Pop, Some(to)) if to != RSP => {
-            // A compiler's way out, also where it is not known how far rsp had been moved.
-            if to == RBP && state.is_described && state.get(RSP).is_none() && state.has_frame() {
-                let base = state.get(RBP);
-                state.set(RSP, base);
-            }
-            let from = state.get(RSP).map(|below| -below);
-            if to == RBP && from.is_some() && from == state.saved_rbp {
-                restored(state);
-            } else {
-                state.set(to, None);
-            }
-            if Some(to) == state.kept && from == state.saved_kept {
-                state.saved_kept = None;
-            }
-            state.move_sp(i64::from(instruction.stack_pointer_increment()));
-        }
+        (Mnemonic::Pop, to) => pop(state, to, instruction.stack_pointer_increment()),
         (Mnemonic::Leave, _) => {
             let base = state.get(RBP);
             state.set(RSP, base);
-            if base.is_some() && state.saved_rbp == base.map(|below| -below) {
-                restored(state);
-            } else {
-                state.set(RBP, None);
-            }
+            state.load_rbp(base.map(|below| -below));
             state.move_sp(8);
+            true
         }
-        (Mnemonic::Add | Mnemonic::Sub, Some(to)) if constant(1).is_some() => {
-            let by = constant(1).unwrap_or(0);
-            let by =
-                if instruction.mnemonic() == Mnemonic::Sub { by.checked_neg() } else { Some(by) };
-            let below = state.get(to).map(i64::from).zip(by);
-            let below = below.and_then(|(below, by)| i32::try_from(below.checked_sub(by)?).ok());
-            state.set(to, below.filter(|&below| to != RSP || below >= 8));
-        }
+        (Mnemonic::Add | Mnemonic::Sub, Some(to)) => match operands.constant(1) {
+            Some(constant) => {
+                let is_sub = instruction.mnemonic() == Mnemonic::Sub;
+                let by = if is_sub { constant.checked_neg() } else { Some(constant) };
+                let below = state.get(to).map(i64::from).zip(by);
+                let below =
+                    below.and_then(|(below, by)| i32::try_from(below.checked_sub(by)?).ok());
+                state.set(to, below.filter(|&below| to != RSP || below >= 8));
+                true
+            }
+            None => false,
+        },
         (Mnemonic::Lea, Some(to)) => {
-            let below = place(state, 1).and_then(i32::checked_neg);
+            let below = operands.place(1, state).and_then(i32::checked_neg);
             state.set(to, below.filter(|&below| to != RSP || below >= 8));
+            true
         }
-        (Mnemonic::Mov, Some(RBP)) if state.ra_in.is_some() && register(1) == Some(RSP) => {
+        (Mnemonic::Mov, to) => mov(state, to, operands),
+        _ if matches!(instruction.code(), Code::Pushfq) => {
+            state.move_sp(-8);
+            true
+        }
+        _ if matches!(instruction.code(), Code::Popfq) => {
+            state.move_sp(8);
+            true
+        }
+        _ => false,
+    };
+    if !is_known {
+        forget_written(state, instruction, info);
+    }
+}
+
+fn push(state: &mut State, source: Option<usize>, by: i32) {
+    if source.is_some() && state.ra_in == source {
+        state.push_return_address();
+        return;
+    }
+    state.move_sp(i64::from(by));
+    if source == Some(RBP) && !state.rbp_changed && state.saved_rbp.is_none() {
+        state.saved_rbp = state.get(RSP).map(|below| -below);
+    }
+    if source.is_some() && source == state.kept && state.saved_kept.is_none() {
+        state.saved_kept = state.get(RSP).map(|below| -below);
+    }
+}
+
+/// Says whether that was all: a pop into rsp is not followed.
+fn pop(state: &mut State, to: Option<usize>, by: i32) -> bool {
+    let Some(to) = to else {
+        state.move_sp(i64::from(by));
+        return true;
+    };
+    if to == RSP {
+        return false;
+    }
+    if to != RBP && state.get(RSP) == Some(8) && state.saved_rbp.is_none() {
+        state.pop_return_address(to);
+        return true;
+    }
+    // A compiler's way out, also where it is not known how far rsp had been moved.
+    if to == RBP && state.is_described && state.get(RSP).is_none() && state.has_frame() {
+        let base = state.get(RBP);
+        state.set(RSP, base);
+    }
+    let from = state.get(RSP).map(|below| -below);
+    if to == RBP {
+        state.load_rbp(from);
+    } else {
+        state.set(to, None);
+    }
+    if Some(to) == state.kept && from == state.saved_kept {
+        state.saved_kept = None;
+    }
+    state.move_sp(i64::from(by));
+    true
+}
+
+/// Says whether that was all.
+fn mov(state: &mut State, to: Option<usize>, operands: Operands<'_>) -> bool {
+    match (to, operands.register(1)) {
+        (Some(RBP), Some(RSP)) if state.ra_in.is_some() => {
             state.made_frame = true;
             state.rbp_changed = false;
         }
-        (Mnemonic::Mov, Some(to)) if register(1).is_some() => {
-            let below = register(1).and_then(|from| state.get(from));
+        (Some(to), Some(from)) => {
+            let below = state.get(from);
             state.set(to, below);
         }
-        (Mnemonic::Mov, Some(RBP)) => {
-            let from = place(state, 1);
-            if from.is_some() && from == state.saved_rbp {
-                restored(state);
-            } else {
-                state.set(RBP, None);
-            }
+        (Some(RBP), None) => {
+            let from = operands.place(1, state);
+            state.load_rbp(from);
         }
-        (Mnemonic::Mov, Some(to)) if Some(to) == state.kept => {
-            if place(state, 1).is_some_and(|from| state.saved_kept == Some(from)) {
+        (Some(to), None) if Some(to) == state.kept => {
+            if operands.place(1, state).is_some_and(|from| state.saved_kept == Some(from)) {
                 state.saved_kept = None;
             }
             state.set(to, None);
         }
-        (Mnemonic::Mov, None) if state.kept.is_some() && register(1) == state.kept => {
-            if let (None, Some(to)) = (state.saved_kept, place(state, 0).filter(|&to| to < -8)) {
-                state.saved_kept = Some(to);
-            }
+        (None, from) if state.kept.is_some() && from == state.kept => {
+            let to = operands.place(0, state).filter(|&to| to < -8);
+            state.saved_kept = state.saved_kept.or(to);
         }
-        (Mnemonic::Mov, None) if register(1) == Some(RBP) && !state.rbp_changed => {
-            if let Some(to) = place(state, 0).filter(|&to| to < -8) {
+        (None, Some(RBP)) if !state.rbp_changed => {
+            if let Some(to) = operands.place(0, state).filter(|&to| to < -8) {
                 state.saved_rbp = Some(to);
             }
         }
-        _ if matches!(instruction.code(), Code::Pushfq) => state.move_sp(-8),
-        _ if matches!(instruction.code(), Code::Popfq) => state.move_sp(8),
-        _ => {
-            for used in info.info(instruction).used_registers() {
-                let writes = matches!(
-                    used.access(),
-                    OpAccess::Write
-                        | OpAccess::CondWrite
-                        | OpAccess::ReadWrite
-                        | OpAccess::ReadCondWrite
-                );
-                if let Some(register) = general(used.register().full_register()).filter(|_| writes)
-                {
-                    state.set(register, None);
-                }
-            }
+        _ => return false,
+    }
+    true
+}
+
+/// What an instruction does to registers that is not followed: what they held is not known any more.
+fn forget_written(state: &mut State, instruction: &Instruction, info: &mut InstructionInfoFactory) {
+    for used in info.info(instruction).used_registers() {
+        let writes = matches!(
+            used.access(),
+            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+        );
+        if let Some(register) = general(used.register().full_register()).filter(|_| writes) {
+            state.set(register, None);
         }
     }
 }
