@@ -37,23 +37,40 @@ const text = (value: unknown) => (typeof value === "string" ? value : "");
 const sum = (value: unknown) => Object.values(object(value)).reduce<number>((all, n) => all + (number(n) ?? 0), 0);
 
 export function books(profile: Profile, chooseProcess: (key: string) => void): HTMLElement {
-  const { processes, meta, strings } = profile;
   const stats = object(profile.stats);
-  let samples = 0;
-  let whole = 0;
-  const cuts = meta.cuts.map((_, reason) => {
-    let total = 0;
-    for (let p = 0; p < processes.n; p++) total += processes.cut[reason]![p]!;
-    return total;
-  });
-  for (let p = 0; p < processes.n; p++) {
-    samples += processes.samples[p]!;
-    whole += processes.whole[p]!;
-  }
+  const reasons = cutReasons(profile);
+  return el("div", { class: "books-view", tabindex: "0" },
+    cards(profile, stats),
+    el("h2", {}, "Why stacks were cut"), whyCut(reasons, total(profile.processes.samples)),
+    ...notKept(stats, profile.meta.duration_ns),
+    ...languages(stats),
+    el("h2", {}, "By process"), ...byProcess(profile, reasons, chooseProcess),
+    el("h2", {}, "The recording"), facts(profile.meta),
+    profile.stats === null ? null : el("details", {}, el("summary", {}, "All figures"),
+      el("pre", {}, shownJson(profile.stats))));
+}
 
+function total(column: ArrayLike<number>): number {
+  let all = 0;
+  for (let i = 0; i < column.length; i++) all += column[i]!;
+  return all;
+}
+
+interface CutReason { name: string; reason: number; total: number }
+
+/** Reasons for which stacks were cut, most first. */
+function cutReasons({ meta, processes }: Profile): CutReason[] {
+  return meta.cuts.map((name, reason) => ({ name, reason, total: total(processes.cut[reason]!) }))
+    .filter(({ total }) => total > 0).sort((a, b) => b.total - a.total);
+}
+
+/** A figure each of what the recording is worth, and of what it cost. */
+function cards({ processes, meta }: Profile, stats: Json): HTMLElement {
   const card = (title: string, value: string | null, note: string) =>
     value === null ? null : el("div", { class: "card" },
       el("div", { class: "quiet" }, title), el("div", { class: "figure" }, value), el("div", { class: "quiet" }, note));
+  const samples = total(processes.samples);
+  const whole = total(processes.whole);
   let frames = 0;
   let named = 0;
   for (const kind of Object.values(object(stats["frames"]))) {
@@ -72,7 +89,7 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
   // Both have their peaks at different times.
   const held = number(agent["held_peak_bytes"]) ?? (rss === null ? null : rss + (maps ?? 0));
   const wall = meta.duration_ns / 1e9;
-  const cards = el("div", { class: "cards" },
+  return el("div", { class: "cards" },
     card("Whole stacks", share(whole, samples), `${count(whole)} of ${count(samples)} samples`),
     card("Named frames", frames > 0 ? share(named, frames) : null, `${count(named)} of ${count(frames)}`),
     card("Ticks missed", expected === null ? null : share(missed, expected), `${count(missed)} of ${count(expected ?? 0)}`),
@@ -89,17 +106,20 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
       number(agent["budget_bytes"]) === null ? "peak, kernel maps included" : `of ${bytes(number(agent["budget_bytes"])!)} allowed`),
     card("Audit", (number(audit["checked"]) ?? 0) > 0 ? share(number(audit["agreed"]) ?? 0, number(audit["checked"])!) : null,
       `${count(number(audit["checked"]) ?? 0)} stacks walked again by another unwinder`));
+}
 
-  const reasons = meta.cuts.map((name, reason) => ({ name, reason, total: cuts[reason]! }))
-    .filter(({ total }) => total > 0).sort((a, b) => b.total - a.total);
-  const why = reasons.length === 0 ? el("p", {}, "No stack was cut.") : el("table", { class: "books" },
+function whyCut(reasons: CutReason[], samples: number): HTMLElement {
+  return reasons.length === 0 ? el("p", {}, "No stack was cut.") : el("table", { class: "books" },
     el("thead", {}, el("tr", {}, el("th", {}, "Cut because"), el("th", { class: "number" }, "Samples"),
       el("th", { class: "number" }, "Share"), el("th", {}, "Meaning"), el("th", {}, "What would mend it"))),
     el("tbody", {}, ...reasons.map(({ name, total }) => el("tr", {},
       el("td", {}, el("code", {}, name)), el("td", { class: "number" }, count(total)),
       el("td", { class: "number" }, share(total, samples)),
       el("td", {}, REASONS[name]?.[0] ?? ""), el("td", {}, REASONS[name]?.[1] ?? "")))));
+}
 
+/** The processes with the most samples. */
+function byProcess({ processes, strings }: Profile, reasons: CutReason[], chooseProcess: (key: string) => void) {
   const order = Array.from({ length: processes.n }, (_, p) => p)
     .sort((a, b) => processes.samples[b]! - processes.samples[a]!);
   const rows = order.slice(0, 300).map((p) => el("tr", {},
@@ -113,16 +133,20 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
       processes.cut[reason]![p]! > 0 ? count(processes.cut[reason]![p]!) : "")),
     el("td", {}, el("bdi", { class: "path", title: shown(strings.get(processes.exe[p]!)) }, shown(base(strings.get(processes.exe[p]!))))),
     el("td", {}, el("bdi", { class: "path", title: shown(strings.get(processes.cgroup[p]!)) }, shown(strings.get(processes.cgroup[p]!))))));
-  const table = el("table", { class: "books" },
+  return [el("table", { class: "books" },
     el("thead", {}, el("tr", {}, el("th", {}, "Process"), el("th", { class: "number" }, "Pid"),
       el("th", { class: "number" }, "Samples"), el("th", {}, "Whole"),
       ...reasons.map(({ name }) => el("th", { class: "number" }, name.replaceAll("_", " "))),
       el("th", {}, "Executable"), el("th", {}, "cgroup"))),
-    el("tbody", {}, ...rows));
+    el("tbody", {}, ...rows)),
+    order.length > rows.length ? el("p", { class: "quiet" }, `and ${count(order.length - rows.length)} with fewer samples`) : null];
+}
 
+/** Which runtimes were met, and whether their frames are there. */
+function languages(stats: Json) {
   const runtimes = runtimesOf(stats["runtimes"]);
   const without = number(stats["stacks_without_runtime"]) ?? 0;
-  const languages = runtimes.length === 0 ? [] : [
+  return runtimes.length === 0 ? [] : [
     el("h2", {}, "Language runtimes"),
     el("table", { class: "books" },
       el("thead", {}, el("tr", {}, el("th", {}, "Runtime"), el("th", {}, "Version"),
@@ -135,36 +159,31 @@ export function books(profile: Profile, chooseProcess: (key: string) => void): H
     without === 0 ? null : el("p", { class: "quiet" },
       `${count(without)} ${without === 1 ? "stack lacks" : "stacks lack"} frames of their runtime: it was not yet known, is not served, or could not be read${reasonsOf(stats["stacks_without_runtime_by"])}.`),
   ];
+}
 
+/** What the memory limit took from the profile. */
+function notKept(stats: Json, wallNs: number) {
   const { intervalNs, folded, byFunction, unread } = givenUp(stats);
   const gaveUp = [
-    intervalNs > 0 ? `Samples of one thread and stack within ${intervalNs >= meta.duration_ns ? "the whole recording" : duration(intervalNs)} are shown as one with their weight.` : "",
+    intervalNs > 0 ? `Samples of one thread and stack within ${intervalNs >= wallNs ? "the whole recording" : duration(intervalNs)} are shown as one with their weight.` : "",
     folded > 0 ? `${count(folded)} processes with few samples are shown as one for each command name.` : "",
     byFunction ? "Native and kernel code is shown by function, without lines." : "",
     unread > 0 ? `${count(unread)} samples could not be read back from disk.` : "",
   ].filter((what) => what !== "");
-  const given = gaveUp.length === 0 ? [] : [
+  return gaveUp.length === 0 ? [] : [
     el("h2", {}, "Given up to stay inside the memory limit"),
     el("ul", {}, ...gaveUp.map((what) => el("li", {}, what))),
     el("p", { class: "quiet" }, "With more --memory, a lower --frequency or a shorter recording it is kept."),
   ];
+}
 
+function facts(meta: Profile["meta"]): HTMLElement {
   const fact = (name: string, value: string) => value === "" ? [] : [el("dt", {}, name), el("dd", {}, el("bdi", {}, shown(value)))];
-  return el("div", { class: "books-view", tabindex: "0" },
-    cards,
-    el("h2", {}, "Why stacks were cut"), why,
-    ...given,
-    ...languages,
-    el("h2", {}, "By process"), table,
-    order.length > rows.length ? el("p", { class: "quiet" }, `and ${count(order.length - rows.length)} with fewer samples`) : null,
-    el("h2", {}, "The recording"),
-    el("dl", {},
-      ...fact("Command", meta.command), ...fact("Host", meta.host), ...fact("Kernel", `${meta.kernel} ${meta.arch}`.trim()),
-      ...fact("Began", meta.start_unix_ns > 0 ? new Date(meta.start_unix_ns / 1e6).toISOString() : ""),
-      ...fact("Took", meta.duration_ns > 0 ? duration(meta.duration_ns) : ""),
-      ...fact("Written by", meta.producer)),
-    profile.stats === null ? null : el("details", {}, el("summary", {}, "All figures"),
-      el("pre", {}, shownJson(profile.stats))));
+  return el("dl", {},
+    ...fact("Command", meta.command), ...fact("Host", meta.host), ...fact("Kernel", `${meta.kernel} ${meta.arch}`.trim()),
+    ...fact("Began", meta.start_unix_ns > 0 ? new Date(meta.start_unix_ns / 1e6).toISOString() : ""),
+    ...fact("Took", meta.duration_ns > 0 ? duration(meta.duration_ns) : ""),
+    ...fact("Written by", meta.producer));
 }
 
 interface RuntimeFact { runtime: string; version: string; problem: string; pids: number[] }
