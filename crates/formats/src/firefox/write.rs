@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use hotframe_core::profile::{FRAME_INLINED, Kind, Profile};
+use hotframe_core::profile::{FRAME_INLINED, Frame, Kind, Profile};
 
 use super::NAME;
 use crate::Error;
@@ -22,6 +22,9 @@ pub fn write(profile: &Profile, out: &mut impl Write) -> Result<(), Error> {
 
 /// Numbers in JSON are doubles: above this, addresses would be others.
 const MAX_NUMBER: u64 = 1 << 53;
+
+/// Of a profile that does not say its own.
+const DEFAULT_INTERVAL_NS: u64 = 1_000_000;
 
 fn write_json(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     let samples = &profile.samples;
@@ -90,7 +93,7 @@ fn write_meta(profile: &Profile, busiest: Option<usize>, out: &mut impl Write) -
         write!(out, r#",{{"name":"{name}","color":"{color}","subcategories":["Other"]}}"#)?;
     }
     out.write_all(br#"],"debug":false,"extensions":{"length":0,"baseURL":[],"id":[],"name":[]}"#)?;
-    let interval_ns = if meta.period_ns > 0 { meta.period_ns } else { 1_000_000 };
+    let interval_ns = if meta.period_ns > 0 { meta.period_ns } else { DEFAULT_INTERVAL_NS };
     write!(out, ",\"interval\":{},\"startTime\":{}", Ms(interval_ns), Ms(meta.start_unix_ns))?;
     out.write_all(b",\"preprocessedProfileVersion\":55,\"version\":24,\"processType\":0")?;
     for (key, value) in [
@@ -131,7 +134,7 @@ struct Tables {
 
 impl Tables {
     /// The number of a stack, after those of its callers.
-    fn stack(&mut self, profile: &Profile, stack: u32) -> Option<u32> {
+    fn number_stack(&mut self, profile: &Profile, stack: u32) -> Option<u32> {
         let mut path = Vec::new();
         let mut at = stack;
         while at != 0 && !self.stacks.index.contains_key(&at) {
@@ -166,6 +169,87 @@ impl Tables {
         }
         self.stacks.index.get(&stack).copied()
     }
+
+    fn write_frames(&self, profile: &Profile, out: &mut impl Write) -> io::Result<()> {
+        let frames =
+            || self.frames.entries.iter().map(|&(frame, _)| &profile.frames[frame as usize]);
+        let kind = |frame: &Frame| profile.functions[frame.function as usize].kind;
+        write!(out, ",\n\"frameTable\":{{\"length\":{}", self.frames.entries.len())?;
+        let addresses = frames().map(|frame| match frame.address {
+            0 => -1,
+            address if address < MAX_NUMBER => address as i64,
+            _ => -1,
+        });
+        column(out, "address", addresses)?;
+        column(out, "inlineDepth", self.frames.entries.iter().map(|&(_, depth)| depth))?;
+        // Category 0 is `Other`: see `write_meta`.
+        column(out, "category", frames().map(|frame| kind(frame) as usize + 1))?;
+        column(out, "subcategory", frames().map(|_| 0))?;
+        column(out, "func", frames().map(|frame| self.functions.index[&frame.function]))?;
+        column(out, "nativeSymbol", frames().map(|_| "null"))?;
+        column(out, "innerWindowID", frames().map(|_| 0))?;
+        column(out, "line", frames().map(|frame| Known(frame.line)))?;
+        column(out, "column", frames().map(|_| "null"))?;
+        out.write_all(b"}")
+    }
+
+    fn write_functions(&self, profile: &Profile, out: &mut impl Write) -> io::Result<()> {
+        let functions = || self.functions.entries.iter().map(|&id| &profile.functions[id as usize]);
+        write!(out, ",\n\"funcTable\":{{\"length\":{}", self.functions.entries.len())?;
+        column(out, "name", functions().map(|function| self.string(function.name)))?;
+        column(out, "isJS", functions().map(|_| false))?;
+        column(out, "relevantForJS", functions().map(|_| false))?;
+        let resources = functions().map(|function| match function.module {
+            0 => -1,
+            module => i64::from(self.modules.index[&module]),
+        });
+        column(out, "resource", resources)?;
+        let files = functions().map(|function| match function.file {
+            0 => Nullable(None),
+            file => Nullable(Some(self.string(file))),
+        });
+        column(out, "fileName", files)?;
+        column(out, "lineNumber", functions().map(|function| Known(function.start_line)))?;
+        column(out, "columnNumber", functions().map(|_| "null"))?;
+        out.write_all(b"}")
+    }
+
+    fn write_resources(&self, profile: &Profile, out: &mut impl Write) -> io::Result<()> {
+        let modules = || self.modules.entries.iter().copied();
+        write!(out, ",\n\"resourceTable\":{{\"length\":{}", self.modules.entries.len())?;
+        // `libs` begins with module 1.
+        column(out, "lib", modules().map(|module| module - 1))?;
+        let path = |module: u32| profile.modules[module as usize].path;
+        column(out, "name", modules().map(|module| self.strings.index[&(path(module), true)]))?;
+        column(out, "host", modules().map(|_| "null"))?;
+        // Type 1 is a library.
+        column(out, "type", modules().map(|_| 1))?;
+        out.write_all(b"}")
+    }
+
+    fn write_stacks(&self, out: &mut impl Write) -> io::Result<()> {
+        write!(out, ",\n\"stackTable\":{{\"length\":{}", self.stack_frames.len())?;
+        column(out, "prefix", self.prefixes.iter().copied().map(Nullable))?;
+        column(out, "frame", self.stack_frames.iter())?;
+        out.write_all(b"}")
+    }
+
+    fn write_strings(&self, profile: &Profile, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(b",\n\"stringArray\":[")?;
+        for (i, &(id, base)) in self.strings.entries.iter().enumerate() {
+            if i > 0 {
+                out.write_all(b",")?;
+            }
+            let whole = profile.strings.get(id);
+            text(out, if base { base_name(whole) } else { whole })?;
+        }
+        out.write_all(b"]")
+    }
+
+    /// The number of a string that is meant as a whole.
+    fn string(&self, id: u32) -> u32 {
+        self.strings.index[&(id, false)]
+    }
 }
 
 fn write_thread(
@@ -177,14 +261,11 @@ fn write_thread(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let samples = &profile.samples;
-    let timed = profile.meta.duration_ns > 0 || samples.time_ns.iter().any(|&time| time > 0);
-    let period_ns = profile.meta.period_ns;
     rows.sort_by_key(|&row| (samples.time_ns[row as usize], row));
-
-    let mut t = Tables::default();
-    let stacks: Vec<Option<u32>> =
-        (rows.iter()).map(|&row| t.stack(profile, samples.stack[row as usize])).collect();
-    let weights = || rows.iter().map(|&row| u64::from(samples.weight[row as usize]));
+    let mut tables = Tables::default();
+    let stacks: Vec<Option<u32>> = (rows.iter())
+        .map(|&row| tables.number_stack(profile, samples.stack[row as usize]))
+        .collect();
 
     let of = &profile.threads[thread];
     let process = &profile.processes[of.process as usize];
@@ -204,76 +285,29 @@ fn write_thread(
     out.write_all(b",\"endTime\":[],\"name\":[],\"phase\":[],\"startTime\":[]}")?;
     out.write_all(b",\"nativeSymbols\":{\"length\":0,\"address\":[],\"functionSize\":[],\"libIndex\":[],\"name\":[]}")?;
 
-    let function_of =
-        |frame: u32| &profile.functions[profile.frames[frame as usize].function as usize];
-    let frames = || t.frames.entries.iter().map(|&(frame, _)| frame);
-    write!(out, ",\n\"frameTable\":{{\"length\":{}", t.frames.entries.len())?;
-    column(
-        out,
-        "address",
-        frames().map(|frame| match profile.frames[frame as usize].address {
-            0 => -1,
-            address if address < MAX_NUMBER => address as i64,
-            _ => -1,
-        }),
-    )?;
-    column(out, "inlineDepth", t.frames.entries.iter().map(|&(_, depth)| depth))?;
-    column(out, "category", frames().map(|frame| function_of(frame).kind as usize + 1))?;
-    column(out, "subcategory", frames().map(|_| 0))?;
-    column(
-        out,
-        "func",
-        frames().map(|frame| t.functions.index[&profile.frames[frame as usize].function]),
-    )?;
-    column(out, "nativeSymbol", frames().map(|_| "null"))?;
-    column(out, "innerWindowID", frames().map(|_| 0))?;
-    column(out, "line", frames().map(|frame| Known(profile.frames[frame as usize].line)))?;
-    column(out, "column", frames().map(|_| "null"))?;
+    tables.write_frames(profile, out)?;
+    tables.write_functions(profile, out)?;
+    tables.write_resources(profile, out)?;
+    tables.write_stacks(out)?;
+    write_samples(profile, &rows, &stacks, out)?;
+    tables.write_strings(profile, out)?;
+    out.write_all(b"}")
+}
 
-    let functions = || t.functions.entries.iter().map(|&id| &profile.functions[id as usize]);
-    write!(out, "}},\n\"funcTable\":{{\"length\":{}", t.functions.entries.len())?;
-    column(out, "name", functions().map(|function| t.strings.index[&(function.name, false)]))?;
-    column(out, "isJS", functions().map(|_| false))?;
-    column(out, "relevantForJS", functions().map(|_| false))?;
-    column(
-        out,
-        "resource",
-        functions().map(|function| match function.module {
-            0 => -1,
-            module => i64::from(t.modules.index[&module]),
-        }),
-    )?;
-    column(
-        out,
-        "fileName",
-        functions().map(|function| match function.file {
-            0 => Nullable(None),
-            file => Nullable(Some(t.strings.index[&(file, false)])),
-        }),
-    )?;
-    column(out, "lineNumber", functions().map(|function| Known(function.start_line)))?;
-    column(out, "columnNumber", functions().map(|_| "null"))?;
-
-    let modules = || t.modules.entries.iter().copied();
-    write!(out, "}},\n\"resourceTable\":{{\"length\":{}", t.modules.entries.len())?;
-    // `libs` begins with module 1.
-    column(out, "lib", modules().map(|module| module - 1))?;
-    column(
-        out,
-        "name",
-        modules().map(|module| t.strings.index[&(profile.modules[module as usize].path, true)]),
-    )?;
-    column(out, "host", modules().map(|_| "null"))?;
-    // Type 1 is a library.
-    column(out, "type", modules().map(|_| 1))?;
-
-    write!(out, "}},\n\"stackTable\":{{\"length\":{}", t.stack_frames.len())?;
-    column(out, "prefix", t.prefixes.iter().copied().map(Nullable))?;
-    column(out, "frame", t.stack_frames.iter())?;
-
-    write!(out, "}},\n\"samples\":{{\"length\":{},\"weightType\":\"samples\"", rows.len())?;
+/// The samples of one thread, by time, each with its stack's number.
+fn write_samples(
+    profile: &Profile,
+    rows: &[u32],
+    stacks: &[Option<u32>],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let samples = &profile.samples;
+    let timed = profile.meta.duration_ns > 0 || samples.time_ns.iter().any(|&time| time > 0);
+    let period_ns = profile.meta.period_ns;
+    let weight = |row: u32| u64::from(samples.weight[row as usize]);
+    write!(out, ",\n\"samples\":{{\"length\":{},\"weightType\":\"samples\"", rows.len())?;
     column(out, "stack", stacks.iter().copied().map(Nullable))?;
-    let step_ns = if period_ns > 0 { period_ns } else { 1_000_000 };
+    let step_ns = if period_ns > 0 { period_ns } else { DEFAULT_INTERVAL_NS };
     let mut last_ns = 0;
     let deltas = rows.iter().enumerate().map(|(i, &row)| match timed {
         true => {
@@ -281,26 +315,15 @@ fn write_thread(
             Ms(time_ns - std::mem::replace(&mut last_ns, time_ns))
         }
         false if i == 0 => Ms(0),
-        false => Ms(step_ns.saturating_mul(u64::from(samples.weight[rows[i - 1] as usize]))),
+        false => Ms(step_ns.saturating_mul(weight(rows[i - 1]))),
     });
     column(out, "timeDeltas", deltas)?;
-    column(out, "weight", weights())?;
+    column(out, "weight", rows.iter().map(|&row| weight(row)))?;
     if period_ns > 0 {
-        column(
-            out,
-            "threadCPUDelta",
-            weights().map(|weight| weight.saturating_mul(period_ns) / 1000),
-        )?;
+        let cpu_us = rows.iter().map(|&row| weight(row).saturating_mul(period_ns) / 1000);
+        column(out, "threadCPUDelta", cpu_us)?;
     }
-    out.write_all(b"},\n\"stringArray\":[")?;
-    for (i, &(id, base)) in t.strings.entries.iter().enumerate() {
-        if i > 0 {
-            out.write_all(b",")?;
-        }
-        let whole = profile.strings.get(id);
-        text(out, if base { base_name(whole) } else { whole })?;
-    }
-    out.write_all(b"]}")
+    out.write_all(b"}")
 }
 
 fn column(

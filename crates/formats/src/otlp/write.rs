@@ -1,13 +1,15 @@
 //! Profile → OTLP.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::hash::BuildHasher as _;
 use std::io::{self, Write};
 
 use foldhash::fast::RandomState;
 use hotframe_core::numbers::Numbers;
 use hotframe_core::profile::{
-    FRAME_HEURISTIC, FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Process, Profile, Strings,
+    FRAME_HEURISTIC, FRAME_INLINED, FRAME_UNNAMED, Frame, Function, Process, Profile, Samples,
+    Strings, Thread,
 };
 
 use super::{ARCHS, KERNEL_FILE, NAME, key};
@@ -31,6 +33,55 @@ impl Default for Options {
     }
 }
 
+/// Writes one `ProfilesData` message, not compressed.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Result<(), Error> {
+    let all = Rows::new(profile, options);
+    let rows = all.in_order();
+    let mut rows = rows.as_slice();
+    let mut dictionary = Dictionary::new();
+    let mut stacks = Stacks::new(profile);
+
+    let no_process = [Process::default()];
+    let (processes, known) = match profile.processes.as_slice() {
+        [] => (no_process.as_slice(), false),
+        processes => (processes, true),
+    };
+    for (p, process) in processes.iter().enumerate() {
+        let n_rows = rows.partition_point(|&row| all.thread(row).process as usize <= p);
+        let (own, rest) = rows.split_at(n_rows);
+        rows = rest;
+
+        let mut otlp = Message::default();
+        let (value, unit) = profile.meta.value();
+        otlp.message(1, &value_type(&mut dictionary, value, unit));
+        for same in own.chunk_by(|&a, &b| all.identity(a) == all.identity(b)) {
+            let stack = all.of.stack[same[0] as usize];
+            let stack = stacks.number(&mut dictionary, stack);
+            otlp.message(2, &all.message(&mut dictionary, stack, same, known));
+        }
+        otlp.fixed64(3, profile.meta.start_unix_ns);
+        otlp.uint(4, all.duration_ns());
+        if profile.meta.period_ns > 0 {
+            otlp.message(5, &value_type(&mut dictionary, "cpu", "nanoseconds"));
+            otlp.uint(6, profile.meta.period_ns);
+        }
+        let mut attributes = Vec::new();
+        if options.books && known {
+            attributes.extend(process_books(&mut dictionary, process));
+        }
+        if options.books && p == 0 {
+            attributes.extend(recording_books(&mut dictionary, profile));
+        }
+        otlp.packed(11, attributes.into_iter());
+        write_resource_profiles(profile, known.then_some(process), &otlp, out)
+            .map_err(Error::write(NAME))?;
+    }
+    dictionary.write(out).map_err(Error::write(NAME))
+}
+
 /// What a Sample holds; one shape for a file.
 #[derive(Clone, Copy)]
 enum Shape {
@@ -42,162 +93,210 @@ enum Shape {
     Total,
 }
 
-/// Writes one `ProfilesData` message, not compressed.
-///
-/// # Errors
-/// [`Error::Write`].
-pub fn write(profile: &Profile, options: Options, out: &mut impl Write) -> Result<(), Error> {
-    let mut dictionary = Dictionary::new();
-    let mut locations = Locations::new(profile, |inlined, caller| {
-        let bits = |flags: u8| flags & !FRAME_INLINED;
-        inlined.0.address == caller.0.address
-            && inlined.1.module == caller.1.module
-            && inlined.1.kind == caller.1.kind
-            && bits(inlined.0.flags) == bits(caller.0.flags)
-    });
-    // Our locations' numbers are in order of meeting, the dictionary's by content.
-    let mut location_ids = vec![0];
-    let mut stack_ids: HashMap<u32, u64> = HashMap::from([(0, 0)]);
+/// Rows of the profile's samples, and the Sample messages that they become: one of all rows that
+/// differ in nothing but time and weight.
+struct Rows<'p> {
+    profile: &'p Profile,
+    of: &'p Samples,
+    /// The CPU of each is written.
+    cpu: bool,
+    shape: Shape,
+}
 
-    let samples = &profile.samples;
-    let meta = &profile.meta;
-    let timed = meta.duration_ns > 0 || samples.time_ns.iter().any(|&time| time > 0);
-    let ticks: u64 = samples.weight.iter().map(|&weight| u64::from(weight)).sum();
-    let shape = match timed {
-        false => Shape::Total,
-        true if ticks <= 4 * samples.weight.len() as u64 + 1_000_000 => Shape::Stamps,
-        true => Shape::StampsAndValues,
-    };
-    let end_ns = samples.time_ns.iter().max().map_or(0, |last| last + 1);
+impl<'p> Rows<'p> {
+    fn new(profile: &'p Profile, options: Options) -> Rows<'p> {
+        let of = &profile.samples;
+        let timed = profile.meta.duration_ns > 0 || of.time_ns.iter().any(|&time| time > 0);
+        let ticks: u64 = of.weight.iter().map(|&weight| u64::from(weight)).sum();
+        let shape = match timed {
+            false => Shape::Total,
+            true if ticks <= 4 * of.weight.len() as u64 + 1_000_000 => Shape::Stamps,
+            true => Shape::StampsAndValues,
+        };
+        Rows { profile, of, cpu: options.cpu, shape }
+    }
 
-    let mut rows: Vec<u32> =
-        (0..samples.stack.len() as u32).filter(|&i| samples.weight[i as usize] > 0).collect();
-    let thread_of = |i: u32| &profile.threads[samples.thread[i as usize] as usize];
-    let cpu_of = |i: usize| if options.cpu { samples.cpu[i] } else { 0 };
-    let identity = |row: u32| {
-        let (thread, i) = (thread_of(row), row as usize);
-        (thread.process, samples.stack[i], thread.tid, thread.comm, cpu_of(i), samples.cut[i])
-    };
-    rows.sort_unstable_by_key(|&i| (identity(i), samples.time_ns[i as usize], i));
-    let mut rows = rows.as_slice();
+    /// Process by process, rows that one Sample holds behind each other, by time.
+    fn in_order(&self) -> Vec<u32> {
+        let n_rows = self.of.stack.len() as u32;
+        let mut rows: Vec<u32> =
+            (0..n_rows).filter(|&row| self.of.weight[row as usize] > 0).collect();
+        rows.sort_unstable_by_key(|&row| (self.identity(row), self.of.time_ns[row as usize], row));
+        rows
+    }
 
-    let no_process = [Process::default()];
-    let (processes, known) = match profile.processes.as_slice() {
-        [] => (no_process.as_slice(), false),
-        processes => (processes, true),
-    };
-    for (p, process) in processes.iter().enumerate() {
-        let mut otlp = Message::default();
-        let (value, unit) = meta.value();
-        otlp.message(1, &value_type(&mut dictionary, value, unit));
-        let n_rows = rows.partition_point(|&i| thread_of(i).process as usize <= p);
-        let (own, rest) = rows.split_at(n_rows);
-        rows = rest;
-        let mut locations_of_stack = Vec::new();
-        for same in own.chunk_by(|&i, &j| identity(i) == identity(j)) {
-            let row = same[0];
-            let i = row as usize;
-            let stack = samples.stack[i];
-            let stack_id = match stack_ids.get(&stack) {
-                Some(&id) => id,
-                None => {
-                    locations.of_stack(stack, &mut locations_of_stack, |_, frames| {
-                        location_ids.push(dictionary.location(profile, frames));
-                        Ok::<(), Error>(())
-                    })?;
-                    let mut message = Message::default();
-                    let ids = locations_of_stack.iter().map(|&id| location_ids[id as usize]);
-                    message.packed(1, ids);
-                    let id = dictionary.stacks.intern(message.as_bytes());
-                    stack_ids.insert(stack, id);
-                    id
-                }
-            };
-            let thread = thread_of(row);
-            let mut attributes = Vec::new();
-            if known {
-                attributes.push(dictionary.number(key::TID, u64::from(thread.tid)));
-                let comm = profile.strings.get(thread.comm);
-                attributes.push(dictionary.text(key::THREAD, comm));
-            }
-            if options.cpu && timed {
-                attributes.push(dictionary.number(key::CPU, u64::from(samples.cpu[i])));
-            }
-            if let Some(reason) = cut_name(samples.cut[i]) {
-                attributes.push(dictionary.text(key::CUT, reason));
-            }
-            let mut sample = Message::default();
-            sample.uint(1, stack_id);
-            sample.packed(2, attributes.into_iter());
-            let weights = same.iter().map(|&i| u64::from(samples.weight[i as usize]));
-            let stamps = (same.iter())
-                .map(|&i| meta.start_unix_ns.saturating_add(samples.time_ns[i as usize]));
-            match shape {
-                Shape::Total => sample.packed(4, std::iter::once(weights.sum())),
-                Shape::StampsAndValues => {
-                    sample.packed(4, weights);
-                    sample.packed_fixed64(5, stamps);
-                }
-                Shape::Stamps => {
-                    let stamps: Vec<u64> = (stamps.zip(weights))
-                        .flat_map(|(stamp, weight)| std::iter::repeat_n(stamp, weight as usize))
-                        .collect();
-                    sample.packed_fixed64(5, stamps.into_iter());
-                }
-            }
-            otlp.message(2, &sample);
-        }
-        otlp.fixed64(3, meta.start_unix_ns);
-        otlp.uint(4, if timed { meta.duration_ns.max(end_ns) } else { 0 });
-        if meta.period_ns > 0 {
-            otlp.message(5, &value_type(&mut dictionary, "cpu", "nanoseconds"));
-            otlp.uint(6, meta.period_ns);
-        }
-        let mut attributes = Vec::new();
-        if options.books && known {
-            attributes.push(dictionary.number(key::PROCESS_SAMPLES, process.samples));
-            attributes.push(dictionary.number(key::PROCESS_WHOLE, process.whole));
-            for (reason, &count) in hotframe_abi::CUT_NAMES.iter().zip(&process.cut) {
-                if count > 0 {
-                    let name = format!("{}{reason}", key::PROCESS_CUT);
-                    attributes.push(dictionary.number(&name, count));
-                }
-            }
-        }
-        if options.books && p == 0 {
-            if !profile.stats.is_empty() {
-                attributes.push(dictionary.text(key::STATS, &profile.stats));
-            }
-            if !meta.command.is_empty() {
-                attributes.push(dictionary.text(key::COMMAND, &meta.command));
-            }
-            if meta.n_cpus > 0 {
-                attributes.push(dictionary.number(key::CPUS, u64::from(meta.n_cpus)));
-            }
-        }
-        otlp.packed(11, attributes.into_iter());
+    fn thread(&self, row: u32) -> &'p Thread {
+        &self.profile.threads[self.of.thread[row as usize] as usize]
+    }
 
-        let mut scope_profiles = Message::default();
-        scope_profiles.message(1, &scope(&meta.producer));
-        let mut resource_profiles = Message::default();
-        resource_profiles.message(1, &resource(profile, known.then_some(process)));
-        // The profile is the last field of what holds it, and that of the file's: it is not copied.
-        let profile_head = Head::new(2, otlp.as_bytes().len());
-        let scope_len = scope_profiles.as_bytes().len() + profile_head.whole_len();
-        let scope_head = Head::new(2, scope_len);
-        let resource_len = resource_profiles.as_bytes().len() + scope_head.whole_len();
-        for bytes in [
-            Head::new(1, resource_len).as_bytes(),
-            resource_profiles.as_bytes(),
-            scope_head.as_bytes(),
-            scope_profiles.as_bytes(),
-            profile_head.as_bytes(),
-            otlp.as_bytes(),
-        ] {
-            out.write_all(bytes).map_err(Error::write(NAME))?;
+    /// What rows of one Sample have in common; the process comes first.
+    fn identity(&self, row: u32) -> impl Ord + use<> {
+        let (thread, i) = (self.thread(row), row as usize);
+        let cpu = if self.cpu { self.of.cpu[i] } else { 0 };
+        (thread.process, self.of.stack[i], thread.tid, thread.comm, cpu, self.of.cut[i])
+    }
+
+    fn duration_ns(&self) -> u64 {
+        let end_ns = self.of.time_ns.iter().max().map_or(0, |last| last + 1);
+        match self.shape {
+            Shape::Total => 0,
+            Shape::Stamps | Shape::StampsAndValues => self.profile.meta.duration_ns.max(end_ns),
         }
     }
-    dictionary.write(out).map_err(Error::write(NAME))
+
+    /// The Sample of rows with one [`Rows::identity`]. `has_threads`: processes and threads are
+    /// known.
+    fn message(
+        &self,
+        dictionary: &mut Dictionary,
+        stack: u64,
+        rows: &[u32],
+        has_threads: bool,
+    ) -> Message {
+        let mut sample = Message::default();
+        sample.uint(1, stack);
+        sample.packed(2, self.attributes(dictionary, rows[0], has_threads).into_iter());
+        let start_ns = self.profile.meta.start_unix_ns;
+        let weights = rows.iter().map(|&row| u64::from(self.of.weight[row as usize]));
+        let stamps = rows.iter().map(|&row| start_ns.saturating_add(self.of.time_ns[row as usize]));
+        match self.shape {
+            Shape::Total => sample.packed(4, std::iter::once(weights.sum())),
+            Shape::StampsAndValues => {
+                sample.packed(4, weights);
+                sample.packed_fixed64(5, stamps);
+            }
+            Shape::Stamps => {
+                let stamps: Vec<u64> = (stamps.zip(weights))
+                    .flat_map(|(stamp, weight)| std::iter::repeat_n(stamp, weight as usize))
+                    .collect();
+                sample.packed_fixed64(5, stamps.into_iter());
+            }
+        }
+        sample
+    }
+
+    fn attributes(&self, dictionary: &mut Dictionary, row: u32, has_threads: bool) -> Vec<u64> {
+        let mut attributes = Vec::new();
+        if has_threads {
+            let thread = self.thread(row);
+            attributes.push(dictionary.number(key::TID, u64::from(thread.tid)));
+            let comm = self.profile.strings.get(thread.comm);
+            attributes.push(dictionary.text(key::THREAD, comm));
+        }
+        if self.cpu && !matches!(self.shape, Shape::Total) {
+            attributes.push(dictionary.number(key::CPU, u64::from(self.of.cpu[row as usize])));
+        }
+        if let Some(reason) = cut_name(self.of.cut[row as usize]) {
+            attributes.push(dictionary.text(key::CUT, reason));
+        }
+        attributes
+    }
+}
+
+/// Numbers of stacks in the dictionary, into which a stack comes when its number is first asked for.
+struct Stacks<'p> {
+    profile: &'p Profile,
+    locations: Locations<'p>,
+    /// By the number that [`Locations`] gave: those are in order of meeting, the dictionary's by
+    /// content.
+    location_ids: Vec<u64>,
+    stack_ids: HashMap<u32, u64>,
+    /// The locations of one stack.
+    scratch: Vec<u32>,
+}
+
+impl<'p> Stacks<'p> {
+    fn new(profile: &'p Profile) -> Stacks<'p> {
+        let locations = Locations::new(profile, |inlined, caller| {
+            let bits = |flags: u8| flags & !FRAME_INLINED;
+            inlined.0.address == caller.0.address
+                && inlined.1.module == caller.1.module
+                && inlined.1.kind == caller.1.kind
+                && bits(inlined.0.flags) == bits(caller.0.flags)
+        });
+        Stacks {
+            profile,
+            locations,
+            location_ids: vec![0],
+            stack_ids: HashMap::from([(0, 0)]),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn number(&mut self, dictionary: &mut Dictionary, stack: u32) -> u64 {
+        if let Some(&id) = self.stack_ids.get(&stack) {
+            return id;
+        }
+        let Stacks { profile, locations, location_ids, stack_ids, scratch } = self;
+        let Ok(()) = locations.of_stack(stack, scratch, |_, frames| {
+            location_ids.push(dictionary.location(profile, frames));
+            Ok::<(), Infallible>(())
+        });
+        let mut message = Message::default();
+        message.packed(1, scratch.iter().map(|&id| location_ids[id as usize]));
+        let id = dictionary.stacks.intern(message.as_bytes());
+        stack_ids.insert(stack, id);
+        id
+    }
+}
+
+/// Attributes of a process's profile: how many of its stacks are whole, and why others are not.
+fn process_books(dictionary: &mut Dictionary, process: &Process) -> Vec<u64> {
+    let mut attributes = vec![
+        dictionary.number(key::PROCESS_SAMPLES, process.samples),
+        dictionary.number(key::PROCESS_WHOLE, process.whole),
+    ];
+    for (reason, &count) in hotframe_abi::CUT_NAMES.iter().zip(&process.cut) {
+        if count > 0 {
+            let name = format!("{}{reason}", key::PROCESS_CUT);
+            attributes.push(dictionary.number(&name, count));
+        }
+    }
+    attributes
+}
+
+/// Attributes of the first profile that are the whole recording's.
+fn recording_books(dictionary: &mut Dictionary, profile: &Profile) -> Vec<u64> {
+    let mut attributes = Vec::new();
+    if !profile.stats.is_empty() {
+        attributes.push(dictionary.text(key::STATS, &profile.stats));
+    }
+    if !profile.meta.command.is_empty() {
+        attributes.push(dictionary.text(key::COMMAND, &profile.meta.command));
+    }
+    if profile.meta.n_cpus > 0 {
+        attributes.push(dictionary.number(key::CPUS, u64::from(profile.meta.n_cpus)));
+    }
+    attributes
+}
+
+/// Writes a process's profile within its scope and resource. It is the last field of what holds it,
+/// and that of the file's: it is not copied.
+fn write_resource_profiles(
+    profile: &Profile,
+    process: Option<&Process>,
+    otlp: &Message,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut scope_profiles = Message::default();
+    scope_profiles.message(1, &scope(&profile.meta.producer));
+    let mut resource_profiles = Message::default();
+    resource_profiles.message(1, &resource(profile, process));
+    let profile_head = Head::new(2, otlp.as_bytes().len());
+    let scope_len = scope_profiles.as_bytes().len() + profile_head.whole_len();
+    let scope_head = Head::new(2, scope_len);
+    let resource_len = resource_profiles.as_bytes().len() + scope_head.whole_len();
+    for bytes in [
+        Head::new(1, resource_len).as_bytes(),
+        resource_profiles.as_bytes(),
+        scope_head.as_bytes(),
+        scope_profiles.as_bytes(),
+        profile_head.as_bytes(),
+        otlp.as_bytes(),
+    ] {
+        out.write_all(bytes)?;
+    }
+    Ok(())
 }
 
 fn cut_name(cut: u8) -> Option<&'static str> {
