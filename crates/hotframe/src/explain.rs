@@ -6,7 +6,7 @@
 use crate::cli::Explain as Options;
 use crate::{Exit, summary};
 use anyhow::Context as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -73,56 +73,17 @@ fn mib(bytes: u64) -> String {
     format!("{:.2}", bytes as f64 / f64::from(1 << 20))
 }
 
-/// The table; `None` if these are no books.
+/// What `explain memory` says; `None` if these are no books.
 fn memory(books: &Value) -> Option<String> {
     let owners = books.get("memory")?.as_object()?;
-    let mut out = String::new();
-    let limit = number(books.get("budget_bytes").unwrap_or(&Value::Null));
     let agent = &books["agent"];
-    let _ = writeln!(
-        out,
-        "--memory {} MiB; {} MiB resident at most, {} MiB of maps and rings",
-        mib(limit),
+    let mut out = format!(
+        "--memory {} MiB; {} MiB resident at most, {} MiB of maps and rings\n",
+        mib(number(&books["budget_bytes"])),
         mib(number(&agent["rss_peak_bytes"])),
         mib(number(&agent["map_bytes"])),
     );
-    let peak = |figures: &Value| number(figures.get("peak_bytes").unwrap_or(&figures["bytes"]));
-    let mut rows: Vec<(&String, &Value)> = owners.iter().collect();
-    rows.sort_by_key(|(owner, figures)| (std::cmp::Reverse(peak(figures)), *owner));
-    let _ = writeln!(
-        out,
-        "\n{:<20} {:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  what it is",
-        "owner", "peak MiB", "end MiB", "entries", "hit %", "evicted", "refused"
-    );
-    for (owner, figures) in rows {
-        let hits = number(&figures["hits"]);
-        let misses: u64 = figures["misses"]
-            .as_object()
-            .into_iter()
-            .flat_map(|all| all.values())
-            .map(number)
-            .sum();
-        let rate = match hits + misses {
-            0 => "-".to_owned(),
-            all => format!("{:.1}", 100.0 * hits as f64 / all as f64),
-        };
-        let some = |name: &str| match number(&figures[name]) {
-            0 => "-".to_owned(),
-            n => n.to_string(),
-        };
-        let _ = writeln!(
-            out,
-            "{:<20} {:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  {}",
-            summary::clean(owner, 20),
-            mib(peak(figures)),
-            mib(number(&figures["bytes"])),
-            some("entries"),
-            rate,
-            some("evictions"),
-            some("refused"),
-            meaning(owner),
-        );
-    }
+    out += &table(owners);
     if let Some(stages) = books["memory_stages"].as_object() {
         let stages: Vec<String> = stages
             .iter()
@@ -140,7 +101,57 @@ fn memory(books: &Value) -> Option<String> {
             mib(number(&spilled["bytes"])),
         );
     }
-    let mut kept = true;
+    let given_up = given_up(books);
+    out += match given_up.as_str() {
+        "" => "everything was kept: nothing was cut for want of memory\n",
+        lines => lines,
+    };
+    Some(out)
+}
+
+/// A row an owner of memory, those that held the most first.
+fn table(owners: &Map<String, Value>) -> String {
+    let peak = |figures: &Value| number(figures.get("peak_bytes").unwrap_or(&figures["bytes"]));
+    let mut rows: Vec<(&String, &Value)> = owners.iter().collect();
+    rows.sort_by_key(|(owner, figures)| (std::cmp::Reverse(peak(figures)), *owner));
+    let mut out = format!(
+        "\n{:<20} {:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  what it is\n",
+        "owner", "peak MiB", "end MiB", "entries", "hit %", "evicted", "refused"
+    );
+    for (owner, figures) in rows {
+        let some = |name: &str| match number(&figures[name]) {
+            0 => "-".to_owned(),
+            n => n.to_string(),
+        };
+        let _ = writeln!(
+            out,
+            "{:<20} {:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  {}",
+            summary::clean(owner, 20),
+            mib(peak(figures)),
+            mib(number(&figures["bytes"])),
+            some("entries"),
+            hit_percent(figures),
+            some("evictions"),
+            some("refused"),
+            meaning(owner),
+        );
+    }
+    out
+}
+
+/// Of what was looked up in a cache, how much it had.
+fn hit_percent(figures: &Value) -> String {
+    let hits = number(&figures["hits"]);
+    let misses = figures["misses"].as_object().into_iter().flat_map(Map::values);
+    match hits + misses.map(number).sum::<u64>() {
+        0 => "-".to_owned(),
+        all => format!("{:.1}", 100.0 * hits as f64 / all as f64),
+    }
+}
+
+/// What was not kept, or not as it was, for want of memory: a line each.
+fn given_up(books: &Value) -> String {
+    let mut out = String::new();
     let spilled = &books["spilled"];
     for (figure, what) in [
         (&books["stacks_cut"]["budget"], "stacks were cut for want of memory"),
@@ -149,28 +160,21 @@ fn memory(books: &Value) -> Option<String> {
         (&spilled["processes_folded"], "short processes are shown as one for each command name"),
     ] {
         if number(figure) > 0 {
-            kept = false;
             let _ = writeln!(out, "{} {what}", number(figure));
         }
     }
     if spilled["by_function"] == true {
-        kept = false;
-        let _ =
-            writeln!(out, "places in native and kernel code are shown by function, without lines");
+        out += "places in native and kernel code are shown by function, without lines\n";
     }
     let interval_ns = number(&spilled["interval_ns"]);
     if interval_ns > 0 {
-        kept = false;
         let _ = writeln!(
             out,
             "samples of one thread and stack within {:.1} s are shown as one with their weight",
             interval_ns as f64 / 1e9
         );
     }
-    if kept {
-        let _ = writeln!(out, "everything was kept: nothing was cut for want of memory");
-    }
-    Some(out)
+    out
 }
 
 #[cfg(test)]

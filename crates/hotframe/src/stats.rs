@@ -161,42 +161,8 @@ impl Books<'_> {
     pub fn json(&self) -> Value {
         let kernel = self.kernel;
         let counts = self.counts;
-        let mut lost = by_name(&abi::LOST_NAMES, &kernel.lost, 0);
-        // What the kernel emitted and user space never saw whole.
-        lost["undecodable"] = json!(kernel.emitted.saturating_sub(counts.samples));
-        let frames: Map<String, Value> = self
-            .outcome
-            .frames
-            .iter()
-            .map(|(kind, (total, named))| {
-                ((*kind).to_owned(), json!({"total": total, "named": named}))
-            })
-            .collect();
-        let runtimes: Vec<Value> = self
-            .runtimes
-            .iter()
-            .map(|report| {
-                json!({
-                    "pid": report.pid,
-                    "runtime": report.runtime,
-                    "version": report.version,
-                    "problem": report.problem,
-                })
-            })
-            .collect();
-        let without_runtime: u64 = self.without_runtime.values().flat_map(BTreeMap::values).sum();
         let agent = self.agent;
-        let cost: Map<String, Value> = (abi::COST_NAMES.iter().enumerate())
-            .map(|(at, name)| {
-                let cost = json!({
-                    "count": kernel.cost_samples[at],
-                    "run_ns": kernel.cost_ns[at],
-                    "frames": kernel.cost_frames[at],
-                    "kernel_frames": kernel.cost_kernel_frames[at],
-                });
-                ((*name).to_owned(), cost)
-            })
-            .collect();
+        let without_runtime: u64 = self.without_runtime.values().flat_map(BTreeMap::values).sum();
         json!({
             // A tick more than were due can run between the last reading of a clock and its end.
             "ticks_expected": self.ticks_expected.max(self.filtered() + kernel.taken),
@@ -205,7 +171,7 @@ impl Books<'_> {
             "ticks_halted": self.ticks_halted,
             "samples_taken": kernel.taken,
             "samples_emitted": counts.samples,
-            "samples_lost": lost,
+            "samples_lost": self.lost_by_reason(),
             "stacks_whole": counts.whole,
             "stacks_cut": by_name(&abi::CUT_NAMES, &counts.cut, 1),
             "stacks_heuristic": counts.heuristic,
@@ -219,9 +185,9 @@ impl Books<'_> {
             "pids_refused": kernel.pids_refused,
             "spaces_refused": kernel.spaces_refused,
             "space_records_lost": kernel.space_records_lost,
-            "frames": frames,
+            "frames": self.frames_by_kind(),
             PROCESSES: null,
-            "runtimes": runtimes,
+            "runtimes": self.runtimes_met(),
             "agent": {
                 "cpu_user_seconds": agent.cpu_seconds.0,
                 "cpu_system_seconds": agent.cpu_seconds.1,
@@ -235,7 +201,7 @@ impl Books<'_> {
                 "run_ns": kernel.run_ns,
                 "run_count": kernel.runs + kernel.hook_runs,
                 "frames": kernel.frames,
-                "samples": cost,
+                "samples": self.cost_by_kind(),
             },
             "tables": {
                 "used_bytes": self.tables.used_bytes,
@@ -248,16 +214,7 @@ impl Books<'_> {
             "budget_bytes": agent.budget_bytes,
             "memory": agent.memory,
             "memory_stages": agent.stages,
-            "spilled": self.spilled.map(|spilled| json!({
-                "segments": spilled.segments,
-                "bytes": spilled.bytes,
-                "stacks_shortened":
-                    self.losses.shortened_whole + self.losses.shortened_cut.iter().sum::<u64>(),
-                "samples_unread": self.losses.unread,
-                "interval_ns": self.losses.bucket_ns,
-                "processes_folded": self.losses.folded,
-                "by_function": self.losses.by_function,
-            })),
+            "spilled": self.spilled.map(|spilled| self.given_up(spilled)),
             "names_refused": self.outcome.names_refused,
             "audit": {
                 "checked": counts.audited,
@@ -265,6 +222,63 @@ impl Books<'_> {
                 "not_judged": self.not_judged,
             },
             "problems": self.outcome.problems,
+        })
+    }
+
+    /// Samples that were taken and did not reach the profile, by reason.
+    fn lost_by_reason(&self) -> Value {
+        let mut lost = by_name(&abi::LOST_NAMES, &self.kernel.lost, 0);
+        // What the kernel emitted and user space never saw whole.
+        lost["undecodable"] = json!(self.kernel.emitted.saturating_sub(self.counts.samples));
+        lost
+    }
+
+    /// How many frames there are of each kind, and how many of them have a name.
+    fn frames_by_kind(&self) -> Value {
+        let frames = self.outcome.frames.iter().map(|(kind, (total, named))| {
+            ((*kind).to_owned(), json!({"total": total, "named": named}))
+        });
+        frames.collect::<Map<_, _>>().into()
+    }
+
+    fn runtimes_met(&self) -> Value {
+        let runtimes = self.runtimes.iter().map(|report| {
+            json!({
+                "pid": report.pid,
+                "runtime": report.runtime,
+                "version": report.version,
+                "problem": report.problem,
+            })
+        });
+        runtimes.collect()
+    }
+
+    /// What samples cost in the kernel, by what they were of.
+    fn cost_by_kind(&self) -> Value {
+        let kernel = self.kernel;
+        let cost = abi::COST_NAMES.iter().enumerate().map(|(at, name)| {
+            let cost = json!({
+                "count": kernel.cost_samples[at],
+                "run_ns": kernel.cost_ns[at],
+                "frames": kernel.cost_frames[at],
+                "kernel_frames": kernel.cost_kernel_frames[at],
+            });
+            ((*name).to_owned(), cost)
+        });
+        cost.collect::<Map<_, _>>().into()
+    }
+
+    /// What was put away on disk, and what of it could not be kept as it was.
+    fn given_up(&self, spilled: &Spilled) -> Value {
+        let losses = &self.losses;
+        json!({
+            "segments": spilled.segments,
+            "bytes": spilled.bytes,
+            "stacks_shortened": losses.shortened_whole + losses.shortened_cut.iter().sum::<u64>(),
+            "samples_unread": losses.unread,
+            "interval_ns": losses.bucket_ns,
+            "processes_folded": losses.folded,
+            "by_function": losses.by_function,
         })
     }
 }
