@@ -22,7 +22,7 @@ mod overlay;
 mod recognised;
 mod serving;
 
-pub use naming::Asker;
+pub use naming::{Asker, Subject};
 pub(crate) use overlay::overlay;
 pub use recognised::{Recognised, recognise};
 
@@ -585,8 +585,8 @@ mod tests {
         let incarnation = Incarnation { pid: 7, start_ns: 0, exec_id: 0 };
         let until = Instant::now() + std::time::Duration::from_secs(60);
         let files = Files::default();
-        let n =
-            runtimes.resolve(incarnation, &questions, processes.get(7), &files, until, &mut Takes);
+        let subject = Subject { incarnation, process: processes.get(7), files: &files };
+        let n = runtimes.resolve(&subject, &questions, until, &mut Takes);
         assert_eq!(n, questions.len());
         assert_eq!(*asked.lock().expect("a lock"), [14, 14, 3]);
     }

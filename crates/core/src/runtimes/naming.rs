@@ -133,24 +133,91 @@ impl Serving {
     }
 }
 
+/// The process whose frames are to be named.
+pub struct Subject<'a> {
+    /// Its run of one program, of which the frames are.
+    pub incarnation: Incarnation,
+    /// Its mappings, if they are known.
+    pub process: Option<&'a Process>,
+    /// What the mappings are of.
+    pub files: &'a Files,
+}
+
+/// What is the same for all frames that are named at once.
+struct Asking<'a, 'b> {
+    incarnation: Incarnation,
+    /// Who is asked, in this order.
+    pids: &'a [u32],
+    mappings: &'a hotframe_runtime::Mappings<'a>,
+    open: &'a OpenMapping<'a>,
+    asker: &'a RefCell<&'b mut dyn Asker>,
+}
+
 impl Runtimes {
     /// Names frames of one process, as long as there is time; returns how many were looked at.
     pub fn resolve(
         &mut self,
-        incarnation: Incarnation,
+        subject: &Subject<'_>,
         questions: &[&[u64]],
-        process: Option<&Process>,
-        files: &Files,
         until: Instant,
         asker: &mut dyn Asker,
     ) -> usize {
-        let own = self.serving.get(&incarnation.pid).filter(|serving| {
-            // Another program now has the pid.
-            serving.incarnation.is_none_or(|served| served == incarnation)
-        });
+        let &Subject { incarnation, process, files } = subject;
+        let pids = self.namers(incarnation, process);
+        let Some(process) = process.filter(|_| !pids.is_empty()) else {
+            (0..questions.len()).for_each(|at| asker.answer(at, Err(Why::ProcessGone)));
+            return questions.len();
+        };
+        let make = || view_mappings(process, files);
+        let asking = Asking {
+            incarnation,
+            pids: &pids,
+            mappings: &hotframe_runtime::Mappings::new(&make),
+            open: &|mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping),
+            asker: &RefCell::new(asker),
+        };
+        let mut frames = Vec::new();
+        let mut n_asked = questions.len();
+        self.forget_pages(&pids);
+        for (at, words) in questions.iter().enumerate() {
+            if at > 0 && Instant::now() >= until {
+                n_asked = at;
+                break;
+            }
+            let own = self.own(incarnation);
+            if let Some(own) = own.filter(|_| at % AHEAD == 0) {
+                own.read_ahead(questions.iter().skip(at).take(AHEAD).map(|words| raw(words)));
+            }
+            let raw = raw(words);
+            if let Some(words) = own.and_then(|serving| serving.alike(&raw))
+                && asking.asker.borrow_mut().answer_alike(at, &words)
+            {
+                continue;
+            }
+            let named = match self.name(&raw, &asking, &mut frames) {
+                Outcome::Named if !frames.is_empty() => Ok(frames.as_slice()),
+                Outcome::Named => Err(Why::Unsupported),
+                Outcome::Unnamed(why) => Err(why),
+            };
+            asking.asker.borrow_mut().answer(at, named);
+        }
+        self.forget_pages(&pids);
+        n_asked
+    }
+
+    /// The process itself, unless another program now has its pid.
+    fn own(&self, incarnation: Incarnation) -> Option<&Serving> {
+        self.serving
+            .get(&incarnation.pid)
+            .filter(|serving| serving.incarnation.is_none_or(|served| served == incarnation))
+    }
+
+    /// Who can name frames of a process: itself first, then up to [`RELATIVES_MAX`] that were forked
+    /// from the same program. They have the same objects at the same addresses, and may live longer;
+    /// each name is checked against the frame by whoever gives it.
+    fn namers(&self, incarnation: Incarnation, process: Option<&Process>) -> Vec<u32> {
+        let own = self.own(incarnation);
         let image = process.map(|process| process.image).or(own.map(|serving| serving.image));
-        // What was forked from the same program has the same objects at the same addresses, and may
-        // live longer: each name is checked against the frame by whoever gives it.
         let relatives = self.serving.iter().filter(|(pid, serving)| {
             **pid != incarnation.pid && image == Some(serving.image) && serving.is_attached()
         });
@@ -159,75 +226,45 @@ impl Runtimes {
         let parent = process.map_or(0, |process| process.parent);
         pids.sort_unstable_by_key(|&pid| (pid != parent, pid));
         pids.truncate(RELATIVES_MAX);
-        let is_served = own.is_some();
-        if is_served {
+        if own.is_some() {
             pids.insert(0, incarnation.pid);
         }
-        let Some(process) = process.filter(|_| !pids.is_empty()) else {
-            (0..questions.len()).for_each(|at| asker.answer(at, Err(Why::ProcessGone)));
-            return questions.len();
-        };
-        let make = || view_mappings(process, files);
-        let mappings = hotframe_runtime::Mappings::new(&make);
-        let open = |mapping: &hotframe_runtime::Mapping| open_mapping(process, files, mapping);
-        let mut frames = Vec::new();
-        let asker = RefCell::new(asker);
-        let mut n_asked = questions.len();
-        self.forget_pages(&pids);
-        for (at, words) in questions.iter().enumerate() {
-            if at > 0 && Instant::now() >= until {
-                n_asked = at;
-                break;
-            }
-            if at % AHEAD == 0
-                && let Some(own) = self.serving.get(&incarnation.pid).filter(|_| is_served)
-            {
-                own.read_ahead(questions.iter().skip(at).take(AHEAD).map(|words| raw(words)));
-            }
-            let raw = raw(words);
-            let own = self.serving.get(&incarnation.pid).filter(|_| is_served);
-            if let Some(words) = own.and_then(|serving| serving.alike(&raw))
-                && asker.borrow_mut().answer_alike(at, &words)
-            {
-                continue;
-            }
-            // Of the frame's own process, whoever names it.
-            let (runtime, store) = (raw.head.runtime(), &self.told);
-            let known = KnownTo { asker: &asker, runtime };
-            let was_told = Cell::new(false);
-            let mut ask = |uses_told: bool| {
-                let told = |frame| {
-                    let record = store.find(incarnation, runtime, frame);
-                    was_told.set(was_told.get() || record.is_some());
-                    record.filter(|_| uses_told)
-                };
-                ask_in_turn(&mut self.serving, &pids, |pid, serving| {
-                    // What a relative has is not this one's.
-                    let known: &dyn Known =
-                        if pid == incarnation.pid { &known } else { &NothingKnown };
-                    let (told, mappings, open) = (&told, &mappings, &open);
-                    let around = Around { told, known, mappings, open };
-                    serving.resolve(pid, &raw, &around, &mut frames)
-                })
+        pids
+    }
+
+    /// Names one frame, into `frames`, by the first process that can.
+    fn name(
+        &mut self,
+        raw: &RawFrame<'_>,
+        asking: &Asking<'_, '_>,
+        frames: &mut Vec<Frame>,
+    ) -> Outcome {
+        let &Asking { incarnation, pids, mappings, open, asker } = asking;
+        // What was told is of the frame's own process, whoever names it.
+        let (runtime, store) = (raw.head.runtime(), &self.told);
+        let known = KnownTo { asker, runtime };
+        let was_told = Cell::new(false);
+        let mut ask = |uses_told: bool| {
+            let told = |frame| {
+                let record = store.find(incarnation, runtime, frame);
+                was_told.set(was_told.get() || record.is_some());
+                record.filter(|_| uses_told)
             };
-            // What was told has only the beginning of a table of lines: a relative that can be read
-            // knows all of it, and is asked first.
-            let has_relatives = pids.len() > 1;
-            let mut outcome = ask(!has_relatives);
-            if has_relatives && outcome != Outcome::Named && was_told.get() {
-                outcome = ask(true);
-            }
-            asker.borrow_mut().answer(
-                at,
-                match outcome {
-                    Outcome::Named if !frames.is_empty() => Ok(&frames),
-                    Outcome::Named => Err(Why::Unsupported),
-                    Outcome::Unnamed(why) => Err(why),
-                },
-            );
+            ask_in_turn(&mut self.serving, pids, |pid, serving| {
+                // What a relative has is not this one's.
+                let known: &dyn Known = if pid == incarnation.pid { &known } else { &NothingKnown };
+                let around = Around { told: &told, known, mappings, open };
+                serving.resolve(pid, raw, &around, frames)
+            })
+        };
+        // What was told has only the beginning of a table of lines: a relative that can be read
+        // knows all of it, and is asked first.
+        let has_relatives = pids.len() > 1;
+        let outcome = ask(!has_relatives);
+        if has_relatives && outcome != Outcome::Named && was_told.get() {
+            return ask(true);
         }
-        self.forget_pages(&pids);
-        n_asked
+        outcome
     }
 
     /// What was read for frames that were asked before is not believed: it may be old. All of one asking

@@ -8,7 +8,7 @@ use super::Session;
 use crate::profile::{FRAME_INLINED, Kind};
 use crate::recording::{Question, Recording};
 use crate::resolve::heuristic;
-use crate::runtimes::Asker;
+use crate::runtimes::{Asker, Subject};
 use hotframe_abi as abi;
 use hotframe_frames::{FrameInfo, FunctionInfo};
 use hotframe_runtime::{Frame, Why};
@@ -46,14 +46,13 @@ impl Session {
             let words: Vec<&[u64]> = batch.iter().map(|asked| &*asked.words).collect();
             let recording = &mut self.recording;
             let of = recording.store.incarnation(incarnation.into());
-            let done = self.runtimes.resolve(
+            let subject = Subject {
                 incarnation,
-                &words,
-                self.processes.get(incarnation.pid),
-                &self.files,
-                until,
-                &mut Asking { recording, of, batch },
-            );
+                process: self.processes.get(incarnation.pid),
+                files: &self.files,
+            };
+            let asker = &mut Asking { recording, of, batch };
+            let done = self.runtimes.resolve(&subject, &words, until, asker);
             rest = rest.get(done..).unwrap_or_default();
             if Instant::now() >= until {
                 break;

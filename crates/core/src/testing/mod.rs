@@ -308,20 +308,7 @@ impl RecordedProcess {
             .iter()
             .map(|file| RowSource::new(ElfFile::open(file.clone()).ok()?).ok())
             .collect();
-        let mut entries = Vec::with_capacity(self.mappings.len());
-        for mapping in &self.mappings {
-            let mut entry = without_file(mapping.start, mapping.end);
-            let source = (mapping.file as usize).checked_sub(1).and_then(|at| sources.get(at));
-            if let Some(Some(source)) = source
-                && let Some(image) = source.file().map_bias(mapping.start, mapping.pgoff)
-                && let Some(off) = tables.add_file(mapping.file, source.n_blocks())
-            {
-                entry.image = image;
-                entry.file_id = mapping.file;
-                entry.file_off = off;
-            }
-            entries.push(entry);
-        }
+        let mut entries = self.map_files(&sources, &mut tables);
         let (ends_after, runtime_reads) = match course {
             Course::Ends { walk_reads, runtime_reads } => (walk_reads, runtime_reads),
             Course::Stopped | Course::GoesOn => (u64::MAX, u64::MAX),
@@ -357,21 +344,8 @@ impl RecordedProcess {
                 Stop::Missing { what, pc } => (what, pc),
             };
             end = (abi::HF_CUT_UNKNOWN_MAPPING as u8, what);
-            let entry = entries.iter().find(|entry| entry.start <= pc && pc < entry.end);
-            let Some(entry) = entry.filter(|_| u32::from(what) == abi::HF_MISSING_ROWS) else {
-                break;
-            };
-            let offset = pc.wrapping_sub(entry.image) as u32;
-            let number = offset >> abi::HF_BLOCK_SHIFT;
-            let source = (entry.file_id as usize)
-                .checked_sub(1)
-                .and_then(|at| sources.get_mut(at)?.as_mut());
-            let Some(Ok(block)) = source.map(|source| source.block(number)) else {
-                break;
-            };
-            if tables.has_block(entry.file_id, offset)
-                || !tables.add_block(entry.file_id, number, &block.rows, &block.rules)
-            {
+            let are_rows = u32::from(what) == abi::HF_MISSING_ROWS;
+            if !are_rows || !add_rows_at(pc, &entries, &mut sources, &mut tables) {
                 break;
             }
         }
@@ -402,6 +376,29 @@ impl RecordedProcess {
                 .collect(),
             memory_pieces,
         }
+    }
+
+    /// The process's mappings as the walk finds them, each with its file's table.
+    fn map_files(
+        &self,
+        sources: &[Option<RowSource<Traced>>],
+        tables: &mut Tables,
+    ) -> Vec<abi::hf_mapping> {
+        let mut entries = Vec::with_capacity(self.mappings.len());
+        for mapping in &self.mappings {
+            let mut entry = without_file(mapping.start, mapping.end);
+            let source = (mapping.file as usize).checked_sub(1).and_then(|at| sources.get(at));
+            if let Some(Some(source)) = source
+                && let Some(image) = source.file().map_bias(mapping.start, mapping.pgoff)
+                && let Some(off) = tables.add_file(mapping.file, source.n_blocks())
+            {
+                entry.image = image;
+                entry.file_id = mapping.file;
+                entry.file_off = off;
+            }
+            entries.push(entry);
+        }
+        entries
     }
 
     /// The same process with only the bytes that are read by a walk and by these runtimes.
@@ -519,6 +516,27 @@ impl RecordedProcess {
         });
         run.collect()
     }
+}
+
+/// Adds the rows of the block that a pc lies in; false: there are none, or they are there already.
+fn add_rows_at(
+    pc: u64,
+    entries: &[abi::hf_mapping],
+    sources: &mut [Option<RowSource<Traced>>],
+    tables: &mut Tables,
+) -> bool {
+    let Some(entry) = entries.iter().find(|entry| entry.start <= pc && pc < entry.end) else {
+        return false;
+    };
+    let offset = pc.wrapping_sub(entry.image) as u32;
+    let number = offset >> abi::HF_BLOCK_SHIFT;
+    let at = (entry.file_id as usize).checked_sub(1);
+    let source = at.and_then(|at| sources.get_mut(at)?.as_mut());
+    let Some(Ok(block)) = source.map(|source| source.block(number)) else {
+        return false;
+    };
+    !tables.has_block(entry.file_id, offset)
+        && tables.add_block(entry.file_id, number, &block.rows, &block.rules)
 }
 
 /// A frame of a runtime as a line of text.
