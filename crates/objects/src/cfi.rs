@@ -313,21 +313,21 @@ impl Vm<'_> {
     ) -> Option<()> {
         let mut cursor = Cursor::new(instructions);
         let mut from = start;
-        while let Some(op) = cursor.u8() {
-            let low = op & 0x3f;
-            let to = match op {
-                0x40..=0x7f => self.advance(from, u64::from(low)),
-                0x02 => self.advance(from, u64::from(cursor.u8()?)),
-                0x03 => self.advance(from, u64::from(cursor.u16()?)),
-                0x04 => self.advance(from, u64::from(cursor.u32()?)),
-                0x1d => self.advance(from, cursor.u64()?),
-                0x01 => {
+        while let Some(opcode) = cursor.u8() {
+            let low = opcode & OPERAND_MASK;
+            let to = match opcode {
+                op::ADVANCE_LOC..op::OFFSET => self.advance(from, u64::from(low)),
+                op::ADVANCE_LOC1 => self.advance(from, u64::from(cursor.u8()?)),
+                op::ADVANCE_LOC2 => self.advance(from, u64::from(cursor.u16()?)),
+                op::ADVANCE_LOC4 => self.advance(from, u64::from(cursor.u32()?)),
+                op::MIPS_ADVANCE_LOC8 => self.advance(from, cursor.u64()?),
+                op::SET_LOC => {
                     let here = at.wrapping_add(cursor.pos() as u64);
                     let to = pointer(&mut cursor, self.cie.fde_encoding, here)?;
                     (to >= from).then_some(to)?
                 }
                 _ => {
-                    self.step(op, &mut cursor)?;
+                    self.step(opcode, &mut cursor)?;
                     continue;
                 }
             };
@@ -363,65 +363,65 @@ impl Vm<'_> {
         from.saturating_add(delta.saturating_mul(self.cie.code_align))
     }
 
-    fn step(&mut self, op: u8, cursor: &mut Cursor<'_>) -> Option<()> {
+    fn step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Option<()> {
         let cie = self.cie;
         let scaled = |n: i64| n.checked_mul(cie.data_align).and_then(|off| i32::try_from(off).ok());
         let at = |off: Option<i32>| off.map_or(Saved::Unsupported, Saved::At);
         let unsigned = |n: u64| i64::try_from(n).ok();
         let plain = |n: u64| i32::try_from(n).ok();
-        match op {
-            0x80..=0xbf => {
+        match opcode {
+            op::OFFSET..op::RESTORE => {
                 let n = unsigned(cursor.uleb()?).and_then(scaled);
-                self.set(u64::from(op & 0x3f), at(n));
+                self.set(u64::from(opcode & OPERAND_MASK), at(n));
             }
-            0xc0..=0xff => self.restore(u64::from(op & 0x3f)),
-            0x00 => {}
-            0x05 => {
+            op::RESTORE.. => self.restore(u64::from(opcode & OPERAND_MASK)),
+            op::NOP => {}
+            op::OFFSET_EXTENDED => {
                 let (reg, n) = (cursor.uleb()?, cursor.uleb()?);
                 self.set(reg, at(unsigned(n).and_then(scaled)));
             }
-            0x06 => {
+            op::RESTORE_EXTENDED => {
                 let reg = cursor.uleb()?;
                 self.restore(reg);
             }
-            0x07 => {
+            op::UNDEFINED => {
                 let reg = cursor.uleb()?;
                 self.set(reg, Saved::Undefined);
             }
-            0x08 => {
+            op::SAME_VALUE => {
                 let reg = cursor.uleb()?;
                 self.set(reg, Saved::Same);
             }
-            0x09 => {
+            op::REGISTER => {
                 let (reg, other) = (cursor.uleb()?, cursor.uleb()?);
                 let saved = u8::try_from(other).ok().filter(|&reg| reg < self.arch.pc);
                 self.set(reg, saved.map_or(Saved::Unsupported, Saved::Reg));
             }
-            0x0a => {
+            op::REMEMBER_STATE => {
                 if self.remembered.len() >= MAX_REMEMBERED {
                     return None;
                 }
                 self.remembered.push((self.state, self.sp));
             }
-            0x0b => (self.state, self.sp) = self.remembered.pop()?,
-            0x0c => {
+            op::RESTORE_STATE => (self.state, self.sp) = self.remembered.pop()?,
+            op::DEF_CFA => {
                 let (reg, off) = (cursor.uleb()?, cursor.uleb()?);
                 self.state.cfa = self.cfa(reg, plain(off));
             }
-            0x12 => {
+            op::DEF_CFA_SF => {
                 let (reg, off) = (cursor.uleb()?, cursor.sleb()?);
                 self.state.cfa = self.cfa(reg, scaled(off));
             }
-            0x0d => {
+            op::DEF_CFA_REGISTER => {
                 let reg = cursor.uleb()?;
                 let Cfa::Reg { off, .. } = self.state.cfa else {
                     return None;
                 };
                 self.state.cfa = self.cfa(reg, Some(off));
             }
-            0x0e | 0x13 => {
-                let off = match op {
-                    0x0e => plain(cursor.uleb()?),
+            op::DEF_CFA_OFFSET | op::DEF_CFA_OFFSET_SF => {
+                let off = match opcode {
+                    op::DEF_CFA_OFFSET => plain(cursor.uleb()?),
                     _ => scaled(cursor.sleb()?),
                 };
                 let Cfa::Reg { reg, .. } = self.state.cfa else {
@@ -429,41 +429,41 @@ impl Vm<'_> {
                 };
                 self.state.cfa = self.cfa(u64::from(reg), off);
             }
-            0x0f => {
+            op::DEF_CFA_EXPRESSION => {
                 let expr = self.block(cursor)?;
                 self.state.cfa = expr.map_or(Cfa::Unsupported, Cfa::Expr);
             }
-            0x10 => {
+            op::EXPRESSION => {
                 let reg = cursor.uleb()?;
                 let expr = self.block(cursor)?;
                 self.set(reg, expr.map_or(Saved::Unsupported, Saved::AtExpr));
             }
-            0x16 => {
+            op::VAL_EXPRESSION => {
                 let reg = cursor.uleb()?;
                 let expr = self.block(cursor)?;
                 self.set(reg, expr.map_or(Saved::Unsupported, Saved::Expr));
             }
-            0x11 => {
+            op::OFFSET_EXTENDED_SF => {
                 let (reg, n) = (cursor.uleb()?, cursor.sleb()?);
                 self.set(reg, at(scaled(n)));
             }
-            0x14 => {
+            op::VAL_OFFSET => {
                 let (reg, n) = (cursor.uleb()?, cursor.uleb()?);
                 let off = unsigned(n).and_then(scaled);
                 self.set(reg, off.map_or(Saved::Unsupported, Saved::Cfa));
             }
-            0x15 => {
+            op::VAL_OFFSET_SF => {
                 let (reg, n) = (cursor.uleb()?, cursor.sleb()?);
                 self.set(reg, scaled(n).map_or(Saved::Unsupported, Saved::Cfa));
             }
-            // negate_ra_state, with and without the pc: the address is signed from here on; the
-            // walk masks it always.
-            0x2c | 0x2d if self.arch.machine == Machine::Arm64 => {}
-            // GNU_args_size: for landing pads only.
-            0x2e => {
+            // The return address is signed from here on: the walk always masks it.
+            op::AARCH64_NEGATE_RA_STATE_WITH_PC | op::AARCH64_NEGATE_RA_STATE
+                if self.arch.machine == Machine::Arm64 => {}
+            // For landing pads only.
+            op::GNU_ARGS_SIZE => {
                 cursor.uleb()?;
             }
-            0x2f => {
+            op::GNU_NEGATIVE_OFFSET_EXTENDED => {
                 let (reg, n) = (cursor.uleb()?, cursor.uleb()?);
                 let off = unsigned(n).and_then(i64::checked_neg).and_then(scaled);
                 self.set(reg, at(off));
@@ -515,4 +515,42 @@ impl Vm<'_> {
             self.state.kept = self.cie.initial.kept;
         }
     }
+}
+
+/// Of `DW_CFA_advance_loc`, `DW_CFA_offset` and `DW_CFA_restore`: the operand is in the opcode.
+const OPERAND_MASK: u8 = 0x3f;
+
+/// `DW_CFA_*` of DWARF 5 §7.24, and vendors'.
+mod op {
+    pub(super) const NOP: u8 = 0x00;
+    pub(super) const SET_LOC: u8 = 0x01;
+    pub(super) const ADVANCE_LOC1: u8 = 0x02;
+    pub(super) const ADVANCE_LOC2: u8 = 0x03;
+    pub(super) const ADVANCE_LOC4: u8 = 0x04;
+    pub(super) const OFFSET_EXTENDED: u8 = 0x05;
+    pub(super) const RESTORE_EXTENDED: u8 = 0x06;
+    pub(super) const UNDEFINED: u8 = 0x07;
+    pub(super) const SAME_VALUE: u8 = 0x08;
+    pub(super) const REGISTER: u8 = 0x09;
+    pub(super) const REMEMBER_STATE: u8 = 0x0a;
+    pub(super) const RESTORE_STATE: u8 = 0x0b;
+    pub(super) const DEF_CFA: u8 = 0x0c;
+    pub(super) const DEF_CFA_REGISTER: u8 = 0x0d;
+    pub(super) const DEF_CFA_OFFSET: u8 = 0x0e;
+    pub(super) const DEF_CFA_EXPRESSION: u8 = 0x0f;
+    pub(super) const EXPRESSION: u8 = 0x10;
+    pub(super) const OFFSET_EXTENDED_SF: u8 = 0x11;
+    pub(super) const DEF_CFA_SF: u8 = 0x12;
+    pub(super) const DEF_CFA_OFFSET_SF: u8 = 0x13;
+    pub(super) const VAL_OFFSET: u8 = 0x14;
+    pub(super) const VAL_OFFSET_SF: u8 = 0x15;
+    pub(super) const VAL_EXPRESSION: u8 = 0x16;
+    pub(super) const MIPS_ADVANCE_LOC8: u8 = 0x1d;
+    pub(super) const AARCH64_NEGATE_RA_STATE_WITH_PC: u8 = 0x2c;
+    pub(super) const AARCH64_NEGATE_RA_STATE: u8 = 0x2d;
+    pub(super) const GNU_ARGS_SIZE: u8 = 0x2e;
+    pub(super) const GNU_NEGATIVE_OFFSET_EXTENDED: u8 = 0x2f;
+    pub(super) const ADVANCE_LOC: u8 = 0x40;
+    pub(super) const OFFSET: u8 = 0x80;
+    pub(super) const RESTORE: u8 = 0xc0;
 }

@@ -58,37 +58,37 @@ pub(crate) fn evaluate(bytes: &[u8], sp: u8, pc: u8) -> Option<Expr> {
     let mut stack: Vec<Value> = Vec::with_capacity(4);
     while !cursor.is_at_end() {
         let value = match cursor.u8()? {
-            0x06 => match stack.pop()? {
+            op::DEREF => match stack.pop()? {
                 Value::Reg(reg, off) => Value::Deref(reg, off, 0),
                 Value::Deref(reg, off, mid) => Value::DerefTwice(reg, off, mid, 0),
                 _ => return None,
             },
-            0x08 => Value::Const(i64::from(cursor.u8()?)),
-            0x09 => Value::Const(i64::from(cursor.u8()?.cast_signed())),
-            0x0a => Value::Const(i64::from(cursor.u16()?)),
-            0x0b => Value::Const(i64::from(cursor.u16()?.cast_signed())),
-            0x0c => Value::Const(i64::from(cursor.u32()?)),
-            0x0d => Value::Const(i64::from(cursor.u32()?.cast_signed())),
-            0x0e | 0x0f => Value::Const(cursor.u64()?.cast_signed()),
-            0x10 => Value::Const(cursor.uleb()?.cast_signed()),
-            0x11 => Value::Const(cursor.sleb()?),
-            0x12 => *stack.last()?,
-            op @ (0x1a | 0x1c | 0x1e | 0x22 | 0x24 | 0x2a) => {
+            op::CONST1U => Value::Const(i64::from(cursor.u8()?)),
+            op::CONST1S => Value::Const(i64::from(cursor.u8()?.cast_signed())),
+            op::CONST2U => Value::Const(i64::from(cursor.u16()?)),
+            op::CONST2S => Value::Const(i64::from(cursor.u16()?.cast_signed())),
+            op::CONST4U => Value::Const(i64::from(cursor.u32()?)),
+            op::CONST4S => Value::Const(i64::from(cursor.u32()?.cast_signed())),
+            op::CONST8U | op::CONST8S => Value::Const(cursor.u64()?.cast_signed()),
+            op::CONSTU => Value::Const(cursor.uleb()?.cast_signed()),
+            op::CONSTS => Value::Const(cursor.sleb()?),
+            op::DUP => *stack.last()?,
+            opcode @ (op::AND | op::MINUS | op::MUL | op::PLUS | op::SHL | op::GE) => {
                 let right = stack.pop()?;
                 let left = stack.pop()?;
-                binary(op, left, right, pc)?
+                binary(opcode, left, right, pc)?
             }
-            0x23 => {
+            op::PLUS_UCONST => {
                 let right = Value::Const(i64::try_from(cursor.uleb()?).ok()?);
-                binary(0x22, stack.pop()?, right, pc)?
+                binary(op::PLUS, stack.pop()?, right, pc)?
             }
-            op @ 0x30..=0x4f => Value::Const(i64::from(op - 0x30)),
-            op @ 0x70..=0x8f => Value::Reg(op - 0x70, cursor.sleb()?),
-            0x92 => {
+            opcode @ op::LIT0..=op::LIT31 => Value::Const(i64::from(opcode - op::LIT0)),
+            opcode @ op::BREG0..=op::BREG31 => Value::Reg(opcode - op::BREG0, cursor.sleb()?),
+            op::BREGX => {
                 let reg = u8::try_from(cursor.uleb()?).ok()?;
                 Value::Reg(reg, cursor.sleb()?)
             }
-            0x96 => continue,
+            op::NOP => continue,
             _ => return None,
         };
         if stack.len() >= MAX_DEPTH {
@@ -113,33 +113,60 @@ pub(crate) fn evaluate(bytes: &[u8], sp: u8, pc: u8) -> Option<Expr> {
     }
 }
 
-fn binary(op: u8, left: Value, right: Value, pc: u8) -> Option<Value> {
+fn binary(opcode: u8, left: Value, right: Value, pc: u8) -> Option<Value> {
     use Value::{Const, Deref, DerefTwice, PcLow, PcLowGe, PcLowGe8, Plt, Reg};
-    Some(match (op, left, right) {
-        (0x22, Const(a), Const(b)) => Const(a.checked_add(b)?),
-        (0x22, Reg(reg, off), Const(c)) | (0x22, Const(c), Reg(reg, off)) => {
+    Some(match (opcode, left, right) {
+        (op::PLUS, Const(a), Const(b)) => Const(a.checked_add(b)?),
+        (op::PLUS, Reg(reg, off), Const(c)) | (op::PLUS, Const(c), Reg(reg, off)) => {
             Reg(reg, off.checked_add(c)?)
         }
-        (0x22, Deref(reg, off, off2), Const(c)) | (0x22, Const(c), Deref(reg, off, off2)) => {
-            Deref(reg, off, off2.checked_add(c)?)
-        }
-        (0x22, DerefTwice(reg, off, mid, off2), Const(c)) => {
+        (op::PLUS, Deref(reg, off, off2), Const(c))
+        | (op::PLUS, Const(c), Deref(reg, off, off2)) => Deref(reg, off, off2.checked_add(c)?),
+        (op::PLUS, DerefTwice(reg, off, mid, off2), Const(c)) => {
             DerefTwice(reg, off, mid, off2.checked_add(c)?)
         }
-        (0x1c, Const(a), Const(b)) => Const(a.checked_sub(b)?),
-        (0x1c, Reg(reg, off), Const(c)) => Reg(reg, off.checked_sub(c)?),
-        (0x1c, Deref(reg, off, off2), Const(c)) => Deref(reg, off, off2.checked_sub(c)?),
-        (0x1a, Reg(reg, 0), Const(15)) | (0x1a, Const(15), Reg(reg, 0)) if reg == pc => PcLow,
-        (0x2a, PcLow, Const(threshold)) => PcLowGe(threshold),
-        (0x24, PcLowGe(threshold), Const(3)) => PcLowGe8(threshold),
-        (0x1e, PcLowGe(threshold), Const(8)) | (0x1e, Const(8), PcLowGe(threshold)) => {
+        (op::MINUS, Const(a), Const(b)) => Const(a.checked_sub(b)?),
+        (op::MINUS, Reg(reg, off), Const(c)) => Reg(reg, off.checked_sub(c)?),
+        (op::MINUS, Deref(reg, off, off2), Const(c)) => Deref(reg, off, off2.checked_sub(c)?),
+        (op::AND, Reg(reg, 0), Const(15)) | (op::AND, Const(15), Reg(reg, 0)) if reg == pc => PcLow,
+        (op::GE, PcLow, Const(threshold)) => PcLowGe(threshold),
+        (op::SHL, PcLowGe(threshold), Const(3)) => PcLowGe8(threshold),
+        (op::MUL, PcLowGe(threshold), Const(8)) | (op::MUL, Const(8), PcLowGe(threshold)) => {
             PcLowGe8(threshold)
         }
-        (0x22, Reg(reg, off), PcLowGe8(threshold)) | (0x22, PcLowGe8(threshold), Reg(reg, off)) => {
-            Plt(reg, off, threshold)
-        }
+        (op::PLUS, Reg(reg, off), PcLowGe8(threshold))
+        | (op::PLUS, PcLowGe8(threshold), Reg(reg, off)) => Plt(reg, off, threshold),
         _ => return None,
     })
+}
+
+/// `DW_OP_*` of DWARF 5 §7.7.1.
+mod op {
+    pub(super) const DEREF: u8 = 0x06;
+    pub(super) const CONST1U: u8 = 0x08;
+    pub(super) const CONST1S: u8 = 0x09;
+    pub(super) const CONST2U: u8 = 0x0a;
+    pub(super) const CONST2S: u8 = 0x0b;
+    pub(super) const CONST4U: u8 = 0x0c;
+    pub(super) const CONST4S: u8 = 0x0d;
+    pub(super) const CONST8U: u8 = 0x0e;
+    pub(super) const CONST8S: u8 = 0x0f;
+    pub(super) const CONSTU: u8 = 0x10;
+    pub(super) const CONSTS: u8 = 0x11;
+    pub(super) const DUP: u8 = 0x12;
+    pub(super) const AND: u8 = 0x1a;
+    pub(super) const MINUS: u8 = 0x1c;
+    pub(super) const MUL: u8 = 0x1e;
+    pub(super) const PLUS: u8 = 0x22;
+    pub(super) const PLUS_UCONST: u8 = 0x23;
+    pub(super) const SHL: u8 = 0x24;
+    pub(super) const GE: u8 = 0x2a;
+    pub(super) const LIT0: u8 = 0x30;
+    pub(super) const LIT31: u8 = 0x4f;
+    pub(super) const BREG0: u8 = 0x70;
+    pub(super) const BREG31: u8 = 0x8f;
+    pub(super) const BREGX: u8 = 0x92;
+    pub(super) const NOP: u8 = 0x96;
 }
 
 #[cfg(test)]
