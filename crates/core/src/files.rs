@@ -498,12 +498,6 @@ fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Device as side-band and maps print it, of an open file: for matching by inode.
-pub fn inode_of(file: &File) -> io::Result<Identity> {
-    let meta = file.metadata()?;
-    Ok(Identity::Inode(libc::major(meta.dev()), libc::minor(meta.dev()), meta.ino()))
-}
-
 /// The vDSO's image, from our own memory.
 fn read_vdso() -> io::Result<Reader> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
@@ -523,6 +517,12 @@ fn read_vdso() -> io::Result<Reader> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What side-band and maps say of an open file.
+    fn inode_of(file: &File) -> io::Result<Identity> {
+        let meta = file.metadata()?;
+        Ok(Identity::Inode(libc::major(meta.dev()), libc::minor(meta.dev()), meta.ino()))
+    }
 
     /// The vDSO of this very machine is an ELF file with text.
     #[test]
