@@ -12,24 +12,28 @@
 //! looked up first, by gimli, and where framehop would have to guess the stack is not judged, unless
 //! it differed before that.
 //!
-//! Go has its functions in `.debug_frame`, by which nobody unwinds: hotframe goes by the table that Go itself uses, so
-//! that the two are independent. What DWARF cannot say is which functions leave the stack that they were called on
-//! (`runtime.systemstack`): those are asked from Go's table, and not judged.
+//! Go has its functions in `.debug_frame`, by which nobody unwinds: hotframe goes by the table that
+//! Go itself uses, so that the two are independent. What DWARF cannot say is which functions leave
+//! the stack that they were called on (`runtime.systemstack`): those are asked from Go's table, and
+//! not judged.
 //!
 //! # Sources
-//! framehop 0.16 `src/x86_64/dwarf.rs` (what it evaluates), `src/unwinder.rs` (when it falls back). LSB 5.0,
-//! "Exception Frames" (the sections), of whose search table the form is read that linkers write (bfd/elf-eh-frame.c
-//! `_bfd_elf_write_section_eh_frame_hdr` @ binutils 2.40; lld/ELF/SyntheticSections.cpp `EhFrameHeader` @ 14).
+//! framehop 0.16 `src/x86_64/dwarf.rs` (what it evaluates), `src/unwinder.rs` (when it falls back).
+//! LSB 5.0, "Exception Frames" (the sections), of whose search table the form is read that linkers
+//! write (bfd/elf-eh-frame.c `_bfd_elf_write_section_eh_frame_hdr` @ binutils 2.40;
+//! lld/ELF/SyntheticSections.cpp `EhFrameHeader` @ 14).
 //!
 //! # Not handled
-//! Code without `.eh_frame` and `.eh_frame_hdr`, and without `.debug_frame` (JITs, stripped Go, hand-written assembly), code
-//! that BOLT has rewritten where we did not go by its tables, frames whose CFA
-//! stands in a register other than the stack and frame pointer or in memory (signal frames).
+//! Code without `.eh_frame` and `.eh_frame_hdr`, and without `.debug_frame` (JITs, stripped Go,
+//! hand-written assembly), code that BOLT has rewritten where we did not go by its tables, frames
+//! whose CFA stands in a register other than the stack and frame pointer or in memory (signal
+//! frames).
 //!
 //! # Cost
-//! Some 20 µs a frame, and the entries of functions that were met: at most [`KEPT_MAX_BYTES`]. Unwind sections
-//! are 7 MB in a compiler, so framehop is given one entry at a time, in a section of its own. A `.debug_frame` has no
-//! search table and may be compressed: at most [`HELD_MAX_BYTES`] of them are held, with an index.
+//! Some 20 µs a frame, and the entries of functions that were met: at most [`KEPT_MAX_BYTES`].
+//! Unwind sections are 7 MB in a compiler, so framehop is given one entry at a time, in a section
+//! of its own. A `.debug_frame` has no search table and may be compressed: at most
+//! [`HELD_MAX_BYTES`] of them are held, with an index.
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _};

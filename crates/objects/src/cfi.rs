@@ -4,10 +4,10 @@
 //! rule changes, the CFA, the caller's frame pointer and the return address, as [`Unwind`].
 //!
 //! # How it works
-//! Only three columns are followed: the walk restores no other registers (but [`Arch::kept`]). The stack pointer's, which is
-//! the CFA almost always, counts where it is another register. Expressions are brought
-//! to a linear form as they are met (`expr.rs`). The initial instructions of a CIE run once; the
-//! resulting state is kept with it.
+//! Only three columns are followed: the walk restores no other registers (but [`Arch::kept`]). The
+//! stack pointer's, which is the CFA almost always, counts where it is another register.
+//! Expressions are brought to a linear form as they are met (`expr.rs`). The initial instructions
+//! of a CIE run once; the resulting state is kept with it.
 //!
 //! # Sources
 //! DWARF 5 §6.4; LSB 5.0 core, "Exception Frames"; unwind-dw2.c @ gcc 14 (`DW_CFA_GNU_*`, default

@@ -4,15 +4,16 @@
 //! where the code does what cannot be followed.
 //!
 //! # How it works
-//! From the first instruction on, along all branches, it is tracked how far rsp, and every general
-//! register that holds a copy of it, is from the CFA, and where the caller's rbp was saved. A
+//! From the first instruction on, along all branches, the distance from the CFA is tracked of rsp
+//! and of each general register that holds a copy of it, and where the caller's rbp was saved. A
 //! branch target has the state of the branch. Code that only a computed jump reaches has the state
 //! of that jump. If rsp is lost (aligned down) a register that still knows the CFA takes over.
 //! Behind a call a frame pointer is believed before rsp: callees may pop their arguments (V8's do).
 //! A function that pops its return address, drops its arguments and pushes it again is as at its
-//! entry then; in between the return address is in a register. One that makes a frame in between makes
-//! it for its caller (the prologue of V8's baseline code), which has none before. If the CFA is lost, the function is given up; but if it has a frame by rbp, only
-//! what follows on that path is, since that is its way out.
+//! entry then; in between the return address is in a register. One that makes a frame in between
+//! makes it for its caller (the prologue of V8's baseline code), which has none before. If the CFA
+//! is lost on some path, the whole function is given up; one with a frame by rbp loses only the
+//! rest of that path, which is its way out.
 //!
 //! # Sources
 //! System V ABI, AMD64 supplement 1.0 §3.2; asm of glibc 2.36 and OpenSSL 3.0, whose call frame

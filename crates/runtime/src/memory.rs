@@ -4,14 +4,14 @@
 //!
 //! # How it works
 //! Objects of a runtime lie close together: a page that was read serves all further reads of it
-//! until [`Memory::forget`], which whoever resolves calls before and after the frames that are asked
-//! together, so that nothing lives on from before they were sampled. A batch of reads is one system call. Where `process_vm_readv` is forbidden,
-//! `/proc/PID/mem` is tried; that descriptor stays with the address space that it was opened for,
-//! and reads nothing after an exec.
+//! until [`Memory::forget`]. Whoever resolves calls that before and after each group of frames that
+//! are asked about together, so that no page from before their samples is believed. A batch of
+//! reads is one system call. Where `process_vm_readv` is forbidden, `/proc/PID/mem` is tried; that
+//! descriptor stays with the address space that it was opened for, and reads nothing after an exec.
 //!
 //! # Cost
-//! One system call a page that is not cached, 2 µs where that page is cold; together with others, half of that each.
-//! [`Memory::reads`] counts the calls.
+//! One system call a page that is not cached, 2 µs where that page is cold; together with others,
+//! half of that each. [`Memory::reads`] counts the calls.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};

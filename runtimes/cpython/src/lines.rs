@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(lines, [Some(10), Some(10), Some(11), None, Some(9), Some(42), None]);
     }
 
-    /// Whatever is cut off gives no line, and no panic.
+    /// Any bytes, cut anywhere, are read without a panic.
     #[test]
     fn damaged_tables() {
         let bytes: Vec<u8> = (0..=255).rev().collect();

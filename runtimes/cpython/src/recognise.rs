@@ -7,12 +7,13 @@
 //! The loop is `_PyEval_EvalFrameDefault`; compilers split it, so that all symbols that begin with
 //! that name and a dot belong to it, and every piece of code that it jumps into and that is no
 //! function of its own (unwind information begins it with a frame that is already built). From 3.14
-//! on each instruction may be a function, and the loop what calls the first ([`handlers`]). The version is what the file says
-//! (`_Py_DebugOffsets`, `Py_Version`), or, before 3.11, which of the C API's functions it has: each
-//! was added by one version.
+//! on each instruction may be a function, and the loop what calls the first ([`handlers`]). The
+//! version is what the file says (`_Py_DebugOffsets`, `Py_Version`), or, before 3.11, which of the
+//! C API's functions it has: each was added by one version.
 //!
 //! # Sources
-//! Doc/data/refcounts.dat and Misc/stable_abi.toml @ v3.13.0 ("Added in"): which version added which function.
+//! Doc/data/refcounts.dat and Misc/stable_abi.toml @ v3.13.0 ("Added in"): which version added
+//! which function.
 
 use crate::code::Listing;
 use crate::handlers;

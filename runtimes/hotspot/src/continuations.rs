@@ -4,11 +4,12 @@
 //!
 //! # How it works
 //! A virtual thread that goes on has the innermost of its frames on its carrier's stack. The others
-//! stay in the heap, in its `Continuation`'s list of `StackChunk`s, until they are returned to. Their
-//! fields are published nowhere: libjvm keeps each one's offset in a variable, which has a name where
-//! it has symbols. Without them frames in the heap cannot be read, and the barrier by way of which they are
-//! returned to stands for them; so it is with ZGC and Shenandoah, which move objects while threads run: the ContinuationEntry on the stack may say
-//! where the Continuation was before, and a copy that is left there tells of other frames. (ZGC's references
+//! stay in the heap, in its `Continuation`'s list of `StackChunk`s, until they are returned to.
+//! Their fields are published nowhere: libjvm keeps each one's offset in a variable, which has a
+//! name where it has symbols. Without symbols, frames in the heap cannot be read: the barrier
+//! through which threads return to them stands for them. The same holds with ZGC and Shenandoah,
+//! which move objects while threads run: the ContinuationEntry on the stack may say where the
+//! Continuation was before, and a copy that is left there tells of other frames. (ZGC's references
 //! say by their colours whether they are old, those on a stack have none.)
 //!
 //! # Sources

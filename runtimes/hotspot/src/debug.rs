@@ -1,11 +1,13 @@
 //! Compiled code's debug information: from a pc to the methods that it belongs to.
 //!
-//! In: a compilation's blob in the process's memory, and a pc in it. Out: methods and bytecode indices, innermost first.
+//! In: a compilation's blob in the process's memory, and a pc in it. Out: methods and bytecode
+//! indices, innermost first.
 //!
 //! # How it works
-//! `PcDesc`s, sorted by offset, lead to scopes: records of a method, a bytecode index and the scope that it is inlined in.
-//! A return address has a `PcDesc` of its own, if what is called may stop there; an interrupted pc belongs to that which execution comes to next, for which
-//! the code is followed (`course.rs`).
+//! `PcDesc`s, sorted by offset, lead to scopes: records of a method, a bytecode index and the scope
+//! that it is inlined in. A return address has a `PcDesc` of its own, if what is called may stop
+//! there. An interrupted pc belongs to the first one that execution comes to from there: the code
+//! is followed to find it (`course.rs`).
 //!
 //! # Sources
 //! `PcDesc`, `ScopeDesc::decode_body`, `nmethod::scopes_pcs_begin` (share/code) @ jdk-17+35 and jdk-25+36.

@@ -36,18 +36,19 @@
 //! believed of it alone: those who say the same share one copy.
 //!
 //! # Not handled
-//! Frames of virtual threads in the heap with ZGC, Shenandoah or a libjvm without symbols, where a frame of the barrier stands for them ([`continuations`]). While a
-//! thread gives up its carrier its frames are in both places: they are shown twice where the leaf is doYield itself or where
-//! the interpreter runs the method that called it, and the stack is cut otherwise.
-//! arm64: the step leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled.
-//! Without `-XX:+DebugNonSafepoints` a compiled leaf's line is that of the next safepoint or call
-//! that execution comes to, or, where it returns before, of the last one.
-//! While classes are being unloaded, interpreted frames of a walk that is finished late (native
-//! code met for the first time) are named only if none was unloaded since, or their class was seen
-//! before, or is in the archive; where classes were redefined, those of the archive alone. Compiled
-//! code of a class that goes within a millisecond of its sample may stay unnamed, and so may a
-//! method whose class's name is longer than 192 bytes. Frames that a deoptimisation has laid out and
-//! not filled in, some microseconds each time, have no name.
+//! Frames of virtual threads in the heap with ZGC, Shenandoah or a libjvm without symbols, where a
+//! frame of the barrier stands for them ([`continuations`]). While a thread gives up its carrier
+//! its frames are in both places: they are shown twice where the leaf is doYield itself or where
+//! the interpreter runs the method that called it, and the stack is cut otherwise. arm64: the step
+//! leaves Java code to the native rules. Code that `jaotc` (9 to 16) compiled. Without
+//! `-XX:+DebugNonSafepoints` a compiled leaf's line is that of the next safepoint or call that
+//! execution comes to, or, where it returns before, of the last one. While classes are being
+//! unloaded, interpreted frames of a walk that is finished late (native code met for the first
+//! time) are named only if none was unloaded since, or their class was seen before, or is in the
+//! archive; where classes were redefined, those of the archive alone. Compiled code of a class that
+//! goes within a millisecond of its sample may stay unnamed, and so may a method whose class's name
+//! is longer than 192 bytes. Frames that a deoptimisation has laid out and not filled in, some
+//! microseconds each time, have no name.
 //!
 //! # Cost
 //! Attaching some 200 reads and 2 ms, once a process. A frame that is new: two reads of a page, and

@@ -1,11 +1,12 @@
 //! A sample, once it is its turn: which frames of it are believed, and where it is counted.
 //!
-//! In: a sample's head and words, leaf first, and its registers and stack where they came along. Out: one
-//! sample in the [`Recording`](crate::recording::Recording), whole or cut with a reason, and the books. A walk that the kernel half
-//! could not finish is finished first (`finishing.rs`); one that is audited is judged (`audit.rs`).
+//! In: a sample's head and words, leaf first, and its registers and stack where they came along.
+//! Out: one sample in the [`Recording`](crate::recording::Recording), whole or cut with a reason,
+//! and the books. A walk that the kernel half could not finish is finished first (`finishing.rs`);
+//! one that is audited is judged (`audit.rs`).
 //!
 //! # Cost
-//! Of a known stack: one look-up, and a glance at each of its words.
+//! A known stack: one look-up, and a glance at each of its words.
 
 use super::Session;
 use super::audit::Judgement;

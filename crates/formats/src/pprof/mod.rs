@@ -3,10 +3,10 @@
 //! In and out: message `perftools.profiles.Profile`. Values are `samples/count` and, when the
 //! period is known, `cpu/nanoseconds` (the default) = count × period. Labels of a sample: `pid`,
 //! `tid`, `comm` (the thread's name) and `kind` (of the leaf), all texts, as a number without a
-//! unit would be shown with its key as the unit. Mapping 1 is the executable with the most
-//! samples, as the tool shows that one as "File". Host, kernel and command stand in comments, and are read from there. A mapping spans all addresses, which is pprof's
-//! own sign that addresses are ELF virtual addresses, so `-symbolize=local` finds them in any
-//! file, whatever its segments' offsets.
+//! unit would be shown with its key as the unit. Mapping 1 is the executable with the most samples,
+//! as the tool shows that one as "File". Host, kernel and command stand in comments, and are read
+//! from there. A mapping spans all addresses, which is pprof's own sign that addresses are ELF
+//! virtual addresses, so `-symbolize=local` finds them in any file, whatever its segments' offsets.
 //!
 //! `has_*` is true only if it holds for all of a mapping's locations: else the tool may look for
 //! names itself. With [`Options::address_only`], code of a file has no names at all and all is

@@ -1,4 +1,5 @@
-//! Rows of functions that nothing describes: known by a symbol, by their section, or by nothing. Their code is followed.
+//! Rows of functions that nothing describes: known by a symbol, by their section, or by nothing.
+//! Their code is followed.
 
 use super::{Builder, PADDING_BYTES, Span, disjoint};
 use crate::Error;
