@@ -43,7 +43,7 @@ pub enum Command {
     /// Say whether recording will work here, what is missing, and what would mend it.
     ///
     /// The exit code is 0 only when `hotframe record` will work.
-    #[command(after_long_help = include_str!("transcripts/doctor.txt"))]
+    #[command(verbatim_doc_comment, after_long_help = include_str!("transcripts/doctor.txt"))]
     Doctor(Doctor),
     /// Say in words what a recording's books hold.
     ///

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// A cgroup to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
+    pub directory: PathBuf,
     /// Inode of its directory: the id that the kernel knows it by.
     pub inode: u64,
     /// Controller of a version 1 hierarchy; `None`: version 2.
@@ -40,14 +41,11 @@ fn process_of(tid: u32) -> Option<(u32, String)> {
 
 /// Puts processes and all their descendants into the filter; forks that happen meanwhile are
 /// inherited in the kernel, so one more look that finds nothing new is enough.
-pub fn add_with_descendants(
+fn add_with_descendants(
     kernel: &hotframe_bpf::Kernel,
     pids: &[u32],
 ) -> Result<BTreeSet<u32>, hotframe_bpf::Error> {
     let mut all = BTreeSet::new();
-    if pids.is_empty() {
-        return Ok(all);
-    }
     loop {
         let found: Vec<u32> =
             processes::descendants(pids).into_iter().filter(|&pid| all.insert(pid)).collect();
@@ -57,6 +55,18 @@ pub fn add_with_descendants(
         for pid in found {
             kernel.add_pid(pid)?;
         }
+    }
+}
+
+/// Fills the filter of processes, and says which ones will be sampled: those, else the cgroups'.
+pub fn expected(
+    kernel: &hotframe_bpf::Kernel,
+    pids: &[u32],
+    cgroups: &[Cgroup],
+) -> Result<BTreeSet<u32>, hotframe_bpf::Error> {
+    match pids {
+        [] => Ok(members(cgroups)),
+        _ => add_with_descendants(kernel, pids),
     }
 }
 
@@ -128,6 +138,29 @@ pub fn cgroups(names: &[String]) -> anyhow::Result<Vec<Cgroup>> {
     Ok(found)
 }
 
+/// The file of a cgroup's directory that lists its processes.
+const PROCESSES: &str = "cgroup.procs";
+/// How many processes of cgroups are looked for: for more than these there is no time before sampling begins
+/// (`Session::expect`).
+const MEMBERS_MAX: usize = 256;
+
+/// Processes of cgroups and what is below them, some if there are many. Those that our pid namespace does not
+/// see are listed as 0.
+pub fn members(cgroups: &[Cgroup]) -> BTreeSet<u32> {
+    let mut members = BTreeSet::new();
+    let mut directories: Vec<PathBuf> =
+        cgroups.iter().map(|cgroup| cgroup.directory.clone()).collect();
+    while let Some(directory) = directories.pop()
+        && members.len() < MEMBERS_MAX
+    {
+        let list = std::fs::read_to_string(directory.join(PROCESSES)).unwrap_or_default();
+        let pids = list.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|&pid| pid != 0);
+        members.extend(pids.take(MEMBERS_MAX - members.len()));
+        directories.extend(directories_in(&directory));
+    }
+    members
+}
+
 /// Tells the kernel half which hierarchy these cgroups are of.
 pub fn set_cgroups(settings: &mut abi::hf_config, cgroups: &[Cgroup]) -> anyhow::Result<()> {
     settings.filter_cgroups = (!cgroups.is_empty()).into();
@@ -142,9 +175,11 @@ pub fn set_cgroups(settings: &mut abi::hf_config, cgroups: &[Cgroup]) -> anyhow:
 fn cgroup(name: &str, mounts: &[Mount]) -> anyhow::Result<Cgroup> {
     let at = |mount: &Mount, path: &Path| -> Option<Cgroup> {
         let meta = path.metadata().ok().filter(std::fs::Metadata::is_dir)?;
-        path.join("cgroup.procs")
-            .exists()
-            .then(|| Cgroup { inode: meta.ino(), controller: mount.controller.clone() })
+        path.join(PROCESSES).exists().then(|| Cgroup {
+            directory: path.to_owned(),
+            inode: meta.ino(),
+            controller: mount.controller.clone(),
+        })
     };
     if name.contains('/') {
         for mount in mounts {
@@ -184,19 +219,22 @@ fn cgroup(name: &str, mounts: &[Mount]) -> anyhow::Result<Cgroup> {
 const ID_MIN: usize = 12;
 const PREFIX_MIN: usize = 4;
 
+fn directories_in(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+}
+
 /// Directories named by a container id: `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`,
 /// `libpod-ID.scope`, or a plain name.
 fn find_by_id(directory: &Path, prefix: &str, depth: usize, matches: &mut Vec<PathBuf>) {
     if depth > 12 || matches.len() > 1 {
         return;
     }
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect();
+    let mut entries: Vec<PathBuf> = directories_in(directory).collect();
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -248,6 +286,26 @@ mod tests {
             assert!(!is_match(&format!("{engine}-conmon-{id}"), "0123"));
         }
         assert!(is_match("libpod-conmon-0123.scope", "libpod-conmon-0123.scope"), "by its name");
+    }
+
+    /// Processes of a cgroup and of all below it, no more than are asked for; not those of one beside it.
+    #[test]
+    fn members_of_cgroups() {
+        let root = std::env::temp_dir().join(format!("hotframe-members-{}", std::process::id()));
+        let many: Vec<u32> = (1000..2000).collect();
+        for (name, pids) in [("a", &[7, 0][..]), ("a/b/c", &[8]), ("z", &[9]), ("many", &many)] {
+            let directory = root.join(name);
+            std::fs::create_dir_all(&directory).expect("a directory");
+            let list: Vec<String> = pids.iter().map(u32::to_string).collect();
+            std::fs::write(directory.join(PROCESSES), list.join("\n")).expect("a list");
+        }
+        let of = |name: &str| {
+            members(&[Cgroup { directory: root.join(name), inode: 1, controller: None }])
+        };
+        assert_eq!(of("a"), BTreeSet::from([7, 8]));
+        assert_eq!(of("many").len(), MEMBERS_MAX);
+        assert_eq!(of("gone"), BTreeSet::new());
+        std::fs::remove_dir_all(root).expect("ours");
     }
 
     /// Too many cgroups, and too little of an id, are wrong usage and say what is allowed.

@@ -294,7 +294,7 @@ fn start(
         kernel.add_pid(target.pid)?;
         targets.insert(target.pid);
     }
-    let expected = filter::add_with_descendants(&kernel, &options.sampled.pid)?;
+    let expected = filter::expected(&kernel, &options.sampled.pid, cgroups)?;
     // A command tells how long others are looked at: `-p SERVER -- LOAD`, `-p SERVER -- sleep 10`.
     if target.is_none() {
         targets.extend(&options.sampled.pid);

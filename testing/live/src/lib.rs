@@ -20,6 +20,10 @@
 //! most of their time they wait.
 #![forbid(unsafe_code)]
 
+mod group;
+
+pub use group::Group;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use hotframe_live::{
-    Scratch, Workload, has_program, live, program, record, record_until, run, skipped,
+    Group, Scratch, Workload, has_program, live, program, record, record_until, run, skipped,
 };
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The largest difference between sampled and used processor time, as a share.
@@ -172,41 +172,6 @@ fn filter_by_comm() {
     drop(workload);
 }
 
-/// A cgroup that is removed with the test.
-struct Group(PathBuf);
-
-impl Group {
-    fn make(path: PathBuf) -> Group {
-        fs::create_dir(&path).expect("a cgroup");
-        Group(path)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // A cgroup can go only when its last process has.
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while fs::remove_dir(&self.0).is_err() && std::time::Instant::now() < until {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-    }
-}
-
-/// A cgroup of our own in the unified hierarchy, if that is mounted.
-fn own_group(name: &str) -> Option<Group> {
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
-    let root = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find(|fields| fields.get(2) == Some(&"cgroup2"))
-        .and_then(|fields| fields.get(1).map(|path| PathBuf::from(*path)));
-    let Some(root) = root else {
-        skipped("needs a mounted cgroup2");
-        return None;
-    };
-    Some(Group::make(root.join(format!("hotframe-{name}-{}", std::process::id()))))
-}
-
 /// Records what `cgroup` says: samples must be of `inside` alone.
 fn check_cgroup(cgroup: &str, inside: &Workload, outside: &Workload) {
     let recording =
@@ -220,12 +185,12 @@ fn check_cgroup(cgroup: &str, inside: &Workload, outside: &Workload) {
 #[test]
 fn filter_by_cgroup() {
     live!();
-    let Some(outer) = own_group("live") else { return };
+    let Some(outer) = Group::own("live") else { return };
     let inner = Group::make(outer.0.join("inner"));
     let split = program!("split");
     let inside = Workload::start(&split, [""; 0]);
     let outside = Workload::start(&split, [""; 0]);
-    fs::write(inner.0.join("cgroup.procs"), inside.pid().to_string()).expect("it moves");
+    inner.add(inside.pid());
     check_cgroup(&outer.0.to_string_lossy(), &inside, &outside);
     drop(inside);
     drop(inner);
@@ -236,7 +201,7 @@ fn filter_by_cgroup() {
 #[test]
 fn filter_by_container() {
     live!();
-    let Some(slice) = own_group("containers") else { return };
+    let Some(slice) = Group::own("containers") else { return };
     let split = program!("split");
     // Nobody else's container has these beginnings.
     let id = |n: u32| format!("{n:x}{:08x}", std::process::id()) + &"a7".repeat(27);
@@ -247,7 +212,7 @@ fn filter_by_container() {
         let inside = Workload::start(&split, [""; 0]);
         let outside = Workload::start(&split, [""; 0]);
         for (group, process) in [(&container, &inside), (&monitor, &outside)] {
-            fs::write(group.0.join("cgroup.procs"), process.pid().to_string()).expect("it moves");
+            group.add(process.pid());
         }
         check_cgroup(&id[..12], &inside, &outside);
         drop((inside, outside));

@@ -214,7 +214,7 @@ impl Recorder {
         for cgroup in cgroups {
             kernel.add_cgroup(cgroup.inode)?;
         }
-        let expected = filter::add_with_descendants(&kernel, pids)?;
+        let expected = filter::expected(&kernel, pids, cgroups)?;
         let mut session = Session::new(Tables::new(Box::new(memory)), None);
         let budget = Budget::new(limit_bytes);
         session.recording = Recording::new(&budget);

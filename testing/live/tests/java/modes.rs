@@ -1,7 +1,7 @@
 //! What JVMs run with, and what of it is named: the interpreter, both compilers, collectors, agents.
 
 use crate::jvm::*;
-use hotframe_live::{Recorder, Scratch, hotframe, live, record, run, send, skipped};
+use hotframe_live::{Group, Recorder, Scratch, hotframe, live, record, run, send, skipped};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
@@ -54,8 +54,8 @@ fn started_by_record() {
     }
 }
 
-/// One that is asked for by its pid is attached to before sampling begins: no walk waits for the steps of
-/// its frames, to be finished when a class that ran may be gone.
+/// One that is asked for, by its pid or its cgroup, is attached to before sampling begins: no walk waits for
+/// the steps of its frames, to be finished when a class that ran may be gone.
 #[test]
 fn attached_to_before_the_first_sample() {
     live!(beside);
@@ -65,19 +65,29 @@ fn attached_to_before_the_first_sample() {
     }
     for home in homes() {
         let jvm = Jvm::start(&home, &scratch, &["-Xint", "Truth", "inline", "lambdas"]);
-        let pid = jvm.child.id().to_string();
-        let recorder = Recorder::with(["-p", &pid, "-d", "1", "-F", "499"], |command| {
-            command.env("HOTFRAME_LOG", "hotframe_core=trace");
-        });
-        let recording = recorder.finish();
-        let stats = recording.stats();
-        let (what, emitted) = (home.display(), stats.count("samples_emitted"));
-        assert!(emitted >= 100, "{what}: {emitted} samples");
-        let late = |missing: &str| recording.stderr.matches(missing).count();
-        assert!(late("a slice") > 0, "{what}: not even its address space was met by a sample");
-        let waited = late("missing=\"step\"");
-        assert_eq!(waited, 0, "{what}: so many of {emitted} walks had to wait");
+        let pid = jvm.child.id();
+        assert_attached_first(&home, ["-p", &pid.to_string()]);
+        // That of a container is asked for by its cgroup.
+        let Some(group) = Group::own("expected") else { continue };
+        group.add(pid);
+        assert_attached_first(&home, ["--cgroup", &group.0.to_string_lossy()]);
+        drop(jvm);
     }
+}
+
+fn assert_attached_first(home: &Path, filter: [&str; 2]) {
+    let options = filter.into_iter().chain(["-d", "1", "-F", "499"]);
+    let recorder = Recorder::with(options, |command| {
+        command.env("HOTFRAME_LOG", "hotframe_core=trace");
+    });
+    let recording = recorder.finish();
+    let (stats, what) = (recording.stats(), format!("{}, {filter:?}", home.display()));
+    let emitted = stats.count("samples_emitted");
+    assert!(emitted >= 100, "{what}: {emitted} samples");
+    let late = |missing: &str| recording.stderr.matches(missing).count();
+    assert!(late("a slice") > 0, "{what}: not even its address space was met by a sample");
+    let waited = late("missing=\"step\"");
+    assert_eq!(waited, 0, "{what}: so many of {emitted} walks had to wait");
 }
 
 /// JVMs that live for a tenth of a second, one after the other: each is attached to while it starts, and
